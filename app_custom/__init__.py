@@ -1,0 +1,1 @@
+"""Connect the learner to NVFlare: executor, aggregators, filters and widgets. Thin."""

@@ -1,0 +1,95 @@
+"""The last gate before an answer leaves a site: only what is listed passes; anything else stops it.
+
+NVFlare's ``ExcludeVars`` strikes out what it recognises and lets the rest pass, as do filters
+derived from its ``DXOFilter``. This filter does the opposite: it refuses the whole answer where it
+finds something it does not know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from nvflare.apis.dxo import DXO, DataKind, MetaKey, from_shareable
+from nvflare.apis.filter import Filter
+from nvflare.apis.fl_constant import ReturnCode
+from nvflare.apis.fl_context import FLContext
+from nvflare.apis.shareable import ReservedHeaderKey, Shareable
+
+from app_custom.shared_record import SHARED_METRICS, TRAIN_METRICS
+from lightning_modules.sharing_scope import SharingScope
+
+_PARTS = frozenset({ReservedHeaderKey.HEADERS, "DXO"})
+_HEADERS = frozenset(
+    value for name, value in vars(ReservedHeaderKey).items() if not name.startswith("_")
+)
+_META = frozenset({MetaKey.NUM_STEPS_CURRENT_ROUND, MetaKey.INITIAL_METRICS, TRAIN_METRICS})
+_BOOKKEEPING = frozenset(
+    {MetaKey.PROCESSED_ALGORITHM, MetaKey.PROCESSED_KEYS, MetaKey.FILTER_HISTORY}
+)
+
+
+class UpdateNotAllowedError(RuntimeError):
+    """An answer holds something that is not on the list; it must not leave."""
+
+
+class AllowedUpdate(Filter):
+    """Passes arrays of the sharing scope and listed numbers; raises on anything else.
+
+    NVFlare turns the exception into a filter error: the answer is dropped at the site and the
+    server receives a return code only.
+
+    Args:
+        sharing: name of the sharing scope.
+    """
+
+    def __init__(self, sharing: str) -> None:
+        super().__init__()
+        self._scope = SharingScope.named(sharing)
+
+    def process(self, shareable: Shareable, fl_ctx: FLContext) -> Shareable:
+        """Check an answer; it is passed on unchanged.
+
+        Raises:
+            UpdateNotAllowedError: naming the first thing that is not listed.
+        """
+        _refuse_unlisted(shareable, _PARTS, "part")
+        _refuse_unlisted(shareable.get(ReservedHeaderKey.HEADERS) or {}, _HEADERS, "header")
+        if shareable.get_return_code() != ReturnCode.OK:
+            _refuse_unlisted(shareable, {ReservedHeaderKey.HEADERS}, "part of an error answer")
+            return shareable
+        self._check(from_shareable(shareable))
+        return shareable
+
+    def _check(self, dxo: DXO) -> None:
+        _refuse_unlisted(dxo.meta, _META | _BOOKKEEPING, "meta key")
+        for name in (MetaKey.INITIAL_METRICS, TRAIN_METRICS):
+            _check_numbers(dxo.meta.get(name) or {})
+        if dxo.data_kind == DataKind.METRICS:
+            _check_numbers(dxo.data)
+        elif dxo.data_kind in (DataKind.WEIGHTS, DataKind.WEIGHT_DIFF):
+            self._check_weights(dxo.data)
+        else:
+            raise UpdateNotAllowedError(
+                f"kind of data '{dxo.data_kind}' is not on the list of what may leave"
+            )
+
+    def _check_weights(self, weights: dict[str, object]) -> None:
+        for key, value in weights.items():
+            if not self._scope.covers(key):
+                raise UpdateNotAllowedError(f"parameter '{key}' is outside the sharing scope")
+            if not isinstance(value, np.ndarray) or value.dtype == object:
+                raise UpdateNotAllowedError(f"parameter '{key}' is not an array of numbers")
+
+
+def _check_numbers(values: dict[str, object]) -> None:
+    _refuse_unlisted(values, SHARED_METRICS, "metric")
+    for key, value in values.items():
+        if not isinstance(value, float):
+            raise UpdateNotAllowedError(f"metric '{key}' is not a number")
+
+
+def _refuse_unlisted(keys: Iterable[str], allowed: Iterable[str], what: str) -> None:
+    for key in keys:
+        if key not in allowed:
+            raise UpdateNotAllowedError(f"{what} '{key}' is not on the list of what may leave")

@@ -1,0 +1,29 @@
+"""Where NVFlare's simulator leaves the server's files in a workspace."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from app_custom.widgets.global_metrics import FILE_NAME as METRICS_FILE
+
+_RUN = Path("server") / "simulate_job"
+
+
+def final_model_path(workspace: Path) -> Path:
+    """The global model after the last round."""
+    return workspace / _RUN / "app_server" / "FL_global_model.pt"
+
+
+def best_model_path(workspace: Path) -> Path:
+    """The global model with the best mean validation metric."""
+    return workspace / _RUN / "app_server" / "best_FL_global_model.pt"
+
+
+def metrics_path(workspace: Path) -> Path:
+    """The server's record: site, round, metric, value."""
+    return workspace / _RUN / METRICS_FILE
+
+
+def tensorboard_path(workspace: Path) -> Path:
+    """Curves and panels of the server and all sites."""
+    return workspace / _RUN / "tb_events"

@@ -1,0 +1,90 @@
+"""Finished rounds of a server, in files that outlive the job's own folders."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from partitions.atomic_file import replacing
+from partitions.errors import DataError
+
+Weights = dict[str, np.ndarray]
+_FILE = "finished-rounds.pt"
+
+
+@dataclass(frozen=True)
+class FinishedRounds:
+    """All that a server needs to go on after its last finished round.
+
+    Attributes:
+        rounds: number of finished rounds.
+        weights: the global model after them.
+        best_weights: the best global model so far, or None before the first comparison.
+        best_value: its mean validation metric.
+        rows: the rows of the metrics file.
+    """
+
+    rounds: int
+    weights: Weights
+    best_weights: Weights | None
+    best_value: float
+    rows: list[tuple[str, int, str, float]]
+
+
+class RoundFiles:
+    """One experiment's finished rounds in one folder; the newest replaces the one before."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def load(self) -> FinishedRounds | None:
+        """The rounds of an unfinished run, or None.
+
+        Raises:
+            DataError: the file is damaged.
+        """
+        path = self.folder / _FILE
+        if not path.is_file():
+            return None
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+            return FinishedRounds(
+                rounds=int(content["rounds"]),
+                weights=_arrays(content["weights"]),
+                best_weights=content["best_weights"] and _arrays(content["best_weights"]),
+                best_value=float(content["best_value"]),
+                rows=[(str(s), int(r), str(m), float(v)) for s, r, m, v in content["rows"]],
+            )
+        except Exception as error:  # torch raises many unrelated types on damaged files
+            raise DataError(
+                f"{path}: cannot be read ({error}); delete the folder to start the run anew"
+            ) from error
+
+    def save(self, finished: FinishedRounds) -> None:
+        """Write atomically: a crash leaves the rounds that were saved before."""
+        content = {
+            "rounds": finished.rounds,
+            "weights": _tensors(finished.weights),
+            "best_weights": finished.best_weights and _tensors(finished.best_weights),
+            "best_value": float(finished.best_value),
+            "rows": [list(row) for row in finished.rows],
+        }
+        with replacing(self.folder / _FILE) as temporary:
+            torch.save(content, temporary)
+
+    def clear(self) -> None:
+        """Forget the run: it is complete."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _tensors(weights: Weights) -> dict[str, Any]:
+    return {key: torch.from_numpy(np.ascontiguousarray(value)) for key, value in weights.items()}
+
+
+def _arrays(weights: dict[str, Any]) -> Weights:
+    return {key: value.numpy() for key, value in weights.items()}

@@ -1,0 +1,33 @@
+"""What a site's answer may contain, by name. Executor, filter and server agree on this list."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+TRAIN_METRICS = "train_metrics"
+"""Meta key of a training answer: round means of the losses and strategy diagnostics."""
+
+SHARED_METRICS = frozenset(
+    {
+        "train/loss_generator",
+        "train/loss_discriminator",
+        "train/loss_adversarial",
+        "train/l1",
+        "fedprox/ratio_generator",
+        "fedprox/ratio_discriminator",
+        "val/psnr",
+        "val/ssim",
+        "val/mae",
+        "val/nrmse",
+        "val/mse",
+        "val/lesion_mae",
+        "time/train_seconds",
+        "time/validate_seconds",
+    }
+)
+"""Numbers about a round that a site may send; each is one mean over slices or patients."""
+
+
+def shared_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
+    """The metrics that may leave, as plain floats; others stay behind."""
+    return {name: float(value) for name, value in metrics.items() if name in SHARED_METRICS}

@@ -1,0 +1,133 @@
+"""One site's data, learner and validation during one process; imported at the first task."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from nvflare.apis.analytix import AnalyticsDataType
+from nvflare.apis.fl_context import FLContext
+from nvflare.app_common.tracking.log_writer import LogWriter
+from torch import Tensor
+
+from app_custom.nvflare_context import job_sites, local_folder, site_name, workspace_folder
+from app_custom.shared_record import SHARED_METRICS
+from app_custom.site_configuration import SiteConfig, data_folder, expand, read_site_config
+from lightning_modules.configuration import ExperimentConfig
+from lightning_modules.hardware import Hardware, choose_hardware, threads_for
+from lightning_modules.learner import Learner, RoundResult
+from lightning_modules.local_state import LocalStateStore
+from lightning_modules.networks.generator import UNetGenerator
+from lightning_modules.panels import panel
+from lightning_modules.training_slices import TrainingSlices
+from lightning_modules.validation import (
+    load_generator,
+    mean_over_patients,
+    patient_metrics,
+    patients,
+    translate,
+)
+from partitions.manifest import read_manifest
+from partitions.preparation import PreparedSite, prepare_site
+from partitions.typed_config import as_dict
+
+WRITER_ID = "curve_sender"
+
+
+class SiteSession:
+    """The site's side of a job: what the executor needs for its tasks."""
+
+    def __init__(
+        self,
+        experiment: ExperimentConfig,
+        prepared: PreparedSite,
+        learner: Learner,
+        hardware: Hardware,
+        config: SiteConfig,
+        curves: LogWriter | None,
+    ) -> None:
+        self._prepared = prepared
+        self._learner = learner
+        self._hardware = hardware
+        self._config = config
+        self._curves = curves
+        self._generator = UNetGenerator(experiment.model.generator)
+
+    def train(self, state: Mapping[str, np.ndarray], round_number: int) -> RoundResult:
+        """Train one round from the received state."""
+        report = self._send_scalar if self._config.share_curves else None
+        return self._learner.train(_tensors(state), round_number, report)
+
+    def validate(self, state: Mapping[str, np.ndarray], round_number: int) -> dict[str, float]:
+        """Metrics of the received generator on this site's validation patients."""
+        started = time.perf_counter()
+        load_generator(self._generator, _tensors(state))
+        rows: list[dict[str, float]] = []
+        for patient in patients(self._prepared.split("val")):
+            prediction = translate(self._generator, patient.source, self._hardware)
+            rows.append(patient_metrics(prediction, patient))
+            if len(rows) == 1 and self._config.share_images:
+                picture = panel(patient, prediction)
+                self._send("val/source_target_translated_error", picture, round_number, "IMAGE")
+        metrics = mean_over_patients(rows)
+        for name, value in metrics.items():
+            self._send_scalar(name, value, round_number)
+        metrics["time/validate_seconds"] = time.perf_counter() - started
+        return metrics
+
+    def _send_scalar(self, tag: str, value: float, step: int) -> None:
+        if tag in SHARED_METRICS:
+            self._send(tag, value, step, "SCALAR")
+
+    def _send(self, tag: str, value: float | np.ndarray, step: int, kind: str) -> None:
+        if self._curves is not None:
+            self._curves.write(tag, value, AnalyticsDataType[kind], global_step=step)
+
+
+def open_session(experiment: ExperimentConfig, fl_ctx: FLContext) -> SiteSession:
+    """Read this site's configuration and data, and build its learner.
+
+    Raises:
+        UserError: configuration or data that cannot be used.
+    """
+    site = site_name(fl_ctx)
+    config = read_site_config(local_folder(fl_ctx))
+    prepared = _prepared_data(experiment, config, site)
+    hardware = choose_hardware(experiment.training.precision, _threads(config, fl_ctx))
+    state = expand(config.state, site) if config.state else workspace_folder(fl_ctx) / "state"
+    learner = Learner(
+        experiment,
+        arm=site,
+        slices=TrainingSlices([prepared.split("train")]),
+        hardware=hardware,
+        store=LocalStateStore(state / site / experiment_name(experiment)),
+    )
+    curves = fl_ctx.get_engine().get_component(WRITER_ID)
+    return SiteSession(experiment, prepared, learner, hardware, config, curves)
+
+
+def experiment_name(experiment: ExperimentConfig) -> str:
+    """A folder name for what belongs to one experiment: strategy and hash of all settings."""
+    text = json.dumps(as_dict(experiment), sort_keys=True)
+    return f"{experiment.strategy.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+def _prepared_data(experiment: ExperimentConfig, config: SiteConfig, site: str) -> PreparedSite:
+    folder = data_folder(config, experiment.data.dataset, site)
+    manifest = read_manifest(folder, expected_site=site)
+    cache = expand(config.cache, site) if config.cache else folder / "prepared"
+    return prepare_site(manifest, experiment.data.preparation, cache, progress=False)
+
+
+def _threads(config: SiteConfig, fl_ctx: FLContext) -> int:
+    if config.torch_threads is not None:
+        return config.torch_threads
+    return threads_for(job_sites(fl_ctx) if config.shared_machine else 1)
+
+
+def _tensors(state: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
+    return {key: torch.as_tensor(np.array(value)) for key, value in state.items()}

@@ -1,0 +1,95 @@
+"""Notice at once when a site fails or disappears in the middle of a task.
+
+On real sites NVFlare reports a training process that died. The simulator does not: the server would
+wait for ever. This widget watches the connections of sites that owe an answer and tells NVFlare's
+own controller, which then decides by ``min_clients`` whether the round can be completed.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from nvflare.apis.event_type import EventType
+from nvflare.apis.fl_constant import FLContextKey, ReturnCode
+from nvflare.apis.fl_context import FLContext
+from nvflare.app_common.app_event_type import AppEventType
+from nvflare.fuel.f3.cellnet.fqcn import FQCN
+from nvflare.widgets.widget import Widget
+
+from app_custom.nvflare_context import peer_name
+
+_LOOK_EVERY_SECONDS = 1.0
+
+
+class SiteWatch(Widget):
+    """Reports sites that lose their connection while a task is theirs.
+
+    Args:
+        grace_seconds: how long a site may be without connection before it is reported.
+    """
+
+    def __init__(self, grace_seconds: float = 5.0) -> None:
+        super().__init__()
+        self._grace = grace_seconds
+        self._lock = threading.Lock()
+        self._busy: set[str] = set()
+        self._lost_since: dict[str, float] = {}
+        self._stop = threading.Event()
+
+    def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
+        """Follow tasks from their start to their answer."""
+        if event_type == EventType.START_RUN:
+            engine = fl_ctx.get_engine()
+            threading.Thread(target=self._watch, args=(engine,), daemon=True).start()
+        elif event_type in (
+            AppEventType.BEFORE_TRAIN_TASK,
+            AppEventType.SEND_MODEL_FOR_VALIDATION,
+        ):
+            with self._lock:
+                self._busy.add(peer_name(fl_ctx))
+        elif event_type == EventType.BEFORE_PROCESS_SUBMISSION:
+            self._note_answer(fl_ctx)
+        elif event_type in (AppEventType.ROUND_DONE, EventType.END_WORKFLOW):
+            with self._lock:
+                self._busy.clear()
+                self._lost_since.clear()
+        elif event_type == EventType.END_RUN:
+            self._stop.set()
+
+    def _note_answer(self, fl_ctx: FLContext) -> None:
+        site = peer_name(fl_ctx)
+        with self._lock:
+            self._busy.discard(site)
+            self._lost_since.pop(site, None)
+        code = fl_ctx.get_prop(FLContextKey.TASK_RESULT).get_return_code()
+        if code != ReturnCode.OK:
+            self.log_error(
+                fl_ctx,
+                f"site '{site}' could not do its task '{fl_ctx.get_prop(FLContextKey.TASK_NAME)}' "
+                f"({code}); the reason is in that site's log",
+            )
+
+    def _watch(self, engine: object) -> None:
+        while not self._stop.wait(_LOOK_EVERY_SECONDS):
+            with engine.new_context() as fl_ctx:  # type: ignore[attr-defined]
+                for site in self._lost(fl_ctx):
+                    self.log_error(
+                        fl_ctx, f"site '{site}' lost its connection in the middle of a task"
+                    )
+                    fl_ctx.get_prop(FLContextKey.RUNNER).handle_dead_job(site, fl_ctx)
+
+    def _lost(self, fl_ctx: FLContext) -> list[str]:
+        """Sites whose grace is over; each is returned once."""
+        cell = fl_ctx.get_engine().get_cell()
+        job = fl_ctx.get_job_id()
+        now = time.monotonic()
+        lost = []
+        with self._lock:
+            for site in sorted(self._busy):
+                if cell.is_cell_connected(FQCN.join([site, job])):
+                    self._lost_since.pop(site, None)
+                elif now - self._lost_since.setdefault(site, now) > self._grace:
+                    lost.append(site)
+            self._busy.difference_update(lost)
+        return lost

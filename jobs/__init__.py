@@ -1,0 +1,1 @@
+"""Say what to run: NVFlare job folders, the exporter that writes them and the demo's comparison."""

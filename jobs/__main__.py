@@ -1,0 +1,137 @@
+"""``python -m jobs``: write job folders and simulator workspaces, run the comparison."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from jobs.export import export_job
+from jobs.federation import DEFAULT_FILE, STRATEGY_SETTINGS, read_federated_experiment
+from jobs.federation import strategy_overrides
+from jobs.workspace import DEFAULT_NAME, prepare_workspace
+from partitions.errors import ConfigError, UserError
+from partitions.typed_config import merged
+
+JOBS_FOLDER = Path(__file__).parent
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def export_command(options: argparse.Namespace) -> None:
+    """Write one job folder."""
+    changes = merged({"experiment": strategy_overrides(options.strategy)}, _changes(options))
+    job = read_federated_experiment(options.experiment, changes)
+    out = options.out or JOBS_FOLDER / options.strategy
+    print(f"wrote {export_job(out.name, job, out)}: {', '.join(job.federation.sites)}")
+
+
+def committed_command(options: argparse.Namespace) -> None:
+    """Write all committed job folders from the demo experiment."""
+    for strategy in STRATEGY_SETTINGS:
+        changes = {"experiment": strategy_overrides(strategy)}
+        job = read_federated_experiment(DEFAULT_FILE, changes)
+        print(f"wrote {export_job(strategy, job, JOBS_FOLDER / strategy)}")
+
+
+def workspace_command(options: argparse.Namespace) -> None:
+    """Prepare a simulator workspace."""
+    datasets = dict(_dataset(text) for text in options.dataset or ["demo=data/demo"])
+    prepare_workspace(
+        options.folder, datasets, options.torch_threads, share_images=not options.no_images
+    )
+    print(f"prepared {options.folder}: run 'nvflare simulator jobs/fedavg -w {options.folder}'")
+
+
+def compare_command(options: argparse.Namespace) -> None:
+    """Run all arms of an experiment, evaluate them and write a run folder."""
+    from jobs.comparison import Comparison, run_comparison
+
+    job = read_federated_experiment(options.experiment, _changes(options))
+    run_comparison(
+        Comparison(
+            job=job,
+            data=options.data,
+            out=options.out,
+            strategies=tuple(options.strategies.split(",")),
+            at_once=options.at_once,
+            title=options.title,
+        )
+    )
+
+
+def _changes(options: argparse.Namespace) -> dict[str, Any]:
+    """Settings given on the command line, as nested values."""
+    dots = [text if text.count("=") else f"{text}=" for text in options.set]
+    for text in dots:
+        if not text.split("=", 1)[1]:
+            raise ConfigError(f"--set {text}: write key=value, e.g. training.rounds=4")
+    settings = OmegaConf.to_container(OmegaConf.from_dotlist(dots)) if dots else {}
+    changes: dict[str, Any] = {"experiment": settings}
+    if getattr(options, "sites", None):
+        changes["federation"] = {"sites": options.sites.split(","), "unseen": []}
+    if getattr(options, "min_sites", None) is not None:
+        changes.setdefault("federation", {})["min_sites"] = options.min_sites
+    for key in ("rounds", "steps"):
+        if getattr(options, key, None) is not None:
+            changes = merged(changes, {"experiment": {"training": {key: getattr(options, key)}}})
+    if getattr(options, "dataset", None):
+        changes = merged(changes, {"experiment": {"data": {"dataset": options.dataset}}})
+    return changes
+
+
+def _dataset(text: str) -> tuple[str, Path]:
+    name, separator, folder = text.partition("=")
+    if not separator or not name or not folder:
+        raise ConfigError(f"--dataset {text}: write name=folder, e.g. demo=data/demo")
+    return name, Path(folder)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m jobs", description=__doc__)
+    commands = parser.add_subparsers(required=True)
+    export = commands.add_parser("export", help="write a job folder for your sites and settings")
+    export.add_argument("strategy", help=f"one of {', '.join(STRATEGY_SETTINGS)}")
+    export.add_argument("--experiment", type=Path, default=DEFAULT_FILE, help="YAML file")
+    export.add_argument("--out", type=Path, help="job folder; its name is the job's name")
+    export.add_argument("--sites", help="comma-separated names, e.g. CS,DU,HT")
+    export.add_argument("--dataset", help="data set name, as the sites map it")
+    export.add_argument("--rounds", type=int, help="communication rounds")
+    export.add_argument("--steps", type=int, help="optimizer steps per site and round")
+    export.add_argument("--min-sites", type=int, help="fewest sites that make a round")
+    export.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    export.set_defaults(run=export_command)
+    committed = commands.add_parser("committed", help="write the committed job folders again")
+    committed.set_defaults(run=committed_command)
+    workspace = commands.add_parser("workspace", help="prepare a simulator workspace")
+    workspace.add_argument("folder", type=Path, nargs="?", default=Path(DEFAULT_NAME))
+    workspace.add_argument("--dataset", action="append", metavar="NAME=FOLDER")
+    workspace.add_argument("--torch-threads", type=int, help="threads per site process")
+    workspace.add_argument("--no-images", action="store_true", help="send no picture panels")
+    workspace.set_defaults(run=workspace_command)
+    compare = commands.add_parser("compare", help="run and evaluate all arms of an experiment")
+    compare.add_argument("--experiment", type=Path, default=DEFAULT_FILE, help="YAML file")
+    compare.add_argument("--data", type=Path, default=Path("data/demo"))
+    compare.add_argument("--out", type=Path, default=Path("runs/demo"))
+    compare.add_argument("--strategies", default="fedavg,fedprox", help="comma-separated")
+    compare.add_argument("--at-once", type=int, help="processes that train at the same time")
+    compare.add_argument("--title", default="FedI2I demo")
+    compare.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    compare.set_defaults(run=compare_command)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

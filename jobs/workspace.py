@@ -1,0 +1,54 @@
+"""Prepare a workspace of NVFlare's simulator: which classes may run, where the sites' data is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from app_custom.allowed_classes import ALLOWED_CLASSES
+from app_custom.site_configuration import FILE_NAME, SiteConfig
+from partitions.atomic_file import write_text
+from partitions.errors import DataError
+from partitions.typed_config import as_dict
+
+DEFAULT_NAME = "simulator_workspace"
+
+
+def prepare_workspace(
+    workspace: Path,
+    datasets: dict[str, Path],
+    torch_threads: int | None = None,
+    share_images: bool = True,
+) -> Path:
+    """Write ``local/resources.json`` and ``local/fedi2i.yaml``; other files are left alone.
+
+    The simulator keeps ``local`` when it empties a workspace. What must outlive that (finished
+    rounds, kept optimizers) goes to a folder beside the workspace.
+
+    Args:
+        workspace: the folder to give to ``nvflare simulator -w``.
+        datasets: data set name to the folder that holds one folder per site.
+        torch_threads: threads per site process; by default cores / sites of the job.
+        share_images: send picture panels to TensorBoard. Simulations only.
+
+    Raises:
+        DataError: a data folder does not exist.
+    """
+    for name, folder in datasets.items():
+        if not folder.is_dir():
+            raise DataError(f"{folder}: no such folder for data set '{name}'; prepare it first")
+    root = workspace.resolve()
+    local = root / "local"
+    resources = {"format_version": 2, "class_allow_list": list(ALLOWED_CLASSES)}
+    write_text(local / "resources.json", json.dumps(resources, indent=2) + "\n")
+    config = SiteConfig(
+        datasets={name: f"{folder.resolve()}/{{site}}" for name, folder in datasets.items()},
+        state=str(root.with_name(f"{root.name}_state")),
+        shared_machine=True,
+        torch_threads=torch_threads,
+        share_images=share_images,
+    )
+    write_text(local / FILE_NAME, OmegaConf.to_yaml(OmegaConf.create(as_dict(config))))
+    return workspace

@@ -1,0 +1,1 @@
+"""Learn on one site: networks, losses, metrics, the pix2pix module and the learner. No NVFlare."""

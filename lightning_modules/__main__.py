@@ -1,0 +1,95 @@
+"""``python -m lightning_modules``: train without a federation, evaluate finished models."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+from lightning_modules.configuration import ExperimentConfig, read_experiment
+from partitions.errors import ConfigError, UserError
+from partitions.manifest import read_manifest
+from partitions.preparation import PreparedSite, prepare_site
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def train_command(options: argparse.Namespace) -> None:
+    """Train one arm on the pooled training slices of the given site folders."""
+    from lightning_modules.hardware import choose_hardware
+    from lightning_modules.training_run import Arm, train_arm
+
+    experiment = read_experiment(options.experiment)
+    sites = _sites(experiment, options.data)
+    hardware = choose_hardware(experiment.training.precision, options.threads)
+    steps = experiment.training.steps * len(sites)
+    arm = Arm(options.arm or _arm_name(sites), sites, steps)
+    print(f"wrote {train_arm(experiment, arm, hardware, options.out)}")
+
+
+def evaluate_command(options: argparse.Namespace) -> None:
+    """Evaluate models on the test patients of the given site folders."""
+    from lightning_modules.evaluation import evaluate, read_generator
+    from lightning_modules.hardware import choose_hardware
+
+    experiment = read_experiment(options.experiment)
+    generators = {
+        name: read_generator(experiment.model, path)
+        for name, path in (_model(text) for text in options.model)
+    }
+    hardware = choose_hardware(experiment.training.precision, options.threads)
+    sites = _sites(experiment, options.data)
+    print(f"wrote {evaluate(generators, sites, hardware, options.out, options.split)}")
+
+
+def _sites(experiment: ExperimentConfig, folders: list[Path]) -> list[PreparedSite]:
+    return [
+        prepare_site(read_manifest(folder), experiment.data.preparation, folder / "prepared")
+        for folder in folders
+    ]
+
+
+def _arm_name(sites: list[PreparedSite]) -> str:
+    return sites[0].site if len(sites) == 1 else "centralised"
+
+
+def _model(text: str) -> tuple[str, Path]:
+    name, separator, path = text.partition("=")
+    if not separator or not name or not path:
+        raise ConfigError(f"--model {text}: write name=file, e.g. fedavg=FL_global_model.pt")
+    return name, Path(path)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m lightning_modules", description=__doc__)
+    commands = parser.add_subparsers(required=True)
+    train = commands.add_parser("train", help="local-only (one --data) or centralised (several)")
+    train.add_argument("--arm", help="name of the arm; by default the site, or 'centralised'")
+    train.set_defaults(run=train_command)
+    evaluate = commands.add_parser("evaluate", help="measure models on unseen patients")
+    evaluate.add_argument("--model", action="append", default=[], metavar="NAME=FILE")
+    evaluate.add_argument("--split", default="test", help="split to evaluate on")
+    evaluate.set_defaults(run=evaluate_command)
+    for command in (train, evaluate):
+        command.add_argument("--experiment", type=Path, required=True, help="YAML file")
+        command.add_argument(
+            "--data", type=Path, action="append", required=True, help="a site's folder"
+        )
+        command.add_argument("--out", type=Path, required=True, help="folder for results")
+        command.add_argument("--threads", type=int, default=1, help="torch threads")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

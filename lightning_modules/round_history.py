@@ -1,0 +1,46 @@
+"""The training losses of one round."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+_REPORT_EVERY = 10
+
+
+class RoundHistory(pl.Callback):
+    """Collects the losses that ``training_step`` returns and reports their running means.
+
+    Args:
+        first_step: global number of the round's first step.
+        report: called with (tag, mean of the last steps, step) every ten steps, or None.
+    """
+
+    def __init__(self, first_step: int, report: Callable[[str, float, int], None] | None) -> None:
+        self._first_step = first_step
+        self._report = report
+        self._losses: dict[str, list[Tensor]] = {}
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Remember the losses; tensors become numbers only when reported, to keep a GPU busy."""
+        for tag, value in outputs.items():
+            self._losses.setdefault(tag, []).append(value.detach())
+        if self._report is not None and (batch_idx + 1) % _REPORT_EVERY == 0:
+            for tag, values in self._losses.items():
+                mean = float(torch.stack(values[-_REPORT_EVERY:]).mean())
+                self._report(tag, mean, self._first_step + batch_idx + 1)
+
+    def means(self) -> dict[str, float]:
+        """Mean of each loss over the round."""
+        return {tag: float(torch.stack(values).mean()) for tag, values in self._losses.items()}
