@@ -1,0 +1,130 @@
+"""``prepare``: make the memory-mapped cache of every site folder, two sites at a time."""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from tqdm import tqdm
+
+from partitions.errors import ConfigError, UserError
+from partitions.manifest import SPLITS, SiteManifest, read_manifest
+from partitions.preparation import PreparationConfig, PreparedSite, prepare_site
+from partitions.preparation.site import find_prepared
+from partitions.site_folders import find_site_folders
+from partitions.typed_config import merged, read_yaml, record_from
+
+DEFAULT_CACHE = "prepared"
+_bar_position = 0
+
+
+@dataclass(frozen=True)
+class Task:
+    """One site to prepare."""
+
+    manifest: SiteManifest
+    config: PreparationConfig
+    cache: Path
+
+
+def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add this command to the command line."""
+    parser = commands.add_parser("prepare", help="make each site's cache for training")
+    parser.add_argument("--data", type=Path, required=True, help="a site folder or one above")
+    parser.add_argument(
+        "--cache", type=Path, help="caches go to CACHE/<site>; default: <site folder>/prepared"
+    )
+    parser.add_argument("--config", type=Path, help="YAML file with what differs from the defaults")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings")
+    parser.add_argument("--workers", type=int, default=2, help="sites at a time; default: 2")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Prepare every site below the folder; sites that are up to date are only named."""
+    config = read_config(arguments.config, arguments.settings)
+    tasks = []
+    for folder in find_site_folders(arguments.data):
+        manifest = read_manifest(folder)
+        cache = arguments.cache / manifest.site if arguments.cache else folder / DEFAULT_CACHE
+        ready = find_prepared(manifest, config, cache)
+        if ready is not None:
+            print(f"{manifest.site}: up to date: {_summary(ready)}")
+        else:
+            tasks.append(Task(manifest, config, cache))
+    failed = _prepare_all(tasks, max(1, arguments.workers))
+    if failed:
+        for error in failed[1:]:
+            print(f"error: {error}", file=sys.stderr)
+        raise failed[0]
+
+
+def read_config(path: Path | None, settings: Sequence[str]) -> PreparationConfig:
+    """The configuration: defaults, then the file, then ``key=value`` settings.
+
+    Raises:
+        ConfigError: an unknown key, a wrong value, or a setting without ``=``.
+    """
+    from_file: dict[str, Any] = read_yaml(path) if path is not None else {}
+    for setting in settings:
+        if "=" not in setting:
+            raise ConfigError(f"--set {setting}: write KEY=VALUE, for example spacing=1.0")
+    try:
+        dotlist = OmegaConf.from_dotlist(list(settings))
+        given = cast(dict[str, Any], OmegaConf.to_container(dotlist))
+    except (OmegaConfBaseException, ValueError) as error:
+        raise ConfigError(f"--set: cannot be read ({str(error).splitlines()[0]})") from error
+    where = str(path) if path is not None and not settings else "--set"
+    return record_from(PreparationConfig, merged(from_file, given), where)
+
+
+def _prepare_all(tasks: Sequence[Task], workers: int) -> list[UserError]:
+    """Prepare all; a site that fails does not stop the others. Return the errors."""
+    if not tasks:
+        return []
+    print(f"preparing {', '.join(task.manifest.site for task in tasks)}")
+    # A fresh process and not a fork, as PyTorch's threads do not survive one.
+    context = multiprocessing.get_context("spawn")
+    shared = (context.RLock(), context.Value("i", 0))
+    failed: list[UserError] = []
+    with ProcessPoolExecutor(
+        min(workers, len(tasks)), context, initializer=_start_worker, initargs=shared
+    ) as pool:
+        futures = {pool.submit(_work, task): task for task in tasks}
+        for future in as_completed(futures):
+            try:
+                ready = future.result()
+                tqdm.write(f"{ready.site}: prepared: {_summary(ready)}")
+            except UserError as error:
+                failed.append(error)
+    return failed
+
+
+def _start_worker(lock: Any, counter: Any) -> None:
+    """Give each process its own screen line for the progress bar."""
+    global _bar_position
+    tqdm.set_lock(lock)
+    with counter.get_lock():
+        _bar_position = counter.value
+        counter.value += 1
+
+
+def _work(task: Task) -> PreparedSite:
+    return prepare_site(task.manifest, task.config, task.cache, bar_position=_bar_position)
+
+
+def _summary(ready: PreparedSite) -> str:
+    counts = []
+    for name in SPLITS:
+        split = ready.split(name)
+        counts.append(f"{name} {len(split.subjects)} ({len(split.source)} slices)")
+    left_out = f"; {len(ready.skipped)} left out" if ready.skipped else ""
+    return f"{', '.join(counts)}{left_out}; {ready.folder}"

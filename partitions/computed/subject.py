@@ -1,0 +1,94 @@
+"""One computed subject: draw who it is, compute what the scanner of its hospital stores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from partitions.computed.acquisition import noise_free_magnitude, receive_field, rician
+from partitions.computed.ageing import csf_weight, draw_age, ventricle_shift_mm
+from partitions.computed.anatomy import Fractions, sample_fractions
+from partitions.computed.atlas import Atlas
+from partitions.computed.deformation import draw_backward_map
+from partitions.computed.hospitals import Hospital
+from partitions.computed.lesions import draw_lesions
+from partitions.computed.tissues import Tissue, draw_tissues
+
+FloatArray = NDArray[np.float64]
+
+LESION_THRESHOLD = 0.25
+"""Lesion fraction from which a voxel belongs to the lesion mask."""
+
+LARGEST_INT16 = 32767
+
+
+@dataclass(frozen=True)
+class ComputedSubject:
+    """The volumes of one subject, all of shape (X, Y, Z), axes right, anterior, superior.
+
+    Attributes:
+        age: whole years.
+        volumes: ``t1``, ``t2`` and ``flair``, int16, arbitrary units, 0 outside the brain.
+        brain: brain mask.
+        lesion: lesion mask; may be empty.
+    """
+
+    age: int
+    volumes: dict[str, NDArray[np.int16]]
+    brain: NDArray[np.bool_]
+    lesion: NDArray[np.bool_]
+
+
+def compute_subject(
+    atlas: Atlas, hospital: Hospital, seed: np.random.SeedSequence
+) -> ComputedSubject:
+    """Compute one subject; the same seed gives the same voxels.
+
+    Args:
+        atlas: the anatomy to deform.
+        hospital: scanner, protocol and population.
+        seed: the subject's own seed; each stage draws from its own child.
+    """
+    who, shape, disease, chemistry, coil, noise = map(np.random.default_rng, seed.spawn(6))
+    age = draw_age(hospital.age_mean, hospital.age_sd, who)
+    shift = ventricle_shift_mm(age, individual=float(who.normal(0, 0.4)))
+    fractions = sample_fractions(
+        atlas,
+        draw_lesions(atlas, age, disease),
+        draw_backward_map(atlas, shape, shift),
+        hospital,
+        csf_weight(age),
+    )
+    brain = fractions.brain > 0.5
+    tissues = draw_tissues(hospital.field_strength, chemistry)
+    return ComputedSubject(
+        age=age,
+        volumes=_scan(fractions, brain, tissues, hospital, coil, noise),
+        brain=brain,
+        lesion=(fractions.lesion > LESION_THRESHOLD) & brain,
+    )
+
+
+def _scan(
+    fractions: Fractions,
+    brain: NDArray[np.bool_],
+    tissues: dict[str, Tissue],
+    hospital: Hospital,
+    coil: np.random.Generator,
+    noise: np.random.Generator,
+) -> dict[str, NDArray[np.int16]]:
+    spacing = (hospital.pixel_mm, hospital.pixel_mm, hospital.slice_mm)
+    field = receive_field(brain, spacing, hospital.bias_rms, coil)
+    white = fractions.wm[brain] > 0.9
+    sequences = {"t1": hospital.t1w, "t2": hospital.t2w, "flair": hospital.flair}
+    volumes = {}
+    for (name, sequence), level in zip(sequences.items(), hospital.level, strict=True):
+        clean = noise_free_magnitude(fractions, brain, tissues, sequence)
+        reference = float(clean[white].mean())
+        noisy = rician(clean * field, reference / hospital.snr, noise)
+        gain = level * float(np.exp(np.clip(noise.normal(0, 0.1), -0.25, 0.25))) / reference
+        volumes[name] = np.zeros(brain.shape, dtype=np.int16)
+        volumes[name][brain] = np.clip(np.rint(gain * noisy), 0, LARGEST_INT16)
+    return volumes

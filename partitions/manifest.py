@@ -1,0 +1,210 @@
+"""The manifest: one typed, versioned record per subject; who holds which scans.
+
+A *site manifest* is the file ``manifest.json`` in a site's own data folder and names that site's
+subjects only. File paths are relative to the folder that holds it, so a folder can be moved.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from partitions.atomic_file import write_text
+from partitions.errors import DataError
+from partitions.typed_config import choose, record_from
+
+VERSION = 1
+FILE_NAME = "manifest.json"
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class SubjectRecord:
+    """One subject at one site.
+
+    Attributes:
+        subject: identifier, unique over the whole federation.
+        site: the site that holds the scans.
+        split: ``train``, ``val`` or ``test``.
+        files: sequence name (``t1``, ``t2``, ``flair``, ``ct`` ...) to path relative to the manifest.
+        mask: path of the head or brain mask, or None to have the foreground computed.
+        lesion_mask: path of the lesion region used by metrics, or None.
+        metadata: age in years, sex, manufacturer, field_strength in tesla ... as known.
+    """
+
+    subject: str
+    site: str
+    split: str
+    files: dict[str, str]
+    mask: str | None = None
+    lesion_mask: str | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SiteManifest:
+    """All subjects of one site.
+
+    Attributes:
+        dataset: the data set's name, as jobs call it.
+        site: the site's name.
+        subjects: the records, ordered by subject.
+        root: folder that relative paths start from; not part of the file.
+        computed: True when the scans are computed and not acquired; shown wherever they are.
+        split_seed: the seed the split was drawn with, or None when it was given.
+        version: version of this file format.
+    """
+
+    dataset: str
+    site: str
+    subjects: tuple[SubjectRecord, ...]
+    root: Path
+    computed: bool = False
+    split_seed: int | None = None
+    version: int = VERSION
+
+    def in_split(self, split: str) -> tuple[SubjectRecord, ...]:
+        """The subjects of one split."""
+        return tuple(record for record in self.subjects if record.split == split)
+
+    def content_hash(self) -> str:
+        """SHA-256 over everything but the folder, independent of the order of subjects."""
+        text = json.dumps(_to_json(self), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def write_manifest(manifest: SiteManifest) -> Path:
+    """Check and write ``manifest.json`` into the site's folder; return its path."""
+    check_manifest(manifest)
+    path = manifest.root / FILE_NAME
+    content = {**_to_json(manifest), "content_hash": manifest.content_hash()}
+    write_text(path, json.dumps(content, indent=1) + "\n")
+    return path
+
+
+def read_manifest(folder: Path, expected_site: str | None = None) -> SiteManifest:
+    """Read and check the manifest of one site folder.
+
+    Args:
+        folder: the site's data folder.
+        expected_site: the site that reads it; a manifest of another site is refused.
+
+    Raises:
+        DataError: the folder or manifest is missing, damaged, altered or of another site.
+    """
+    path = folder / FILE_NAME
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such data folder; prepare the data set or correct the path")
+    if not path.is_file():
+        raise DataError(f"{path}: missing; write it with 'python -m partitions' (see docs/data.md)")
+    manifest = _from_json(_read_json(path), path)
+    check_manifest(manifest, where=str(path))
+    if expected_site is not None and manifest.site != expected_site:
+        raise DataError(
+            f"{path}: holds the data of site '{manifest.site}', but this is site "
+            f"'{expected_site}'; correct this site's data mapping"
+        )
+    return manifest
+
+
+def check_manifest(manifest: SiteManifest, where: str = "manifest") -> None:
+    """Refuse a manifest that names a subject twice, another site or an unknown split.
+
+    Raises:
+        DataError: naming the subject and what is wrong.
+    """
+    seen: dict[str, str] = {}
+    for record in manifest.subjects:
+        if record.subject in seen:
+            raise DataError(
+                f"{where}: subject '{record.subject}' is listed twice, in splits "
+                f"'{seen[record.subject]}' and '{record.split}'; a subject belongs to one split"
+            )
+        seen[record.subject] = record.split
+        if record.split not in SPLITS:
+            choose_split(record, where)
+        if record.site != manifest.site:
+            raise DataError(
+                f"{where}: subject '{record.subject}' belongs to site '{record.site}', not to "
+                f"'{manifest.site}'; keep one manifest per site"
+            )
+
+
+def check_partition(manifests: Iterable[SiteManifest]) -> None:
+    """Refuse a subject that two sites hold.
+
+    Raises:
+        DataError: naming the subject and both sites.
+    """
+    owner: dict[str, str] = {}
+    for manifest in manifests:
+        for record in manifest.subjects:
+            if record.subject in owner:
+                raise DataError(
+                    f"subject '{record.subject}' is at site '{owner[record.subject]}' and at site "
+                    f"'{manifest.site}'; a subject belongs to one site"
+                )
+            owner[record.subject] = manifest.site
+
+
+def split_counts(manifest: SiteManifest) -> dict[str, int]:
+    """Number of subjects per split, every split named."""
+    counts = Counter(record.split for record in manifest.subjects)
+    return {split: counts[split] for split in SPLITS}
+
+
+def choose_split(record: SubjectRecord, where: str) -> None:
+    """Raise the sentence for an unknown split."""
+    choose(record.split, SPLITS, f"{where}: split of subject '{record.subject}'")
+
+
+def _to_json(manifest: SiteManifest) -> dict[str, Any]:
+    content = asdict(manifest)
+    del content["root"]
+    content["subjects"] = sorted(content["subjects"], key=lambda record: str(record["subject"]))
+    return content
+
+
+def _from_json(content: Mapping[str, Any], path: Path) -> SiteManifest:
+    if content.get("version") != VERSION:
+        raise DataError(
+            f"{path}: manifest version {content.get('version')!r}, this program reads {VERSION}; "
+            "write it again with 'python -m partitions'"
+        )
+    try:
+        subjects = tuple(
+            record_from(SubjectRecord, record, f"{path}: subject {number}")
+            for number, record in enumerate(content["subjects"])
+        )
+        manifest = SiteManifest(
+            dataset=str(content["dataset"]),
+            site=str(content["site"]),
+            subjects=subjects,
+            root=path.parent,
+            computed=bool(content["computed"]),
+            split_seed=content["split_seed"],
+        )
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{path}: damaged manifest ({error}); write it again") from error
+    recorded = content.get("content_hash")
+    if recorded is not None and recorded != manifest.content_hash():
+        raise DataError(
+            f"{path}: content differs from its recorded hash; it was edited or damaged: write it "
+            "again, or delete the key 'content_hash' if the edit was meant"
+        )
+    return manifest
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read as JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: expected a JSON object")
+    return content

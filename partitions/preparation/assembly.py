@@ -1,0 +1,86 @@
+"""Join the subjects' parts into one array file per split and kind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from partitions.atomic_file import replacing
+from partitions.errors import DataError
+from partitions.manifest import SubjectRecord
+from partitions.preparation.parts import read_part
+from partitions.preparation.slices import SubjectSlices
+
+_TYPES = {"source": np.uint16, "target": np.uint16, "mask": np.uint8, "lesion": np.uint8}
+
+
+@dataclass(frozen=True)
+class Part:
+    """One prepared subject on disk."""
+
+    record: SubjectRecord
+    path: Path
+
+
+def assemble_split(parts: Sequence[Part], folder: Path, size: tuple[int, int]) -> dict[str, Any]:
+    """Write the array files of one split; return its entry of ``prepared.json``.
+
+    One subject is in memory at a time. The files are written from front to back and not mapped,
+    because writing to a map of a full disk ends the process instead of raising an error.
+
+    Args:
+        parts: the subjects of the split, in the order of the slices.
+        folder: where ``source.npy`` ... go.
+        size: rows and columns.
+    """
+    subjects, with_lesion, start = [], False, 0
+    for part, slices in _slices_of(parts):
+        stop = start + len(slices.kept)
+        with_lesion = with_lesion or slices.lesion is not None
+        subjects.append(
+            {
+                "subject": part.record.subject,
+                "start": start,
+                "stop": stop,
+                "spacing": slices.spacing,
+                "slices": slices.kept,
+                "lesion_mask": slices.lesion is not None,
+                "metadata": part.record.metadata,
+            }
+        )
+        start = stop
+    names = [name for name in _TYPES if with_lesion or name != "lesion"]
+    for name in names:
+        _write_array(folder / f"{name}.npy", name, parts, (start, *size))
+    return {"arrays": names, "subjects": subjects}
+
+
+def _slices_of(parts: Sequence[Part]) -> Iterator[tuple[Part, SubjectSlices]]:
+    for part in parts:
+        slices = read_part(part.path)
+        if slices is None:
+            raise DataError(
+                f"{part.path}: damaged after it was written; check the disk and prepare again"
+            )
+        yield part, slices
+
+
+def _write_array(path: Path, name: str, parts: Sequence[Part], shape: tuple[int, ...]) -> None:
+    header = {
+        "descr": np.lib.format.dtype_to_descr(np.dtype(_TYPES[name])),
+        "fortran_order": False,
+        "shape": shape,
+    }
+    with replacing(path) as temporary, temporary.open("wb") as stream:
+        np.lib.format.write_array_header_1_0(stream, header)
+        for _, slices in _slices_of(parts):
+            _append(stream, getattr(slices, name), slices)
+
+
+def _append(stream: IO[bytes], array: NDArray[Any] | None, slices: SubjectSlices) -> None:
+    stream.write((np.zeros_like(slices.mask) if array is None else array).tobytes())

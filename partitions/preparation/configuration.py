@@ -1,0 +1,61 @@
+"""What preparation does, as one frozen record; part of the cache's hash."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from partitions.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class PreparationConfig:
+    """How scans become slices.
+
+    Attributes:
+        source: sequence the model reads, as the manifest names it.
+        target: sequence the model writes, as the manifest names it.
+        size: rows and columns of the prepared slices, in pixels.
+        spacing: in-plane pixel size in mm, the same along rows and columns; None keeps the pixel
+            grid as stored (needed for data without a voxel size).
+        percentiles: the two percentiles, in percent, inside the mask that become 0 and 1.
+        min_mask_fraction: slices whose mask covers less than this part of the slice are left out.
+
+    Raises:
+        ConfigError: a value outside its range.
+    """
+
+    source: str = "t1"
+    target: str = "t2"
+    size: tuple[int, int] = (128, 112)
+    spacing: float | None = 1.5
+    percentiles: tuple[float, float] = (0.5, 99.5)
+    min_mask_fraction: float = 0.02
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range; accept lists, as YAML gives them."""
+        object.__setattr__(self, "size", tuple(self.size))
+        object.__setattr__(self, "percentiles", tuple(self.percentiles))
+        _check(self)
+
+
+def _check(config: PreparationConfig) -> None:
+    if config.source == config.target:
+        raise ConfigError(
+            f"preparation: source and target are both '{config.source}'; name two sequences"
+        )
+    if len(config.size) != 2 or min(config.size) < 1:
+        raise ConfigError(f"preparation: size {list(config.size)} must be two positive integers")
+    if config.spacing is not None and not 0 < config.spacing < math.inf:
+        raise ConfigError(
+            f"preparation: spacing {config.spacing} must be positive (mm), or null to keep pixels"
+        )
+    low, high = config.percentiles
+    if not 0 <= low < high <= 100:
+        raise ConfigError(
+            f"preparation: percentiles {list(config.percentiles)} must rise within 0 to 100"
+        )
+    if not 0 <= config.min_mask_fraction < 1:
+        raise ConfigError(
+            f"preparation: min_mask_fraction {config.min_mask_fraction} must be in [0, 1)"
+        )

@@ -1,0 +1,63 @@
+"""The hash that names a prepared cache: same scans and same configuration, same hash."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from partitions.errors import DataError
+from partitions.manifest import SiteManifest, SubjectRecord
+from partitions.preparation.configuration import PreparationConfig
+
+FORMAT_VERSION = 1
+"""Raise it when the stored arrays change meaning; old caches are then made again."""
+
+
+def fingerprint(
+    manifest: SiteManifest, records: tuple[SubjectRecord, ...], config: PreparationConfig
+) -> str:
+    """SHA-256 over the manifest, the bytes of all files used, the configuration and the format.
+
+    It does not depend on where the folder lies, so a moved site folder keeps its cache.
+
+    Args:
+        manifest: the site.
+        records: the subjects that will be prepared.
+        config: how they will be prepared.
+
+    Raises:
+        DataError: a file is missing or cannot be read.
+    """
+    content = {
+        "format": FORMAT_VERSION,
+        "manifest": manifest.content_hash(),
+        "config": asdict(config),
+        "files": {
+            record.subject: [
+                _file_digest(manifest.root / path) for path in used_files(record, config)
+            ]
+            for record in records
+        },
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def used_files(record: SubjectRecord, config: PreparationConfig) -> tuple[str, ...]:
+    """The files preparation reads for one subject."""
+    named = (record.files[config.source], record.files[config.target])
+    masks = (record.mask, record.lesion_mask)
+    return (*named, *(path for path in masks if path is not None))
+
+
+def _file_digest(path: Path) -> str:
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; copy it there or correct the manifest")
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(
+            f"{path}: cannot be read ({error.strerror}); check its permissions and the disk"
+        ) from error

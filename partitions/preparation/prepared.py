@@ -1,0 +1,170 @@
+"""A prepared site as training sees it: arrays mapped into memory, and who they belong to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from partitions.errors import DataError
+from partitions.manifest import SPLITS
+from partitions.preparation.configuration import PreparationConfig
+from partitions.preparation.fingerprint import FORMAT_VERSION
+from partitions.typed_config import choose, record_from
+
+RECORD_NAME = "prepared.json"
+
+
+@dataclass(frozen=True)
+class PreparedSubject:
+    """Where one subject's slices lie in the arrays of its split.
+
+    Attributes:
+        subject: identifier, as in the manifest.
+        start: first slice.
+        stop: one past the last slice.
+        spacing: row height, column width and slice distance in mm, or None when unknown.
+        metadata: age, sex, manufacturer ... as the manifest gives them.
+    """
+
+    subject: str
+    start: int
+    stop: int
+    spacing: tuple[float, float, float] | None
+    metadata: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class PreparedSplit:
+    """The slices of one split, subject after subject; all arrays are read-only maps of files.
+
+    Attributes:
+        source: uint16 (slices, rows, columns); a value / 65535 is the intensity in [0, 1].
+        target: as ``source``.
+        mask: uint8, 0 or 1, the same shape.
+        lesion: as ``mask``, 0 for subjects without a lesion mask; None when no subject has one.
+        subjects: in the order of the slices, without gaps.
+    """
+
+    source: NDArray[np.uint16]
+    target: NDArray[np.uint16]
+    mask: NDArray[np.uint8]
+    lesion: NDArray[np.uint8] | None
+    subjects: tuple[PreparedSubject, ...]
+
+
+@dataclass(frozen=True)
+class PreparedSite:
+    """One site's cache.
+
+    Attributes:
+        site: the site's name.
+        dataset: the data set's name.
+        computed: True when the scans are computed and not acquired.
+        content_hash: hash over manifest, scans and configuration; names the cache folder.
+        config: how the slices were made.
+        skipped: subjects left out because a sequence is missing, with the missing sequences.
+        folder: the cache folder.
+    """
+
+    site: str
+    dataset: str
+    computed: bool
+    content_hash: str
+    config: PreparationConfig
+    skipped: Mapping[str, tuple[str, ...]]
+    folder: Path
+
+    def split(self, name: str) -> PreparedSplit:
+        """Map the arrays of one split; a split without subjects gives arrays of no slices.
+
+        Raises:
+            DataError: the cache is damaged.
+            ConfigError: ``name`` is not ``train``, ``val`` or ``test``.
+        """
+        choose(name, SPLITS, "split")
+        content = _read_record(self.folder)["splits"][name]
+        subjects = tuple(_subject_from(entry) for entry in content["subjects"])
+        shape = (subjects[-1].stop if subjects else 0, *self.config.size)
+        arrays = {
+            array: _map_array(self.folder / name / f"{array}.npy", shape)
+            for array in content["arrays"]
+        }
+        lesion = arrays.get("lesion")
+        return PreparedSplit(arrays["source"], arrays["target"], arrays["mask"], lesion, subjects)
+
+
+def open_prepared(folder: Path) -> PreparedSite:
+    """Open a cache folder that `prepare_site` wrote.
+
+    Args:
+        folder: the folder that holds ``prepared.json``, named by the hash.
+
+    Raises:
+        DataError: the cache is missing, unfinished, damaged or of another format version.
+    """
+    content = _read_record(folder)
+    try:
+        return PreparedSite(
+            site=content["site"],
+            dataset=content["dataset"],
+            computed=content["computed"],
+            content_hash=content["content_hash"],
+            config=record_from(PreparationConfig, content["config"], str(folder / RECORD_NAME)),
+            skipped={name: tuple(missing) for name, missing in content["skipped"].items()},
+            folder=folder,
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise _damaged(folder / RECORD_NAME, error) from error
+
+
+def _read_record(folder: Path) -> dict[str, Any]:
+    path = folder / RECORD_NAME
+    if not path.is_file():
+        raise DataError(
+            f"{folder}: not a finished prepared cache; run 'python -m partitions prepare'"
+        )
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        version = content["format"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _damaged(path, error) from error
+    if version != FORMAT_VERSION:
+        raise DataError(
+            f"{path}: cache format {version}, this program reads {FORMAT_VERSION}; run "
+            "'python -m partitions prepare' again"
+        )
+    return dict(content)
+
+
+def _subject_from(entry: Mapping[str, Any]) -> PreparedSubject:
+    spacing = entry["spacing"]
+    return PreparedSubject(
+        subject=entry["subject"],
+        start=entry["start"],
+        stop=entry["stop"],
+        spacing=None if spacing is None else (spacing[0], spacing[1], spacing[2]),
+        metadata=entry["metadata"],
+    )
+
+
+def _map_array(path: Path, shape: tuple[int, ...]) -> NDArray[Any]:
+    """Map one array file; an array without elements cannot be mapped and is read instead."""
+    try:
+        array: NDArray[Any] = np.load(path, mmap_mode="r" if shape[0] else None)
+    except (OSError, ValueError, EOFError) as error:
+        raise _damaged(path, error) from error
+    if array.shape != shape:
+        raise _damaged(path, ValueError(f"shape {array.shape}, expected {shape}"))
+    return array
+
+
+def _damaged(path: Path, error: Exception) -> DataError:
+    return DataError(
+        f"{path}: damaged ({error}); delete its folder and run 'python -m partitions prepare'"
+    )

@@ -1,0 +1,181 @@
+"""Prepare one site: find the cache, or make it subject by subject."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from tqdm import tqdm
+
+from partitions.atomic_file import write_text
+from partitions.errors import DataError
+from partitions.manifest import SPLITS, SiteManifest, SubjectRecord
+from partitions.preparation.assembly import Part, assemble_split
+from partitions.preparation.configuration import PreparationConfig
+from partitions.preparation.fingerprint import FORMAT_VERSION, fingerprint
+from partitions.preparation.parts import read_part, write_part
+from partitions.preparation.prepared import RECORD_NAME, PreparedSite, open_prepared
+from partitions.preparation.room import write_failure
+
+logger = logging.getLogger(__name__)
+PARTS = "parts"
+
+
+def prepare_site(
+    manifest: SiteManifest,
+    config: PreparationConfig,
+    cache: Path,
+    progress: bool = True,
+    bar_position: int | None = None,
+) -> PreparedSite:
+    """Return the site's prepared cache, making it first when scans or configuration changed.
+
+    Nothing is fitted outside the site: every volume is scaled by its own percentiles. A second
+    process that prepares the same site waits for the first and then opens its result.
+
+    Args:
+        manifest: the site; its ``root`` holds the scans.
+        config: how to prepare.
+        cache: folder for caches; this one becomes ``<cache>/<first 12 digits of its hash>``.
+        progress: show a progress bar on standard error.
+        bar_position: screen line of the bar when sites are prepared side by side.
+
+    Raises:
+        DataError: a scan is missing or unusable, no subject has both sequences, or the cache
+            cannot be written. Subjects already prepared are kept for the next attempt.
+    """
+    records, skipped, content_hash = _identify(manifest, config)
+    folder = cache / content_hash[:12]
+    if (folder / RECORD_NAME).is_file():
+        return open_prepared(folder)
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with _lock(cache / f"{folder.name}.lock"):
+            if not (folder / RECORD_NAME).is_file():
+                facts = _facts(manifest, config, content_hash, skipped)
+                _log_skipped(manifest.site, skipped)
+                bar = _bar(manifest.site, progress, bar_position)
+                _prepare(records, manifest.root, config, folder, facts, bar)
+    except OSError as error:
+        raise write_failure(error, cache, manifest.root, records, config) from error
+    return open_prepared(folder)
+
+
+def find_prepared(
+    manifest: SiteManifest, config: PreparationConfig, cache: Path
+) -> PreparedSite | None:
+    """The site's cache if it is up to date, else None; nothing is prepared."""
+    content_hash = _identify(manifest, config)[2]
+    folder = cache / content_hash[:12]
+    return open_prepared(folder) if (folder / RECORD_NAME).is_file() else None
+
+
+def _identify(
+    manifest: SiteManifest, config: PreparationConfig
+) -> tuple[tuple[SubjectRecord, ...], dict[str, list[str]], str]:
+    """The subjects to prepare, those left out, and the hash of what will be prepared."""
+    if not manifest.root.is_dir():
+        raise DataError(f"{manifest.root}: no such data folder; correct this site's data mapping")
+    records, skipped = _usable(manifest, config)
+    return records, skipped, fingerprint(manifest, records, config)
+
+
+def _usable(
+    manifest: SiteManifest, config: PreparationConfig
+) -> tuple[tuple[SubjectRecord, ...], dict[str, list[str]]]:
+    """Subjects with both sequences, by split and name; and the others with what they lack."""
+    wanted = (config.source, config.target)
+    lacking = {
+        record.subject: [name for name in wanted if name not in record.files]
+        for record in manifest.subjects
+    }
+    skipped = {subject: names for subject, names in sorted(lacking.items()) if names}
+    ordered = sorted(
+        manifest.subjects, key=lambda record: (SPLITS.index(record.split), record.subject)
+    )
+    usable = tuple(record for record in ordered if record.subject not in skipped)
+    if not usable:
+        known = sorted({name for record in manifest.subjects for name in record.files})
+        raise DataError(
+            f"{manifest.root}: no subject of site '{manifest.site}' has both '{config.source}' and "
+            f"'{config.target}'; sequences here: {', '.join(known) or 'none'}"
+        )
+    return usable, skipped
+
+
+def _log_skipped(site: str, skipped: Mapping[str, list[str]]) -> None:
+    for subject, names in skipped.items():
+        logger.warning(
+            "%s: subject '%s' has no %s; left out", site, subject, " and no ".join(names)
+        )
+
+
+def _bar(site: str, show: bool, position: int | None) -> Callable[[Sequence[Part]], Iterable[Part]]:
+    return partial(
+        tqdm, desc=f"preparing {site}", unit="subject", disable=not show, position=position
+    )
+
+
+def _lock(path: Path) -> FileLock:
+    """The lock of one cache; the operating system frees it when the process ends in any way."""
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+        lock.release()
+    except Timeout:
+        logger.info("%s: another process prepares this site; waiting", path.name)
+    return lock
+
+
+def _facts(
+    manifest: SiteManifest,
+    config: PreparationConfig,
+    content_hash: str,
+    skipped: Mapping[str, list[str]],
+) -> dict[str, Any]:
+    return {
+        "format": FORMAT_VERSION,
+        "dataset": manifest.dataset,
+        "site": manifest.site,
+        "computed": manifest.computed,
+        "content_hash": content_hash,
+        "manifest_hash": manifest.content_hash(),
+        "config": asdict(config),
+        "skipped": dict(skipped),
+    }
+
+
+def _prepare(
+    records: tuple[SubjectRecord, ...],
+    root: Path,
+    config: PreparationConfig,
+    folder: Path,
+    facts: dict[str, Any],
+    bar: Callable[[Sequence[Part]], Iterable[Part]],
+) -> None:
+    # Imported here, as opening an existing cache should not wait seconds for MONAI.
+    from partitions.preparation.subject import prepare_subject
+
+    parts = [
+        Part(record, folder / PARTS / f"{number:06d}.npz") for number, record in enumerate(records)
+    ]
+    for leftover in folder.rglob(".writing-*"):  # of a process that was killed while writing
+        leftover.unlink()
+    for part in bar(parts):
+        if read_part(part.path) is None:
+            write_part(part.path, prepare_subject(part.record, root, config))
+    splits = {
+        name: assemble_split(
+            [part for part in parts if part.record.split == name], folder / name, config.size
+        )
+        for name in SPLITS
+    }
+    write_text(folder / RECORD_NAME, json.dumps({**facts, "splits": splits}, indent=1) + "\n")
+    shutil.rmtree(folder / PARTS)

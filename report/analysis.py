@@ -1,0 +1,49 @@
+"""All numbers of one run, computed once for the console and for the page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from report.methods import Method, methods_of, patient_values, reference_method
+from report.metrics import metrics_in
+from report.populations import table_columns, tested_populations
+from report.records import Run
+from report.results_table import MetricTable, metric_tables
+from report.statistics import PairedTests, compare
+
+TESTED = ("psnr", "ssim", "mae", "nrmse")
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What is computed from a run.
+
+    Attributes:
+        run: the files read.
+        methods: the rows of every table.
+        tables: one per metric.
+        tests: per population and metric; empty without a federated arm.
+    """
+
+    run: Run
+    methods: tuple[Method, ...]
+    tables: tuple[MetricTable, ...]
+    tests: tuple[PairedTests, ...]
+
+
+def analyse(run: Run) -> Analysis:
+    """Compute tables and paired tests; the bootstrap uses the run's own seed."""
+    methods = methods_of(run)
+    patients = patient_values(run, methods)
+    reference = reference_method(methods)
+    tests: list[PairedTests] = []
+    if reference is not None:
+        others = [method for method in methods if method != reference]
+        tests = [
+            compare(patients, population, metric, reference, others, run.about.seed)
+            for metric in metrics_in(patients["metric"])
+            if metric.name in TESTED
+            for population in tested_populations(run, patients)
+        ]
+    tables = metric_tables(patients, methods, table_columns(run, patients))
+    return Analysis(run, methods, tables, tuple(tests))

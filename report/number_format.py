@@ -1,0 +1,75 @@
+"""Numbers as readers see them: fixed digits, a true minus sign, infinity and 'none' said."""
+
+from __future__ import annotations
+
+import math
+
+NONE = "\N{EN DASH}"
+
+
+def number(value: float | None, decimals: int, signed: bool = False) -> str:
+    """``value`` with fixed digits; None and NaN give a dash, infinity its sign."""
+    if value is None or math.isnan(value):
+        return NONE
+    if math.isinf(value):
+        text = "∞" if value > 0 else "-∞"
+    else:
+        # adding 0.0 turns a rounded -0.0 into 0.0
+        text = f"{round(value, decimals) + 0.0:.{decimals}f}"
+    if signed and not text.startswith("-"):
+        text = f"+{text}"
+    return text.replace("-", "\N{MINUS SIGN}")
+
+
+def p_value(value: float | None) -> str:
+    """A p-value with three digits, or ``< 0.001``."""
+    if value is None or math.isnan(value):
+        return NONE
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def decimals_for(largest: float) -> int:
+    """Digits after the point that give about three significant ones for ``largest``."""
+    if not math.isfinite(largest) or largest <= 0:
+        return 4
+    if largest >= 10:
+        return 1
+    return 2 if largest >= 1 else 4
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as ``1 h 02 min``, ``3 min 20 s`` or ``4.2 s``."""
+    if seconds is None:
+        return NONE
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+def byte_size(count: int | None) -> str:
+    """Bytes with a decimal unit (1 MB = 10^6 bytes)."""
+    if count is None:
+        return NONE
+    size = float(count)
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.2f} GB"
+
+
+def thousands(count: int | None) -> str:
+    """A whole number with thin spaces between thousands."""
+    return NONE if count is None else f"{count:,}".replace(",", "\u2009")
+
+
+def listed(words: list[str]) -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def counted(count: int, noun: str) -> str:
+    """``1 patient``, ``4 patients``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -1,0 +1,121 @@
+"""Frozen records of one run, as read from its folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+LOCAL_PREFIX = "local-"
+SOURCE = "source"
+CENTRALISED = "centralised"
+
+Slice = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Site:
+    """One hospital.
+
+    Attributes:
+        name: the site's name, as in every file of the run.
+        unseen: True when no model was trained on its patients.
+        train: number of training patients.
+        val: number of validation patients.
+        test: number of test patients the site holds.
+        description: scanner and population, one line.
+    """
+
+    name: str
+    unseen: bool
+    train: int
+    val: int
+    test: int
+    description: str
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way of producing predictions.
+
+    Attributes:
+        name: ``source``, ``local-<site>``, ``centralised`` or a federated strategy.
+        label: the name shown to readers.
+        seconds: wall-clock training time, or None.
+        rounds: communication rounds, or None.
+        steps: optimiser steps, or None.
+        bytes_sent: bytes over the network, or None.
+        note: one line said in the provenance table.
+    """
+
+    name: str
+    label: str
+    seconds: float | None
+    rounds: int | None
+    steps: int | None
+    bytes_sent: int | None
+    note: str
+
+    @property
+    def kind(self) -> str:
+        """``source``, ``local``, ``centralised`` or ``federated`` (anything else)."""
+        if self.name.startswith(LOCAL_PREFIX):
+            return "local"
+        return self.name if self.name in (SOURCE, CENTRALISED) else "federated"
+
+
+@dataclass(frozen=True)
+class RunDescription:
+    """The content of ``run.json``: what was run, on whose data, with which settings."""
+
+    title: str
+    created: str
+    seed: int
+    computed: bool
+    data_note: str
+    preset: Mapping[str, Any]
+    experiment: Mapping[str, Any]
+    versions: Mapping[str, str]
+    machine: Mapping[str, Any]
+    manifests: Mapping[str, str]
+    sites: tuple[Site, ...]
+    arms: tuple[Arm, ...]
+
+    @property
+    def federated_sites(self) -> tuple[Site, ...]:
+        """The sites that took part in training."""
+        return tuple(site for site in self.sites if not site.unseen)
+
+    @property
+    def unseen_sites(self) -> tuple[Site, ...]:
+        """The sites that took part in no training."""
+        return tuple(site for site in self.sites if site.unseen)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run folder, read and checked.
+
+    Attributes:
+        folder: where it was read from.
+        about: the content of ``run.json``.
+        results: rows arm, site, split, subject, metric, value; every split.
+        curves: rows arm, site, round, metric, value, or None when the run has none.
+        slices: (site, subject, what) to a 2D array in [0, 1], row 0 anterior; empty when none.
+    """
+
+    folder: Path
+    about: RunDescription
+    results: pd.DataFrame
+    curves: pd.DataFrame | None
+    slices: Mapping[tuple[str, str, str], Slice]
+
+    @property
+    def test_rows(self) -> pd.DataFrame:
+        """The rows of the test split, the only ones tables are made from."""
+        return self.results[self.results["split"] == "test"]

@@ -1,0 +1,125 @@
+"""The key results as HTML: a table per metric, medians folded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from string import ascii_lowercase
+
+from report.markup import Markup, foldable, joined, note, row, table, tag
+from report.methods import Method, federated_methods
+from report.metrics import MAIN
+from report.number_format import counted
+from report.populations import ALL_FEDERATED
+from report.records import Run
+from report.results_table import MetricTable
+
+MOST_EVEN_COLUMNS = 6
+
+
+def results_section(run: Run, tables: Sequence[MetricTable]) -> Markup:
+    """Table 1: one part per metric; median and quartiles, and further metrics, in foldables."""
+    main = [t for t in tables if t.metric.name in MAIN]
+    further = [t for t in tables if t.metric.name not in MAIN]
+    letter = dict(zip((t.metric.name for t in (*main, *further)), ascii_lowercase, strict=False))
+    parts = [_table(t, letter[t.metric.name], medians=False) for t in main]
+    medians = [_table(t, letter[t.metric.name], medians=True) for t in main]
+    folded = [foldable("Median and quartiles over patients", *medians)]
+    if further:
+        folded.append(
+            foldable(
+                "Further metrics",
+                *(_table(t, letter[t.metric.name], medians=False) for t in further),
+            )
+        )
+    heading = tag("h2", "Key results", id="results")
+    return tag("section", heading, *parts, _footnotes(run, tables), *folded)
+
+
+def _table(shown: MetricTable, letter: str, medians: bool) -> Markup:
+    unit = f" ({shown.metric.unit})" if shown.metric.unit else ""
+    what = "median [25th, 75th percentile]" if medians else "mean ± standard deviation"
+    caption = joined(
+        [
+            tag("b", f"Table 1{letter}. {shown.metric.label}{unit}"),
+            f" · {what} over patients · {shown.metric.direction}",
+        ]
+    )
+    header = [
+        "",
+        *(
+            tag(
+                "th",
+                column.label,
+                tag("small", f"n = {count}"),
+                scope="col",
+                class_=_column_class(column.label, column.unseen),
+            )
+            for column, count in zip(shown.columns, shown.counts, strict=True)
+        ),
+    ]
+    body = []
+    for method in shown.methods:
+        cells = []
+        for index, column in enumerate(shown.columns):
+            best = (method.name, index) in shown.best and not medians
+            classes = f"{_column_class(column.label, column.unseen)}{' best' if best else ''}"
+            cells.append(
+                tag("td", *_content(shown, method, index, medians), class_=classes.strip())
+            )
+        body.append(row(method.label, *cells, class_=method.kind))
+    # equal columns line up from table to table, as long as the cells have room
+    even = " even" if len(shown.columns) <= MOST_EVEN_COLUMNS else ""
+    return table(caption, header, body, class_=f"numbers{even}")
+
+
+def _content(shown: MetricTable, method: Method, column: int, medians: bool) -> list[str]:
+    if not medians:
+        return [shown.mean_and_std(method, column)]
+    median, _, quartiles = shown.median_and_quartiles(method, column).partition(" ")
+    return [median, tag("br"), tag("small", quartiles)] if quartiles else [median]
+
+
+def _column_class(label: str, unseen: bool) -> str:
+    return "divided" if unseen or label == ALL_FEDERATED else ""
+
+
+def _footnotes(run: Run, tables: Sequence[MetricTable]) -> Markup:
+    methods = tables[0].methods
+    sentences = []
+    if any(method.kind == "local" for method in methods):
+        sentences.append(
+            "Local only: at a federated hospital its own local model; at the unseen hospital the "
+            "mean of the metric over all local models, patient by patient. "
+        )
+    if len(federated_methods(methods)) > 1:
+        sentences.append(
+            "Shaded and bold: the federated arm with the best mean of its column, compared as "
+            "printed; equal ones are all marked. "
+        )
+    sentences.append(
+        "Standard deviation with n \N{MINUS SIGN} 1. The column of all federated patients "
+        "gives every patient the same weight."
+    )
+    infinite = max(
+        (cell.infinite for t in tables for cell in t.cells.values()),
+        default=0,
+    )
+    if infinite:
+        sentences.append(
+            f" ∞: PSNR is infinite where prediction and target are equal (up to "
+            f"{counted(infinite, 'patient')} in a cell); such a cell has no standard deviation."
+        )
+    sentences += [_odd_count(run, tables[0])]
+    return note(*sentences)
+
+
+def _odd_count(run: Run, shown: MetricTable) -> str:
+    expected = {site.name: site.test for site in run.about.sites}
+    differing = [
+        f"{column.sites[0]} ({count} of {expected[column.sites[0]]})"
+        for column, count in zip(shown.columns, shown.counts, strict=True)
+        if column.label != ALL_FEDERATED and count != expected[column.sites[0]]
+    ]
+    if not differing:
+        return ""
+    return f" Not all test patients that run.json counts were evaluated: {', '.join(differing)}."
