@@ -55,7 +55,7 @@ class TranslationExecutor(Executor):
             return make_reply(ReturnCode.TASK_UNKNOWN)
         except UserError as error:
             self.log_error(fl_ctx, f"site '{site_name(fl_ctx)}' cannot do '{task_name}': {error}")
-        except Exception as error:  # any failure must reach the server as an answer
+        except Exception as error:  # noqa: BLE001 - any failure must reach the server
             self.log_exception(
                 fl_ctx, f"site '{site_name(fl_ctx)}' failed in '{task_name}': {error}"
             )

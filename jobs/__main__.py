@@ -10,8 +10,12 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from jobs.export import export_job
-from jobs.federation import DEFAULT_FILE, STRATEGY_SETTINGS, read_federated_experiment
-from jobs.federation import strategy_overrides
+from jobs.federation import (
+    DEFAULT_FILE,
+    STRATEGY_SETTINGS,
+    read_federated_experiment,
+    strategy_overrides,
+)
 from jobs.workspace import DEFAULT_NAME, prepare_workspace
 from partitions.errors import ConfigError, UserError
 from partitions.typed_config import merged

@@ -25,6 +25,7 @@ from lightning_modules.configuration import experiment_from
 from lightning_modules.hardware import available_cores
 from partitions.atomic_file import write_text
 from partitions.manifest import check_partition, read_manifest
+from partitions.preparation import prepare_site
 from partitions.typed_config import as_dict, merged
 
 
@@ -61,6 +62,9 @@ def run_comparison(comparison: Comparison) -> None:
         for site in (*federation.sites, *federation.unseen)
     ]
     check_partition(manifests)
+    preparation = comparison.job.experiment.data.preparation
+    for manifest in manifests:
+        prepare_site(manifest, preparation, manifest.root / "prepared")
     data_key = "".join(manifest.content_hash() for manifest in manifests)
     write_text(
         comparison.out / "experiment.yaml",

@@ -146,7 +146,11 @@ def _site(manifest: SiteManifest, job: FederatedExperiment) -> dict[str, Any]:
 
 def _description(manifest: SiteManifest) -> str:
     """Field strength and mean age, as far as the manifest knows them."""
-    fields = {record.metadata.get("field_strength") for record in manifest.subjects} - {None}
+    fields = {
+        float(record.metadata["field_strength"])
+        for record in manifest.subjects
+        if record.metadata.get("field_strength")
+    }
     ages = [record.metadata["age"] for record in manifest.subjects if record.metadata.get("age")]
     parts = [f"{field:g} T" for field in sorted(fields)]
     if ages:

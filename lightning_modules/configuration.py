@@ -70,10 +70,10 @@ class TrainingConfig:
     """
 
     rounds: int = 6
-    steps: int = 70
-    batch_size: int = 4
-    learning_rate_generator: float = 1e-3
-    learning_rate_discriminator: float = 1e-3
+    steps: int = 150
+    batch_size: int = 2
+    learning_rate_generator: float = 2e-3
+    learning_rate_discriminator: float = 5e-4
     beta1: float = 0.5
     beta2: float = 0.999
     optimizer_state: str = "reset"

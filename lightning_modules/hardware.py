@@ -74,5 +74,5 @@ def _multiplies_bf16(accelerator: str) -> bool:
     than fp32 (docs/performance.md).
     """
     if accelerator == "gpu":
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     return bool(torch.cpu._is_amx_tile_supported())

@@ -97,5 +97,5 @@ class Pix2PixModule(pl.LightningModule):
         }
 
     def _optimizers(self) -> tuple[Any, Any]:
-        generator_optimizer, discriminator_optimizer = self.optimizers()  # type: ignore[misc, union-attr]
-        return generator_optimizer, discriminator_optimizer
+        optimizers: Any = self.optimizers()
+        return optimizers[0], optimizers[1]

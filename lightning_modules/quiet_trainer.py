@@ -1,4 +1,4 @@
-"""A Lightning trainer for one round: no logger, no checkpoints, no bars; the learner keeps those."""
+"""A Lightning trainer for one round: no logger, no checkpoints, no bars."""
 
 from __future__ import annotations
 

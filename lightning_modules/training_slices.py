@@ -22,7 +22,7 @@ def to_intensity(stored: np.ndarray) -> Tensor:
 
 
 def to_network(intensity: Tensor) -> Tensor:
-    """Intensities (n, rows, columns) in [0, 1] as network input (n, 1, rows, columns) in [-1, 1]."""
+    """Intensities (n, rows, columns) in [0, 1] as input (n, 1, rows, columns) in [-1, 1]."""
     return intensity.unsqueeze(1) * 2.0 - 1.0
 
 
@@ -39,6 +39,7 @@ class TrainingSlices:
         self._starts = np.cumsum([0, *(len(split.source) for split in self._splits)])
 
     def __len__(self) -> int:
+        """Number of slices."""
         return int(self._starts[-1])
 
     def batch(self, indices: np.ndarray) -> Batch:
@@ -94,5 +95,6 @@ class RoundBatches(IterableDataset[Batch]):
         self._indices = indices
 
     def __iter__(self) -> Iterator[Batch]:
+        """Batch after batch, in the given order."""
         for step in self._indices:
             yield self._slices.batch(step)

@@ -61,7 +61,7 @@ def translate(generator: nn.Module, source: Tensor, hardware: Hardware) -> Tenso
     with torch.inference_mode(), autocast:
         parts = [
             from_network(generator(to_network(part).to(hardware.device))).cpu()
-            for part in source.split(_SLICES_AT_ONCE)
+            for part in torch.split(source, _SLICES_AT_ONCE)
         ]
     generator.train(was_training)
     return torch.cat(parts)

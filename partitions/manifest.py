@@ -31,7 +31,8 @@ class SubjectRecord:
         subject: identifier, unique over the whole federation.
         site: the site that holds the scans.
         split: ``train``, ``val`` or ``test``.
-        files: sequence name (``t1``, ``t2``, ``flair``, ``ct`` ...) to path relative to the manifest.
+        files: sequence name (``t1``, ``t2``, ``flair``, ``ct`` ...) to path, relative to the
+            manifest's folder.
         mask: path of the head or brain mask, or None to have the foreground computed.
         lesion_mask: path of the lesion region used by metrics, or None.
         metadata: age in years, sex, manufacturer, field_strength in tesla ... as known.

@@ -78,7 +78,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge mappings key by key, later layers winning; nested mappings merge, lists are replaced."""
+    """Merge mappings key by key; later layers win, lists are replaced as a whole."""
     combined = OmegaConf.merge(*(OmegaConf.create(dict(layer)) for layer in layers))
     return cast(dict[str, Any], OmegaConf.to_container(combined, resolve=True))
 

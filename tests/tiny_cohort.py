@@ -24,7 +24,9 @@ def write_tiny_cohort(folder: Path, sites: tuple[str, ...] = (*SITES, UNSEEN)) -
     """Write one folder per site with its manifest; returns ``folder``."""
     for number, site in enumerate(sites):
         records = [
-            _write_subject(folder / site, site, index, split, np.random.default_rng([number, index]))
+            _write_subject(
+                folder / site, site, index, split, np.random.default_rng([number, index])
+            )
             for index, split in enumerate(SPLITS)
         ]
         write_manifest(SiteManifest("tiny", site, tuple(records), folder / site, computed=True))

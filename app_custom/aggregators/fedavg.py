@@ -37,8 +37,10 @@ def weighted_mean(updates: Sequence[SiteUpdate]) -> Weights:
 
 def _combine(values: Sequence[np.ndarray], shares: Sequence[float]) -> np.ndarray:
     if not np.issubdtype(values[0].dtype, np.floating):
-        return np.maximum.reduce(values)
+        largest: np.ndarray = np.maximum.reduce(values)
+        return largest
     mean = np.zeros(values[0].shape, dtype=np.float64)
     for value, share in zip(values, shares, strict=True):
         mean += share * value.astype(np.float64)
-    return mean.astype(values[0].dtype)
+    combined: np.ndarray = mean.astype(values[0].dtype)
+    return combined

@@ -52,9 +52,9 @@ class GlobalMetrics(Widget):
             self._note_update(fl_ctx)
         elif event_type == AppEventType.VALIDATION_RESULT_RECEIVED:
             self._note_final(fl_ctx)
-        elif event_type == AppEventType.ROUND_DONE:
-            self._close_round(fl_ctx)
-        elif event_type == EventType.END_WORKFLOW and self._round_rows:
+        elif event_type == AppEventType.ROUND_DONE or (
+            event_type == EventType.END_WORKFLOW and self._round_rows
+        ):
             self._close_round(fl_ctx)
 
     def mean(self, metric: str, round_number: int) -> float | None:

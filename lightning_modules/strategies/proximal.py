@@ -68,4 +68,5 @@ class ProximalTerm(pl.Callback):
 
 
 def _norm(tensors: list[Tensor] | tuple[Tensor, ...]) -> Tensor:
-    return torch.stack(torch._foreach_norm(tensors)).norm()
+    norm: Tensor = torch.stack(torch._foreach_norm(tensors)).norm()
+    return norm

@@ -27,8 +27,8 @@ class PreparationConfig:
 
     source: str = "t1"
     target: str = "t2"
-    size: tuple[int, int] = (128, 112)
-    spacing: float | None = 1.5
+    size: tuple[int, int] = (96, 80)
+    spacing: float | None = 2.0
     percentiles: tuple[float, float] = (0.5, 99.5)
     min_mask_fraction: float = 0.02
 

@@ -1,0 +1,77 @@
+# FedI2I. Every target sets itself up; 'make help' lists them.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUN := $(BIN)/python
+PACKAGES := partitions lightning_modules app_custom jobs report
+
+.PHONY: help setup data demo smoke report tensorboard lint format types test test-fast jobs benchmark clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+setup: $(VENV)/installed ## create .venv and install the pinned packages
+
+$(VENV)/installed: requirements.txt pyproject.toml
+	@echo "== installing into $(VENV) (a few minutes the first time)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "error: $(PYTHON) is older than 3.11; run 'make PYTHON=/path/to/python3.11 ...'"; exit 2; }
+	@test -x $(RUN) || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --disable-pip-version-check --progress-bar on -r requirements.txt
+	@$(BIN)/pip install --disable-pip-version-check --quiet --no-deps -e .
+	@touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt
+	@echo "== installing what lint, types and tests need"
+	@$(BIN)/pip install --disable-pip-version-check --quiet -r requirements-dev.txt
+	@touch $@
+
+data: setup ## compute the demo cohort, prepare it, prepare the simulator's default workspace
+	@$(RUN) -m partitions demo --out data/demo
+	@$(RUN) -m partitions prepare --data data/demo
+	@$(RUN) -m jobs workspace simulator_workspace --dataset demo=data/demo
+
+demo: data ## the main job: all arms on the demo cohort, table and report (about ten minutes)
+	@$(RUN) -m jobs compare --out runs/demo --title "FedI2I demo: MR T1w to T2w over four hospitals"
+	@$(RUN) -m report runs/demo
+	@echo "== open runs/demo/report.html; curves: make tensorboard"
+
+smoke: setup ## the main job in under two minutes: tiny settings, still learns
+	@$(RUN) -m partitions demo --out data/smoke --size smoke
+	@$(RUN) -m jobs compare --experiment jobs/experiments/smoke.yaml --data data/smoke \
+		--out runs/smoke --strategies fedavg --title "FedI2I smoke run"
+	@$(RUN) -m report runs/smoke
+
+report: setup ## write the demo's report again from its run files
+	@$(RUN) -m report runs/demo
+
+tensorboard: setup ## curves and panels of all runs at http://localhost:6006
+	@$(BIN)/tensorboard --logdir runs/demo/workspaces
+
+jobs: setup ## write the committed job folders again from jobs/experiments/demo.yaml
+	@$(RUN) -m jobs committed
+
+lint: $(VENV)/installed-dev ## ruff: rules and format
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+format: $(VENV)/installed-dev ## let ruff format the code
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+types: $(VENV)/installed-dev ## mypy --strict on our packages
+	@$(BIN)/mypy
+
+test: $(VENV)/installed-dev ## all tests, end-to-end runs included
+	@$(RUN) -m pytest
+
+test-fast: $(VENV)/installed-dev ## the tests without end-to-end runs
+	@$(RUN) -m pytest -m "not slow"
+
+benchmark: data ## wall time of the federation against a plain PyTorch loop
+	@$(RUN) benchmarks/federation_overhead.py
+
+clean: ## remove runs and caches; keeps .venv and data
+	@rm -rf runs simulator_workspace simulator_workspace_state .mypy_cache .ruff_cache .pytest_cache
