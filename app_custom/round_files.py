@@ -83,7 +83,7 @@ class RoundFiles:
 
 
 def _tensors(weights: Weights) -> dict[str, Any]:
-    return {key: torch.from_numpy(np.ascontiguousarray(value)) for key, value in weights.items()}
+    return {key: torch.from_numpy(np.array(value, order="C")) for key, value in weights.items()}
 
 
 def _arrays(weights: dict[str, Any]) -> Weights:

@@ -82,7 +82,10 @@ def _changes(options: argparse.Namespace) -> dict[str, Any]:
     for text in dots:
         if not text.split("=", 1)[1]:
             raise ConfigError(f"--set {text}: write key=value, e.g. training.rounds=4")
-    settings = OmegaConf.to_container(OmegaConf.from_dotlist(dots)) if dots else {}
+    try:
+        settings = OmegaConf.to_container(OmegaConf.from_dotlist(dots), resolve=True)
+    except Exception as error:  # YAML parsers raise many unrelated types
+        raise ConfigError(f"--set {' '.join(dots)}: a value cannot be read as YAML") from error
     changes: dict[str, Any] = {"experiment": settings}
     if getattr(options, "sites", None):
         changes["federation"] = {"sites": options.sites.split(","), "unseen": []}

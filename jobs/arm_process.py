@@ -57,7 +57,10 @@ def run_process(process: ArmProcess, records: Path) -> float:
     record.unlink(missing_ok=True)
     before = process.produces.stat().st_mtime_ns if process.produces.exists() else None
     started = time.perf_counter()
-    code = _run_logged(process)
+    try:
+        code = _run_logged(process)
+    except OSError as error:
+        raise ArmFailedError(f"arm '{process.name}' could not be run ({error})") from error
     seconds = time.perf_counter() - started
     made = process.produces.exists() and process.produces.stat().st_mtime_ns != before
     if code != 0 or not made:
@@ -90,11 +93,10 @@ def _run_logged(process: ArmProcess) -> int:
 def _finished_seconds(record: Path, key: str, produced: Path) -> float | None:
     try:
         content = json.loads(record.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        known, seconds = content["key"], float(content["seconds"])
+    except (OSError, ValueError, KeyError, TypeError):  # missing or damaged: run again
         return None
-    if content.get("key") != key or not produced.exists():
-        return None
-    return float(content["seconds"])
+    return seconds if known == key and produced.exists() else None
 
 
 def _message(line: str) -> str:

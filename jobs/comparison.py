@@ -57,6 +57,8 @@ def run_comparison(comparison: Comparison) -> None:
         UserError: data or settings that cannot be used, or an arm that failed.
     """
     federation = comparison.job.federation
+    for strategy in comparison.strategies:
+        _with_strategy(comparison.job, strategy)  # a misspelt one ends the run before it starts
     manifests = [
         read_manifest(comparison.data / site, expected_site=site)
         for site in (*federation.sites, *federation.unseen)

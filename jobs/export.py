@@ -10,6 +10,7 @@ from typing import Any
 
 from jobs import job_folder
 from jobs.federation import FederatedExperiment
+from partitions.errors import ConfigError
 
 
 def job_files(name: str, job: FederatedExperiment) -> dict[str, str]:
@@ -23,7 +24,13 @@ def job_files(name: str, job: FederatedExperiment) -> dict[str, str]:
 
 
 def export_job(name: str, job: FederatedExperiment, out: Path) -> Path:
-    """Write the job folder ``out``, replacing an older one as a whole; returns it."""
+    """Write the job folder ``out``, replacing an older one as a whole; returns it.
+
+    Raises:
+        ConfigError: ``out`` exists and is no job folder; it is left alone.
+    """
+    if not out.name or (out.exists() and not (out / "meta.json").is_file()):
+        raise ConfigError(f"{out}: exists and is no job folder; choose another folder for the job")
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".exporting-") as temporary:
         folder = Path(temporary) / out.name

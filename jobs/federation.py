@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from omegaconf.errors import OmegaConfBaseException
 
 from lightning_modules.configuration import ExperimentConfig, experiment_from
 from partitions.errors import ConfigError
@@ -15,9 +18,12 @@ DEFAULT_FILE = Path(__file__).parent / "experiments" / "demo.yaml"
 
 STRATEGY_SETTINGS: dict[str, dict[str, Any]] = {
     "fedavg": {},
-    "fedprox": {"mu_generator": 3.0, "mu_discriminator": 0.3},
+    "fedprox": {"mu_generator": 0.3, "mu_discriminator": 0.1},
 }
 """Settings of each strategy's committed job; docs/strategies.md says how they were chosen."""
+
+_SITE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+"""Names become folders, and NVFlare joins them with dots."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +62,17 @@ def read_federated_experiment(
     Raises:
         ConfigError: unknown keys, impossible values, or sites that do not add up.
     """
-    values = merged(read_yaml(path), overrides or {})
+    content = read_yaml(path)
     known = {"federation", "experiment"}
-    for key in values:
+    for key, value in content.items():
         if key not in known:
             raise ConfigError(f"{path}: unknown key '{key}'; {nearest(str(key), known)}")
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{path}: {key} is '{value}'; write 'key: value' lines below it")
+    try:
+        values = merged(content, overrides or {})
+    except (OmegaConfBaseException, TypeError) as error:
+        raise ConfigError(f"{path}: {str(error).splitlines()[0]}") from error
     federation = record_from(FederationConfig, values.get("federation", {}), f"{path}: federation")
     _check_federation(federation, str(path))
     experiment = experiment_from(values.get("experiment", {}), f"{path}: experiment")
@@ -82,6 +94,12 @@ def _check_federation(federation: FederationConfig, where: str) -> None:
     names = [*federation.sites, *federation.unseen]
     if not federation.sites:
         raise ConfigError(f"{where}: federation.sites is empty; name the sites that train")
+    for name in names:
+        if not _SITE_NAME.fullmatch(name) or name == "server":
+            raise ConfigError(
+                f"{where}: '{name}' cannot be a site's name in federation; use letters, digits, "
+                "'_' and '-', and not the name 'server'"
+            )
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ConfigError(f"{where}: site '{twice[0]}' is named twice in federation")

@@ -12,6 +12,9 @@ from partitions.errors import ConfigError, UserError
 from partitions.manifest import read_manifest
 from partitions.preparation import PreparedSite, prepare_site
 
+# What results.csv and slices.npz hold besides the arms.
+_RESERVED = ("source", "target", "mask", "lesion")
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code."""
@@ -27,10 +30,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 def train_command(options: argparse.Namespace) -> None:
     """Train one arm on the pooled training slices of the given site folders."""
+    _check_folder(options.out)
+    experiment = read_experiment(options.experiment)
+    # Imported here, as a mistake in the experiment should not wait seconds for torch.
     from lightning_modules.hardware import choose_hardware
     from lightning_modules.training_run import Arm, train_arm
 
-    experiment = read_experiment(options.experiment)
     sites = _sites(experiment, options.data)
     hardware = choose_hardware(experiment.training.precision, options.threads)
     steps = experiment.training.steps * len(sites)
@@ -40,14 +45,14 @@ def train_command(options: argparse.Namespace) -> None:
 
 def evaluate_command(options: argparse.Namespace) -> None:
     """Evaluate models on the test patients of the given site folders."""
+    _check_folder(options.out)
+    experiment = read_experiment(options.experiment)
+    models = _models(options.model)
+    # Imported here, as a mistake in the experiment should not wait seconds for torch.
     from lightning_modules.evaluation import evaluate, read_generator
     from lightning_modules.hardware import choose_hardware
 
-    experiment = read_experiment(options.experiment)
-    generators = {
-        name: read_generator(experiment.model, path)
-        for name, path in (_model(text) for text in options.model)
-    }
+    generators = {name: read_generator(experiment.model, path) for name, path in models.items()}
     hardware = choose_hardware(experiment.training.precision, options.threads)
     sites = _sites(experiment, options.data)
     print(f"wrote {evaluate(generators, sites, hardware, options.out, options.split)}")
@@ -62,6 +67,20 @@ def _sites(experiment: ExperimentConfig, folders: list[Path]) -> list[PreparedSi
 
 def _arm_name(sites: list[PreparedSite]) -> str:
     return sites[0].site if len(sites) == 1 else "centralised"
+
+
+def _check_folder(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"--out {out}: is a file; name a folder")
+
+
+def _models(texts: list[str]) -> dict[str, Path]:
+    models: dict[str, Path] = {}
+    for name, path in map(_model, texts):
+        if name in _RESERVED or name in models:
+            raise ConfigError(f"--model {name}={path}: '{name}' is taken; choose another name")
+        models[name] = path
+    return models
 
 
 def _model(text: str) -> tuple[str, Path]:

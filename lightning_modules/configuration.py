@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -151,16 +152,25 @@ def _check_ranges(experiment: ExperimentConfig, where: str) -> None:
         "model.discriminator.layers": experiment.model.discriminator.layers,
     }
     for key, value in positive.items():
-        if value <= 0:
-            raise ConfigError(f"{where}: {key} is {value}; it must be greater than 0")
+        if not 0 < value < math.inf:  # also refuses nan
+            raise ConfigError(f"{where}: {key} is {value}; it must be positive and finite")
     not_negative = {
         "model.lambda_l1": experiment.model.lambda_l1,
+        "model.generator.residual_units": experiment.model.generator.residual_units,
         "strategy.mu_generator": strategy.mu_generator,
         "strategy.mu_discriminator": strategy.mu_discriminator,
     }
     for key, number in not_negative.items():
-        if number < 0:
-            raise ConfigError(f"{where}: {key} is {number}; it must not be negative")
+        if not 0 <= number < math.inf:
+            raise ConfigError(f"{where}: {key} is {number}; it must be finite and not negative")
+    below_one = {
+        "model.generator.dropout": experiment.model.generator.dropout,
+        "training.beta1": training.beta1,
+        "training.beta2": training.beta2,
+    }
+    for key, number in below_one.items():
+        if not 0 <= number < 1:
+            raise ConfigError(f"{where}: {key} is {number}; it must be in [0, 1)")
     if strategy.name != "fedprox" and (strategy.mu_generator or strategy.mu_discriminator):
         raise ConfigError(
             f"{where}: strategy.mu_* belongs to 'fedprox', but strategy.name is '{strategy.name}'"
@@ -180,4 +190,11 @@ def _check_size(experiment: ExperimentConfig, where: str) -> None:
         raise ConfigError(
             f"{where}: data.preparation.size {list(size)} must be divisible by {divisor} for a "
             f"generator of {len(channels)} levels"
+        )
+    layers = experiment.model.discriminator.layers
+    # Every strided layer halves the slice; two 4x4 convolutions follow, and patches must remain.
+    if min(size) < 3 * 2**layers or max(size) == divisor:
+        raise ConfigError(
+            f"{where}: data.preparation.size {list(size)} is too small for a discriminator of "
+            f"{layers} layers and a generator of {len(channels)} levels; take fewer of them"
         )

@@ -45,7 +45,11 @@ def read_generator(model: ModelConfig, path: Path) -> nn.Module:
     try:
         load_generator(generator, torch.load(path, map_location="cpu", weights_only=True)["model"])
     except Exception as error:  # torch raises many unrelated types on foreign files
-        raise DataError(f"{path}: not a model of this experiment ({error})") from error
+        # Not torch's own text: it has many lines and recommends loading without safety.
+        raise DataError(
+            f"{path}: damaged, or not a model of this experiment; train this arm again or give "
+            "the experiment it was trained with"
+        ) from error
     return generator
 
 

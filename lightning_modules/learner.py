@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -26,6 +27,7 @@ from lightning_modules.seeding import derive_seed
 from lightning_modules.sharing_scope import SharingScope
 from lightning_modules.strategies.proximal import ProximalTerm
 from lightning_modules.training_slices import RoundBatches, SliceOrder, TrainingSlices
+from partitions.errors import ConfigError, DataError
 
 State = dict[str, Tensor]
 Report = Callable[[str, float, int], None]
@@ -100,14 +102,16 @@ class Learner:
             report: called with (tag, value, step) as training goes on.
 
         Raises:
-            ConfigError: the keys of ``state`` are not the shared keys of this model.
-            DataError: the state kept from the last round is damaged.
+            ConfigError: keys or shapes of ``state`` are not the shared ones of this model.
+            DataError: the state kept from the last round is damaged, or there is no slice.
         """
+        if not len(self._slices):
+            raise DataError(f"{self._arm}: no training slices; give this site training subjects")
         kept = self._store.load(round_number - 1) or {}
         self._load(state, kept)
         proximal = self._proximal_term()
         history = RoundHistory(first_step=round_number * self._steps, report=report)
-        callbacks = [RestoredOptimizers(kept.get("optimizers")), history]
+        callbacks = [RestoredOptimizers(self._kept_optimizers(kept)), history]
         trainer = quiet_trainer(self._hardware, [*callbacks, *([proximal] if proximal else [])])
         torch.manual_seed(derive_seed(self._experiment.seed, "noise", self._arm, round_number))
         started = time.perf_counter()
@@ -129,8 +133,19 @@ class Learner:
     def _load(self, state: Mapping[str, Tensor], kept: LocalState) -> None:
         own = self._module.state_dict()
         self._scope.check(state, own)
+        for key, value in state.items():
+            if value.shape != own[key].shape:
+                raise ConfigError(
+                    f"received model has '{key}' of shape {list(value.shape)}, here it is "
+                    f"{list(own[key].shape)}; does the job name another model?"
+                )
         local = kept.get("networks") or self._fresh_local_networks()
         self._module.load_state_dict({**local, **state})
+
+    def _kept_optimizers(self, kept: LocalState) -> list[dict[str, Any]] | None:
+        # A run with other settings may have left optimizers in the same folder.
+        keep = self._experiment.training.optimizer_state == "keep"
+        return kept.get("optimizers") if keep else None
 
     def _fresh_local_networks(self) -> State:
         return self._scope.remainder(self._fresh_module().state_dict())

@@ -43,9 +43,10 @@ class LocalStateStore:
         try:
             state: LocalState = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # torch raises many unrelated types on damaged files
+            # Not torch's own text: it has many lines and recommends loading without safety.
             raise DataError(
-                f"{path}: local state is damaged ({error}); delete it to start this round with "
-                "fresh optimizers"
+                f"{path}: local state is damaged; delete it to start this round with fresh "
+                "optimizers and local networks"
             ) from error
         return state
 

@@ -22,6 +22,7 @@ from lightning_modules.networks.generator import UNetGenerator
 from lightning_modules.training_slices import TrainingSlices
 from lightning_modules.validation import load_generator, validate
 from partitions.atomic_file import replacing
+from partitions.errors import DataError
 from partitions.preparation import PreparedSite
 from partitions.typed_config import as_dict
 
@@ -118,11 +119,19 @@ def _fingerprint(experiment: ExperimentConfig, arm: Arm) -> str:
 def _resume(out: Path, fingerprint: str, learner: Learner) -> tuple[int, State, list[Row]]:
     path = out / _PROGRESS_FILE
     if path.is_file():
-        progress: dict[str, Any] = torch.load(path, weights_only=True)
+        progress = _read_progress(path)
         if progress["fingerprint"] == fingerprint:
             logger.info("continuing after %d finished round(s)", progress["rounds"])
             return progress["rounds"], progress["state"], [tuple(row) for row in progress["rows"]]
     return 0, learner.initial_state(), []
+
+
+def _read_progress(path: Path) -> dict[str, Any]:
+    try:
+        progress: dict[str, Any] = torch.load(path, weights_only=True)
+    except Exception as error:  # torch raises many unrelated types on damaged files
+        raise DataError(f"{path}: damaged; delete it to train this arm from its start") from error
+    return progress
 
 
 def _save_progress(out: Path, fingerprint: str, rounds: int, state: State, rows: list[Row]) -> None:

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from tiny_cohort import write_tiny_cohort
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -18,3 +19,9 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real scans at {folder}; set FEDI2I_SHARED_DATA to their folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny federation's folder, one folder per site; shared by all tests, so do not edit it."""
+    return write_tiny_cohort(tmp_path_factory.mktemp("tiny_cohort"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 from nvflare.apis.dxo import MetaKey
@@ -72,7 +73,7 @@ class CollectingAggregator(ModelAggregator):
         site = peer_name(fl_ctx)
         try:
             self._check_turn(site, shareable.get_cookie(AppConstants.CONTRIBUTION_ROUND), fl_ctx)
-            self.accept_model(FLModelUtils.from_shareable(shareable, fl_ctx))
+            self.accept_model(_model_of(shareable, fl_ctx))
         except UpdateRefusedError as refused:
             self.log_warning(fl_ctx, f"update of site '{site}' refused: {refused}")
             return False
@@ -85,8 +86,12 @@ class CollectingAggregator(ModelAggregator):
             UpdateRefusedError: it does not fit the global model or is not finite.
         """
         site = peer_name(self.fl_ctx)
-        samples = float((model.meta or {}).get(MetaKey.NUM_STEPS_CURRENT_ROUND, 0.0))
-        update = SiteUpdate(site, dict(model.params or {}), samples)
+        if model.params_type == ParamsType.DIFF:
+            raise UpdateRefusedError("it holds differences, not weights")
+        samples = (model.meta or {}).get(MetaKey.NUM_STEPS_CURRENT_ROUND)
+        if not isinstance(samples, Real):
+            raise UpdateRefusedError("it states no number of training samples")
+        update = SiteUpdate(site, dict(model.params or {}), float(samples))
         check_update(update, self._anchor())
         self._updates[site] = update
 
@@ -133,21 +138,31 @@ class CollectingAggregator(ModelAggregator):
             raise UpdateRefusedError("the site has already answered in this round")
 
 
+def _model_of(shareable: Shareable, fl_ctx: FLContext) -> FLModel:
+    try:
+        return FLModelUtils.from_shareable(shareable, fl_ctx)
+    except Exception as error:
+        raise UpdateRefusedError(f"it cannot be read as a model ({error})") from error
+
+
 def check_update(update: SiteUpdate, anchor: Weights) -> None:
     """Refuse an update that cannot be combined with the global model.
 
     Raises:
-        UpdateRefusedError: keys or shapes differ, a value is not finite, or no samples are stated.
+        UpdateRefusedError: keys, shapes or types differ, a value is not finite, or the stated
+            number of samples is not a finite number above 0.
     """
     if set(update.weights) != set(anchor):
-        odd = sorted(set(update.weights) ^ set(anchor))[0]
+        odd = min(set(update.weights) ^ set(anchor), key=str)
         raise UpdateRefusedError(f"its keys differ from the global model's, e.g. '{odd}'")
     for key, value in update.weights.items():
+        if not isinstance(value, np.ndarray) or value.dtype != anchor[key].dtype:
+            raise UpdateRefusedError(f"'{key}' is not an array of {anchor[key].dtype}")
         if value.shape != anchor[key].shape:
             raise UpdateRefusedError(
                 f"'{key}' has shape {value.shape}, the global model {anchor[key].shape}"
             )
         if not np.isfinite(value).all():
             raise UpdateRefusedError(f"'{key}' holds NaN or infinity")
-    if not update.samples > 0:
+    if not 0 < update.samples < np.inf:
         raise UpdateRefusedError(f"it states {update.samples} training samples")

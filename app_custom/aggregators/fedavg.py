@@ -37,8 +37,8 @@ def weighted_mean(updates: Sequence[SiteUpdate]) -> Weights:
 
 def _combine(values: Sequence[np.ndarray], shares: Sequence[float]) -> np.ndarray:
     if not np.issubdtype(values[0].dtype, np.floating):
-        largest: np.ndarray = np.maximum.reduce(values)
-        return largest
+        # asarray: numpy reduces arrays without axes to scalars, which are no arrays any more.
+        return np.asarray(np.maximum.reduce(values))
     mean = np.zeros(values[0].shape, dtype=np.float64)
     for value, share in zip(values, shares, strict=True):
         mean += share * value.astype(np.float64)

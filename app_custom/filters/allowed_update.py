@@ -8,6 +8,7 @@ finds something it does not know.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from numbers import Real
 
 import numpy as np
 from nvflare.apis.dxo import DXO, DataKind, MetaKey, from_shareable
@@ -20,13 +21,19 @@ from app_custom.shared_record import SHARED_METRICS, TRAIN_METRICS
 from lightning_modules.sharing_scope import SharingScope
 
 _PARTS = frozenset({ReservedHeaderKey.HEADERS, "DXO"})
-_HEADERS = frozenset(
-    value for name, value in vars(ReservedHeaderKey).items() if not name.startswith("_")
+_DXO_PARTS = frozenset({"kind", "data", "meta"})
+# What an executor's answer carries; NVFlare adds its own headers after the filters.
+_HEADERS = frozenset({ReservedHeaderKey.RC, ReservedHeaderKey.CONTENT_TYPE})
+_CONTENT_TYPES = frozenset({"DXO"})
+_RETURN_CODES = frozenset(
+    value for name, value in vars(ReturnCode).items() if not name.startswith("_")
 )
 _META = frozenset({MetaKey.NUM_STEPS_CURRENT_ROUND, MetaKey.INITIAL_METRICS, TRAIN_METRICS})
 _BOOKKEEPING = frozenset(
     {MetaKey.PROCESSED_ALGORITHM, MetaKey.PROCESSED_KEYS, MetaKey.FILTER_HISTORY}
 )
+_NUMBERS = frozenset("biuf")
+"""NumPy kinds: boolean, signed, unsigned, floating; not text, bytes, records or objects."""
 
 
 class UpdateNotAllowedError(RuntimeError):
@@ -54,17 +61,20 @@ class AllowedUpdate(Filter):
             UpdateNotAllowedError: naming the first thing that is not listed.
         """
         _refuse_unlisted(shareable, _PARTS, "part")
-        _refuse_unlisted(shareable.get(ReservedHeaderKey.HEADERS) or {}, _HEADERS, "header")
+        _check_headers(shareable.get(ReservedHeaderKey.HEADERS) or {})
         if shareable.get_return_code() != ReturnCode.OK:
             _refuse_unlisted(shareable, {ReservedHeaderKey.HEADERS}, "part of an error answer")
             return shareable
         self._check(from_shareable(shareable))
+        _refuse_unlisted(shareable["DXO"], _DXO_PARTS, "part of the data")
         return shareable
 
     def _check(self, dxo: DXO) -> None:
         _refuse_unlisted(dxo.meta, _META | _BOOKKEEPING, "meta key")
         for name in (MetaKey.INITIAL_METRICS, TRAIN_METRICS):
             _check_numbers(dxo.meta.get(name) or {})
+        if not isinstance(dxo.meta.get(MetaKey.NUM_STEPS_CURRENT_ROUND, 0), Real):
+            raise UpdateNotAllowedError("the number of training samples is not a number")
         if dxo.data_kind == DataKind.METRICS:
             _check_numbers(dxo.data)
         elif dxo.data_kind in (DataKind.WEIGHTS, DataKind.WEIGHT_DIFF):
@@ -78,8 +88,18 @@ class AllowedUpdate(Filter):
         for key, value in weights.items():
             if not self._scope.covers(key):
                 raise UpdateNotAllowedError(f"parameter '{key}' is outside the sharing scope")
-            if not isinstance(value, np.ndarray) or value.dtype == object:
+            if not isinstance(value, np.ndarray) or value.dtype.kind not in _NUMBERS:
                 raise UpdateNotAllowedError(f"parameter '{key}' is not an array of numbers")
+
+
+def _check_headers(headers: dict[str, object]) -> None:
+    _refuse_unlisted(headers, _HEADERS, "header")
+    for key, known in (
+        (ReservedHeaderKey.RC, _RETURN_CODES),
+        (ReservedHeaderKey.CONTENT_TYPE, _CONTENT_TYPES),
+    ):
+        if key in headers:
+            _refuse_unlisted([str(headers[key])], known, f"value of header '{key}'")
 
 
 def _check_numbers(values: dict[str, object]) -> None:

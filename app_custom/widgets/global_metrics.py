@@ -10,7 +10,7 @@ from typing import Any
 from nvflare.apis.analytix import AnalyticsDataType
 from nvflare.apis.dxo import MetaKey, from_shareable
 from nvflare.apis.event_type import EventType
-from nvflare.apis.fl_constant import ReturnCode
+from nvflare.apis.fl_constant import FLContextKey, ReturnCode
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import Shareable
 from nvflare.app_common.app_constant import AppConstants
@@ -52,10 +52,10 @@ class GlobalMetrics(Widget):
             self._note_update(fl_ctx)
         elif event_type == AppEventType.VALIDATION_RESULT_RECEIVED:
             self._note_final(fl_ctx)
-        elif event_type == AppEventType.ROUND_DONE or (
-            event_type == EventType.END_WORKFLOW and self._round_rows
-        ):
+        elif event_type == AppEventType.ROUND_DONE:
             self._close_round(fl_ctx)
+        elif event_type == EventType.END_WORKFLOW:
+            self._close_workflow(fl_ctx)
 
     def mean(self, metric: str, round_number: int) -> float | None:
         """Mean over sites of a metric after a number of rounds, or None if it is not known."""
@@ -87,6 +87,13 @@ class GlobalMetrics(Widget):
         listed = shared_metrics(metrics)
         self._round_rows += [(site, round_number, name, listed[name]) for name in sorted(listed)]
 
+    def _close_workflow(self, fl_ctx: FLContext) -> None:
+        """Keep the final evaluation; forget the answers of a round that was broken off."""
+        if fl_ctx.get_prop(FLContextKey.RUNNER).abort_signal.triggered:
+            self._round_rows = []
+        if self._round_rows:
+            self._close_round(fl_ctx)
+
     def _close_round(self, fl_ctx: FLContext) -> None:
         rows = sorted(self._round_rows)
         means = mean_rows(rows)
@@ -95,7 +102,7 @@ class GlobalMetrics(Widget):
         self._write(fl_ctx)
         self._send(means)
         shown = {row[2]: row[3] for row in means}
-        if "val/psnr" in shown:
+        if {"val/psnr", "val/ssim"} <= shown.keys():
             self.log_info(
                 fl_ctx,
                 f"global model after {means[0][1]} round(s): mean validation PSNR "

@@ -35,6 +35,8 @@ class SiteWatch(Widget):
         self._lock = threading.Lock()
         self._busy: set[str] = set()
         self._lost_since: dict[str, float] = {}
+        self._gone: set[str] = set()
+        self._untold: set[str] = set()
         self._stop = threading.Event()
 
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
@@ -54,6 +56,10 @@ class SiteWatch(Widget):
             with self._lock:
                 self._busy.clear()
                 self._lost_since.clear()
+        elif event_type == EventType.START_WORKFLOW:
+            with self._lock:
+                # Every workflow keeps its own list of dead sites and starts with an empty one.
+                self._untold = set(self._gone)
         elif event_type == EventType.END_RUN:
             self._stop.set()
 
@@ -61,6 +67,8 @@ class SiteWatch(Widget):
         site = peer_name(fl_ctx)
         with self._lock:
             self._busy.discard(site)
+            self._gone.discard(site)
+            self._untold.discard(site)
             self._lost_since.pop(site, None)
         code = fl_ctx.get_prop(FLContextKey.TASK_RESULT).get_return_code()
         if code != ReturnCode.OK:
@@ -73,14 +81,14 @@ class SiteWatch(Widget):
     def _watch(self, engine: object) -> None:
         while not self._stop.wait(_LOOK_EVERY_SECONDS):
             with engine.new_context() as fl_ctx:  # type: ignore[attr-defined]
-                for site in self._lost(fl_ctx):
+                for site in self._newly_lost(fl_ctx):
                     self.log_error(
                         fl_ctx, f"site '{site}' lost its connection in the middle of a task"
                     )
-                    fl_ctx.get_prop(FLContextKey.RUNNER).handle_dead_job(site, fl_ctx)
+                self._tell_workflow(fl_ctx)
 
-    def _lost(self, fl_ctx: FLContext) -> list[str]:
-        """Sites whose grace is over; each is returned once."""
+    def _newly_lost(self, fl_ctx: FLContext) -> list[str]:
+        """Busy sites whose grace is over; each is returned once."""
         cell = fl_ctx.get_engine().get_cell()
         job = fl_ctx.get_job_id()
         now = time.monotonic()
@@ -91,5 +99,18 @@ class SiteWatch(Widget):
                     self._lost_since.pop(site, None)
                 elif now - self._lost_since.setdefault(site, now) > self._grace:
                     lost.append(site)
+                    del self._lost_since[site]
             self._busy.difference_update(lost)
+            self._gone.update(lost)
+            self._untold.update(lost)
         return lost
+
+    def _tell_workflow(self, fl_ctx: FLContext) -> None:
+        """Report lost sites to the current workflow, each once per workflow."""
+        runner = fl_ctx.get_prop(FLContextKey.RUNNER)
+        if runner is None or runner.current_wf is None:
+            return
+        with self._lock:
+            sites, self._untold = sorted(self._untold), set()
+        for site in sites:
+            runner.handle_dead_job(site, fl_ctx)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from monai.losses import PatchAdversarialLoss
+from collections.abc import Callable
+
+import torch
 from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
 
 
 class AdversarialLoss(nn.Module):
@@ -12,24 +15,26 @@ class AdversarialLoss(nn.Module):
     ``lsgan``: mean((logit - label)^2), label 1 for real, 0 for fake (Mao et al., ICCV 2017,
     doi:10.1109/ICCV.2017.304). ``bce``: binary cross-entropy of sigmoid(logit) (Goodfellow et al.
     2014); the generator maximises the probability of being taken for real.
+
+    Both work on raw logits. MONAI's PatchAdversarialLoss is not used: its cross-entropy takes the
+    sigmoid first, which in float32 is exactly 1 from a logit of 17 on, so that a fake of logit 20
+    costs 100 in place of 20 and gives no gradient; its least squares add a LeakyReLU by default.
     """
 
     def __init__(self, kind: str) -> None:
         super().__init__()
-        # no_activation_leastsq: MONAI otherwise passes LSGAN logits through a LeakyReLU.
-        self.loss = PatchAdversarialLoss(
-            criterion={"lsgan": "least_squares", "bce": "bce"}[kind],
-            no_activation_leastsq=True,
-            reduction="mean",
-        )
+        losses: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+            "lsgan": mse_loss,
+            "bce": binary_cross_entropy_with_logits,
+        }
+        self._loss = losses[kind]
 
     def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
         """Half the sum of the losses on real and fake logits, any shape; returns a scalar."""
-        on_real: Tensor = self.loss(real, target_is_real=True, for_discriminator=True)
-        on_fake: Tensor = self.loss(fake, target_is_real=False, for_discriminator=True)
+        on_real = self._loss(real, torch.ones_like(real))
+        on_fake = self._loss(fake, torch.zeros_like(fake))
         return 0.5 * (on_real + on_fake)
 
     def generator(self, fake: Tensor) -> Tensor:
         """Loss of the generator on the logits of its own output; returns a scalar."""
-        loss: Tensor = self.loss(fake, target_is_real=True, for_discriminator=False)
-        return loss
+        return self._loss(fake, torch.ones_like(fake))

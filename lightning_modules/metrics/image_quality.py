@@ -59,7 +59,9 @@ def image_quality(prediction: Tensor, target: Tensor, mask: Tensor) -> dict[str,
 def ssim_map(prediction: Tensor, target: Tensor) -> Tensor:
     """SSIM of every pixel of every slice (Wang et al. 2004, doi:10.1109/TIP.2003.819861).
 
-    Shapes: (slices, rows, columns) twice, values in [0, 1]; returns the same shape.
+    Shapes: (slices, rows, columns) twice, values in [0, 1]; returns the same shape. Windows
+    that reach over the border see the slice mirrored about its edge pixel; scikit-image repeats
+    that pixel, so values differ from its own in the outermost five pixels only.
     """
     _, full = structural_similarity_index_measure(
         prediction.unsqueeze(1),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import nn
 
 from lightning_modules.configuration import ModelConfig
@@ -22,11 +23,14 @@ def build_networks(config: ModelConfig, seed: int) -> nn.ModuleDict:
     """Generator and discriminator with seeded initial weights.
 
     Each network has a stream of its own, so that changing one leaves the other's weights alone.
+    The global random state is left as it was.
     """
-    networks: dict[str, nn.Module] = {
-        "generator": UNetGenerator(config.generator),
-        "discriminator": PatchGAN(config.discriminator),
-    }
+    # Layers draw default weights when they are made; those are replaced below.
+    with torch.random.fork_rng(devices=[]):
+        networks: dict[str, nn.Module] = {
+            "generator": UNetGenerator(config.generator),
+            "discriminator": PatchGAN(config.discriminator),
+        }
     for name, network in networks.items():
         initialise(network, derive_seed(seed, "initial weights", name))
     return nn.ModuleDict(networks)

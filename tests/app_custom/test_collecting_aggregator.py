@@ -1,0 +1,224 @@
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+from nvflare.apis.dxo import DataKind, from_shareable
+from nvflare.apis.fl_constant import ReturnCode
+from nvflare.apis.fl_context import FLContext
+from nvflare.apis.shareable import Shareable, make_reply
+from nvflare.app_common.abstract.model import make_model_learnable
+from nvflare.app_common.app_constant import AppConstants
+from nvflare.app_common.decomposers.numpy_decomposers import NumpyArrayDecomposer
+from nvflare.app_common.shareablegenerators.full_model_shareable_generator import (
+    FullModelShareableGenerator,
+)
+from nvflare.fuel.utils import fobs
+from nvflare_fakes import Engine, train_answer, weights_of, with_peer
+
+from app_custom.aggregators.fedavg import FedAvgAggregator
+
+SITES = ("east", "north", "south")
+ROUND = 3
+
+
+class Server:
+    """One round at a server whose global model is ``weights_of(0)``."""
+
+    def __init__(self, min_sites: int = 2) -> None:
+        self.engine = Engine(sites=SITES)
+        self.aggregator = FedAvgAggregator(min_sites)
+        self.start(ROUND, weights_of(0))
+
+    def start(self, round_number: int, weights: dict[str, np.ndarray]) -> None:
+        ctx = self.context()
+        ctx.set_prop(AppConstants.CURRENT_ROUND, round_number, private=True, sticky=True)
+        model = make_model_learnable(weights, {})
+        ctx.set_prop(AppConstants.GLOBAL_MODEL, model, private=True, sticky=True)
+
+    def context(self) -> FLContext:
+        return self.engine.new_context()
+
+    def accept(self, site: str, answer: Shareable) -> bool:
+        return self.aggregator.accept(answer, with_peer(self.context(), site))
+
+    def aggregate(self) -> Shareable:
+        return self.aggregator.aggregate(self.context())
+
+
+def good(seed: int, samples: float = 4) -> Shareable:
+    return train_answer(weights_of(seed), samples, ROUND)
+
+
+def changed(key: str, value: Any) -> Shareable:
+    return train_answer({**weights_of(1), key: value}, 4, ROUND)
+
+
+def without(key: str) -> Shareable:
+    weights = weights_of(1)
+    del weights[key]
+    return train_answer(weights, 4, ROUND)
+
+
+def with_one(value: float) -> Shareable:
+    array = weights_of(1)["generator.w"]
+    array[1, 2] = value
+    return changed("generator.w", array)
+
+
+def no_model() -> Shareable:
+    answer = Shareable({"hello": 1})
+    answer.add_cookie(AppConstants.CONTRIBUTION_ROUND, ROUND)
+    return answer
+
+
+REFUSED = {
+    "an earlier round": (train_answer(weights_of(1), 4, ROUND - 1), "round 2, not 3"),
+    "a later round": (train_answer(weights_of(1), 4, ROUND + 1), "round 4, not 3"),
+    "no round": (train_answer(weights_of(1), 4, None), "round None, not 3"),
+    "a missing key": (without("generator.b"), "'generator.b'"),
+    "an extra key": (changed("generator.z", np.zeros(1)), "'generator.z'"),
+    "a key that is no text": (changed(7, np.zeros(1)), "'7'"),  # type: ignore[arg-type]
+    "another shape": (changed("generator.w", np.zeros((3, 2), np.float32)), "(3, 2)"),
+    "another type": (changed("generator.w", np.zeros((2, 3))), "'generator.w'"),
+    "no array": (changed("generator.w", [[0.0] * 3] * 2), "'generator.w'"),
+    "an array of objects": (changed("generator.w", np.full((2, 3), None)), "'generator.w'"),
+    "NaN": (with_one(np.nan), "NaN or infinity"),
+    "infinity": (with_one(np.inf), "NaN or infinity"),
+    "minus infinity": (with_one(-np.inf), "NaN or infinity"),
+    "no samples": (train_answer(weights_of(1), 0, ROUND), "0.0 training samples"),
+    "negative samples": (train_answer(weights_of(1), -3, ROUND), "-3.0 training samples"),
+    "NaN samples": (train_answer(weights_of(1), np.nan, ROUND), "nan training samples"),
+    "infinite samples": (train_answer(weights_of(1), np.inf, ROUND), "inf training samples"),
+    "samples in words": (train_answer(weights_of(1), "many", ROUND), "no number"),
+    "no sample count": (train_answer(weights_of(1), None, ROUND), "no number"),
+    "differences": (
+        train_answer(weights_of(1), 4, ROUND, kind=DataKind.WEIGHT_DIFF),
+        "differences",
+    ),
+    "metrics only": (
+        train_answer({"val/psnr": 30.0}, 4, ROUND, kind=DataKind.METRICS),
+        "'generator.b'",
+    ),
+    "no model": (no_model(), "cannot be read"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_an_update_is_refused_with_its_site_named_and_the_round_goes_on(
+    what: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    answer, reason = REFUSED[what]
+    server = Server()
+    assert server.accept("east", good(1, samples=1))
+    assert server.accept("north", answer) is False
+    assert server.accept("south", good(2, samples=3))
+
+    refusals = [record.getMessage() for record in caplog.records if "refused" in record.message]
+    assert len(refusals) == 1
+    assert "'north'" in refusals[0]
+    assert reason in refusals[0]
+    expected = 0.25 * weights_of(1)["generator.w"] + 0.75 * weights_of(2)["generator.w"]
+    result = from_shareable(server.aggregate()).data
+    np.testing.assert_allclose(result["generator.w"], expected, rtol=1e-6)
+    assert "no usable update from north" in caplog.text
+    assert server.engine.panics() == []
+
+
+def test_a_second_answer_of_a_site_is_refused_and_the_first_one_counts(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    server = Server(min_sites=1)
+    assert server.accept("east", good(1))
+    assert server.accept("east", good(2)) is False
+    assert "'east' refused: the site has already answered" in caplog.text
+    result = from_shareable(server.aggregate()).data
+    np.testing.assert_array_equal(result["generator.w"], weights_of(1)["generator.w"])
+
+
+def test_a_refused_site_may_answer_again_in_the_same_round() -> None:
+    server = Server()
+    assert server.accept("east", with_one(np.nan)) is False
+    assert server.accept("east", good(1))
+
+
+def test_after_a_reset_the_next_round_takes_new_answers_of_the_same_sites() -> None:
+    server = Server(min_sites=1)
+    server.accept("east", good(1))
+    server.aggregate()
+    server.aggregator.reset(server.context())
+    server.start(ROUND + 1, weights_of(1))
+    assert server.accept("east", train_answer(weights_of(2), 4, ROUND + 1))
+    result = from_shareable(server.aggregate()).data
+    np.testing.assert_array_equal(result["generator.w"], weights_of(2)["generator.w"])
+
+
+def test_fewer_answers_than_needed_end_the_job_and_name_the_missing_sites() -> None:
+    server = Server(min_sites=2)
+    server.accept("north", good(1))
+    answer = server.aggregate()
+    assert "DXO" not in answer
+    (reason,) = server.engine.panics()
+    assert "round 3: 1 site(s) answered, at least 2 are needed" in reason
+    assert reason.endswith("missing: east, south")
+
+
+def test_with_exactly_the_needed_sites_the_round_is_made() -> None:
+    server = Server(min_sites=2)
+    server.accept("north", good(1))
+    server.accept("south", good(2))
+    assert from_shareable(server.aggregate()).data_kind == DataKind.WEIGHTS
+    assert server.engine.panics() == []
+
+
+def test_the_result_is_the_same_to_the_last_bit_for_every_order_of_arrival() -> None:
+    rng = np.random.default_rng(1)
+    answers = {
+        site: (rng.normal(size=1000), samples)
+        for site, samples in zip(SITES, (3, 7, 11), strict=True)
+    }
+    total = sum(samples for _, samples in answers.values())
+    results, plain_sums = set(), set()
+    for order in itertools.permutations(answers):
+        server = Server()
+        server.start(ROUND, {"w": np.zeros(1000)})
+        for site in order:
+            weights, samples = answers[site]
+            assert server.accept(site, train_answer({"w": weights}, samples, ROUND))
+        results.add(from_shareable(server.aggregate()).data["w"].tobytes())
+        plain_sums.add(sum(answers[site][1] / total * answers[site][0] for site in order).tobytes())
+    assert len(plain_sums) > 1  # summed as they arrive, these numbers do differ
+    assert len(results) == 1
+
+
+def test_the_model_goes_round_through_nvflare_s_wire_format_and_shareable_generator() -> None:
+    """Out to the sites, back, averaged, made the global model, and out again in a second round."""
+    fobs.register(NumpyArrayDecomposer)
+    generator = FullModelShareableGenerator()
+    server = Server()
+    model = make_model_learnable(weights_of(0), {})
+    for round_number in (0, 1):
+        ctx = server.context()
+        server.start(round_number, model["weights"])
+        sent = Shareable.from_bytes(generator.learnable_to_shareable(model, ctx).to_bytes())
+        received = from_shareable(sent).data
+        for site, step in (("east", 1), ("north", 2), ("south", 6)):
+            moved = {k: np.asarray(v + step, v.dtype) for k, v in received.items()}
+            answer = train_answer(moved, 4, round_number)
+            assert server.accept(site, Shareable.from_bytes(answer.to_bytes()))
+        model = generator.shareable_to_learnable(server.aggregate(), server.context())
+        server.aggregator.reset(server.context())
+    start = weights_of(0)
+    # Steps 1, 2 and 6 have the mean 3 and the maximum 6; twice.
+    np.testing.assert_allclose(model["weights"]["generator.w"], start["generator.w"] + 6, rtol=1e-6)
+    assert model["weights"]["generator.w"].dtype == np.float32
+    assert int(model["weights"]["generator.n"]) == int(start["generator.n"]) + 12
+
+
+def test_an_error_answer_is_no_model() -> None:
+    server = Server()
+    reply = make_reply(ReturnCode.EXECUTION_EXCEPTION)
+    reply.add_cookie(AppConstants.CONTRIBUTION_ROUND, ROUND)
+    assert server.accept("east", reply) is False

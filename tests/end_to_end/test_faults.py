@@ -1,0 +1,112 @@
+"""Sites that die or fail in the middle of a run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+from simulator_runs import SimulatorRun, export, prepared_workspace, simulate, simulator
+
+pytestmark = pytest.mark.slow
+
+
+def simulate_and_kill(
+    job: Path, workspace: Path, site: str, during_round: int, *options: str
+) -> SimulatorRun:
+    """Run the job and ``kill -9`` the process of one site while it works on a round."""
+    lines: list[str] = []
+    with simulator(job, workspace, *options) as process:
+        guard = threading.Timer(400, os.killpg, (process.pid, signal.SIGKILL))
+        guard.start()
+        for line in process.stdout or ():
+            lines.append(line)
+            if f"Round {during_round} started" in line:
+                threading.Thread(target=kill_site, args=(process.pid, site)).start()
+        process.wait()
+        guard.cancel()
+    return SimulatorRun(workspace, process.returncode, "".join(lines))
+
+
+def kill_site(simulator_pid: int, site: str) -> None:
+    """Wait for the site's process and kill it a little later, in the middle of its work."""
+    until = time.monotonic() + 120
+    while time.monotonic() < until:
+        for process in psutil.Process(simulator_pid).children(recursive=True):
+            command = process.cmdline()
+            if "--client" in command and command[command.index("--client") + 1] == site:
+                time.sleep(0.5)
+                process.kill()
+                return
+        time.sleep(0.2)
+
+
+def test_a_killed_site_ends_the_job_and_a_rerun_continues_to_the_same_weights(
+    finished_run: SimulatorRun, tiny_job: Path, new_workspace: Callable[[str], Path]
+) -> None:
+    workspace = new_workspace("killed")
+    broken = simulate_and_kill(tiny_job, workspace, "west", 1, "-t", "4")
+    assert broken.exit_code != 0
+    assert "site 'west' lost its connection in the middle of a task" in broken.output
+    assert "the run ended after 1 of 3 rounds; start the same job again" in broken.output
+
+    continued = simulate(tiny_job, workspace, "-t", "4")
+    assert continued.exit_code == 0, continued.output[-3000:]
+    assert "continuing an interrupted run after 1 of 3 finished rounds" in continued.output
+    assert "Round 0 started" not in continued.output
+    for key, value in finished_run.weights.items():
+        assert value.equal(continued.weights[key]), key
+
+
+def test_with_one_thread_a_killed_site_ends_the_job_and_loses_no_finished_round(
+    finished_run: SimulatorRun, tiny_job: Path, new_workspace: Callable[[str], Path]
+) -> None:
+    workspace = new_workspace("killed_one_thread")
+    broken = simulate_and_kill(tiny_job, workspace, "north", 1, "-t", "1")
+    assert "the run ended after 1 of 3 rounds" in broken.output
+    continued = simulate(tiny_job, workspace, "-t", "4")
+    assert "continuing an interrupted run after 1 of 3 finished rounds" in continued.output
+    for key, value in finished_run.weights.items():
+        assert value.equal(continued.weights[key]), key
+
+
+def test_with_enough_sites_left_the_rounds_complete_and_the_missing_site_is_named(
+    tmp_path: Path, tiny_cohort: Path
+) -> None:
+    job = export(tmp_path / "job", "--rounds", "2", "--steps", "30", "--min-sites", "3")
+    workspace = prepared_workspace(tmp_path / "ws", tiny_cohort)
+    run = simulate_and_kill(job, workspace, "east", 1, "-t", "4")
+    assert run.exit_code == 0, run.output[-3000:]
+    assert "round 1: no usable update from east" in run.output
+    assert "Round 1 finished" in run.output
+    assert "run complete" in run.output
+
+
+def test_a_site_without_data_ends_the_job_with_the_reason(
+    tmp_path: Path, tiny_cohort: Path, tiny_job: Path
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(tiny_cohort, data)
+    shutil.rmtree(data / "south")
+    run = simulate(tiny_job, prepared_workspace(tmp_path / "ws", data), "-t", "4")
+    assert run.exit_code != 0
+    assert f"{data / 'south'}: no such data folder" in run.output
+    assert "site 'south' could not do its task 'train'" in run.output
+
+
+def test_another_sites_data_in_a_sites_folder_is_refused(
+    tmp_path: Path, tiny_cohort: Path, tiny_job: Path
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(tiny_cohort, data)
+    shutil.rmtree(data / "west")
+    shutil.copytree(data / "north", data / "west")
+    run = simulate(tiny_job, prepared_workspace(tmp_path / "ws", data), "-t", "4")
+    assert run.exit_code != 0
+    assert "holds the data of site 'north', but this is site 'west'" in run.output

@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_cohort import SITES, UNSEEN, write_tiny_cohort
+
+from jobs import comparison
+from jobs.arm_process import ArmFailedError, ArmProcess
+from jobs.comparison import Comparison, run_comparison
+from jobs.federation import read_federated_experiment
+from lightning_modules.configuration import read_experiment
+
+TINY = Path(__file__).parents[1] / "experiments" / "tiny.yaml"
+STRATEGIES = ("fedavg", "fedprox")
+ARMS = {*STRATEGIES, "centralised", *(f"local-{site}" for site in SITES)}
+
+
+class Runner:
+    """Stands in for ``run_process``: writes what an arm would, and remembers how it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: dict[str, ArmProcess] = {}
+        self.order: list[str] = []
+        self.failing = ""
+        self.most_at_once = 0
+        self._running = 0
+        self._lock = threading.Lock()
+
+    def __call__(self, process: ArmProcess, records: Path) -> float:
+        with self._lock:
+            self.asked[process.name] = process
+            self.order.append(process.name)
+            self._running += 1
+            self.most_at_once = max(self.most_at_once, self._running)
+        threading.Event().wait(0.02)
+        with self._lock:
+            self._running -= 1
+        if process.name == self.failing:
+            raise ArmFailedError(f"arm '{process.name}' failed")
+        process.produces.parent.mkdir(parents=True, exist_ok=True)
+        torch.save({"model": {"w": torch.zeros(2)}}, process.produces)
+        for folder in (process.produces.parent, process.produces.parent.parent):
+            (folder / "metrics.csv").write_text("site,round,metric,value\nall,0,val/psnr,9\n")
+        return 1.0
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_cohort(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture
+def runner(monkeypatch: pytest.MonkeyPatch) -> Runner:
+    fake = Runner()
+    monkeypatch.setattr(comparison, "run_process", fake)
+    return fake
+
+
+def compare(data: Path, out: Path, at_once: int | None = 2, **overrides: object) -> None:
+    job = read_federated_experiment(TINY, {"experiment": overrides})
+    run_comparison(Comparison(job, data, out, STRATEGIES, at_once, "Tiny"))
+
+
+def test_every_arm_is_run_once_and_evaluated_after_all_of_them(
+    data: Path, tmp_path: Path, runner: Runner
+) -> None:
+    compare(data, tmp_path)
+    assert sorted(runner.order) == sorted([*ARMS, "evaluation"])
+    assert runner.order[-1] == "evaluation"
+    assert runner.most_at_once == 2
+    evaluate = " ".join(runner.asked["evaluation"].command)
+    for arm in ARMS:
+        assert f"--model {arm}=" in evaluate
+    for site in (*SITES, UNSEEN):
+        assert f"--data {data / site} " in evaluate
+
+
+def test_federated_runs_do_not_share_the_machine_with_other_arms(
+    data: Path, tmp_path: Path, runner: Runner
+) -> None:
+    compare(data, tmp_path, at_once=1)
+    assert runner.most_at_once == 1
+    assert runner.order[:2] == list(STRATEGIES)
+
+
+def test_each_baseline_trains_on_its_own_sites_and_none_on_the_unseen_one(
+    data: Path, tmp_path: Path, runner: Runner
+) -> None:
+    compare(data, tmp_path)
+
+    def folders(name: str) -> list[str]:
+        command = runner.asked[name].command
+        places = [n for n, part in enumerate(command) if part == "--data"]
+        return [Path(command[n + 1]).name for n in places]
+
+    assert folders("centralised") == list(SITES)
+    for site in SITES:
+        assert folders(f"local-{site}") == [site]
+
+
+def test_a_federated_arm_is_the_simulator_on_its_own_job_with_a_thread_per_site(
+    data: Path, tmp_path: Path, runner: Runner
+) -> None:
+    compare(data, tmp_path)
+    for strategy in STRATEGIES:
+        command = runner.asked[strategy].command
+        job, workspace = tmp_path / "jobs" / strategy, tmp_path / "workspaces" / strategy
+        assert Path(command[0]).name == "nvflare"
+        assert command[1:] == ("simulator", str(job), "-w", str(workspace), "-t", str(len(SITES)))
+        meta = json.loads((job / "meta.json").read_text(encoding="utf-8"))
+        assert meta["deploy_map"]["app_site"] == list(SITES)
+        assert (workspace / "local" / "resources.json").is_file()
+
+
+def test_the_arms_read_the_very_experiment_of_the_comparison(
+    data: Path, tmp_path: Path, runner: Runner
+) -> None:
+    compare(data, tmp_path, seed=99)
+    job = read_federated_experiment(TINY, {"experiment": {"seed": 99}})
+    assert read_experiment(tmp_path / "experiment.yaml") == job.experiment
+
+
+def test_keys_change_with_settings_and_data_and_with_nothing_else(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def keys(folder: Path, out: str, **overrides: object) -> dict[str, str]:
+        runner = Runner()
+        monkeypatch.setattr(comparison, "run_process", runner)
+        compare(folder, tmp_path / out, **overrides)
+        return {arm: runner.asked[arm].key for arm in ARMS}
+
+    first = keys(data, "a")
+    assert keys(data, "b") == first
+    other_seed = keys(data, "c", seed=99)
+    assert all(other_seed[arm] != first[arm] for arm in ARMS)
+    path = write_tiny_cohort(tmp_path / "other") / SITES[0] / "manifest.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["subjects"][0]["metadata"]["age"] = 99
+    del content["content_hash"]
+    path.write_text(json.dumps(content), encoding="utf-8")
+    other_data = keys(tmp_path / "other", "d")
+    assert all(other_data[arm] != first[arm] for arm in ARMS)
+
+
+@pytest.mark.parametrize("failing", ["fedprox", "local-east", "evaluation"])
+def test_a_failed_arm_ends_the_comparison_without_a_run_record(
+    failing: str, data: Path, tmp_path: Path, runner: Runner
+) -> None:
+    runner.failing = failing
+    with pytest.raises(ArmFailedError, match=failing):
+        compare(data, tmp_path)
+    assert not (tmp_path / "run.json").exists()
+
+
+def test_a_finished_comparison_records_all_arms(data: Path, tmp_path: Path, runner: Runner) -> None:
+    compare(data, tmp_path)
+    record = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))
+    assert {arm["name"] for arm in record["arms"]} == {*ARMS, "source"}
+    assert {site["name"] for site in record["sites"] if site["unseen"]} == {UNSEEN}
+    curves = (tmp_path / "curves.csv").read_text(encoding="utf-8").splitlines()
+    assert {line.split(",")[0] for line in curves[1:]} == ARMS

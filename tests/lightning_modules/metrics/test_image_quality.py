@@ -1,0 +1,172 @@
+"""Image quality against scikit-image."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from skimage.metrics import (
+    mean_squared_error,
+    normalized_root_mse,
+    peak_signal_noise_ratio,
+    structural_similarity,
+)
+from torch import Tensor
+
+from lightning_modules.metrics.image_quality import image_quality, lesion_error, ssim_map
+
+SHAPE = (3, 40, 36)
+BORDER = 5  # pixels the 11 x 11 window reaches over the edge
+
+
+def _pair(noise: float = 0.1) -> tuple[Tensor, Tensor, Tensor]:
+    """Prediction and target in [0, 1] and a mask that leaves a corner out."""
+    rng = np.random.default_rng(5)
+    target = rng.random(SHAPE)
+    prediction = np.clip(target + rng.normal(0, noise, SHAPE), 0, 1)
+    mask = np.ones(SHAPE, dtype=bool)
+    mask[:, :12, :9] = False
+    mask[0] = False
+    return torch.from_numpy(prediction), torch.from_numpy(target), torch.from_numpy(mask)
+
+
+def _reference_ssim(prediction: np.ndarray, target: np.ndarray) -> np.ndarray:
+    _, full = structural_similarity(
+        prediction,
+        target,
+        data_range=1.0,
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+        full=True,
+    )
+    return np.asarray(full)
+
+
+def test_errors_over_masked_voxels_equal_scikit_image() -> None:
+    prediction, target, mask = _pair()
+    metrics = image_quality(prediction, target, mask)
+    predicted, acquired = prediction[mask].numpy(), target[mask].numpy()
+    expected = {
+        "psnr": peak_signal_noise_ratio(acquired, predicted, data_range=1.0),
+        "mse": mean_squared_error(acquired, predicted),
+        "nrmse": normalized_root_mse(acquired, predicted, normalization="euclidean"),
+        "mae": np.abs(acquired - predicted).mean(),
+    }
+    for name, value in expected.items():
+        assert metrics[name] == pytest.approx(value, rel=1e-9), name
+
+
+def test_a_constant_error_of_a_tenth_is_twenty_decibel() -> None:
+    target = torch.full(SHAPE, 0.5)
+    metrics = image_quality(target + 0.1, target, torch.ones(SHAPE))
+    assert metrics["psnr"] == pytest.approx(20.0, abs=1e-5)
+    assert metrics["mae"] == pytest.approx(0.1, abs=1e-6)
+    assert metrics["nrmse"] == pytest.approx(0.2, abs=1e-6)
+
+
+def test_the_ssim_map_away_from_the_border_equals_scikit_image() -> None:
+    prediction, target, _ = _pair()
+    ours = ssim_map(prediction, target).numpy()
+    inner = (slice(BORDER, -BORDER), slice(BORDER, -BORDER))
+    for mine, predicted, acquired in zip(ours, prediction.numpy(), target.numpy(), strict=True):
+        np.testing.assert_allclose(
+            mine[inner], _reference_ssim(predicted, acquired)[inner], atol=1e-6
+        )
+
+
+def test_the_ssim_map_at_the_border_mirrors_the_slice_without_repeating_its_edge() -> None:
+    prediction, target, _ = _pair()
+    ours = ssim_map(prediction, target).numpy()
+    for mine, predicted, acquired in zip(ours, prediction.numpy(), target.numpy(), strict=True):
+        # scikit-image repeats the edge; given slices that are already mirrored it must agree.
+        wide = _reference_ssim(
+            np.pad(predicted, BORDER, mode="reflect"), np.pad(acquired, BORDER, mode="reflect")
+        )
+        np.testing.assert_allclose(mine, wide[BORDER:-BORDER, BORDER:-BORDER], atol=1e-6)
+        assert np.abs(mine - _reference_ssim(predicted, acquired)).max() > 1e-3
+
+
+def test_ssim_is_the_mean_of_the_map_of_masked_images_inside_the_mask() -> None:
+    prediction, target, mask = _pair()
+    maps = [
+        _reference_ssim(
+            np.pad(predicted, BORDER, mode="reflect"), np.pad(acquired, BORDER, mode="reflect")
+        )[BORDER:-BORDER, BORDER:-BORDER]
+        for predicted, acquired in zip(
+            (prediction * mask).numpy(), (target * mask).numpy(), strict=True
+        )
+    ]
+    expected = np.stack(maps)[mask.numpy()].mean()
+    assert image_quality(prediction, target, mask)["ssim"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_perfect_prediction_gives_infinite_psnr_ssim_one_and_no_error() -> None:
+    _, target, mask = _pair()
+    metrics = image_quality(target, target, mask)
+    assert metrics["psnr"] == math.inf
+    assert metrics["ssim"] == pytest.approx(1.0, abs=1e-12)
+    assert metrics["mae"] == metrics["mse"] == metrics["nrmse"] == 0.0
+
+
+def test_more_noise_lowers_psnr_and_ssim_and_raises_errors() -> None:
+    rows = [image_quality(*_pair(noise)) for noise in (0.02, 0.05, 0.1, 0.2, 0.4)]
+    for name, falls in {"psnr": True, "ssim": True, "mae": False, "nrmse": False}.items():
+        values = [row[name] for row in rows]
+        assert values == sorted(values, reverse=falls), name
+        assert len(set(values)) == len(values), name
+
+
+def test_what_lies_outside_the_mask_does_not_count() -> None:
+    prediction, target, mask = _pair()
+    altered = torch.where(mask, prediction, 1.0 - prediction)
+    assert image_quality(altered, target, mask) == image_quality(prediction, target, mask)
+
+
+def test_a_prediction_with_wrong_brightness_is_not_rescaled_to_look_right() -> None:
+    _, target, mask = _pair()
+    metrics = image_quality(0.5 * target, target, mask)
+    # The error is target / 2, so the normalised error is exactly one half.
+    assert metrics["nrmse"] == pytest.approx(0.5, abs=1e-12)
+    assert metrics["ssim"] < 0.9
+
+
+def test_a_prediction_outside_the_range_is_clipped_to_it() -> None:
+    _, target, mask = _pair()
+    wild = torch.where(target > 0.5, 7.0, -3.0)
+    clipped = (target > 0.5).double()
+    assert image_quality(wild, target, mask) == image_quality(clipped, target, mask)
+
+
+def test_float32_and_float64_predictions_are_measured_alike() -> None:
+    prediction, target, mask = _pair()
+    single = image_quality(prediction.float(), target.float(), mask)
+    for name, value in image_quality(prediction, target, mask).items():
+        assert single[name] == pytest.approx(value, rel=1e-5), name
+
+
+def test_an_empty_mask_is_refused() -> None:
+    prediction, target, mask = _pair()
+    with pytest.raises(ValueError, match="mask is empty"):
+        image_quality(prediction, target, torch.zeros_like(mask))
+    with pytest.raises(ValueError, match="lesion mask is empty"):
+        lesion_error(prediction, target, torch.zeros_like(mask))
+
+
+@pytest.mark.parametrize("changed", [0, 1, 2])
+def test_images_of_different_shapes_are_refused(changed: int) -> None:
+    images = list(_pair())
+    images[changed] = images[changed][:, 1:]
+    with pytest.raises(ValueError, match="one shape"):
+        image_quality(*images)
+
+
+def test_the_lesion_error_is_the_mean_over_lesion_voxels_only() -> None:
+    target = torch.zeros(1, 4, 4)
+    prediction = torch.full((1, 4, 4), 0.9)
+    lesion = torch.zeros(1, 4, 4)
+    lesion[0, 1, 1] = lesion[0, 2, 2] = 1
+    prediction[0, 1, 1], prediction[0, 2, 2] = 0.25, 3.0  # the second is clipped to 1
+    assert lesion_error(prediction, target, lesion) == pytest.approx((0.25 + 1.0) / 2)

@@ -1,0 +1,157 @@
+"""Networks: shapes, keys and seeded initial weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from lightning_modules.configuration import (
+    SCOPES,
+    DiscriminatorConfig,
+    GeneratorConfig,
+    ModelConfig,
+    TrainingConfig,
+)
+from lightning_modules.networks.discriminator import PatchGAN
+from lightning_modules.networks.generator import UNetGenerator
+from lightning_modules.networks.pix2pix_networks import SharedNetworks, build_networks
+from lightning_modules.pix2pix_module import Pix2PixModule
+from lightning_modules.sharing_scope import SharingScope
+from partitions.errors import ConfigError
+from partitions.typed_config import record_from
+
+NOT_DEFAULT: dict[str, Any] = {
+    "generator": {"channels": [4, 8, 12], "residual_units": 1, "norm": "instance_affine"},
+    "discriminator": {"channels": 6, "layers": 2, "norm": "batch"},
+    "adversarial_loss": "bce",
+    "lambda_l1": 10.0,
+}
+
+
+def _equal(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+@pytest.mark.parametrize("channels", [(4, 8), (4, 8, 16, 16)])
+@pytest.mark.parametrize("size", [(32, 32), (48, 40)])
+def test_the_generator_keeps_the_shape_and_stays_within_its_range(
+    channels: tuple[int, ...], size: tuple[int, int]
+) -> None:
+    translated = UNetGenerator(GeneratorConfig(channels))(100 * torch.randn(2, 1, *size))
+    assert translated.shape == (2, 1, *size)
+    assert translated.abs().max() <= 1.0
+
+
+def test_the_generator_has_the_channels_that_were_asked_for() -> None:
+    network = UNetGenerator(GeneratorConfig((5, 7, 11)))
+    down = [
+        layer.out_channels
+        for layer in network.modules()
+        if isinstance(layer, nn.Conv2d) and layer.out_channels != 1
+    ]
+    assert down == [5, 7, 11]
+
+
+@pytest.mark.parametrize(("layers", "patches"), [(1, 14), (2, 6), (3, 2)])
+def test_the_discriminator_judges_as_many_patches_as_its_layers_leave(
+    layers: int, patches: int
+) -> None:
+    # 32 pixels halved by every strided layer, then two 4x4 convolutions that each cost one pixel.
+    network = PatchGAN(DiscriminatorConfig(channels=4, layers=layers))
+    image = torch.randn(2, 1, 32, 32)
+    assert network(image, image).shape == (2, 1, patches, patches)
+
+
+def test_the_discriminator_looks_at_source_and_target() -> None:
+    network = PatchGAN(DiscriminatorConfig(channels=4, layers=2)).eval()
+    one, other = torch.randn(2, 1, 1, 32, 32)
+    logits = network(one, other)
+    assert not torch.allclose(logits, network(one, one))
+    assert not torch.allclose(logits, network(other, other))
+
+
+def test_logits_can_be_negative_so_no_activation_hides_behind_the_last_layer() -> None:
+    networks = build_networks(ModelConfig(), seed=3)
+    logits = networks["discriminator"](*torch.randn(2, 4, 1, 32, 32))
+    assert logits.min() < 0 < logits.max()
+
+
+@pytest.mark.parametrize(
+    ("norm", "running", "affine"),
+    [("instance", False, False), ("instance_affine", False, True), ("batch", True, True)],
+)
+def test_the_norm_that_was_asked_for_is_built(norm: str, running: bool, affine: bool) -> None:
+    networks = build_networks(
+        ModelConfig(GeneratorConfig((4, 8), norm=norm), DiscriminatorConfig(4, 2, norm)), seed=1
+    )
+    for network in networks.values():
+        state = network.state_dict()
+        assert any(key.endswith("running_mean") for key in state) == running
+        layers = [layer for layer in network.modules() if "Norm" in type(layer).__name__]
+        assert layers
+        assert all((layer.weight is not None) == affine for layer in layers)
+
+
+def test_every_key_of_the_module_starts_with_a_network_name() -> None:
+    state = Pix2PixModule(ModelConfig(), TrainingConfig(), seed=1).state_dict()
+    assert {key.split(".")[0] for key in state} == {"generator", "discriminator"}
+
+
+def test_initial_weights_follow_the_normal_distribution_of_pix2pix() -> None:
+    state = build_networks(ModelConfig(), seed=1).state_dict()
+    weights = torch.cat([v.flatten() for k, v in state.items() if k.endswith("conv.weight")])
+    assert len(weights) > 100_000
+    assert float(weights.mean()) == pytest.approx(0.0, abs=5e-4)
+    assert float(weights.std()) == pytest.approx(0.02, rel=0.02)
+    assert all(not v.any() for k, v in state.items() if k.endswith("conv.bias"))
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others() -> None:
+    one, same, other = (build_networks(ModelConfig(), seed).state_dict() for seed in (1, 1, 2))
+    assert _equal(one, same)
+    for key in one:
+        if key.endswith("conv.weight"):
+            assert not torch.equal(one[key], other[key]), key
+
+
+def test_the_global_random_state_does_not_enter_the_weights_and_is_left_alone() -> None:
+    torch.manual_seed(7)
+    one = SharedNetworks(NOT_DEFAULT, SCOPES[1], seed=1).state_dict()
+    torch.manual_seed(8)
+    before = torch.get_rng_state()
+    assert _equal(one, SharedNetworks(NOT_DEFAULT, SCOPES[1], seed=1).state_dict())
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_another_discriminator_leaves_the_generator_as_it_was() -> None:
+    plain = build_networks(ModelConfig(), seed=1)
+    wide = build_networks(ModelConfig(discriminator=DiscriminatorConfig(32, 2)), seed=1)
+    assert _equal(plain["generator"].state_dict(), wide["generator"].state_dict())
+    small = build_networks(ModelConfig(generator=GeneratorConfig((4, 8))), seed=1)
+    assert _equal(plain["discriminator"].state_dict(), small["discriminator"].state_dict())
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+@pytest.mark.parametrize("model", [{}, NOT_DEFAULT], ids=["default", "not default"])
+def test_server_and_site_build_the_same_shared_model(scope: str, model: dict[str, Any]) -> None:
+    server = SharedNetworks(model, scope, seed=11).state_dict()
+    config = record_from(ModelConfig, model, "test")
+    site = Pix2PixModule(config, TrainingConfig(), seed=11).state_dict()
+    shared = SharingScope.named(scope).select(site)
+    assert {k: v.shape for k, v in server.items()} == {k: v.shape for k, v in shared.items()}
+    assert _equal(dict(server), shared)
+
+
+def test_the_server_honours_arguments_that_are_not_the_defaults() -> None:
+    state = SharedNetworks(NOT_DEFAULT, SCOPES[1], seed=11).state_dict()
+    default = SharedNetworks({}, SCOPES[1], seed=11).state_dict()
+    assert {k: v.shape for k, v in state.items()} != {k: v.shape for k, v in default.items()}
+    assert any(key.startswith("discriminator.") and "running_mean" in key for key in state)
+
+
+def test_an_unknown_model_argument_of_the_server_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"generator\.chanels.*did you mean 'channels'"):
+        SharedNetworks({"generator": {"chanels": [4, 8]}}, "generator", seed=1)

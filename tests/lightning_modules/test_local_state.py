@@ -1,0 +1,70 @@
+"""State kept between rounds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from lightning_modules.local_state import LocalStateStore
+from partitions.errors import DataError
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_round_that_left_nothing_gives_none(tmp_path: Path) -> None:
+    store = LocalStateStore(tmp_path / "new")
+    assert store.load(-1) is None
+    assert store.load(3) is None
+    assert not (tmp_path / "new").exists()
+
+
+def test_another_process_reads_back_what_was_saved_for_its_round(tmp_path: Path) -> None:
+    LocalStateStore(tmp_path).save(4, {"networks": {"discriminator.w": torch.arange(3.0)}})
+    state = LocalStateStore(tmp_path).load(4)
+    assert state is not None
+    assert state["networks"]["discriminator.w"].tolist() == [0.0, 1.0, 2.0]
+    assert LocalStateStore(tmp_path).load(3) is None
+    assert LocalStateStore(tmp_path).load(5) is None
+
+
+def test_the_last_two_rounds_are_kept_and_foreign_files_left_alone(tmp_path: Path) -> None:
+    store = LocalStateStore(tmp_path)
+    (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
+    for number in range(5):
+        store.save(number, {"round": number})
+    assert _names(tmp_path) == ["after-round-00003.pt", "after-round-00004.pt", "notes.txt"]
+    assert store.load(3) == {"round": 3}
+
+
+def test_a_failed_write_leaves_the_old_state_and_no_litter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = LocalStateStore(tmp_path)
+    store.save(0, {"value": 1})
+
+    def half_written(state: object, path: Path) -> None:
+        path.write_bytes(b"half")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(torch, "save", half_written)
+    with pytest.raises(OSError, match="no space"):
+        store.save(0, {"value": 2})
+    assert _names(tmp_path) == ["after-round-00000.pt"]
+    assert store.load(0) == {"value": 1}
+
+
+@pytest.mark.parametrize("keep", [0, 10, 200])
+def test_a_damaged_file_is_named_in_one_sentence(tmp_path: Path, keep: int) -> None:
+    store = LocalStateStore(tmp_path)
+    store.save(2, {"value": torch.ones(50)})
+    path = tmp_path / "after-round-00002.pt"
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(DataError) as caught:
+        store.load(2)
+    assert str(path) in str(caught.value)
+    assert "delete it" in str(caught.value)
+    assert "\n" not in str(caught.value)
