@@ -117,7 +117,7 @@ def _run_baselines(comparison: Comparison, data_key: str) -> list[ArmOutcome]:
     """Centralised beside the local-only runs: together they fill the cores evenly."""
     sites = comparison.job.federation.sites
     arms = {"centralised": sites} | {f"local-{site}": (site,) for site in sites}
-    with ThreadPoolExecutor(comparison.at_once or available_cores()) as pool:
+    with ThreadPoolExecutor(max(1, comparison.at_once or available_cores())) as pool:
         futures = [
             pool.submit(_run_baseline, comparison, name, members, data_key)
             for name, members in arms.items()

@@ -18,7 +18,7 @@ DEFAULT_FILE = Path(__file__).parent / "experiments" / "demo.yaml"
 
 STRATEGY_SETTINGS: dict[str, dict[str, Any]] = {
     "fedavg": {},
-    "fedprox": {"mu_generator": 0.3, "mu_discriminator": 0.1},
+    "fedprox": {"mu_generator": 0.03, "mu_discriminator": 0.01},
 }
 """Settings of each strategy's committed job; docs/strategies.md says how they were chosen."""
 

@@ -125,8 +125,14 @@ def experiment_from(values: Mapping[str, Any], where: str) -> ExperimentConfig:
 
 
 def read_experiment(path: Path, overrides: Mapping[str, Any] | None = None) -> ExperimentConfig:
-    """Read an experiment file and merge overrides (such as job arguments) over it."""
-    return experiment_from(merged(read_yaml(path), overrides or {}), str(path))
+    """Read an experiment file and merge overrides (such as job arguments) over it.
+
+    A file that also names a federation (``jobs/experiments``) is read for its experiment alone.
+    """
+    values = read_yaml(path)
+    if "experiment" in values and set(values) <= {"federation", "experiment"}:
+        values = values["experiment"] or {}
+    return experiment_from(merged(values, overrides or {}), str(path))
 
 
 def _check_choices(experiment: ExperimentConfig, where: str) -> None:

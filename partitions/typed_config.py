@@ -101,5 +101,8 @@ def _refuse_unknown_keys(
         if key not in known:
             raise ConfigError(f"{where}: unknown key '{prefix}{key}'; {nearest(str(key), known)}")
         nested = hints[key]
-        if dataclasses.is_dataclass(nested) and isinstance(value, Mapping):
-            _refuse_unknown_keys(cast(type[Any], nested), value, where, f"{prefix}{key}.")
+        if not dataclasses.is_dataclass(nested):
+            continue
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{where}: '{prefix}{key}' holds keys of its own, not {value!r}")
+        _refuse_unknown_keys(cast(type[Any], nested), value, where, f"{prefix}{key}.")

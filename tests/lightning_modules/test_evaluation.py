@@ -103,12 +103,16 @@ def test_the_slices_of_every_patient_are_kept_for_figures(
     (patient,) = patients(sites["east"].split("test"))
     index = middle_slice(patient.mask)
     translated = translate(_Negative(), patient.source, hardware)[index]
-    kept = arrays[f"east/{patient.subject}/negative"]
-    assert kept.dtype == np.float16
-    np.testing.assert_allclose(kept, translated.clamp(0, 1).numpy(), atol=1e-3)
-    np.testing.assert_array_equal(
-        arrays[f"east/{patient.subject}/mask"] > 0, patient.mask[index].numpy()
-    )
+    expected = {
+        "source": patient.source[index],
+        "target": patient.target[index],
+        "mask": patient.mask[index].float(),
+        "negative": translated.clamp(0, 1),
+    }
+    for layer, image in expected.items():
+        kept = arrays[f"east/{patient.subject}/{layer}"]
+        assert kept.dtype == np.float16
+        np.testing.assert_allclose(kept, image.numpy(), atol=1e-3, err_msg=layer)
 
 
 def test_another_split_is_measured_when_asked_for(

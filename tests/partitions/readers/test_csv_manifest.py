@@ -169,7 +169,7 @@ def test_real_scans_with_a_table_are_prepared_at_the_default_size(
         "train"
     )
     assert train.source.shape[1:] == PreparationConfig().size
-    assert train.subjects[0].spacing == (1.5, 1.5, 1.0)
+    assert train.subjects[0].spacing == (2.0, 2.0, 1.0)
     # The volume of the skull-stripped brain, counted on the original 1 mm grid.
     brain = 182 * 218 * 182 * 0.1568
-    assert abs(train.mask.sum() * 1.5 * 1.5 / brain - 1) < 0.1
+    assert abs(train.mask.sum() * 2.0 * 2.0 / brain - 1) < 0.1
