@@ -65,12 +65,13 @@ def train_arm(experiment: ExperimentConfig, arm: Arm, hardware: Hardware, out: P
     fingerprint = _fingerprint(experiment, arm)
     first_round, state, rows = _resume(out, fingerprint, learner)
     generator = UNetGenerator(experiment.model.generator)
+    learned_on = arm.sites[0].site if len(arm.sites) == 1 else "all"
     for round_number in range(first_round, experiment.training.rounds):
         rows += _validation_rows(generator, state, arm, hardware, round_number)
         result = learner.train(state, round_number)
         state = result.state
         metrics = {**result.metrics, "time/train_seconds": result.seconds}
-        rows += [(arm.name, round_number, name, metrics[name]) for name in sorted(metrics)]
+        rows += [(learned_on, round_number, name, metrics[name]) for name in sorted(metrics)]
         _save_progress(out, fingerprint, round_number + 1, state, rows)
         logger.info(
             "%s: round %d of %d, L1 %.4f",

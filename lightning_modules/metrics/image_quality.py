@@ -6,9 +6,10 @@ never rescaled by itself. Outside the mask both images are set to 0.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from skimage.metrics import structural_similarity
 from torch import Tensor
-from torchmetrics.functional.image import structural_similarity_index_measure
 
 PRESET = {
     "name": "mr-percentile",
@@ -59,28 +60,29 @@ def image_quality(prediction: Tensor, target: Tensor, mask: Tensor) -> dict[str,
 def ssim_map(prediction: Tensor, target: Tensor) -> Tensor:
     """SSIM of every pixel of every slice (Wang et al. 2004, doi:10.1109/TIP.2003.819861).
 
-    Shapes: (slices, rows, columns) twice, values in [0, 1]; returns the same shape. Windows
-    that reach over the border see the slice mirrored about its edge pixel; scikit-image repeats
-    that pixel, so values differ from its own in the outermost five pixels only.
+    scikit-image computes it: its separable filters are some twenty times faster on a CPU than a
+    float64 convolution in torch, and need no more memory than the slice.
+
+    Shapes: (slices, rows, columns) twice, values in [0, 1]; returns the same shape, float64.
+    Windows that reach over the border see the slice mirrored with its edge pixel repeated.
     """
-    # Slice by slice: torch unfolds float64 convolutions, 121 times the memory of what it is given.
-    pairs = zip(torch.split(prediction, 1), torch.split(target, 1), strict=True)
-    return torch.cat([_slice_ssim(first, second) for first, second in pairs])
-
-
-def _slice_ssim(prediction: Tensor, target: Tensor) -> Tensor:
-    _, full = structural_similarity_index_measure(
-        prediction.unsqueeze(1),
-        target.unsqueeze(1),
-        gaussian_kernel=True,
-        sigma=1.5,
-        data_range=1.0,
-        k1=0.01,
-        k2=0.03,
-        return_full_image=True,
-    )
-    image: Tensor = full
-    return image.squeeze(1)
+    maps = [
+        structural_similarity(
+            predicted,
+            acquired,
+            data_range=1.0,
+            gaussian_weights=True,
+            sigma=1.5,
+            use_sample_covariance=False,
+            K1=0.01,
+            K2=0.03,
+            full=True,
+        )[1]
+        for predicted, acquired in zip(
+            prediction.double().numpy(), target.double().numpy(), strict=True
+        )
+    ]
+    return torch.from_numpy(np.stack(maps))
 
 
 def lesion_error(prediction: Tensor, target: Tensor, lesion: Tensor) -> float:
