@@ -35,7 +35,7 @@ def test_models_are_trained_and_then_evaluated(
     assert main(["train", *experiment, "--data", north, "--data", east, "--out", str(pooled)]) == 0
     # The pooled arm takes the steps of all its sites together and is named by itself.
     assert set(pd.read_csv(local / "metrics.csv").site) == {"north", "all"}
-    assert set(pd.read_csv(pooled / "metrics.csv").site) == {"north", "east", "all", "centralised"}
+    assert set(pd.read_csv(pooled / "metrics.csv").site) == {"north", "east", "all"}
     models = [f"local={local / 'model.pt'}", f"pooled={pooled / 'model.pt'}"]
     arguments = [part for model in models for part in ("--model", model)]
     out = tmp_path / "results"
