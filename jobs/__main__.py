@@ -17,7 +17,8 @@ from jobs.federation import (
     strategy_overrides,
 )
 from jobs.workspace import DEFAULT_NAME, prepare_workspace
-from partitions.errors import ConfigError, UserError
+from partitions.command_line import name_and_path, run_command
+from partitions.errors import ConfigError
 from partitions.typed_config import merged
 
 JOBS_FOLDER = Path(__file__).parent
@@ -26,12 +27,7 @@ JOBS_FOLDER = Path(__file__).parent
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     options = _parser().parse_args(arguments)
-    try:
-        options.run(options)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return run_command(lambda: options.run(options))
 
 
 def export_command(options: argparse.Namespace) -> None:
@@ -52,7 +48,10 @@ def committed_command(options: argparse.Namespace) -> None:
 
 def workspace_command(options: argparse.Namespace) -> None:
     """Prepare a simulator workspace."""
-    datasets = dict(_dataset(text) for text in options.dataset or ["demo=data/demo"])
+    datasets = dict(
+        name_and_path(text, "--dataset", "name=folder, e.g. demo=data/demo")
+        for text in options.dataset or ["demo=data/demo"]
+    )
     prepare_workspace(
         options.folder, datasets, options.torch_threads, share_images=not options.no_images
     )
@@ -97,13 +96,6 @@ def _changes(options: argparse.Namespace) -> dict[str, Any]:
     if getattr(options, "dataset", None):
         changes = merged(changes, {"experiment": {"data": {"dataset": options.dataset}}})
     return changes
-
-
-def _dataset(text: str) -> tuple[str, Path]:
-    name, separator, folder = text.partition("=")
-    if not separator or not name or not folder:
-        raise ConfigError(f"--dataset {text}: write name=folder, e.g. demo=data/demo")
-    return name, Path(folder)
 
 
 def _parser() -> argparse.ArgumentParser:

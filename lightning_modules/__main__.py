@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 from lightning_modules.configuration import ExperimentConfig, read_experiment
-from partitions.errors import ConfigError, UserError
+from partitions.command_line import name_and_path, run_command
+from partitions.errors import ConfigError
 from partitions.manifest import read_manifest
 from partitions.preparation import PreparedSite, prepare_site
 
@@ -20,12 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     options = _parser().parse_args(arguments)
-    try:
-        options.run(options)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return run_command(lambda: options.run(options))
 
 
 def train_command(options: argparse.Namespace) -> None:
@@ -76,18 +72,12 @@ def _check_folder(out: Path) -> None:
 
 def _models(texts: list[str]) -> dict[str, Path]:
     models: dict[str, Path] = {}
-    for name, path in map(_model, texts):
+    for text in texts:
+        name, path = name_and_path(text, "--model", "name=file, e.g. fedavg=FL_global_model.pt")
         if name in _RESERVED or name in models:
             raise ConfigError(f"--model {name}={path}: '{name}' is taken; choose another name")
         models[name] = path
     return models
-
-
-def _model(text: str) -> tuple[str, Path]:
-    name, separator, path = text.partition("=")
-    if not separator or not name or not path:
-        raise ConfigError(f"--model {text}: write name=file, e.g. fedavg=FL_global_model.pt")
-    return name, Path(path)
 
 
 def _parser() -> argparse.ArgumentParser:

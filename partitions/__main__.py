@@ -7,11 +7,8 @@ import logging
 import sys
 from collections.abc import Sequence
 
+from partitions.command_line import run_command
 from partitions.commands import check, csv_table, demo, lgg, prepare
-from partitions.errors import UserError
-
-USER_ERROR = 2
-INTERRUPTED = 130
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -30,20 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit code (0 done, 2 a mistake the user can correct)."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     chosen = build_parser().parse_args(arguments)
-    try:
-        chosen.run(chosen)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return USER_ERROR
-    except OSError as error:
-        place = error.filename or "data"
-        reason = error.strerror or str(error)
-        print(f"error: {place}: {reason}; check room and permissions there", file=sys.stderr)
-        return USER_ERROR
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
-        return INTERRUPTED
-    return 0
+    return run_command(lambda: chosen.run(chosen))
 
 
 if __name__ == "__main__":
