@@ -186,7 +186,12 @@ def _server_widgets(name: str, job: FederatedExperiment) -> list[Config]:
             selector_id="model_selector",
             metrics_id="global_metrics",
         ),
-        _component("site_watch", "app_custom.widgets.site_watch.SiteWatch", grace_seconds=5.0),
+        _component(
+            "site_watch",
+            "app_custom.widgets.site_watch.SiteWatch",
+            grace_seconds=5.0,
+            idle_seconds=60.0,
+        ),
         _component(
             "tensorboard",
             "nvflare.app_opt.tracking.tb.tb_receiver.TBAnalyticsReceiver",

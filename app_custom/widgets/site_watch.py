@@ -23,15 +23,23 @@ _LOOK_EVERY_SECONDS = 1.0
 
 
 class SiteWatch(Widget):
-    """Reports sites that lose their connection while a task is theirs.
+    """Reports sites that disappear while they owe an answer.
+
+    A site at work is lost when its connection is. A site that has not fetched its task yet may
+    simply wait for its turn (the simulator runs as many sites at a time as it has threads); it is
+    lost when it has no connection and no site at all has worked for a while.
 
     Args:
-        grace_seconds: how long a site may be without connection before it is reported.
+        grace_seconds: how long a site at work may be without connection.
+        idle_seconds: how long nobody may work while a site without connection owes an answer.
     """
 
-    def __init__(self, grace_seconds: float = 5.0) -> None:
+    def __init__(self, grace_seconds: float = 5.0, idle_seconds: float = 60.0) -> None:
         super().__init__()
         self._grace = grace_seconds
+        self._idle = idle_seconds
+        self._last_work = time.monotonic()
+        self._owing: set[str] = set()
         self._lock = threading.Lock()
         self._busy: set[str] = set()
         self._lost_since: dict[str, float] = {}
@@ -55,18 +63,27 @@ class SiteWatch(Widget):
         elif event_type in (AppEventType.ROUND_DONE, EventType.END_WORKFLOW):
             with self._lock:
                 self._busy.clear()
+                self._owing.clear()
                 self._lost_since.clear()
-        elif event_type == EventType.START_WORKFLOW:
-            with self._lock:
-                # Every workflow keeps its own list of dead sites and starts with an empty one.
-                self._untold = set(self._gone)
+        elif event_type in (EventType.START_WORKFLOW, AppEventType.ROUND_STARTED):
+            self._note_start(event_type, fl_ctx)
         elif event_type == EventType.END_RUN:
             self._stop.set()
+
+    def _note_start(self, event_type: str, fl_ctx: FLContext) -> None:
+        with self._lock:
+            self._owing = {client.name for client in fl_ctx.get_engine().get_clients()}
+            self._owing -= self._gone
+            self._last_work = time.monotonic()
+            if event_type == EventType.START_WORKFLOW:
+                # Every workflow keeps its own list of dead sites and starts with an empty one.
+                self._untold = set(self._gone)
 
     def _note_answer(self, fl_ctx: FLContext) -> None:
         site = peer_name(fl_ctx)
         with self._lock:
             self._busy.discard(site)
+            self._owing.discard(site)
             self._gone.discard(site)
             self._untold.discard(site)
             self._lost_since.pop(site, None)
@@ -83,24 +100,28 @@ class SiteWatch(Widget):
             with engine.new_context() as fl_ctx:  # type: ignore[attr-defined]
                 for site in self._newly_lost(fl_ctx):
                     self.log_error(
-                        fl_ctx, f"site '{site}' lost its connection in the middle of a task"
+                        fl_ctx, f"site '{site}' is lost: it owes an answer and has no connection"
                     )
                 self._tell_workflow(fl_ctx)
 
     def _newly_lost(self, fl_ctx: FLContext) -> list[str]:
-        """Busy sites whose grace is over; each is returned once."""
+        """Sites whose time is over; each is returned once."""
         cell = fl_ctx.get_engine().get_cell()
         job = fl_ctx.get_job_id()
         now = time.monotonic()
         lost = []
         with self._lock:
-            for site in sorted(self._busy):
+            if self._busy:
+                self._last_work = now
+            nobody_works = now - self._last_work > self._idle
+            for site in sorted(self._busy | (self._owing if nobody_works else set())):
                 if cell.is_cell_connected(FQCN.join([site, job])):
                     self._lost_since.pop(site, None)
                 elif now - self._lost_since.setdefault(site, now) > self._grace:
                     lost.append(site)
                     del self._lost_since[site]
             self._busy.difference_update(lost)
+            self._owing.difference_update(lost)
             self._gone.update(lost)
             self._untold.update(lost)
         return lost

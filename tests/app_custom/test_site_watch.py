@@ -211,4 +211,43 @@ def test_the_watch_tells_nvflare_s_runner_and_stops_with_the_run(
     thread.join(5.0)
     assert not thread.is_alive()
     assert told == ["east"]
-    assert "site 'east' lost its connection in the middle of a task" in caplog.text
+    assert "site 'east' is lost" in caplog.text
+
+
+IDLE = 60.0
+
+
+def test_a_site_that_dies_before_it_fetches_its_task_is_reported_when_nobody_works(
+    server: Server,
+) -> None:
+    server.engine._sites = (
+        "east",
+        "north",
+    )
+    server.fire(AppEventType.ROUND_STARTED)
+    server.connect("north")
+    server.begin("north")
+    server.look(after=10 * IDLE)
+    server.answer("north")
+    assert server.look(after=IDLE) == []
+    assert server.look(after=1.0) == []
+    assert server.look(after=GRACE + 0.1) == ["east"]
+    assert server.look(after=10 * IDLE) == []
+
+
+def test_a_site_that_waits_for_its_turn_is_not_reported_while_others_work(server: Server) -> None:
+    server.engine._sites = (
+        "east",
+        "north",
+    )
+    server.fire(AppEventType.ROUND_STARTED)
+    server.connect("north")
+    server.begin("north")
+    assert [server.look(after=IDLE) for _ in range(5)] == [[]] * 5
+
+
+def test_an_idle_site_with_a_connection_is_not_reported(server: Server) -> None:
+    server.engine._sites = ("east",)
+    server.fire(AppEventType.ROUND_STARTED)
+    server.connect("east")
+    assert [server.look(after=IDLE) for _ in range(5)] == [[]] * 5
