@@ -17,7 +17,8 @@ from tqdm import tqdm
 
 from partitions.errors import ConfigError, UserError
 from partitions.manifest import SPLITS, SiteManifest, read_manifest
-from partitions.preparation import PreparationConfig, PreparedSite, prepare_site
+from partitions.preparation import PreparationConfig, PreparedSite, PreparedSplit, prepare_site
+from partitions.preparation.configuration import DOMAINS
 from partitions.preparation.site import find_prepared
 from partitions.site_folders import find_site_folders
 from partitions.typed_config import merged, read_yaml, record_from
@@ -125,6 +126,15 @@ def _summary(ready: PreparedSite) -> str:
     counts = []
     for name in SPLITS:
         split = ready.split(name)
-        counts.append(f"{name} {len(split.subjects)} ({len(split.source)} slices)")
+        counts.append(f"{name} {len(split.subjects)} ({_slices(split)})")
     left_out = f"; {len(ready.skipped)} left out" if ready.skipped else ""
     return f"{', '.join(counts)}{left_out}; {ready.folder}"
+
+
+def _slices(split: PreparedSplit) -> str:
+    """The number of slices, or of each domain's where subjects lack one."""
+    whole = len(split.source)
+    found = {domain: len(split.slices_with([domain])) for domain in DOMAINS}
+    if set(found.values()) == {whole}:
+        return f"{whole} slices"
+    return " and ".join(f"{count} {domain}" for domain, count in found.items()) + " slices"

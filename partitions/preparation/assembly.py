@@ -49,6 +49,7 @@ def assemble_split(parts: Sequence[Part], folder: Path, size: tuple[int, int]) -
                 "stop": stop,
                 "spacing": slices.spacing,
                 "slices": slices.kept,
+                "domains": slices.domains,
                 "lesion_mask": slices.lesion is not None,
                 "metadata": part.record.metadata,
             }
@@ -79,8 +80,12 @@ def _write_array(path: Path, name: str, parts: Sequence[Part], shape: tuple[int,
     with replacing(path) as temporary, temporary.open("wb") as stream:
         np.lib.format.write_array_header_1_0(stream, header)
         for _, slices in _slices_of(parts):
-            _append(stream, getattr(slices, name), slices)
+            array = getattr(slices, name)
+            # Arrays of a split run in step, so what a subject lacks takes up room; the record says
+            # that it is not there.
+            absent = np.zeros(slices.mask.shape, _TYPES[name])
+            _append(stream, absent if array is None else array)
 
 
-def _append(stream: IO[bytes], array: NDArray[Any] | None, slices: SubjectSlices) -> None:
-    stream.write((np.zeros_like(slices.mask) if array is None else array).tobytes())
+def _append(stream: IO[bytes], array: NDArray[Any]) -> None:
+    stream.write(array.tobytes())

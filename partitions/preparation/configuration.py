@@ -6,6 +6,11 @@ import math
 from dataclasses import dataclass
 
 from partitions.errors import ConfigError
+from partitions.typed_config import choose
+
+DOMAINS = ("source", "target")
+"""What a slice can be: what the model reads, and what it writes."""
+PAIRINGS = ("paired", "unpaired")
 
 
 @dataclass(frozen=True)
@@ -15,6 +20,9 @@ class PreparationConfig:
     Attributes:
         source: sequence the model reads, as the manifest names it.
         target: sequence the model writes, as the manifest names it.
+        pairing: ``paired`` takes subjects that have both sequences. ``unpaired`` also takes
+            training subjects that have one of them; validation and test compare with a true
+            target, so that they need both all the same.
         size: rows and columns of the prepared slices, in pixels.
         spacing: in-plane pixel size in mm, the same along rows and columns; None keeps the pixel
             grid as stored (needed for data without a voxel size).
@@ -27,6 +35,7 @@ class PreparationConfig:
 
     source: str = "t1"
     target: str = "t2"
+    pairing: str = "paired"
     size: tuple[int, int] = (96, 80)
     spacing: float | None = 2.0
     percentiles: tuple[float, float] = (0.5, 99.5)
@@ -38,12 +47,17 @@ class PreparationConfig:
         object.__setattr__(self, "percentiles", tuple(self.percentiles))
         _check(self)
 
+    def sequence(self, domain: str) -> str:
+        """The sequence of a domain, ``source`` or ``target``."""
+        return {"source": self.source, "target": self.target}[domain]
+
 
 def _check(config: PreparationConfig) -> None:
     if config.source == config.target:
         raise ConfigError(
             f"preparation: source and target are both '{config.source}'; name two sequences"
         )
+    choose(config.pairing, PAIRINGS, "preparation: pairing")
     if len(config.size) != 2 or min(config.size) < 1:
         raise ConfigError(f"preparation: size {list(config.size)} must be two positive integers")
     if config.spacing is not None and not 0 < config.spacing < math.inf:

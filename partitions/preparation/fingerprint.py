@@ -10,8 +10,9 @@ from pathlib import Path
 from partitions.errors import DataError
 from partitions.manifest import SiteManifest, SubjectRecord
 from partitions.preparation.configuration import PreparationConfig
+from partitions.preparation.usable_subjects import domains_of
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Raise it when the stored arrays change meaning; old caches are then made again."""
 
 
@@ -46,9 +47,9 @@ def fingerprint(
 
 def used_files(record: SubjectRecord, config: PreparationConfig) -> tuple[str, ...]:
     """The files preparation reads for one subject."""
-    named = (record.files[config.source], record.files[config.target])
+    scans = (record.files[config.sequence(domain)] for domain in domains_of(record, config))
     masks = (record.mask, record.lesion_mask)
-    return (*named, *(path for path in masks if path is not None))
+    return (*scans, *(path for path in masks if path is not None))
 
 
 def _file_digest(path: Path) -> str:

@@ -14,12 +14,11 @@ from partitions.preparation.slices import SubjectSlices
 
 def write_part(path: Path, slices: SubjectSlices) -> None:
     """Write one subject's slices; the file appears complete or not at all."""
-    arrays = {"source": slices.source, "target": slices.target, "mask": slices.mask}
-    if slices.lesion is not None:
-        arrays["lesion"] = slices.lesion
-    facts = json.dumps({"kept": slices.kept, "spacing": slices.spacing})
+    known = {name: getattr(slices, name) for name in ("source", "target", "mask", "lesion")}
+    arrays = {name: array for name, array in known.items() if array is not None}
+    facts = json.dumps({"kept": slices.kept, "spacing": slices.spacing, "domains": slices.domains})
     with replacing(path) as temporary, temporary.open("wb") as stream:
-        np.savez(stream, facts=np.array(facts), **arrays)  # type: ignore[arg-type]
+        np.savez(stream, facts=np.array(facts), **arrays)
 
 
 def read_part(path: Path) -> SubjectSlices | None:
@@ -28,9 +27,10 @@ def read_part(path: Path) -> SubjectSlices | None:
         with np.load(path, allow_pickle=False) as arrays:
             facts = json.loads(str(arrays["facts"]))
             spacing = facts["spacing"]
+            images = {domain: arrays[domain] for domain in facts["domains"]}
             return SubjectSlices(
-                source=arrays["source"],
-                target=arrays["target"],
+                source=images.get("source"),
+                target=images.get("target"),
                 mask=arrays["mask"],
                 lesion=arrays.get("lesion"),
                 kept=tuple(facts["kept"]),

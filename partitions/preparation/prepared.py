@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from partitions.errors import DataError
 from partitions.manifest import SPLITS
-from partitions.preparation.configuration import PreparationConfig
+from partitions.preparation.configuration import DOMAINS, PreparationConfig
 from partitions.preparation.fingerprint import FORMAT_VERSION
 from partitions.typed_config import choose, record_from
 
@@ -29,6 +29,8 @@ class PreparedSubject:
         start: first slice.
         stop: one past the last slice.
         spacing: row height, column width and slice distance in mm, or None when unknown.
+        domains: ``source`` and ``target``, or the one that was acquired; in the other one the
+            arrays hold zeros that mean nothing.
         metadata: age, sex, manufacturer ... as the manifest gives them.
     """
 
@@ -37,6 +39,7 @@ class PreparedSubject:
     stop: int
     spacing: tuple[float, float, float] | None
     metadata: dict[str, Any]
+    domains: tuple[str, ...] = DOMAINS
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,8 @@ class PreparedSplit:
     """The slices of one split, subject after subject; all arrays are read-only maps of files.
 
     Attributes:
-        source: uint16 (slices, rows, columns); a value / 65535 is the intensity in [0, 1].
+        source: uint16 (slices, rows, columns); a value / 65535 is the intensity in [0, 1]. Zeros
+            for subjects without a source scan, see ``PreparedSubject.domains``.
         target: as ``source``.
         mask: uint8, 0 or 1, the same shape.
         lesion: as ``mask``, 0 for subjects without a lesion mask; None when no subject has one.
@@ -56,6 +60,15 @@ class PreparedSplit:
     mask: NDArray[np.uint8]
     lesion: NDArray[np.uint8] | None
     subjects: tuple[PreparedSubject, ...]
+
+    def slices_with(self, domains: Collection[str]) -> NDArray[np.intp]:
+        """The slices of the subjects that have all of these domains, in rising order."""
+        spans = [
+            np.arange(subject.start, subject.stop)
+            for subject in self.subjects
+            if set(domains) <= set(subject.domains)
+        ]
+        return np.concatenate([np.zeros(0, dtype=np.intp), *spans])
 
 
 @dataclass(frozen=True)
@@ -150,6 +163,7 @@ def _subject_from(entry: Mapping[str, Any]) -> PreparedSubject:
         stop=entry["stop"],
         spacing=None if spacing is None else (spacing[0], spacing[1], spacing[2]),
         metadata=entry["metadata"],
+        domains=tuple(entry["domains"]),
     )
 
 

@@ -13,6 +13,7 @@ import nibabel
 from partitions.errors import DataError
 from partitions.manifest import SubjectRecord
 from partitions.preparation.configuration import PreparationConfig
+from partitions.preparation.fingerprint import used_files
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _BYTES_PER_PIXEL = 6  # source 2, target 2, mask 1, lesion 1
@@ -43,9 +44,10 @@ def needed_bytes(root: Path, records: Sequence[SubjectRecord], config: Preparati
     """Upper bound of the room a preparation takes while it runs, in bytes.
 
     Parts and joined arrays lie side by side at the end, hence twice the size of the arrays. The
-    slice count is bounded by the longest axis of the source scan, read from its header.
+    slice count is bounded by the longest axis of a subject's first scan, read from its header.
     """
     load: Any = nibabel.load
-    slices: int = sum(max(load(root / record.files[config.source]).shape) for record in records)
+    scans = (root / used_files(record, config)[0] for record in records)
+    slices: int = sum(max(load(scan).shape) for scan in scans)
     rows, columns = config.size
     return 2 * slices * rows * columns * _BYTES_PER_PIXEL

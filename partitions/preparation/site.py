@@ -23,6 +23,7 @@ from partitions.preparation.fingerprint import FORMAT_VERSION, fingerprint
 from partitions.preparation.parts import read_part, write_part
 from partitions.preparation.prepared import RECORD_NAME, PreparedSite, open_prepared
 from partitions.preparation.room import write_failure
+from partitions.preparation.usable_subjects import usable_subjects
 
 logger = logging.getLogger(__name__)
 PARTS = "parts"
@@ -48,7 +49,7 @@ def prepare_site(
         bar_position: screen line of the bar when sites are prepared side by side.
 
     Raises:
-        DataError: a scan is missing or unusable, no subject has both sequences, or the cache
+        DataError: a scan is missing or unusable, no subject has what is needed, or the cache
             cannot be written. Subjects already prepared are kept for the next attempt.
     """
     records, skipped, content_hash = _identify(manifest, config)
@@ -83,31 +84,8 @@ def _identify(
     """The subjects to prepare, those left out, and the hash of what will be prepared."""
     if not manifest.root.is_dir():
         raise DataError(f"{manifest.root}: no such data folder; correct this site's data mapping")
-    records, skipped = _usable(manifest, config)
+    records, skipped = usable_subjects(manifest, config)
     return records, skipped, fingerprint(manifest, records, config)
-
-
-def _usable(
-    manifest: SiteManifest, config: PreparationConfig
-) -> tuple[tuple[SubjectRecord, ...], dict[str, list[str]]]:
-    """Subjects with both sequences, by split and name; and the others with what they lack."""
-    wanted = (config.source, config.target)
-    lacking = {
-        record.subject: [name for name in wanted if name not in record.files]
-        for record in manifest.subjects
-    }
-    skipped = {subject: names for subject, names in sorted(lacking.items()) if names}
-    ordered = sorted(
-        manifest.subjects, key=lambda record: (SPLITS.index(record.split), record.subject)
-    )
-    usable = tuple(record for record in ordered if record.subject not in skipped)
-    if not usable:
-        known = sorted({name for record in manifest.subjects for name in record.files})
-        raise DataError(
-            f"{manifest.root}: no subject of site '{manifest.site}' has both '{config.source}' and "
-            f"'{config.target}'; sequences here: {', '.join(known) or 'none'}"
-        )
-    return usable, skipped
 
 
 def _log_skipped(site: str, skipped: Mapping[str, list[str]]) -> None:

@@ -19,6 +19,7 @@ from partitions.preparation.foreground import foreground_mask
 from partitions.preparation.in_plane import cut_to_size, mask_loss, resample
 from partitions.preparation.intensity import scale_inside, to_levels
 from partitions.preparation.slices import SubjectSlices
+from partitions.preparation.usable_subjects import domains_of
 from partitions.preparation.volume import Volume, check_same_grid, read_volume
 
 logger = logging.getLogger(__name__)
@@ -41,37 +42,43 @@ def prepare_subject(record: SubjectRecord, root: Path, config: PreparationConfig
     with _one_torch_thread():
         scans = _read_scans(record, root, config)
         mask = _mask_of(scans)
-        images = {name: _scaled(scans[name], mask, config) for name in ("source", "target")}
+        domains = domains_of(record, config)
+        images = {name: _scaled(scans[name], mask, config) for name in domains}
         masks = {"mask": mask}
         if "lesion" in scans:
             masks["lesion"] = scans["lesion"].data > 0
-        return _cut(record, scans["source"], images, masks, config)
+        return _cut(record, scans[domains[0]], images, masks, config)
 
 
 def _read_scans(record: SubjectRecord, root: Path, config: PreparationConfig) -> dict[str, Volume]:
-    paths = {"source": record.files[config.source], "target": record.files[config.target]}
+    domains = domains_of(record, config)
+    paths = {domain: record.files[config.sequence(domain)] for domain in domains}
     if record.mask is not None:
         paths["mask"] = record.mask
     if record.lesion_mask is not None:
         paths["lesion"] = record.lesion_mask
     scans = {name: read_volume(root / path) for name, path in paths.items()}
     for name in paths:
-        check_same_grid(scans[name], scans["source"])
+        check_same_grid(scans[name], scans[domains[0]])
     return scans
 
 
 def _mask_of(scans: dict[str, Volume]) -> NDArray[np.bool_]:
-    """The mask file, else the foreground of the source alone: a new patient has no target."""
+    """The mask file, else the foreground of the source alone: a new patient has no target.
+
+    Training subjects without a source have theirs from the target, the only scan there is.
+    """
     given = scans.get("mask")
     if given is not None:
         mask = np.asarray(given.data > 0)
         if not mask.any():
             raise DataError(f"{given.path}: the mask is empty; redraw it or leave the subject out")
         return mask
-    mask = foreground_mask(scans["source"].data)
+    scan = scans["source"] if "source" in scans else scans["target"]
+    mask = foreground_mask(scan.data)
     if not mask.any():
         raise DataError(
-            f"{scans['source'].path}: the image is constant, so no foreground can be computed; "
+            f"{scan.path}: the image is constant, so no foreground can be computed; "
             "replace it or leave the subject out"
         )
     return mask
@@ -125,9 +132,10 @@ def _cut(
             "'min_mask_fraction'"
         )
     lesion = cut.get("lesion")
+    levels = {name: to_levels(_as_slices(cut[name], kept)) for name in images}
     return SubjectSlices(
-        source=to_levels(_as_slices(cut["source"], kept)),
-        target=to_levels(_as_slices(cut["target"], kept)),
+        source=levels.get("source"),
+        target=levels.get("target"),
         mask=_as_slices(mask, kept).astype(np.uint8),
         lesion=None if lesion is None else _as_slices(lesion > 0.5, kept).astype(np.uint8),
         kept=tuple(int(index) for index in kept),
