@@ -1,0 +1,1 @@
+"""Permutation-aligned averaging: match channels of networks, then average."""

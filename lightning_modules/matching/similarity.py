@@ -1,0 +1,246 @@
+"""How similar two networks are, tensor by tensor and channel by channel.
+
+The similarity of two networks is the weighted mean, over their tensors, of the cosine between the
+reference's tensor and the site's. Without the division by both norms that is in a cosine, tensors
+of large entries would decide alone (affine normalisation near 1, convolutions near 0.02). The
+weight of a tensor with N entries is sqrt(N): the cosine of unrelated tensors has a standard
+deviation of 1 / sqrt(N), so every tensor counts in units of what chance gives. With equal weights
+instead, a bias that differs at random between sites speaks as loudly as a whole convolution.
+
+For fixed sizes, the one-to-one matching of largest similarity is the one of smallest weighted
+squared distance: FedMA's objective (Wang et al., ICLR 2020, arXiv:2002.06440, equation 2) without
+columns for new channels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lightning_modules.matching.channel_groups import ChannelGroups, Segment
+from lightning_modules.matching.permutations import (
+    Array,
+    Permutation,
+    State,
+    entry_order,
+)
+from partitions.errors import ConfigError, DataError
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One segment of one axis of a tensor: where it stands, and whose channels it holds."""
+
+    axis: int
+    start: int
+    segment: Segment
+
+    @property
+    def entries(self) -> slice:
+        """The segment's entries on the axis."""
+        return slice(self.start, self.start + self.segment.entries)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A part of a tensor with one segment on each axis that has channels."""
+
+    key: str
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A reference and a site, prepared for comparing their channels.
+
+    Attributes:
+        reference: state of the reference network.
+        site: state of the site's network.
+        blocks: blocks of the tensors that are compared.
+        weights: key -> factor that turns inner products of tensors into the similarity.
+        reference_scales: key -> factor per filter of the reference; for filters of which only
+            the direction is compared.
+        site_scales: the same for the site.
+        filter_axes: key -> axis of those filters.
+    """
+
+    reference: State
+    site: State
+    blocks: tuple[Block, ...]
+    weights: Mapping[str, float]
+    reference_scales: Mapping[str, FloatArray]
+    site_scales: Mapping[str, FloatArray]
+    filter_axes: Mapping[str, int]
+
+
+def compare(reference: State, site: State, groups: ChannelGroups, normalise: bool) -> Comparison:
+    """Prepare the comparison of two networks.
+
+    Left out are running statistics and other buffers, biases that a normalisation cancels, tensors
+    that are zero in either network, tensors without a group, and keys that either state lacks.
+
+    Args:
+        reference: state of the reference network.
+        site: state of the site's network.
+        groups: the channel groups of both.
+        normalise: compare only the directions of filters in front of a normalisation.
+
+    Raises:
+        ConfigError: shapes differ from each other or from the groups.
+        DataError: a tensor has entries that are not finite.
+    """
+    filter_axes = groups.scale_free if normalise else {}
+    scales: list[dict[str, FloatArray]] = [{}, {}]
+    weights: dict[str, float] = {}
+    for key in _compared_keys(reference, site, groups):
+        sizes = []
+        for state, scale in zip((reference, site), scales, strict=True):
+            if key in filter_axes:
+                scale[key] = _filter_scale(state[key], filter_axes[key])
+            sizes.append(_norm(key, state[key], scale.get(key)))
+        if min(sizes) > 0.0:
+            weights[key] = math.sqrt(reference[key].size) / (sizes[0] * sizes[1])
+    total = math.fsum(math.sqrt(reference[key].size) for key in weights)
+    return Comparison(
+        reference=reference,
+        site=site,
+        blocks=tuple(block for key in weights for block in _blocks(key, groups)),
+        weights={key: weight / total for key, weight in weights.items()},
+        reference_scales=scales[0],
+        site_scales=scales[1],
+        filter_axes=filter_axes,
+    )
+
+
+def channel_similarity(
+    comparison: Comparison,
+    block: Block,
+    part: Part,
+    permutations: Mapping[str, Permutation],
+) -> FloatArray:
+    """Similarity of every reference channel with every site channel in one block.
+
+    Args:
+        comparison: the two networks.
+        block: the block.
+        part: the one of its parts whose channels are compared.
+        permutations: those of the other part's group; none means its present order.
+
+    Returns:
+        (n, n); row: the reference's channel, column: the site's channel in the site's own order.
+    """
+    left = _entries(comparison.reference, comparison.reference_scales, comparison, block)
+    right = _entries(comparison.site, comparison.site_scales, comparison, block)
+    for other in block.parts:
+        if other is not part:
+            right = _reordered(right, other, permutations)
+    rows = torch.from_numpy(_unfolded(left, part))
+    columns = torch.from_numpy(_unfolded(right, part))
+    # torch's matrix product, because its number of threads can be set for one thread alone.
+    similarity: FloatArray = torch.mm(rows, columns.T).numpy()
+    similarity *= comparison.weights[block.key]
+    return similarity
+
+
+def block_similarity(
+    comparison: Comparison, block: Block, permutations: Mapping[str, Permutation]
+) -> float:
+    """What one block adds to the networks' similarity, under these permutations of the site."""
+    left = _entries(comparison.reference, comparison.reference_scales, comparison, block)
+    right = _entries(comparison.site, comparison.site_scales, comparison, block)
+    for part in block.parts:
+        right = _reordered(right, part, permutations)
+    products = np.multiply(left, right, dtype=np.float64)
+    return float(products.sum()) * comparison.weights[block.key]
+
+
+def similarity(comparison: Comparison, permutations: Mapping[str, Permutation]) -> float:
+    """Similarity of two networks, in [-1, 1], under these permutations of the site.
+
+    It is 1 if every tensor is a positive multiple of the reference's, and 0 if nothing can be
+    compared.
+    """
+    return math.fsum(
+        block_similarity(comparison, block, permutations) for block in comparison.blocks
+    )
+
+
+def _compared_keys(reference: State, site: State, groups: ChannelGroups) -> list[str]:
+    left_out = {*groups.dead_biases, *groups.buffers}
+    keys = [
+        key
+        for key in groups.axes
+        if key in reference and key in site and key not in left_out and groups.groups_of(key)
+    ]
+    for key in keys:
+        shape, other = reference[key].shape, site[key].shape
+        if shape != other:
+            raise ConfigError(
+                f"'{key}' has shape {list(other)} at a site and {list(shape)} in the reference"
+            )
+        for axis, segments in groups.axes[key].items():
+            if len(shape) <= axis or shape[axis] != sum(segment.entries for segment in segments):
+                raise ConfigError(f"'{key}' of shape {list(shape)} does not fit the groups")
+    return keys
+
+
+def _blocks(key: str, groups: ChannelGroups) -> list[Block]:
+    per_axis = []
+    for axis, segments in groups.axes[key].items():
+        starts = np.cumsum([0, *(segment.entries for segment in segments)])
+        parts = [Part(axis, int(s), g) for s, g in zip(starts, segments, strict=False)]
+        per_axis.append(parts)
+    return [Block(key, parts) for parts in product(*per_axis)]
+
+
+def _filter_scale(array: Array, axis: int) -> FloatArray:
+    others = tuple(a for a in range(array.ndim) if a != axis)
+    norms = np.sqrt(np.square(array, dtype=np.float64).sum(axis=others))
+    scale: FloatArray = np.divide(1.0, norms, out=np.zeros_like(norms), where=norms > 0.0)
+    return scale
+
+
+def _norm(key: str, array: Array, scale: FloatArray | None) -> float:
+    if scale is not None and np.isfinite(array).all():
+        return math.sqrt(np.count_nonzero(scale))
+    norm = math.sqrt(float(np.square(array, dtype=np.float64).sum()))
+    if not math.isfinite(norm):
+        raise DataError(f"'{key}' has entries that are not finite; it cannot be matched")
+    return norm
+
+
+def _entries(
+    state: State, scales: Mapping[str, FloatArray], comparison: Comparison, block: Block
+) -> Array:
+    array = state[block.key]
+    index = [slice(None)] * array.ndim
+    for part in block.parts:
+        index[part.axis] = part.entries
+    entries = array[tuple(index)]
+    if block.key not in scales:
+        return entries
+    axis = comparison.filter_axes[block.key]
+    shape = [1] * array.ndim
+    shape[axis] = -1
+    return entries * scales[block.key][index[axis]].reshape(shape)
+
+
+def _reordered(entries: Array, part: Part, permutations: Mapping[str, Permutation]) -> Array:
+    permutation = permutations.get(part.segment.group or "")
+    if permutation is None:
+        return entries
+    return np.take(entries, entry_order(part.segment, permutation), axis=part.axis)
+
+
+def _unfolded(entries: Array, part: Part) -> FloatArray:
+    """One row per channel of the part, everything else in columns."""
+    rows = np.ascontiguousarray(np.moveaxis(entries, part.axis, 0), dtype=np.float64)
+    return rows.reshape(part.segment.size, -1)
