@@ -1,4 +1,4 @@
-"""``python -m lightning_modules``: train without a federation, evaluate finished models."""
+"""``python -m lightning_modules``: train without a federation, evaluate, look into networks."""
 
 from __future__ import annotations
 
@@ -54,6 +54,19 @@ def evaluate_command(options: argparse.Namespace) -> None:
     print(f"wrote {evaluate(generators, sites, hardware, options.out, options.split)}")
 
 
+def channels_command(options: argparse.Namespace) -> None:
+    """Print how FedMA sees the networks of an experiment."""
+    experiment = read_experiment(options.experiment)
+    # Imported here, as a mistake in the experiment should not wait seconds for torch.
+    from lightning_modules.matching.groups_table import groups_table
+    from lightning_modules.matching.network_groups import network_groups
+    from lightning_modules.networks.building import build_networks
+
+    networks = build_networks(experiment.model, experiment.seed)
+    for name, groups in network_groups(networks, experiment.model, networks.keys()).items():
+        print(f"{name}\n\n{groups_table(groups)}")
+
+
 def _sites(experiment: ExperimentConfig, folders: list[Path]) -> list[PreparedSite]:
     return [
         prepare_site(read_manifest(folder), experiment.data.preparation, folder / "prepared")
@@ -90,8 +103,11 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--model", action="append", default=[], metavar="NAME=FILE")
     evaluate.add_argument("--split", default="test", help="split to evaluate on")
     evaluate.set_defaults(run=evaluate_command)
-    for command in (train, evaluate):
+    channels = commands.add_parser("channels", help="channel groups, layer by layer (FedMA)")
+    channels.set_defaults(run=channels_command)
+    for command in (train, evaluate, channels):
         command.add_argument("--experiment", type=Path, required=True, help="YAML file")
+    for command in (train, evaluate):
         command.add_argument(
             "--data", type=Path, action="append", required=True, help="a site's folder"
         )

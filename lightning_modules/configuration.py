@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from lightning_modules.model_networks import MODELS, shared_networks
+from lightning_modules.strategies.settings import StrategyConfig, with_defaults
 from partitions.errors import ConfigError
 from partitions.preparation.configuration import PreparationConfig
-from partitions.typed_config import choose, merged, read_yaml, record_from
+from partitions.typed_config import as_dict, choose, merged, read_yaml, record_from
 
+OPTIMIZERS = ("adam", "sgd")
 OPTIMIZER_STATES = ("reset", "keep")
 PRECISIONS = ("auto", "fp32", "bf16")
 ADVERSARIAL_LOSSES = ("lsgan", "bce")
 NORMS = ("instance", "instance_affine", "batch")
-SCOPES = ("generator", "generator+discriminator")
-STRATEGIES = ("fedavg", "fedprox")
+GENERATORS = ("unet", "resnet")
 
 
 @dataclass(frozen=True)
@@ -30,8 +32,18 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class GeneratorConfig:
-    """MONAI U-Net: feature channels per level (each level halves the resolution)."""
+    """A U-Net or a ResNet.
 
+    Attributes:
+        kind: ``unet`` (MONAI's, with concatenated skips) or ``resnet`` (Johnson et al. 2016, as in
+            CycleGAN: convolutions down, residual blocks, convolutions up).
+        channels: feature channels per level; each level halves the resolution.
+        residual_units: units per level of the U-Net, or residual blocks of the ResNet.
+        norm: normalisation layer.
+        dropout: probability of dropout, in [0, 1).
+    """
+
+    kind: str = "unet"
     channels: tuple[int, ...] = (16, 32, 64, 128)
     residual_units: int = 0
     norm: str = "instance"
@@ -49,12 +61,28 @@ class DiscriminatorConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """pix2pix: networks and loss (Isola et al., CVPR 2017, doi:10.1109/CVPR.2017.632)."""
+    """A translation GAN: its networks and its losses.
 
+    Attributes:
+        name: ``pix2pix`` (paired slices; Isola et al., CVPR 2017, doi:10.1109/CVPR.2017.632) or
+            ``cyclegan`` (unpaired slices; Zhu et al., ICCV 2017, doi:10.1109/ICCV.2017.244).
+        generator: the generator, or both generators of CycleGAN.
+        discriminator: the discriminator, or both.
+        adversarial_loss: ``lsgan`` or ``bce``.
+        lambda_l1: pix2pix: weight of the L1 term.
+        lambda_cycle: CycleGAN: weight of the cycle term.
+        lambda_identity: CycleGAN: weight of the identity term, relative to ``lambda_cycle``.
+        image_buffer: CycleGAN: translated slices that the discriminators are shown again.
+    """
+
+    name: str = "pix2pix"
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
     adversarial_loss: str = "lsgan"
     lambda_l1: float = 100.0
+    lambda_cycle: float = 10.0
+    lambda_identity: float = 0.5
+    image_buffer: int = 50
 
 
 @dataclass(frozen=True)
@@ -65,6 +93,7 @@ class TrainingConfig:
         rounds: communication rounds (other arms train the same number of stretches).
         steps: optimizer steps of each network per site and round.
         batch_size: slices per step.
+        optimizer: ``adam``, or ``sgd`` without momentum (for checks against theory).
         optimizer_state: ``reset`` starts every round with fresh Adam moments, so that a site keeps
             nothing between rounds; ``keep`` carries them over. docs/strategies.md compares both.
         precision: ``auto`` picks bf16 only where the hardware multiplies it natively.
@@ -77,23 +106,9 @@ class TrainingConfig:
     learning_rate_discriminator: float = 5e-4
     beta1: float = 0.5
     beta2: float = 0.999
+    optimizer: str = "adam"
     optimizer_state: str = "reset"
     precision: str = "auto"
-
-
-@dataclass(frozen=True)
-class StrategyConfig:
-    """The federated strategy as far as sites take part in it.
-
-    Attributes:
-        name: ``fedavg`` or ``fedprox``.
-        mu_generator: FedProx coefficient of the generator; 0 is FedAvg.
-        mu_discriminator: FedProx coefficient of the discriminator; 0 is FedAvg.
-    """
-
-    name: str = "fedavg"
-    mu_generator: float = 0.0
-    mu_discriminator: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -119,8 +134,10 @@ def experiment_from(values: Mapping[str, Any], where: str) -> ExperimentConfig:
         ConfigError: an unknown key or value, a wrong type, or a number out of range.
     """
     experiment = record_from(ExperimentConfig, values, where)
+    experiment = replace(experiment, strategy=with_defaults(experiment.strategy, where))
     _check_choices(experiment, where)
     _check_ranges(experiment, where)
+    _check_model(experiment, where)
     return experiment
 
 
@@ -130,58 +147,88 @@ def read_experiment(path: Path, overrides: Mapping[str, Any] | None = None) -> E
     A file that also names a federation (``jobs/experiments``) is read for its experiment alone.
     """
     values = read_yaml(path)
-    if "experiment" in values and set(values) <= {"federation", "experiment"}:
-        values = values["experiment"] or {}
+    if set(values) <= {"federation", "experiment"}:
+        values = values.get("experiment") or {}
     return experiment_from(merged(values, overrides or {}), str(path))
+
+
+def experiment_values(experiment: ExperimentConfig) -> dict[str, Any]:
+    """The experiment as plain values, all spelled out; settings that are not set are left out."""
+    values = as_dict(experiment)
+    values["strategy"] = {k: v for k, v in values["strategy"].items() if v is not None}
+    return values
 
 
 def _check_choices(experiment: ExperimentConfig, where: str) -> None:
     model, training = experiment.model, experiment.training
-    choose(experiment.strategy.name, STRATEGIES, f"{where}: strategy.name")
-    choose(experiment.sharing, SCOPES, f"{where}: sharing")
+    choose(model.name, MODELS, f"{where}: model.name")
+    try:
+        shared_networks(model.name, experiment.sharing)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
+    choose(model.generator.kind, GENERATORS, f"{where}: model.generator.kind")
     choose(model.adversarial_loss, ADVERSARIAL_LOSSES, f"{where}: model.adversarial_loss")
     choose(model.generator.norm, NORMS, f"{where}: model.generator.norm")
     choose(model.discriminator.norm, NORMS, f"{where}: model.discriminator.norm")
+    choose(training.optimizer, OPTIMIZERS, f"{where}: training.optimizer")
     choose(training.optimizer_state, OPTIMIZER_STATES, f"{where}: training.optimizer_state")
     choose(training.precision, PRECISIONS, f"{where}: training.precision")
 
 
 def _check_ranges(experiment: ExperimentConfig, where: str) -> None:
-    training, strategy = experiment.training, experiment.strategy
+    model, training = experiment.model, experiment.training
     positive = {
         "training.rounds": training.rounds,
         "training.steps": training.steps,
         "training.batch_size": training.batch_size,
         "training.learning_rate_generator": training.learning_rate_generator,
         "training.learning_rate_discriminator": training.learning_rate_discriminator,
-        "model.discriminator.channels": experiment.model.discriminator.channels,
-        "model.discriminator.layers": experiment.model.discriminator.layers,
+        "model.discriminator.channels": model.discriminator.channels,
+        "model.discriminator.layers": model.discriminator.layers,
     }
     for key, value in positive.items():
         if not 0 < value < math.inf:  # also refuses nan
             raise ConfigError(f"{where}: {key} is {value}; it must be positive and finite")
     not_negative = {
-        "model.lambda_l1": experiment.model.lambda_l1,
-        "model.generator.residual_units": experiment.model.generator.residual_units,
-        "strategy.mu_generator": strategy.mu_generator,
-        "strategy.mu_discriminator": strategy.mu_discriminator,
+        "model.lambda_l1": model.lambda_l1,
+        "model.lambda_cycle": model.lambda_cycle,
+        "model.lambda_identity": model.lambda_identity,
+        "model.image_buffer": model.image_buffer,
+        "model.generator.residual_units": model.generator.residual_units,
     }
     for key, number in not_negative.items():
         if not 0 <= number < math.inf:
             raise ConfigError(f"{where}: {key} is {number}; it must be finite and not negative")
     below_one = {
-        "model.generator.dropout": experiment.model.generator.dropout,
+        "model.generator.dropout": model.generator.dropout,
         "training.beta1": training.beta1,
         "training.beta2": training.beta2,
     }
     for key, number in below_one.items():
         if not 0 <= number < 1:
             raise ConfigError(f"{where}: {key} is {number}; it must be in [0, 1)")
-    if strategy.name != "fedprox" and (strategy.mu_generator or strategy.mu_discriminator):
-        raise ConfigError(
-            f"{where}: strategy.mu_* belongs to 'fedprox', but strategy.name is '{strategy.name}'"
-        )
     _check_size(experiment, where)
+
+
+def _check_model(experiment: ExperimentConfig, where: str) -> None:
+    """What no single key is wrong about, but some of them together."""
+    model = experiment.model
+    if MODELS[model.name].paired and experiment.data.preparation.pairing != "paired":
+        raise ConfigError(
+            f"{where}: model '{model.name}' trains on pairs of slices, but "
+            f"data.preparation.pairing is '{experiment.data.preparation.pairing}'; set it to "
+            "'paired' or take model 'cyclegan'"
+        )
+    if model.name == "cyclegan" and model.lambda_cycle == 0:
+        raise ConfigError(
+            f"{where}: model.lambda_cycle is 0, but without the cycle nothing ties a translation "
+            "of 'cyclegan' to its source; give a positive weight"
+        )
+    if model.generator.kind == "resnet" and model.generator.residual_units == 0:
+        raise ConfigError(
+            f"{where}: model.generator.residual_units is 0, but a 'resnet' is made of residual "
+            "blocks; give at least 1 (CycleGAN's authors use 6 or 9)"
+        )
 
 
 def _check_size(experiment: ExperimentConfig, where: str) -> None:
@@ -203,4 +250,10 @@ def _check_size(experiment: ExperimentConfig, where: str) -> None:
         raise ConfigError(
             f"{where}: data.preparation.size {list(size)} is too small for a discriminator of "
             f"{layers} layers and a generator of {len(channels)} levels; take fewer of them"
+        )
+    # A 3x3 convolution of the residual blocks is padded by reflection, which needs a neighbour.
+    if experiment.model.generator.kind == "resnet" and min(size) < 2 * divisor:
+        raise ConfigError(
+            f"{where}: data.preparation.size {list(size)} leaves one row or column to the lowest "
+            f"of the {len(channels)} levels of a 'resnet'; its sides must be at least {2 * divisor}"
         )

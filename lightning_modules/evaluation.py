@@ -12,11 +12,12 @@ from torch import nn
 
 from lightning_modules.configuration import ModelConfig
 from lightning_modules.hardware import Hardware
-from lightning_modules.networks.generator import UNetGenerator
+from lightning_modules.model_networks import MODELS
+from lightning_modules.networks.generator import build_generator
 from lightning_modules.panels import middle_slice
 from lightning_modules.validation import (
     Patient,
-    load_generator,
+    load_translator,
     patient_metrics,
     patients,
     translate,
@@ -41,9 +42,10 @@ def read_generator(model: ModelConfig, path: Path) -> nn.Module:
     """
     if not path.is_file():
         raise DataError(f"{path}: no such model file; train this arm first")
-    generator = UNetGenerator(model.generator)
+    generator = build_generator(model.generator)
     try:
-        load_generator(generator, torch.load(path, map_location="cpu", weights_only=True)["model"])
+        state = torch.load(path, map_location="cpu", weights_only=True)["model"]
+        load_translator(generator, state, MODELS[model.name].translator)
     except Exception as error:  # torch raises many unrelated types on foreign files
         # Not torch's own text: it has many lines and recommends loading without safety.
         raise DataError(

@@ -8,25 +8,33 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from lightning_modules.batch_source import BatchSource
 from lightning_modules.configuration import ExperimentConfig
+from lightning_modules.frozen_parameters import frozen
 from lightning_modules.hardware import Hardware
-from lightning_modules.local_state import LocalState, LocalStateStore
-from lightning_modules.pix2pix_module import Pix2PixModule
+from lightning_modules.local_parts import sharing_scope
+from lightning_modules.local_state import LocalStateStore
+from lightning_modules.model_networks import MODELS, trained_networks
 from lightning_modules.quiet_trainer import quiet_trainer
 from lightning_modules.restored_optimizers import RestoredOptimizers
 from lightning_modules.round_history import RoundHistory
 from lightning_modules.seeding import derive_seed
 from lightning_modules.sharing_scope import SharingScope
+from lightning_modules.starting_point import Kept, StartingPoints
+from lightning_modules.strategies.gradient_editor import GradientEditor, GradientTerm
 from lightning_modules.strategies.proximal import ProximalTerm
-from lightning_modules.training_slices import RoundBatches, SliceOrder, TrainingSlices
+from lightning_modules.strategies.settings import coefficients
+from lightning_modules.strategies.site_side import contribution, gradient_term, memory_of
+from lightning_modules.training_slices import Batch, TrainingSlices
+from lightning_modules.translation_module import build_module
 from partitions.errors import ConfigError, DataError
 
 State = dict[str, Tensor]
@@ -38,11 +46,14 @@ class RoundResult:
     """What one round of local training gives back.
 
     Attributes:
-        state: the shared part of the state_dict, on the CPU.
-        samples: training slices of this learner; its weight in an average.
+        state: the shared part of the state_dict, on the CPU, of the networks that could be trained
+            (see ``trained_networks``).
+        samples: training slices of this learner, its weight in an average: pairs for pix2pix, the
+            sum over both domains for CycleGAN.
         metrics: mean of each training loss over the round, and strategy diagnostics.
         steps: optimizer steps of each network.
         seconds: time spent in training steps.
+        contribution: what the strategy sends besides the state, as ``name/key``.
     """
 
     state: State
@@ -50,10 +61,24 @@ class RoundResult:
     metrics: dict[str, float]
     steps: int
     seconds: float
+    contribution: State = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """One pass of training over the batches of a round."""
+
+    metrics: dict[str, float]
+    optimizers: list[dict[str, Any]]
+    seconds: float
+
+    def ratios(self) -> dict[str, float]:
+        """The metrics that say how far the strategy acted."""
+        return {k: value for k, value in self.metrics.items() if k.startswith("strategy/")}
 
 
 class Learner:
-    """Trains pix2pix on the slices of one site.
+    """Trains a translation GAN on the slices of one site.
 
     Args:
         experiment: the experiment.
@@ -63,6 +88,9 @@ class Learner:
         store: where state is kept between rounds; needed when something is kept or not shared.
         steps: optimizer steps per round; by default the experiment's. The centralised arm takes
             as many as all sites together.
+
+    Attributes:
+        trained: names of the networks that its slices can train.
     """
 
     def __init__(
@@ -75,62 +103,124 @@ class Learner:
         steps: int | None = None,
     ) -> None:
         self._experiment = experiment
+        self._strategy = experiment.strategy
+        self._networks = MODELS[experiment.model.name]
         self._arm = arm
-        self._slices = slices
+        self._source = BatchSource(
+            experiment.model.name, slices, experiment.seed, arm, experiment.training.batch_size
+        )
+        self.trained = trained_networks(experiment.model.name, self._source.domains)
         self._hardware = hardware
         self._store = store
         self._steps = steps or experiment.training.steps
-        self._scope = SharingScope.named(experiment.sharing)
-        self._order = SliceOrder(experiment.seed, arm, len(slices), experiment.training.batch_size)
-        self._module = self._fresh_module()
+        self._module = self._fresh_module(experiment.seed)
+        networks = nn.ModuleDict({n: getattr(self._module, n) for n in self._networks.names})
+        self._scope = sharing_scope(experiment, networks)
+        self._starts = StartingPoints(experiment, arm, networks, self._scope, self._fresh_state)
 
     def initial_state(self) -> State:
         """The shared part of the seeded initial networks: where every arm starts."""
-        return self._scope.select(_on_cpu(self._fresh_module().state_dict()))
+        return self._scope.select(self._fresh_state(self._experiment.seed))
+
+    def complete(self, state: Mapping[str, Tensor], round_number: int) -> State:
+        """A received state together with what this site keeps to itself: a whole model.
+
+        Args:
+            state: shared keys of the state_dict.
+            round_number: the round that starts from the state.
+
+        Raises:
+            ConfigError: keys or shapes of ``state`` are not the shared ones of this model.
+        """
+        self._check(state)
+        return self._starts.whole(state, self._kept(round_number))
+
+    def personal(self, round_number: int) -> State | None:
+        """The site's own model beside the global one (Ditto), as the last round left it."""
+        personal: State | None = self._kept(round_number).state.get("personal")
+        return personal
 
     def train(
-        self, state: Mapping[str, Tensor], round_number: int, report: Report | None = None
+        self,
+        state: Mapping[str, Tensor],
+        round_number: int,
+        report: Report | None = None,
+        server: Mapping[str, Tensor] | None = None,
     ) -> RoundResult:
         """Train one round from a received state.
 
-        The result depends on the state, the kept local state, the seed and the round's number
-        only; not on what this process did before.
+        The result depends on what was received, the kept local state, the seed and the round's
+        number only; not on what this process did before.
 
         Args:
             state: shared keys of the state_dict.
             round_number: counted from 0.
             report: called with (tag, value, step) as training goes on.
+            server: arrays that the strategy sent with the state, as ``name/key``.
 
         Raises:
             ConfigError: keys or shapes of ``state`` are not the shared ones of this model.
             DataError: the state kept from the last round is damaged, or there is no slice.
         """
-        if not len(self._slices):
+        if not self.trained:
             raise DataError(f"{self._arm}: no training slices; give this site training subjects")
-        kept = self._store.load(round_number - 1) or {}
-        self._load(state, kept)
-        proximal = self._proximal_term()
+        self._check(state)
+        arrays = server or {}
+        kept = self._kept(round_number)
+        memory: State = kept.state.get("strategy", {})
+        term = gradient_term(self._strategy, memory, arrays, self._networks.roles)
+        self._module.load_state_dict(self._starts.weights(state, kept, round_number, arrays))
+        optimizers = self._starts.optimizers(kept, arrays)
         history = RoundHistory(first_step=round_number * self._steps, report=report)
-        callbacks = [RestoredOptimizers(self._kept_optimizers(kept)), history]
-        trainer = quiet_trainer(self._hardware, [*callbacks, *([proximal] if proximal else [])])
-        torch.manual_seed(derive_seed(self._experiment.seed, "noise", self._arm, round_number))
-        started = time.perf_counter()
-        trainer.fit(self._module, train_dataloaders=self._batches(round_number))
-        seconds = time.perf_counter() - started
-        self._keep(round_number, trainer)
+        with frozen(self._starts.frozen(round_number, self._module)):
+            fit = self._fit(round_number, "noise", term, optimizers, history)
+        trained = _on_cpu(self._module.state_dict())
+        personal = self._train_personal(state, round_number, kept)
+        self._keep(
+            round_number,
+            optimizers=fit.optimizers,
+            networks=self._scope.remainder(trained),
+            strategy=memory_of(term, memory, trained),
+            own=trained if self._strategy.name == "fedma_layerwise" else None,
+            personal=personal and _on_cpu(self._module.state_dict()),
+            personal_optimizers=personal and personal.optimizers,
+        )
         return RoundResult(
-            state=self._scope.select(_on_cpu(self._module.state_dict())),
-            samples=len(self._slices),
-            metrics={**history.means(), **(proximal.ratios() if proximal else {})},
+            state=SharingScope(self.trained).select(self._scope.select(trained)),
+            samples=self._source.samples,
+            metrics={**fit.metrics, **(personal.ratios() if personal else {})},
             steps=self._steps,
-            seconds=seconds,
+            seconds=fit.seconds + (personal.seconds if personal else 0.0),
+            contribution=contribution(term),
         )
 
-    def _batches(self, round_number: int) -> DataLoader[dict[str, Tensor]]:
-        indices = self._order.indices(round_number * self._steps, self._steps)
-        return DataLoader(RoundBatches(self._slices, indices), batch_size=None)
+    def _fit(
+        self,
+        round_number: int,
+        stream: str,
+        term: GradientTerm | None,
+        optimizers: list[dict[str, Any]] | None,
+        history: RoundHistory,
+    ) -> _Fit:
+        """Train ``self._module`` on the round's batches."""
+        keep = self._experiment.training.optimizer_state == "keep"
+        editor = term and GradientEditor(term, self._networks.roles, self._scope.covers)
+        callbacks: list[pl.Callback] = [RestoredOptimizers(optimizers if keep else None), history]
+        trainer = quiet_trainer(self._hardware, [*callbacks, *([editor] if editor else [])])
+        torch.manual_seed(derive_seed(self._experiment.seed, stream, self._arm, round_number))
+        started = time.perf_counter()
+        trainer.fit(self._module, train_dataloaders=self._batches(round_number))
+        return _Fit(
+            metrics={**history.means(), **(editor.ratios() if editor else {})},
+            optimizers=[o.state_dict() for o in trainer.optimizers] if keep else [],
+            seconds=time.perf_counter() - started,
+        )
 
-    def _load(self, state: Mapping[str, Tensor], kept: LocalState) -> None:
+    def _batches(self, round_number: int) -> DataLoader[Batch]:
+        batches = self._source.batches(round_number * self._steps, self._steps)
+        return DataLoader(batches, batch_size=None)
+
+    def _check(self, state: Mapping[str, Tensor]) -> None:
         own = self._module.state_dict()
         self._scope.check(state, own)
         for key, value in state.items():
@@ -139,38 +229,35 @@ class Learner:
                     f"received model has '{key}' of shape {list(value.shape)}, here it is "
                     f"{list(own[key].shape)}; does the job name another model?"
                 )
-        local = kept.get("networks") or self._fresh_local_networks()
-        self._module.load_state_dict({**local, **state})
 
-    def _kept_optimizers(self, kept: LocalState) -> list[dict[str, Any]] | None:
-        # A run with other settings may have left optimizers in the same folder.
-        keep = self._experiment.training.optimizer_state == "keep"
-        return kept.get("optimizers") if keep else None
-
-    def _fresh_local_networks(self) -> State:
-        return self._scope.remainder(self._fresh_module().state_dict())
-
-    def _fresh_module(self) -> Pix2PixModule:
-        experiment = self._experiment
-        return Pix2PixModule(experiment.model, experiment.training, experiment.seed)
-
-    def _keep(self, round_number: int, trainer: pl.Trainer) -> None:
-        state: LocalState = {}
-        if self._experiment.training.optimizer_state == "keep":
-            state["optimizers"] = [optimizer.state_dict() for optimizer in trainer.optimizers]
-        networks = self._scope.remainder(_on_cpu(self._module.state_dict()))
-        if networks:
-            state["networks"] = networks
-        if state:
-            self._store.save(round_number, state)
-
-    def _proximal_term(self) -> ProximalTerm | None:
-        strategy = self._experiment.strategy
-        if strategy.name != "fedprox":
+    def _train_personal(
+        self, state: Mapping[str, Tensor], round_number: int, kept: Kept
+    ) -> _Fit | None:
+        """Ditto: the personal model's round, pulled towards the received global model."""
+        if self._strategy.name != "ditto":
             return None
-        return ProximalTerm(
-            {"generator": strategy.mu_generator, "discriminator": strategy.mu_discriminator}
-        )
+        received = self._starts.whole(state, kept)
+        self._module.load_state_dict(kept.state.get("personal") or received)
+        term = ProximalTerm(coefficients(self._strategy), anchors=received)
+        silent = RoundHistory(first_step=0, report=None)
+        optimizers = kept.state.get("personal_optimizers")
+        return self._fit(round_number, "personal noise", term, optimizers, silent)
+
+    def _kept(self, round_number: int) -> Kept:
+        """What the last round left that this site took part in."""
+        return Kept(*(self._store.load(round_number) or (-1, {})))
+
+    def _keep(self, round_number: int, **state: Any) -> None:
+        """Save what is not empty."""
+        full = {name: value for name, value in state.items() if value}
+        if full:
+            self._store.save(round_number, full)
+
+    def _fresh_state(self, seed: int) -> State:
+        return _on_cpu(self._fresh_module(seed).state_dict())
+
+    def _fresh_module(self, seed: int) -> pl.LightningModule:
+        return build_module(self._experiment.model, self._experiment.training, seed)
 
 
 def _on_cpu(state: Mapping[str, Tensor]) -> State:

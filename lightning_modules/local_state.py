@@ -1,8 +1,9 @@
-"""What a site keeps between rounds: kept optimizers and networks that are not shared.
+"""What a site keeps between rounds: optimizers, networks that are not shared, a strategy's memory.
 
 A site's process may die between any two tasks, so the state lives in files. Each file belongs to
-one finished round, is written atomically and stays until the next-but-one round has finished: a
-federation that goes back one round finds the state that belongs to it.
+one finished round, is written atomically and stays until the site has finished two more: a
+federation that goes back one round finds the state that belongs to it. A site that missed rounds
+goes on with the state of the last one it took part in.
 """
 
 from __future__ import annotations
@@ -31,15 +32,16 @@ class LocalStateStore:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def load(self, after_round: int) -> LocalState | None:
-        """The state left by a round, or None when that round left none.
+    def load(self, before_round: int) -> tuple[int, LocalState] | None:
+        """The state left by the last round before a round, and that round; or None.
 
         Raises:
             DataError: the file is damaged.
         """
-        path = self._path(after_round)
-        if not path.is_file():
+        rounds = [number for number in self._rounds() if number < before_round]
+        if not rounds:
             return None
+        path = self._path(max(rounds))
         try:
             state: LocalState = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # torch raises many unrelated types on damaged files
@@ -48,16 +50,26 @@ class LocalStateStore:
                 f"{path}: local state is damaged; delete it to start this round with fresh "
                 "optimizers and local networks"
             ) from error
-        return state
+        return max(rounds), state
 
     def save(self, after_round: int, state: LocalState) -> None:
-        """Write the state of a finished round and drop what is older than two rounds."""
+        """Write the state of a finished round; drop older ones but one, and those of later rounds.
+
+        State of a later round is left from a federation that has gone back, or from an older run.
+        """
         with replacing(self._path(after_round)) as temporary:
             torch.save(state, temporary)
-        for path in self._folder.iterdir():
-            match = _NAME.match(path.name)
-            if match and int(match[1]) <= after_round - _KEPT_ROUNDS:
-                path.unlink(missing_ok=True)
+        earlier = [number for number in self._rounds() if number <= after_round]
+        kept = earlier[-_KEPT_ROUNDS:]
+        for number in self._rounds():
+            if number not in kept:
+                self._path(number).unlink(missing_ok=True)
+
+    def _rounds(self) -> list[int]:
+        if not self._folder.is_dir():
+            return []
+        matches = [_NAME.match(path.name) for path in self._folder.iterdir()]
+        return sorted(int(match[1]) for match in matches if match)
 
     def _path(self, after_round: int) -> Path:
         return self._folder / f"after-round-{after_round:05d}.pt"

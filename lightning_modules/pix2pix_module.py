@@ -1,4 +1,4 @@
-"""pix2pix as a LightningModule: manual optimisation with one Adam per network."""
+"""pix2pix as a LightningModule: manual optimisation with one optimizer per network."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
-from torch.optim import Adam, Optimizer
+from torch.optim import Optimizer
 
 from lightning_modules.configuration import ModelConfig, TrainingConfig
+from lightning_modules.frozen_parameters import frozen
 from lightning_modules.losses.adversarial import AdversarialLoss
-from lightning_modules.networks.pix2pix_networks import NETWORKS, build_networks
+from lightning_modules.model_networks import MODELS
+from lightning_modules.network_optimizers import descend, network_optimizers
+from lightning_modules.networks.building import build_networks
 from lightning_modules.training_slices import Batch
 
 
@@ -38,20 +41,8 @@ class Pix2PixModule(pl.LightningModule):
         return translated
 
     def configure_optimizers(self) -> list[Optimizer]:
-        """Adam for the generator and for the discriminator; each parameter group is named."""
-        config = self._training_config
-        rates = {
-            "generator": config.learning_rate_generator,
-            "discriminator": config.learning_rate_discriminator,
-        }
-        return [
-            Adam(
-                [{"params": list(getattr(self, name).parameters()), "name": name}],
-                lr=rates[name],
-                betas=(config.beta1, config.beta2),
-            )
-            for name in NETWORKS
-        ]
+        """One optimizer for the generator, one for the discriminator."""
+        return network_optimizers(self, MODELS["pix2pix"], self._training_config)
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """One step of the discriminator, then one of the generator; returns the losses."""
@@ -73,23 +64,18 @@ class Pix2PixModule(pl.LightningModule):
         loss = self.adversarial.discriminator(
             real=self.discriminator(source, target), fake=self.discriminator(source, translated)
         )
-        optimizer.zero_grad()
-        self.manual_backward(loss)
-        optimizer.step()
+        descend(self, loss, optimizer)
         return loss
 
     def _step_generator(
         self, source: Tensor, target: Tensor, translated: Tensor, optimizer: Any
     ) -> dict[str, Tensor]:
         # The discriminator only judges here: its parameters need no gradients.
-        self.discriminator.requires_grad_(False)
-        adversarial = self.adversarial.generator(self.discriminator(source, translated))
-        self.discriminator.requires_grad_(True)
+        with frozen(self.discriminator.parameters()):
+            adversarial = self.adversarial.generator(self.discriminator(source, translated))
         l1 = torch.nn.functional.l1_loss(translated, target)
         loss = adversarial + self._lambda_l1 * l1
-        optimizer.zero_grad()
-        self.manual_backward(loss)
-        optimizer.step()
+        descend(self, loss, optimizer)
         return {
             "train/loss_generator": loss.detach(),
             "train/loss_adversarial": adversarial.detach(),

@@ -1,4 +1,4 @@
-"""What leaves a site: a sharing scope names modules; everything else stays."""
+"""What leaves a site: a sharing scope names networks; everything else stays."""
 
 from __future__ import annotations
 
@@ -6,32 +6,30 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from lightning_modules.configuration import SCOPES
 from partitions.errors import ConfigError
-from partitions.typed_config import choose
 
 Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
 class SharingScope:
-    """The modules whose parameters and buffers are shared, by whole dotted prefix.
+    """The keys of a state_dict that are shared, by whole dotted prefix.
 
     ``generator`` matches ``generator.unet.weight`` and neither ``generator2.weight`` nor
-    ``my.generator.weight``. Keys of no listed module never leave: the scope selects, it does not
-    strike out.
+    ``my.generator.weight``. Keys of no listed network never leave: the scope selects, it does not
+    strike out. Local parts are taken off what was selected.
+
+    Attributes:
+        networks: the shared networks.
+        local: prefixes inside them that stay at the site all the same.
     """
 
-    modules: tuple[str, ...]
-
-    @classmethod
-    def named(cls, name: str) -> SharingScope:
-        """The scope of a configuration value such as ``generator+discriminator``."""
-        return cls(tuple(choose(name, SCOPES, "sharing").split("+")))
+    networks: tuple[str, ...]
+    local: tuple[str, ...] = ()
 
     def covers(self, key: str) -> bool:
         """Whether a state_dict key is shared."""
-        return any(key.startswith(f"{module}.") for module in self.modules)
+        return _under(key, self.networks) and not _under(key, self.local)
 
     def select(self, state: Mapping[str, Value]) -> dict[str, Value]:
         """The shared part of a state_dict."""
@@ -52,3 +50,7 @@ class SharingScope:
             raise ConfigError(f"received model lacks '{key}'; does the job name another model?")
         for key in sorted(set(state) - wanted):
             raise ConfigError(f"received model has an unexpected key '{key}'; other model or scope")
+
+
+def _under(key: str, prefixes: tuple[str, ...]) -> bool:
+    return any(key.startswith(f"{prefix}.") for prefix in prefixes)

@@ -7,24 +7,25 @@ import hashlib
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import torch
 
-from lightning_modules.configuration import ExperimentConfig
+from lightning_modules.configuration import ExperimentConfig, experiment_values
 from lightning_modules.hardware import Hardware
 from lightning_modules.learner import Learner, State
 from lightning_modules.local_state import LocalStateStore
-from lightning_modules.networks.generator import UNetGenerator
+from lightning_modules.model_networks import MODELS
+from lightning_modules.networks.generator import build_generator
+from lightning_modules.strategies.settings import StrategyConfig
 from lightning_modules.training_slices import TrainingSlices
-from lightning_modules.validation import load_generator, validate
+from lightning_modules.validation import load_translator, validate
 from partitions.atomic_file import replacing
 from partitions.errors import DataError
 from partitions.preparation import PreparedSite
-from partitions.typed_config import as_dict
 
 logger = logging.getLogger(__name__)
 
@@ -59,57 +60,80 @@ def train_arm(experiment: ExperimentConfig, arm: Arm, hardware: Hardware, out: P
     Returns:
         The path of ``model.pt``.
     """
+    # An arm without a federation has no strategy, whatever the experiment's federated arms have.
+    experiment = replace(experiment, strategy=StrategyConfig())
     slices = TrainingSlices([site.split("train") for site in arm.sites])
     store = LocalStateStore(out / "state")
     learner = Learner(experiment, arm.name, slices, hardware, store, steps=arm.steps)
+    _warn_of_untrained(arm, learner, MODELS[experiment.model.name].names)
     fingerprint = _fingerprint(experiment, arm)
     first_round, state, rows = _resume(out, fingerprint, learner)
-    generator = UNetGenerator(experiment.model.generator)
+    validation = _Validation(experiment, arm, hardware)
     learned_on = arm.sites[0].site if len(arm.sites) == 1 else "all"
     for round_number in range(first_round, experiment.training.rounds):
-        rows += _validation_rows(generator, state, arm, hardware, round_number)
+        rows += validation.rows(state, round_number)
         result = learner.train(state, round_number)
-        state = result.state
+        # What this arm could not train stays as it was, so that the model stays whole.
+        state = {**state, **result.state}
         metrics = {**result.metrics, "time/train_seconds": result.seconds}
         rows += [(learned_on, round_number, name, metrics[name]) for name in sorted(metrics)]
         _save_progress(out, fingerprint, round_number + 1, state, rows)
         logger.info(
-            "%s: round %d of %d, L1 %.4f",
+            "%s: round %d of %d, generator's loss %.4f",
             arm.name,
             round_number + 1,
             experiment.training.rounds,
-            metrics["train/l1"],
+            metrics["train/loss_generator"],
         )
-    rows += _validation_rows(generator, state, arm, hardware, experiment.training.rounds)
+    rows += validation.rows(state, experiment.training.rounds)
     _write_metrics(out / METRICS_FILE, rows)
     with replacing(out / MODEL_FILE) as temporary:
         torch.save({"model": state}, temporary)
     return out / MODEL_FILE
 
 
-def _validation_rows(
-    generator: UNetGenerator, state: State, arm: Arm, hardware: Hardware, round_number: int
-) -> list[Row]:
-    load_generator(generator, state)
-    per_site = {
-        site.site: validate(generator, site.split("val"), hardware)
-        for site in sorted(arm.sites, key=lambda site: site.site)
-    }
-    rows = [
-        (site, round_number, name, metrics[name])
-        for site, metrics in per_site.items()
-        for name in sorted(metrics)
-    ]
-    names = sorted({row[2] for row in rows})
-    return rows + [
-        ("all", round_number, name, fmean(row[3] for row in rows if row[2] == name))
-        for name in names
-    ]
+def _warn_of_untrained(arm: Arm, learner: Learner, networks: Sequence[str]) -> None:
+    left = [name for name in networks if name not in learner.trained]
+    if left:
+        logger.warning(
+            "%s: its slices cannot train %s, which stay as they are drawn; without a federation "
+            "they teach nothing",
+            arm.name,
+            ", ".join(left),
+        )
+
+
+class _Validation:
+    """Follows an arm on the validation patients of its sites."""
+
+    def __init__(self, experiment: ExperimentConfig, arm: Arm, hardware: Hardware) -> None:
+        self._generator = build_generator(experiment.model.generator)
+        self._translator = MODELS[experiment.model.name].translator
+        self._sites = sorted(arm.sites, key=lambda site: site.site)
+        self._hardware = hardware
+
+    def rows(self, state: State, round_number: int) -> list[Row]:
+        """Metrics of every site and their unweighted mean over sites, ``all``."""
+        load_translator(self._generator, state, self._translator)
+        per_site = {
+            site.site: validate(self._generator, site.split("val"), self._hardware)
+            for site in self._sites
+        }
+        rows = [
+            (site, round_number, name, metrics[name])
+            for site, metrics in per_site.items()
+            for name in sorted(metrics)
+        ]
+        names = sorted({row[2] for row in rows})
+        return rows + [
+            ("all", round_number, name, fmean(row[3] for row in rows if row[2] == name))
+            for name in names
+        ]
 
 
 def _fingerprint(experiment: ExperimentConfig, arm: Arm) -> str:
     content = {
-        "experiment": as_dict(experiment),
+        "experiment": experiment_values(experiment),
         "arm": arm.name,
         "steps": arm.steps,
         "data": [site.content_hash for site in arm.sites],

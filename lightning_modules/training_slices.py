@@ -1,17 +1,15 @@
-"""Training data of one arm: prepared slices, mapped into memory, drawn in a seeded order."""
+"""Training data of one arm: prepared slices, mapped into memory."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import IterableDataset
 
-from lightning_modules.seeding import derive_seed
 from partitions.preparation import PreparedSplit
+from partitions.preparation.configuration import DOMAINS
 
 Batch = dict[str, Tensor]
 
@@ -32,69 +30,35 @@ def from_network(output: Tensor) -> Tensor:
 
 
 class TrainingSlices:
-    """The training slices of one site, or of several sites pooled for the centralised arm."""
+    """The training slices of one site, or of several sites pooled for the centralised arm.
 
-    def __init__(self, splits: Sequence[PreparedSplit]) -> None:
-        self._splits = tuple(splits)
-        self._starts = np.cumsum([0, *(len(split.source) for split in self._splits)])
-
-    def __len__(self) -> int:
-        """Number of slices."""
-        return int(self._starts[-1])
-
-    def batch(self, indices: np.ndarray) -> Batch:
-        """Source and target slices (n, 1, rows, columns) in [-1, 1], in the order of indices."""
-        owners = np.searchsorted(self._starts, indices, side="right") - 1
-        pairs = [
-            (self._splits[owner], index - self._starts[owner])
-            for owner, index in zip(owners, indices, strict=True)
-        ]
-        source = np.stack([split.source[index] for split, index in pairs])
-        target = np.stack([split.target[index] for split, index in pairs])
-        return {
-            "source": to_network(to_intensity(source)),
-            "target": to_network(to_intensity(target)),
-        }
-
-
-@dataclass(frozen=True)
-class SliceOrder:
-    """Which slices each step uses: epoch after epoch of seeded permutations, cut into rounds.
-
-    The order depends on the seed, the arm's name and the step alone. A round can therefore be
-    repeated or resumed in another process, and epochs run on over the ends of rounds.
+    Args:
+        splits: prepared slices, site after site.
+        domains: ``source``, ``target`` or both. Subjects that lack one of these are passed over, as
+            the arrays hold nothing but zeros in its place.
     """
 
-    seed: int
-    arm: str
-    slices: int
-    batch_size: int
+    def __init__(self, splits: Sequence[PreparedSplit], domains: tuple[str, ...] = DOMAINS) -> None:
+        self._splits = tuple(splits)
+        self.domains = domains
+        places = [split.slices_with(domains) for split in self._splits]
+        self._owners = np.repeat(np.arange(len(places)), [len(place) for place in places])
+        self._places = np.concatenate([np.zeros(0, dtype=np.intp), *places])
 
-    def indices(self, first_step: int, steps: int) -> np.ndarray:
-        """Indices of shape (steps, batch_size) for steps ``first_step`` and following."""
-        positions = np.arange(first_step * self.batch_size, (first_step + steps) * self.batch_size)
-        epochs = positions // self.slices
-        orders = {int(epoch): self._epoch_order(int(epoch)) for epoch in np.unique(epochs)}
-        chosen = [
-            orders[int(epoch)][position % self.slices]
-            for epoch, position in zip(epochs, positions, strict=True)
-        ]
-        return np.asarray(chosen, dtype=np.int64).reshape(steps, self.batch_size)
+    def __len__(self) -> int:
+        """Number of slices, each in all the domains."""
+        return len(self._places)
 
-    def _epoch_order(self, epoch: int) -> np.ndarray:
-        seed = derive_seed(self.seed, "slice order", self.arm, epoch)
-        return np.random.default_rng(seed).permutation(self.slices)
+    def of(self, domains: tuple[str, ...]) -> TrainingSlices:
+        """The slices of the same sites in other domains."""
+        return TrainingSlices(self._splits, domains)
 
-
-class RoundBatches(IterableDataset[Batch]):
-    """The batches of one round, ready for a DataLoader with ``batch_size=None``."""
-
-    def __init__(self, slices: TrainingSlices, indices: np.ndarray) -> None:
-        super().__init__()
-        self._slices = slices
-        self._indices = indices
-
-    def __iter__(self) -> Iterator[Batch]:
-        """Batch after batch, in the given order."""
-        for step in self._indices:
-            yield self._slices.batch(step)
+    def batch(self, indices: np.ndarray) -> Batch:
+        """Slices (n, 1, rows, columns) in [-1, 1] by domain, in the order of indices."""
+        chosen = [(self._splits[self._owners[i]], self._places[i]) for i in indices]
+        return {
+            domain: to_network(
+                to_intensity(np.stack([getattr(split, domain)[place] for split, place in chosen]))
+            )
+            for domain in self.domains
+        }

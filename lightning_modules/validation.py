@@ -13,6 +13,7 @@ from lightning_modules.hardware import Hardware
 from lightning_modules.metrics.image_quality import image_quality, lesion_error
 from lightning_modules.training_slices import from_network, to_intensity, to_network
 from partitions.preparation import PreparedSplit, PreparedSubject
+from partitions.preparation.configuration import DOMAINS
 
 _SLICES_AT_ONCE = 8
 
@@ -37,9 +38,13 @@ class Patient:
 
 
 def patients(split: PreparedSplit) -> Iterator[Patient]:
-    """The patients of a split, one in memory at a time."""
+    """The patients of a split, one in memory at a time.
+
+    Those without a source or without a target cannot be measured and are passed over.
+    """
     for entry in split.subjects:
-        yield _patient(split, entry)
+        if entry.domains == DOMAINS:
+            yield _patient(split, entry)
 
 
 def translate(generator: nn.Module, source: Tensor, hardware: Hardware) -> Tensor:
@@ -84,15 +89,23 @@ def validate(generator: nn.Module, split: PreparedSplit, hardware: Hardware) -> 
     return mean_over_patients(rows)
 
 
-def mean_over_patients(rows: list[dict[str, float]]) -> dict[str, float]:
-    """Unweighted mean per metric over the patients that have it, prefixed with ``val/``."""
+def mean_over_patients(rows: list[dict[str, float]], prefix: str = "val") -> dict[str, float]:
+    """Unweighted mean per metric over the patients that have it, as ``prefix/metric``."""
     names = sorted({name for row in rows for name in row})
-    return {f"val/{name}": fmean(row[name] for row in rows if name in row) for name in names}
+    return {f"{prefix}/{name}": fmean(row[name] for row in rows if name in row) for name in names}
 
 
-def load_generator(generator: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Load the ``generator.`` keys of a shared state into a generator."""
-    prefix = "generator."
+def load_translator(
+    generator: nn.Module, state: Mapping[str, Tensor], network: str = "generator"
+) -> None:
+    """Load the keys of one network of a model's state into a generator.
+
+    Args:
+        generator: receives the weights.
+        state: state_dict of a model, or its shared part.
+        network: name of the translating network, see ``ModelNetworks.translator``.
+    """
+    prefix = f"{network}."
     generator.load_state_dict(
         {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
     )

@@ -1,4 +1,4 @@
-"""The discriminator: a MONAI PatchGAN that judges patches of (source, target) pairs."""
+"""The discriminators: MONAI PatchGANs that judge patches of slices or of pairs of slices."""
 
 from __future__ import annotations
 
@@ -11,25 +11,46 @@ from lightning_modules.networks.normalisation import monai_norm
 
 
 class PatchGAN(nn.Module):
-    """Conditional PatchGAN (Isola et al. 2017).
+    """Conditional PatchGAN of pix2pix (Isola et al. 2017).
 
     Shapes: source and target (batch, 1, rows, columns) to logits (batch, 1, rows', columns').
     """
 
     def __init__(self, config: DiscriminatorConfig) -> None:
         super().__init__()
-        self.patches = PatchDiscriminator(
-            spatial_dims=2,
-            channels=config.channels,
-            in_channels=2,
-            out_channels=1,
-            num_layers_d=config.layers,
-            norm=monai_norm(config.norm),
-            activation="LEAKYRELU",
-            last_conv_kernel_size=4,
-        )
+        self.patches = _patches(config, in_channels=2)
 
     def forward(self, source: Tensor, target: Tensor) -> Tensor:
-        """Logits per patch; MONAI also returns inner features, which are not used."""
+        """Logits per patch of the pair."""
+        # MONAI also returns inner features, which are not used.
         logits: Tensor = self.patches(torch.cat([source, target], dim=1))[-1]
         return logits
+
+
+class SlicePatchGAN(nn.Module):
+    """PatchGAN of CycleGAN, which judges single slices (Zhu et al. 2017).
+
+    Shapes: slices (batch, 1, rows, columns) to logits (batch, 1, rows', columns').
+    """
+
+    def __init__(self, config: DiscriminatorConfig) -> None:
+        super().__init__()
+        self.patches = _patches(config, in_channels=1)
+
+    def forward(self, slices: Tensor) -> Tensor:
+        """Logits per patch."""
+        logits: Tensor = self.patches(slices)[-1]
+        return logits
+
+
+def _patches(config: DiscriminatorConfig, in_channels: int) -> PatchDiscriminator:
+    return PatchDiscriminator(
+        spatial_dims=2,
+        channels=config.channels,
+        in_channels=in_channels,
+        out_channels=1,
+        num_layers_d=config.layers,
+        norm=monai_norm(config.norm),
+        activation="LEAKYRELU",
+        last_conv_kernel_size=4,
+    )

@@ -167,7 +167,8 @@ def test_a_proximal_coefficient_is_refused_for_fedavg(key: str) -> None:
     ("key", "value", "wanted"),
     [
         ("strategy.name", "fedprxo", "fedprox"),
-        ("sharing", "generater", "generator"),
+        ("model.name", "cycelgan", "cyclegan"),
+        ("model.generator.kind", "restnet", "resnet"),
         ("model.adversarial_loss", "lsgn", "lsgan"),
         ("model.generator.norm", "batchnorm", "batch"),
         ("model.discriminator.norm", "instnce", "instance"),
@@ -178,6 +179,70 @@ def test_a_proximal_coefficient_is_refused_for_fedavg(key: str) -> None:
 def test_an_unknown_choice_suggests_the_nearest(key: str, value: str, wanted: str) -> None:
     sentence = _refused(_nested(key, value))
     assert f"some.yaml: {key}: unknown value '{value}'; did you mean '{wanted}'?" in sentence
+
+
+@pytest.mark.parametrize(
+    ("model", "sharing", "sentence"),
+    [
+        ("pix2pix", "generater", "'pix2pix' has no 'generater'; did you mean 'generator'?"),
+        ("pix2pix", "discriminator", "leaves out 'generator', which translates"),
+        ("cyclegan", "generator_ba", "leaves out 'generator_ab', which translates"),
+    ],
+)
+def test_a_sharing_scope_that_the_model_does_not_know_is_refused(
+    model: str, sharing: str, sentence: str
+) -> None:
+    refused = _refused({"model": {"name": model}, "sharing": sharing})
+    assert refused.startswith(f"some.yaml: sharing '{sharing}'")
+    assert sentence in refused
+
+
+def test_pix2pix_refuses_unpaired_slices_and_names_the_way_out() -> None:
+    sentence = _refused({"data": {"preparation": {"pairing": "unpaired"}}})
+    assert "model 'pix2pix' trains on pairs of slices" in sentence
+    assert "data.preparation.pairing is 'unpaired'" in sentence
+    assert "'paired' or take model 'cyclegan'" in sentence
+
+
+@pytest.mark.parametrize("pairing", ["paired", "unpaired"])
+def test_cyclegan_takes_both_pairings(pairing: str) -> None:
+    values = {"model": {"name": "cyclegan"}, "data": {"preparation": {"pairing": pairing}}}
+    assert experiment_from(values, "x").data.preparation.pairing == pairing
+
+
+def test_cyclegan_without_its_cycle_is_refused() -> None:
+    assert "model.lambda_cycle is 0" in _refused({"model": {"name": "cyclegan", "lambda_cycle": 0}})
+    # pix2pix has no cycle and does not look at its weight.
+    experiment_from({"model": {"lambda_cycle": 0}}, "x")
+
+
+@pytest.mark.parametrize("key", ["lambda_cycle", "lambda_identity", "image_buffer"])
+def test_a_weight_or_buffer_of_cyclegan_below_zero_is_refused(key: str) -> None:
+    sentence = _refused({"model": {"name": "cyclegan", key: -1}})
+    assert f"model.{key} is -1" in sentence
+
+
+def test_a_resnet_without_residual_blocks_is_refused() -> None:
+    sentence = _refused({"model": {"generator": {"kind": "resnet"}}})
+    assert "model.generator.residual_units is 0" in sentence
+    assert "at least 1" in sentence
+
+
+def test_a_resnet_whose_lowest_level_is_one_pixel_wide_is_refused_and_a_unet_is_not() -> None:
+    def values(kind: str, side: int) -> dict[str, Any]:
+        return {
+            "data": {"preparation": {"size": [64, side]}},
+            "model": {
+                "generator": {"kind": kind, "channels": [4, 4, 4, 4, 4], "residual_units": 1},
+                "discriminator": {"layers": 1},
+            },
+        }
+
+    sentence = _refused(values("resnet", 16))
+    assert "[64, 16]" in sentence
+    assert "at least 32" in sentence
+    experiment_from(values("resnet", 32), "x")
+    experiment_from(values("unet", 16), "x")
 
 
 def test_an_override_wins_over_the_file_and_leaves_its_neighbours(tmp_path: Path) -> None:

@@ -15,10 +15,11 @@ from lightning_modules.configuration import ExperimentConfig
 from lightning_modules.hardware import Hardware
 from lightning_modules.learner import Learner
 from lightning_modules.local_state import LocalStateStore
+from lightning_modules.networks.building import build_networks
 from lightning_modules.networks.generator import UNetGenerator
-from lightning_modules.networks.pix2pix_networks import build_networks
-from lightning_modules.training_slices import SliceOrder, TrainingSlices
-from lightning_modules.validation import load_generator, validate
+from lightning_modules.slice_order import SliceOrder
+from lightning_modules.training_slices import TrainingSlices
+from lightning_modules.validation import load_translator, validate
 from partitions.errors import ConfigError, DataError
 from partitions.preparation import PreparedSite
 
@@ -51,7 +52,7 @@ def test_training_lowers_the_l1_loss_and_translates_unseen_patients_better(
     validation = sites["north"].split("val")
 
     def quality(state: State) -> dict[str, float]:
-        load_generator(generator, state)
+        load_translator(generator, state)
         return validate(generator, validation, hardware)
 
     state = learner.initial_state()

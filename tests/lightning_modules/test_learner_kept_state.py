@@ -80,9 +80,9 @@ def test_a_discriminator_that_is_not_shared_stays_and_is_carried_over(
     result = learner.train(start, 0).state
     for state in (start, result):
         assert {key.split(".")[0] for key in state} == {"generator"}
-    kept = LocalStateStore(tmp_path / "state").load(0)
+    kept = LocalStateStore(tmp_path / "state").load(1)
     assert kept is not None
-    assert {key.split(".")[0] for key in kept["networks"]} == {"discriminator"}
+    assert {key.split(".")[0] for key in kept[1]["networks"]} == {"discriminator"}
     carried = make_learner(experiment).train(result, 1).state
     forgotten = make_learner(experiment, store="empty").train(result, 1).state
     assert not _same(carried, forgotten)

@@ -17,18 +17,37 @@ def _names(folder: Path) -> list[str]:
 
 def test_a_round_that_left_nothing_gives_none(tmp_path: Path) -> None:
     store = LocalStateStore(tmp_path / "new")
-    assert store.load(-1) is None
+    assert store.load(0) is None
     assert store.load(3) is None
     assert not (tmp_path / "new").exists()
 
 
-def test_another_process_reads_back_what_was_saved_for_its_round(tmp_path: Path) -> None:
+def test_another_process_reads_back_what_an_earlier_round_left_and_which_it_was(
+    tmp_path: Path,
+) -> None:
     LocalStateStore(tmp_path).save(4, {"networks": {"discriminator.w": torch.arange(3.0)}})
-    state = LocalStateStore(tmp_path).load(4)
-    assert state is not None
-    assert state["networks"]["discriminator.w"].tolist() == [0.0, 1.0, 2.0]
-    assert LocalStateStore(tmp_path).load(3) is None
-    assert LocalStateStore(tmp_path).load(5) is None
+    found = LocalStateStore(tmp_path).load(5)
+    assert found is not None
+    assert found[0] == 4
+    assert found[1]["networks"]["discriminator.w"].tolist() == [0.0, 1.0, 2.0]
+    assert LocalStateStore(tmp_path).load(4) is None
+
+
+def test_a_site_that_missed_rounds_finds_the_last_one_it_took_part_in(tmp_path: Path) -> None:
+    store = LocalStateStore(tmp_path)
+    store.save(1, {"value": 1})
+    store.save(2, {"value": 2})
+    assert store.load(9) == (2, {"value": 2})
+    assert store.load(2) == (1, {"value": 1})
+
+
+def test_a_federation_that_goes_back_leaves_no_state_of_later_rounds(tmp_path: Path) -> None:
+    store = LocalStateStore(tmp_path)
+    for number in range(4):
+        store.save(number, {"value": number})
+    store.save(2, {"value": "again"})
+    assert store.load(9) == (2, {"value": "again"})
+    assert _names(tmp_path) == ["after-round-00002.pt"]
 
 
 def test_the_last_two_rounds_are_kept_and_foreign_files_left_alone(tmp_path: Path) -> None:
@@ -37,7 +56,7 @@ def test_the_last_two_rounds_are_kept_and_foreign_files_left_alone(tmp_path: Pat
     for number in range(5):
         store.save(number, {"round": number})
     assert _names(tmp_path) == ["after-round-00003.pt", "after-round-00004.pt", "notes.txt"]
-    assert store.load(3) == {"round": 3}
+    assert store.load(4) == (3, {"round": 3})
 
 
 def test_a_failed_write_leaves_the_old_state_and_no_litter(
@@ -54,7 +73,7 @@ def test_a_failed_write_leaves_the_old_state_and_no_litter(
     with pytest.raises(OSError, match="no space"):
         store.save(0, {"value": 2})
     assert _names(tmp_path) == ["after-round-00000.pt"]
-    assert store.load(0) == {"value": 1}
+    assert store.load(1) == (0, {"value": 1})
 
 
 @pytest.mark.parametrize("keep", [0, 10, 200])
@@ -64,7 +83,7 @@ def test_a_damaged_file_is_named_in_one_sentence(tmp_path: Path, keep: int) -> N
     path = tmp_path / "after-round-00002.pt"
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(DataError) as caught:
-        store.load(2)
+        store.load(3)
     assert str(path) in str(caught.value)
     assert "delete it" in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -1,33 +1,19 @@
-"""Training slices and the order in which they are drawn."""
+"""Training slices: from stored values to what networks see, of the right subjects."""
 
 from __future__ import annotations
 
 import numpy as np
-import pytest
 import torch
+from constant_slices import BOTH, constant_split, stored_values
 
 from lightning_modules.training_slices import (
-    RoundBatches,
-    SliceOrder,
     TrainingSlices,
     from_network,
     to_intensity,
     to_network,
 )
-from partitions.preparation import PreparedSplit
 
-
-def _split(first: int, slices: int) -> PreparedSplit:
-    """Slice ``i`` is constant: its source is ``first + i``, its target 1000 more."""
-    source = np.arange(first, first + slices, dtype=np.uint16)[:, None, None]
-    source = np.broadcast_to(source, (slices, 2, 3))
-    return PreparedSplit(source, source + 1000, np.ones(source.shape, np.uint8), None, ())
-
-
-def _stored(batch: torch.Tensor) -> list[int]:
-    """The stored value of each constant slice in a batch."""
-    assert torch.equal(batch.amax((1, 2, 3)), batch.amin((1, 2, 3)))
-    return [round(float((value + 1) / 2 * 65535)) for value in batch[:, 0, 0, 0].double()]
+MIXED = constant_split(100, (3, ("source",)), (2, BOTH), (1, ("target",)))
 
 
 def test_stored_extremes_are_zero_and_one_and_reach_the_network_as_minus_one_and_one() -> None:
@@ -51,56 +37,39 @@ def test_what_leaves_the_network_is_float32_also_in_half_precision() -> None:
 
 
 def test_pooled_batches_return_the_slices_of_every_site_in_the_order_asked_for() -> None:
-    pooled = TrainingSlices([_split(100, 3), _split(200, 1), _split(300, 0), _split(400, 2)])
+    sites = [
+        constant_split(100, (1, BOTH), (2, BOTH)),
+        constant_split(200, (1, BOTH)),
+        constant_split(300),
+    ]
+    pooled = TrainingSlices([*sites, constant_split(400, (2, BOTH))])
     assert len(pooled) == 6
     batch = pooled.batch(np.array([5, 0, 3, 2, 4]))
-    assert _stored(batch["source"]) == [401, 100, 200, 102, 400]
-    assert _stored(batch["target"]) == [1401, 1100, 1200, 1102, 1400]
+    assert stored_values(batch["source"]) == [401, 100, 200, 102, 400]
+    assert stored_values(batch["target"]) == [1401, 1100, 1200, 1102, 1400]
     assert batch["source"].shape == (5, 1, 2, 3)
 
 
-def test_a_round_yields_its_batches_in_order() -> None:
-    batches = list(RoundBatches(TrainingSlices([_split(0, 4)]), np.array([[3, 1], [0, 3]])))
-    assert [_stored(batch["source"]) for batch in batches] == [[3, 1], [0, 3]]
+def test_pairs_are_those_of_subjects_that_have_both_domains() -> None:
+    slices = TrainingSlices([MIXED, constant_split(500, (1, BOTH))])
+    assert len(slices) == 3
+    batch = slices.batch(np.arange(3))
+    assert stored_values(batch["source"]) == [103, 104, 500]
+    assert stored_values(batch["target"]) == [1103, 1104, 1500]
 
 
-@pytest.mark.parametrize(("slices", "batch_size"), [(12, 2), (7, 3), (5, 8)])
-def test_every_epoch_visits_each_slice_exactly_once(slices: int, batch_size: int) -> None:
-    sequence = SliceOrder(1, "north", slices, batch_size).indices(0, slices).reshape(-1, slices)
-    assert len(sequence) == batch_size
-    for epoch in sequence:
-        assert sorted(epoch) == list(range(slices))
+def test_a_domain_by_itself_has_the_slices_of_every_subject_that_has_it_and_no_zeros() -> None:
+    pairs = TrainingSlices([MIXED, constant_split(500, (1, ("target",)))])
+    source, target = pairs.of(("source",)), pairs.of(("target",))
+    assert (len(source), len(target)) == (5, 4)
+    only_source, only_target = source.batch(np.arange(5)), target.batch(np.arange(4))
+    assert only_source.keys() == {"source"}
+    assert only_target.keys() == {"target"}
+    assert stored_values(only_source["source"]) == [100, 101, 102, 103, 104]
+    assert stored_values(only_target["target"]) == [1103, 1104, 1105, 1500]
 
 
-def test_epochs_are_shuffled_anew() -> None:
-    epochs = SliceOrder(1, "north", 12, 2).indices(0, 60).reshape(-1, 12)
-    assert len({tuple(epoch) for epoch in epochs}) == len(epochs)
-    assert (epochs != np.arange(12)).any(axis=1).all()
-
-
-@pytest.mark.parametrize("steps", [1, 4, 5])
-def test_rounds_cut_the_sequence_of_one_long_run(steps: int) -> None:
-    order = SliceOrder(1, "north", 7, 3)
-    rounds = [order.indices(number * steps, steps) for number in range(20 // steps)]
-    np.testing.assert_array_equal(np.concatenate(rounds), order.indices(0, 20))
-
-
-def test_a_round_can_be_drawn_without_the_rounds_before_it() -> None:
-    fresh = SliceOrder(1, "north", 7, 3).indices(40, 5)
-    np.testing.assert_array_equal(fresh, SliceOrder(1, "north", 7, 3).indices(0, 45)[40:])
-
-
-def test_arms_and_seeds_have_orders_of_their_own() -> None:
-    orders = {
-        tuple(SliceOrder(seed, arm, 30, 1).indices(0, 30).ravel())
-        for seed in (1, 2)
-        for arm in ("north", "east", "centralised")
-    }
-    assert len(orders) == 6
-
-
-def test_the_global_random_state_does_not_enter_the_order() -> None:
-    np.random.seed(1)
-    one = SliceOrder(1, "north", 30, 2).indices(0, 15)
-    np.random.seed(2)
-    np.testing.assert_array_equal(one, SliceOrder(1, "north", 30, 2).indices(0, 15))
+def test_there_may_be_no_slice_at_all() -> None:
+    assert len(TrainingSlices([])) == 0
+    assert len(TrainingSlices([constant_split(1)])) == 0
+    assert len(TrainingSlices([constant_split(1, (3, ("source",)))])) == 0

@@ -9,17 +9,19 @@ import torch
 from torch import nn
 
 from lightning_modules.configuration import (
-    SCOPES,
     DiscriminatorConfig,
     GeneratorConfig,
     ModelConfig,
     TrainingConfig,
 )
+from lightning_modules.model_networks import MODELS
+from lightning_modules.networks.building import build_networks
 from lightning_modules.networks.discriminator import PatchGAN
 from lightning_modules.networks.generator import UNetGenerator
-from lightning_modules.networks.pix2pix_networks import SharedNetworks, build_networks
+from lightning_modules.networks.shared_networks import SharedNetworks
 from lightning_modules.pix2pix_module import Pix2PixModule
 from lightning_modules.sharing_scope import SharingScope
+from lightning_modules.translation_module import build_module
 from partitions.errors import ConfigError
 from partitions.typed_config import record_from
 
@@ -29,6 +31,7 @@ NOT_DEFAULT: dict[str, Any] = {
     "adversarial_loss": "bce",
     "lambda_l1": 10.0,
 }
+ALL = "generator+discriminator"
 
 
 def _equal(one: dict[str, Any], other: dict[str, Any]) -> bool:
@@ -40,13 +43,13 @@ def _equal(one: dict[str, Any], other: dict[str, Any]) -> bool:
 def test_the_generator_keeps_the_shape_and_stays_within_its_range(
     channels: tuple[int, ...], size: tuple[int, int]
 ) -> None:
-    translated = UNetGenerator(GeneratorConfig(channels))(100 * torch.randn(2, 1, *size))
+    translated = UNetGenerator(GeneratorConfig(channels=channels))(100 * torch.randn(2, 1, *size))
     assert translated.shape == (2, 1, *size)
     assert translated.abs().max() <= 1.0
 
 
 def test_the_generator_has_the_channels_that_were_asked_for() -> None:
-    network = UNetGenerator(GeneratorConfig((5, 7, 11)))
+    network = UNetGenerator(GeneratorConfig(channels=(5, 7, 11)))
     down = [
         layer.out_channels
         for layer in network.modules()
@@ -85,7 +88,11 @@ def test_logits_can_be_negative_so_no_activation_hides_behind_the_last_layer() -
 )
 def test_the_norm_that_was_asked_for_is_built(norm: str, running: bool, affine: bool) -> None:
     networks = build_networks(
-        ModelConfig(GeneratorConfig((4, 8), norm=norm), DiscriminatorConfig(4, 2, norm)), seed=1
+        ModelConfig(
+            generator=GeneratorConfig(channels=(4, 8), norm=norm),
+            discriminator=DiscriminatorConfig(4, 2, norm),
+        ),
+        seed=1,
     )
     for network in networks.values():
         state = network.state_dict()
@@ -95,9 +102,10 @@ def test_the_norm_that_was_asked_for_is_built(norm: str, running: bool, affine: 
         assert all((layer.weight is not None) == affine for layer in layers)
 
 
-def test_every_key_of_the_module_starts_with_a_network_name() -> None:
-    state = Pix2PixModule(ModelConfig(), TrainingConfig(), seed=1).state_dict()
-    assert {key.split(".")[0] for key in state} == {"generator", "discriminator"}
+@pytest.mark.parametrize("model", MODELS)
+def test_every_key_of_the_module_starts_with_a_network_name(model: str) -> None:
+    state = build_module(ModelConfig(model), TrainingConfig(), seed=1).state_dict()
+    assert {key.split(".")[0] for key in state} == set(MODELS[model].names)
 
 
 def test_initial_weights_follow_the_normal_distribution_of_pix2pix() -> None:
@@ -119,10 +127,10 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others() -> None:
 
 def test_the_global_random_state_does_not_enter_the_weights_and_is_left_alone() -> None:
     torch.manual_seed(7)
-    one = SharedNetworks(NOT_DEFAULT, SCOPES[1], seed=1).state_dict()
+    one = SharedNetworks(NOT_DEFAULT, ALL, seed=1).state_dict()
     torch.manual_seed(8)
     before = torch.get_rng_state()
-    assert _equal(one, SharedNetworks(NOT_DEFAULT, SCOPES[1], seed=1).state_dict())
+    assert _equal(one, SharedNetworks(NOT_DEFAULT, ALL, seed=1).state_dict())
     assert torch.equal(before, torch.get_rng_state())
 
 
@@ -130,24 +138,24 @@ def test_another_discriminator_leaves_the_generator_as_it_was() -> None:
     plain = build_networks(ModelConfig(), seed=1)
     wide = build_networks(ModelConfig(discriminator=DiscriminatorConfig(32, 2)), seed=1)
     assert _equal(plain["generator"].state_dict(), wide["generator"].state_dict())
-    small = build_networks(ModelConfig(generator=GeneratorConfig((4, 8))), seed=1)
+    small = build_networks(ModelConfig(generator=GeneratorConfig(channels=(4, 8))), seed=1)
     assert _equal(plain["discriminator"].state_dict(), small["discriminator"].state_dict())
 
 
-@pytest.mark.parametrize("scope", SCOPES)
+@pytest.mark.parametrize("scope", ["generator", ALL])
 @pytest.mark.parametrize("model", [{}, NOT_DEFAULT], ids=["default", "not default"])
 def test_server_and_site_build_the_same_shared_model(scope: str, model: dict[str, Any]) -> None:
     server = SharedNetworks(model, scope, seed=11).state_dict()
     config = record_from(ModelConfig, model, "test")
     site = Pix2PixModule(config, TrainingConfig(), seed=11).state_dict()
-    shared = SharingScope.named(scope).select(site)
+    shared = SharingScope(tuple(scope.split("+"))).select(site)
     assert {k: v.shape for k, v in server.items()} == {k: v.shape for k, v in shared.items()}
     assert _equal(dict(server), shared)
 
 
 def test_the_server_honours_arguments_that_are_not_the_defaults() -> None:
-    state = SharedNetworks(NOT_DEFAULT, SCOPES[1], seed=11).state_dict()
-    default = SharedNetworks({}, SCOPES[1], seed=11).state_dict()
+    state = SharedNetworks(NOT_DEFAULT, ALL, seed=11).state_dict()
+    default = SharedNetworks({}, ALL, seed=11).state_dict()
     assert {k: v.shape for k, v in state.items()} != {k: v.shape for k, v in default.items()}
     assert any(key.startswith("discriminator.") and "running_mean" in key for key in state)
 

@@ -1,0 +1,49 @@
+"""One optimizer per network, named, so that strategies know whose step it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytorch_lightning as pl
+from torch import Tensor, nn
+from torch.optim import SGD, Adam, Optimizer
+
+from lightning_modules.configuration import TrainingConfig
+from lightning_modules.model_networks import ModelNetworks
+
+
+def network_optimizers(
+    module: nn.Module, networks: ModelNetworks, training: TrainingConfig
+) -> list[Optimizer]:
+    """An optimizer for every network of a model, in the model's order.
+
+    Args:
+        module: has the networks as attributes.
+        networks: their names and roles; the role gives the learning rate.
+        training: kind of optimizer, learning rates and Adam's betas.
+    """
+    rates = {
+        "generator": training.learning_rate_generator,
+        "discriminator": training.learning_rate_discriminator,
+    }
+    return [
+        _optimizer(name, getattr(module, name), rates[role], training)
+        for name, role in networks.roles.items()
+    ]
+
+
+def descend(module: pl.LightningModule, loss: Tensor, *optimizers: Any) -> None:
+    """One step of optimizers with a loss in common; nothing where all parameters are frozen."""
+    for optimizer in optimizers:
+        optimizer.zero_grad()
+    if loss.requires_grad:
+        module.manual_backward(loss)
+        for optimizer in optimizers:
+            optimizer.step()
+
+
+def _optimizer(name: str, network: nn.Module, rate: float, training: TrainingConfig) -> Optimizer:
+    groups = [{"params": list(network.parameters()), "name": name}]
+    if training.optimizer == "sgd":
+        return SGD(groups, lr=rate)
+    return Adam(groups, lr=rate, betas=(training.beta1, training.beta2))

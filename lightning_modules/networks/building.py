@@ -1,0 +1,51 @@
+"""Build the networks of a model with seeded initial weights: for sites, servers and evaluation."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from lightning_modules.configuration import ModelConfig
+from lightning_modules.model_networks import MODELS
+from lightning_modules.networks.discriminator import PatchGAN, SlicePatchGAN
+from lightning_modules.networks.generator import build_generator
+from lightning_modules.networks.initialisation import initialise
+from lightning_modules.seeding import derive_seed
+
+
+def build_networks(config: ModelConfig, seed: int) -> nn.ModuleDict:
+    """All networks of a model with seeded initial weights.
+
+    Each network has a stream of its own, so that changing one leaves the others' weights alone.
+    The global random state is left as it was.
+    """
+    # Layers draw default weights when they are made; those are replaced below.
+    with torch.random.fork_rng(devices=[]):
+        networks = {name: _build(config, role) for name, role in MODELS[config.name].roles.items()}
+    for name, network in networks.items():
+        initialise(network, derive_seed(seed, "initial weights", name))
+    return nn.ModuleDict(networks)
+
+
+def example_inputs(config: ModelConfig, network: str) -> tuple[Tensor, ...]:
+    """Small inputs that fit one network, for tracing it.
+
+    Args:
+        config: the model.
+        network: its name.
+    """
+    halvings = max(len(config.generator.channels) - 1, config.discriminator.layers + 1)
+    side = 4 * 2**halvings
+    judges_pairs = _judges_pairs(config) and MODELS[config.name].roles[network] == "discriminator"
+    return tuple(torch.zeros(1, 1, side, side) for _ in range(2 if judges_pairs else 1))
+
+
+def _build(config: ModelConfig, role: str) -> nn.Module:
+    if role == "generator":
+        return build_generator(config.generator)
+    judge = PatchGAN if _judges_pairs(config) else SlicePatchGAN
+    return judge(config.discriminator)
+
+
+def _judges_pairs(config: ModelConfig) -> bool:
+    return MODELS[config.name].paired

@@ -1,0 +1,65 @@
+"""What each model is made of, what is shared of it, and what a site can train of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from lightning_modules.model_networks import MODELS, role_of, shared_networks, trained_networks
+from partitions.errors import ConfigError
+
+BOTH = ("source", "target")
+CYCLEGAN = ("generator_ab", "generator_ba", "discriminator_a", "discriminator_b")
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_site_with_both_domains_trains_every_network(model: str) -> None:
+    assert trained_networks(model, BOTH) == MODELS[model].names
+    assert trained_networks(model, ("target", "source")) == MODELS[model].names
+
+
+@pytest.mark.parametrize("domain", BOTH)
+def test_a_site_with_one_domain_trains_both_generators_and_no_discriminator(domain: str) -> None:
+    assert trained_networks("cyclegan", (domain,)) == ("generator_ab", "generator_ba")
+
+
+@pytest.mark.parametrize("domain", BOTH)
+def test_a_model_of_pairs_cannot_train_on_one_domain(domain: str) -> None:
+    assert trained_networks("pix2pix", (domain,)) == ()
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_no_domain_trains_nothing(model: str) -> None:
+    assert trained_networks(model, ()) == ()
+
+
+def test_a_role_and_names_can_be_shared() -> None:
+    assert shared_networks("cyclegan", "generator+discriminator") == CYCLEGAN
+    assert shared_networks("cyclegan", "generator") == CYCLEGAN[:2]
+    assert shared_networks("cyclegan", "discriminator_b+generator_ab") == (
+        "generator_ab",
+        "discriminator_b",
+    )
+    assert shared_networks("pix2pix", "generator") == ("generator",)
+
+
+@pytest.mark.parametrize(
+    ("model", "sharing", "sentence"),
+    [
+        ("pix2pix", "generater", "did you mean 'generator'"),
+        ("pix2pix", "generator_ab", "'pix2pix' has no 'generator_ab'"),
+        ("cyclegan", "generator_ba", "leaves out 'generator_ab', which translates"),
+        ("cyclegan", "discriminator", "leaves out 'generator_ab'"),
+    ],
+)
+def test_a_scope_without_the_translator_or_of_unknown_networks_is_refused(
+    model: str, sharing: str, sentence: str
+) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        shared_networks(model, sharing)
+
+
+def test_names_of_networks_are_unique_over_all_models() -> None:
+    names = [name for model in MODELS.values() for name in model.names]
+    assert len(set(names)) == len(names)
+    assert role_of("discriminator_a") == "discriminator"
+    assert role_of("generator") == "generator"
