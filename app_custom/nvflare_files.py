@@ -7,6 +7,13 @@ from pathlib import Path
 from app_custom.widgets.global_metrics import FILE_NAME as METRICS_FILE
 
 _RUN = Path("server") / "simulate_job"
+PERSONAL_MODEL = "personal_model.pt"
+"""A site's own model, in the site's run folder."""
+
+
+def personal_model_path(workspace: Path, site: str) -> Path:
+    """The model that a site would use, for strategies that make sites differ."""
+    return workspace / site / "simulate_job" / PERSONAL_MODEL
 
 
 def final_model_path(workspace: Path) -> Path:

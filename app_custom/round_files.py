@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ class FinishedRounds:
         best_weights: the best global model so far, or None before the first comparison.
         best_value: its mean validation metric.
         rows: the rows of the metrics file.
+        memory: what the strategy keeps at the server, see ``CollectingAggregator``.
     """
 
     rounds: int
@@ -34,6 +35,7 @@ class FinishedRounds:
     best_weights: Weights | None
     best_value: float
     rows: list[tuple[str, int, str, float]]
+    memory: Weights = field(default_factory=dict)
 
 
 class RoundFiles:
@@ -59,6 +61,7 @@ class RoundFiles:
                 best_weights=content["best_weights"] and _arrays(content["best_weights"]),
                 best_value=float(content["best_value"]),
                 rows=[(str(s), int(r), str(m), float(v)) for s, r, m, v in content["rows"]],
+                memory=_arrays(content["memory"]),
             )
         except Exception as error:  # torch raises many unrelated types on damaged files
             raise DataError(
@@ -73,6 +76,7 @@ class RoundFiles:
             "best_weights": finished.best_weights and _tensors(finished.best_weights),
             "best_value": float(finished.best_value),
             "rows": [list(row) for row in finished.rows],
+            "memory": _tensors(finished.memory),
         }
         with replacing(self.folder / _FILE) as temporary:
             torch.save(content, temporary)

@@ -7,20 +7,20 @@ from collections.abc import Mapping
 TRAIN_METRICS = "train_metrics"
 """Meta key of a training answer: round means of the losses and strategy diagnostics."""
 
+_QUALITY = ("psnr", "ssim", "mae", "nrmse", "mse", "lesion_mae")
+
 SHARED_METRICS = frozenset(
     {
         "train/loss_generator",
         "train/loss_discriminator",
         "train/loss_adversarial",
         "train/l1",
-        "fedprox/ratio_generator",
-        "fedprox/ratio_discriminator",
-        "val/psnr",
-        "val/ssim",
-        "val/mae",
-        "val/nrmse",
-        "val/mse",
-        "val/lesion_mae",
+        "train/cycle",
+        "train/identity",
+        "strategy/ratio_generator",
+        "strategy/ratio_discriminator",
+        *(f"val/{name}" for name in _QUALITY),
+        *(f"personal/{name}" for name in _QUALITY),
         "time/train_seconds",
         "time/validate_seconds",
     }

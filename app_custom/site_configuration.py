@@ -21,6 +21,7 @@ class SiteConfig:
 
     Attributes:
         datasets: data set name to this site's folder with ``manifest.json``.
+        models: at the server: model name to a file that a job may start from.
         cache: folder for prepared slices; by default ``prepared`` in the data folder.
         state: folder for what must survive a crash (kept optimizers, the server's finished
             rounds); by default ``state`` in the NVFlare workspace.
@@ -34,6 +35,7 @@ class SiteConfig:
     """
 
     datasets: dict[str, str] = field(default_factory=dict)
+    models: dict[str, str] = field(default_factory=dict)
     cache: str | None = None
     state: str | None = None
     shared_machine: bool = False

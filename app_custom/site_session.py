@@ -6,6 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,26 +15,35 @@ from nvflare.apis.fl_context import FLContext
 from nvflare.app_common.tracking.log_writer import LogWriter
 from torch import Tensor
 
-from app_custom.nvflare_context import job_sites, local_folder, site_name, workspace_folder
+from app_custom.nvflare_context import (
+    job_sites,
+    local_folder,
+    run_folder,
+    site_name,
+    workspace_folder,
+)
+from app_custom.nvflare_files import PERSONAL_MODEL
 from app_custom.shared_record import SHARED_METRICS
 from app_custom.site_configuration import SiteConfig, data_folder, expand, read_site_config
-from lightning_modules.configuration import ExperimentConfig
+from lightning_modules.configuration import ExperimentConfig, experiment_values
 from lightning_modules.hardware import Hardware, choose_hardware, threads_for
 from lightning_modules.learner import Learner, RoundResult
 from lightning_modules.local_state import LocalStateStore
-from lightning_modules.networks.generator import UNetGenerator
+from lightning_modules.model_networks import MODELS
+from lightning_modules.networks.generator import build_generator
 from lightning_modules.panels import panel
+from lightning_modules.strategies.settings import PERSONAL_STRATEGIES
 from lightning_modules.training_slices import TrainingSlices
 from lightning_modules.validation import (
-    load_generator,
+    load_translator,
     mean_over_patients,
     patient_metrics,
     patients,
     translate,
 )
+from partitions.atomic_file import replacing
 from partitions.manifest import read_manifest
 from partitions.preparation import PreparedSite, prepare_site
-from partitions.typed_config import as_dict
 
 WRITER_ID = "curve_sender"
 
@@ -49,35 +59,69 @@ class SiteSession:
         hardware: Hardware,
         config: SiteConfig,
         curves: LogWriter | None,
+        run_folder: Path,
     ) -> None:
+        self._experiment = experiment
         self._prepared = prepared
         self._learner = learner
         self._hardware = hardware
         self._config = config
         self._curves = curves
-        self._generator = UNetGenerator(experiment.model.generator)
+        self._run_folder = run_folder
+        self._picture: np.ndarray | None = None
+        self._translator = MODELS[experiment.model.name].translator
+        self._generator = build_generator(experiment.model.generator)
 
-    def train(self, state: Mapping[str, np.ndarray], round_number: int) -> RoundResult:
-        """Train one round from the received state."""
+    def train(
+        self,
+        state: Mapping[str, np.ndarray],
+        arrays: Mapping[str, np.ndarray],
+        round_number: int,
+    ) -> RoundResult:
+        """Train one round from the received state and the strategy's arrays."""
         report = self._send_scalar if self._config.share_curves else None
-        return self._learner.train(_tensors(state), round_number, report)
+        return self._learner.train(_tensors(state), round_number, report, _tensors(arrays))
 
     def validate(self, state: Mapping[str, np.ndarray], round_number: int) -> dict[str, float]:
-        """Metrics of the received generator on this site's validation patients."""
+        """Metrics on this site's validation patients.
+
+        ``val/...`` belong to the received model, completed by what the site keeps to itself;
+        ``personal/...`` to the site's own model where the strategy has one.
+        """
         started = time.perf_counter()
-        load_generator(self._generator, _tensors(state))
+        metrics = self._measure(self._learner.complete(_tensors(state), round_number), "val")
+        personal = self._learner.personal(round_number)
+        if personal is not None:
+            metrics |= self._measure(personal, "personal")
+        for name, value in metrics.items():
+            self._send_scalar(name, value, round_number)
+        if self._picture is not None:
+            self._send("val/source_target_translated_error", self._picture, round_number, "IMAGE")
+        metrics["time/validate_seconds"] = time.perf_counter() - started
+        return metrics
+
+    def keep_personal_model(self, state: Mapping[str, np.ndarray], round_number: int) -> None:
+        """Write the model that this site would use: with its local parts, or its personal one.
+
+        It is written where the strategy makes sites differ, and stays at the site.
+        """
+        if self._experiment.strategy.name not in PERSONAL_STRATEGIES:
+            return
+        model = self._learner.personal(round_number) or self._learner.complete(
+            _tensors(state), round_number
+        )
+        with replacing(self._run_folder / PERSONAL_MODEL) as temporary:
+            torch.save({"model": model}, temporary)
+
+    def _measure(self, model: Mapping[str, Tensor], prefix: str) -> dict[str, float]:
+        load_translator(self._generator, model, self._translator)
         rows: list[dict[str, float]] = []
         for patient in patients(self._prepared.split("val")):
             prediction = translate(self._generator, patient.source, self._hardware)
             rows.append(patient_metrics(prediction, patient))
-            if len(rows) == 1 and self._config.share_images:
-                picture = panel(patient, prediction)
-                self._send("val/source_target_translated_error", picture, round_number, "IMAGE")
-        metrics = mean_over_patients(rows)
-        for name, value in metrics.items():
-            self._send_scalar(name, value, round_number)
-        metrics["time/validate_seconds"] = time.perf_counter() - started
-        return metrics
+            if len(rows) == 1 and prefix == "val" and self._config.share_images:
+                self._picture = panel(patient, prediction)
+        return mean_over_patients(rows, prefix)
 
     def _send_scalar(self, tag: str, value: float, step: int) -> None:
         if tag in SHARED_METRICS:
@@ -107,12 +151,12 @@ def open_session(experiment: ExperimentConfig, fl_ctx: FLContext) -> SiteSession
         store=LocalStateStore(state / site / experiment_name(experiment)),
     )
     curves = fl_ctx.get_engine().get_component(WRITER_ID)
-    return SiteSession(experiment, prepared, learner, hardware, config, curves)
+    return SiteSession(experiment, prepared, learner, hardware, config, curves, run_folder(fl_ctx))
 
 
 def experiment_name(experiment: ExperimentConfig) -> str:
     """A folder name for what belongs to one experiment: strategy and hash of all settings."""
-    text = json.dumps(as_dict(experiment), sort_keys=True)
+    text = json.dumps(experiment_values(experiment), sort_keys=True)
     return f"{experiment.strategy.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 

@@ -14,7 +14,9 @@ from nvflare.apis.signal import Signal
 from nvflare.app_common.app_constant import AppConstants
 
 from app_custom.nvflare_context import site_name
+from app_custom.plain_updates import refuse_encryption
 from app_custom.shared_record import TRAIN_METRICS, shared_metrics
+from app_custom.strategy_arrays import joined, separated
 from lightning_modules.configuration import experiment_from
 from partitions.errors import UserError
 
@@ -63,13 +65,14 @@ class TranslationExecutor(Executor):
 
     def _train(self, shareable: Shareable, fl_ctx: FLContext) -> Shareable:
         session = self._opened(fl_ctx)
-        state = from_shareable(shareable).data
+        state, arrays = separated(from_shareable(shareable).data)
         round_number = int(shareable.get_header(AppConstants.CURRENT_ROUND))
         validated = session.validate(state, round_number)
-        result = session.train(state, round_number)
+        result = session.train(state, arrays, round_number)
+        sent = joined(result.state, result.contribution)
         update = DXO(
             DataKind.WEIGHTS,
-            data={key: value.numpy() for key, value in result.state.items()},
+            data={key: value.numpy() for key, value in sent.items()},
             meta={
                 MetaKey.NUM_STEPS_CURRENT_ROUND: result.samples,
                 MetaKey.INITIAL_METRICS: shared_metrics(validated),
@@ -83,12 +86,15 @@ class TranslationExecutor(Executor):
     def _validate(self, shareable: Shareable, fl_ctx: FLContext) -> Shareable:
         session = self._opened(fl_ctx)
         rounds = self._experiment.training.rounds
-        metrics = session.validate(from_shareable(shareable).data, rounds)
+        state, _ = separated(from_shareable(shareable).data)
+        metrics = session.validate(state, rounds)
+        session.keep_personal_model(state, rounds)
         return DXO(DataKind.METRICS, data=shared_metrics(metrics)).to_shareable()
 
     def _opened(self, fl_ctx: FLContext) -> SiteSession:
         if self._session is None:
             from app_custom.site_session import open_session
 
+            refuse_encryption(fl_ctx, f"strategy '{self._experiment.strategy.name}'")
             self._session = open_session(self._experiment, fl_ctx)
         return self._session

@@ -7,7 +7,7 @@ finds something it does not know.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from numbers import Real
 
 import numpy as np
@@ -18,7 +18,11 @@ from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import ReservedHeaderKey, Shareable
 
 from app_custom.shared_record import SHARED_METRICS, TRAIN_METRICS
+from app_custom.strategy_arrays import PREFIX
+from lightning_modules.model_networks import MODELS
 from lightning_modules.sharing_scope import SharingScope
+from partitions.errors import ConfigError
+from partitions.typed_config import choose
 
 _PARTS = frozenset({ReservedHeaderKey.HEADERS, "DXO"})
 _DXO_PARTS = frozenset({"kind", "data", "meta"})
@@ -47,12 +51,27 @@ class AllowedUpdate(Filter):
     server receives a return code only.
 
     Args:
-        sharing: name of the sharing scope.
+        networks: the shared networks: parameters under these names may leave.
+        local: dotted prefixes inside them that must stay all the same.
+        arrays: kinds of arrays that the strategy sends beside the parameters, each for shared
+            parameters only.
+
+    Raises:
+        ConfigError: a network that no model has, or a text in place of a list.
     """
 
-    def __init__(self, sharing: str) -> None:
+    def __init__(
+        self, networks: Sequence[str], local: Sequence[str] = (), arrays: Sequence[str] = ()
+    ) -> None:
         super().__init__()
-        self._scope = SharingScope.named(sharing)
+        known = [name for model in MODELS.values() for name in model.roles]
+        # A text in place of a list would be read letter by letter and let nothing out.
+        for name in [networks] if isinstance(networks, str) else networks:
+            choose(name, known, "AllowedUpdate: networks")
+        if any(isinstance(names, str) for names in (networks, local, arrays)):
+            raise ConfigError("AllowedUpdate: networks, local and arrays are lists of names")
+        self._scope = SharingScope(tuple(networks), tuple(local))
+        self._kinds = frozenset(arrays)
 
     def process(self, shareable: Shareable, fl_ctx: FLContext) -> Shareable:
         """Check an answer; it is passed on unchanged.
@@ -86,10 +105,16 @@ class AllowedUpdate(Filter):
 
     def _check_weights(self, weights: dict[str, object]) -> None:
         for key, value in weights.items():
-            if not self._scope.covers(key):
+            if not self._may_leave(key):
                 raise UpdateNotAllowedError(f"parameter '{key}' is outside the sharing scope")
             if not isinstance(value, np.ndarray) or value.dtype.kind not in _NUMBERS:
                 raise UpdateNotAllowedError(f"parameter '{key}' is not an array of numbers")
+
+    def _may_leave(self, key: str) -> bool:
+        if not key.startswith(PREFIX):
+            return self._scope.covers(key)
+        kind, _, parameter = key[len(PREFIX) :].partition("/")
+        return kind in self._kinds and self._scope.covers(parameter)
 
 
 def _check_headers(headers: dict[str, object]) -> None:

@@ -2,11 +2,13 @@
 
 NVFlare 2.9 keeps no snapshots of jobs, and its simulator empties the workspace when it starts.
 This widget saves every finished round in the server's own state folder. When the same experiment
-is started again and the run was not completed, ScatterAndGather goes on with the next round.
+is started again and the run was not completed, ScatterAndGather or CyclicController goes on with
+the next round.
 """
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +34,8 @@ class Continuation(Widget):
         run_name: names the experiment and its sites; a job with another name is another run.
         num_rounds: rounds of the whole run.
         final_workflow_id: the run is complete when this workflow has ended.
-        persistor_id, selector_id, metrics_id: components whose state is saved.
+        persistor_id, metrics_id: components whose state is saved.
+        selector_id, aggregator_id: the same, for workflows that have them.
     """
 
     def __init__(
@@ -41,14 +44,20 @@ class Continuation(Widget):
         num_rounds: int,
         final_workflow_id: str,
         persistor_id: str,
-        selector_id: str,
-        metrics_id: str,
+        selector_id: str | None = None,
+        metrics_id: str = "global_metrics",
+        aggregator_id: str | None = None,
     ) -> None:
         super().__init__()
         self._run_name = run_name
         self._num_rounds = num_rounds
         self._final_workflow_id = final_workflow_id
-        self._ids = {"persistor": persistor_id, "selector": selector_id, "metrics": metrics_id}
+        self._ids = {
+            "persistor": persistor_id,
+            "selector": selector_id,
+            "metrics": metrics_id,
+            "aggregator": aggregator_id,
+        }
         self._files: RoundFiles | None = None
         self._best_weights: Weights | None = None
         self._finished = 0
@@ -97,7 +106,20 @@ class Continuation(Widget):
         self._finished = finished.rounds
         self._restore_models(finished, fl_ctx)
         self._component("metrics", fl_ctx).restore(finished.rows, fl_ctx)
-        self._component("selector", fl_ctx).best_val_metric = finished.best_value
+        selector = self._component("selector", fl_ctx)
+        if selector is not None:
+            selector.best_val_metric = finished.best_value
+        aggregator = self._component("aggregator", fl_ctx)
+        if aggregator is not None:
+            aggregator.memory = dict(finished.memory)
+        self._restore_controller(finished, fl_ctx)
+
+    def _restore_controller(self, finished: FinishedRounds, fl_ctx: FLContext) -> None:
+        """Tell the workflow where it stands, in the words of ScatterAndGather and CyclicController.
+
+        Each takes from the mapping what it knows.
+        """
+        model = fl_ctx.get_prop(AppConstants.GLOBAL_MODEL)
         runner = fl_ctx.get_prop(FLContextKey.RUNNER)
         workflow = runner.config.workflows[runner.current_wf_index]
         workflow.controller.restore(
@@ -105,7 +127,9 @@ class Continuation(Widget):
                 "current_round": finished.rounds,
                 "start_round": 0,
                 "num_rounds": self._num_rounds,
-                "global_weights": make_model_learnable(finished.weights, {}),
+                "global_weights": model,
+                "end_round": self._num_rounds,
+                "last_learnable": model,
             },
             fl_ctx,
         )
@@ -130,13 +154,16 @@ class Continuation(Widget):
         self._finished = int(fl_ctx.get_prop(AppConstants.CURRENT_ROUND)) + 1
         if self._files is None:
             return
+        selector = self._component("selector", fl_ctx)
+        aggregator = self._component("aggregator", fl_ctx)
         self._files.save(
             FinishedRounds(
                 rounds=self._finished,
                 weights=_weights(fl_ctx),
                 best_weights=self._best_weights,
-                best_value=float(self._component("selector", fl_ctx).best_val_metric),
+                best_value=-math.inf if selector is None else float(selector.best_val_metric),
                 rows=self._component("metrics", fl_ctx).rows,
+                memory={} if aggregator is None else aggregator.memory,
             )
         )
 
@@ -159,7 +186,9 @@ class Continuation(Widget):
             )
 
     def _component(self, role: str, fl_ctx: FLContext) -> Any:
-        return fl_ctx.get_engine().get_component(self._ids[role])
+        """A component of the job, or None where it has none of this role."""
+        component_id = self._ids[role]
+        return component_id and fl_ctx.get_engine().get_component(component_id)
 
 
 def _weights(fl_ctx: FLContext) -> Weights:

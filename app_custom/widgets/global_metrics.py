@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from statistics import fmean
 from typing import Any
 
+import numpy as np
 from nvflare.apis.analytix import AnalyticsDataType
 from nvflare.apis.dxo import MetaKey, from_shareable
 from nvflare.apis.event_type import EventType
@@ -25,6 +26,9 @@ from partitions.atomic_file import replacing
 FILE_NAME = "metrics.csv"
 COLUMNS = ("site", "round", "metric", "value")
 ALL_SITES = "all"
+TRAFFIC = "traffic/"
+SENT, RECEIVED = f"{TRAFFIC}bytes_sent", f"{TRAFFIC}bytes_received"
+VALIDATION, RELAY = "val/", "relay/"
 
 Row = tuple[str, int, str, float]
 
@@ -35,11 +39,21 @@ class GlobalMetrics(Widget):
     A validation row of round r belongs to the global model after r rounds: round 0 is the initial
     model, the last one the final model. A training row of round r belongs to the round that
     follows that model. The mean over sites is unweighted, so that large sites do not decide which
-    model is best.
+    model is best. ``traffic/...`` rows count the bytes of arrays that went to and came from a site;
+    rows of site ``server``, and further rows of sites, are what the aggregator has to say.
+
+    In a relay every site validates what its predecessor made, so inside a round there is no global
+    model to speak of: these rows are called ``relay/...``, not ``val/...``, and have no mean.
+
+    Args:
+        aggregator_id: component whose diagnostics are recorded.
+        relay: whether the model goes from site to site within a round.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, aggregator_id: str = "aggregator", relay: bool = False) -> None:
         super().__init__()
+        self._aggregator_id = aggregator_id
+        self._relay = relay
         self.rows: list[Row] = []
         self._round_rows: list[Row] = []
         self._sender = AnalyticsSender()
@@ -48,6 +62,12 @@ class GlobalMetrics(Widget):
         """Collect answers as they are accepted; write when a round or the final check is over."""
         if event_type == EventType.START_RUN:
             self._sender.engine = fl_ctx.get_engine()
+        elif event_type == AppEventType.BEFORE_TRAIN_TASK:
+            self._note_traffic(fl_ctx, AppConstants.TRAIN_SHAREABLE, SENT, 0)
+        elif event_type == AppEventType.SEND_MODEL_FOR_VALIDATION:
+            self._note_traffic(fl_ctx, AppConstants.MODEL_TO_VALIDATE, SENT, 1)
+        elif event_type == AppEventType.AFTER_AGGREGATION:
+            self._note_diagnostics(fl_ctx)
         elif event_type == AppEventType.AFTER_CONTRIBUTION_ACCEPT:
             self._note_update(fl_ctx)
         elif event_type == AppEventType.VALIDATION_RESULT_RECEIVED:
@@ -62,6 +82,10 @@ class GlobalMetrics(Widget):
         values = [row[3] for row in self.rows if row[:3] == (ALL_SITES, round_number, metric)]
         return values[-1] if values else None
 
+    def take(self, rows: Iterable[Row]) -> None:
+        """Add rows to the current round that were collected elsewhere (in a swarm)."""
+        self._round_rows += rows
+
     def restore(self, rows: Iterable[Row], fl_ctx: FLContext) -> None:
         """Take over the rows of a run that is being continued."""
         self.rows = [(str(s), int(r), str(m), float(v)) for s, r, m, v in rows]
@@ -73,8 +97,10 @@ class GlobalMetrics(Widget):
             return
         dxo = from_shareable(fl_ctx.get_prop(AppConstants.TRAINING_RESULT))
         round_number = int(fl_ctx.get_prop(AppConstants.CURRENT_ROUND))
+        prefix = RELAY if self._relay else VALIDATION
         for name in (MetaKey.INITIAL_METRICS, TRAIN_METRICS):
-            self._note(peer_name(fl_ctx), round_number, dxo.get_meta_prop(name) or {})
+            self._note(peer_name(fl_ctx), round_number, dxo.get_meta_prop(name) or {}, prefix)
+        self._note_traffic(fl_ctx, AppConstants.TRAINING_RESULT, RECEIVED, 0)
 
     def _note_final(self, fl_ctx: FLContext) -> None:
         result: Shareable = fl_ctx.get_prop(AppConstants.VALIDATION_RESULT)
@@ -83,19 +109,39 @@ class GlobalMetrics(Widget):
         rounds = int(fl_ctx.get_prop(AppConstants.CURRENT_ROUND)) + 1
         self._note(fl_ctx.get_prop(AppConstants.DATA_CLIENT), rounds, from_shareable(result).data)
 
-    def _note(self, site: str, round_number: int, metrics: Mapping[str, Any]) -> None:
+    def _note(
+        self, site: str, round_number: int, metrics: Mapping[str, Any], prefix: str = VALIDATION
+    ) -> None:
         listed = shared_metrics(metrics)
-        self._round_rows += [(site, round_number, name, listed[name]) for name in sorted(listed)]
+        for name in sorted(listed):
+            recorded = prefix + name[len(VALIDATION) :] if name.startswith(VALIDATION) else name
+            self._round_rows.append((site, round_number, recorded, listed[name]))
+
+    def _note_traffic(self, fl_ctx: FLContext, prop: str, metric: str, rounds_later: int) -> None:
+        data = from_shareable(fl_ctx.get_prop(prop)).data
+        size = float(sum(value.nbytes for value in data.values() if isinstance(value, np.ndarray)))
+        round_number = int(fl_ctx.get_prop(AppConstants.CURRENT_ROUND)) + rounds_later
+        self._round_rows.append((peer_name(fl_ctx), round_number, metric, size))
+
+    def _note_diagnostics(self, fl_ctx: FLContext) -> None:
+        aggregator = fl_ctx.get_engine().get_component(self._aggregator_id)
+        round_number = int(fl_ctx.get_prop(AppConstants.CURRENT_ROUND))
+        self._round_rows += [
+            (site, round_number, metric, value) for site, metric, value in aggregator.diagnostics
+        ]
 
     def _close_workflow(self, fl_ctx: FLContext) -> None:
-        """Keep the final evaluation; forget the answers of a round that was broken off."""
+        """Keep the final evaluation; forget the answers of a round that was broken off.
+
+        Traffic between the last round and the final evaluation is kept with the latter.
+        """
         if fl_ctx.get_prop(FLContextKey.RUNNER).abort_signal.triggered:
             self._round_rows = []
-        if self._round_rows:
+        if any(not metric.startswith(TRAFFIC) for _, _, metric, _ in self._round_rows):
             self._close_round(fl_ctx)
 
     def _close_round(self, fl_ctx: FLContext) -> None:
-        rows = sorted(self._round_rows)
+        rows = sorted(_with_sums(self._round_rows))
         means = mean_rows(rows)
         self._round_rows = []
         self.rows += [*rows, *means]
@@ -125,11 +171,28 @@ class GlobalMetrics(Widget):
             writer.writerows(self.rows)
 
 
+def _with_sums(rows: Iterable[Row]) -> list[Row]:
+    """The rows, those of the same site's traffic in the same round added up."""
+    others: list[Row] = []
+    sums: dict[tuple[str, int, str], float] = {}
+    for site, round_number, metric, value in rows:
+        if metric.startswith(TRAFFIC):
+            key = (site, round_number, metric)
+            sums[key] = sums.get(key, 0.0) + value
+        else:
+            others.append((site, round_number, metric, value))
+    return others + [(*key, value) for key, value in sums.items()]
+
+
 def mean_rows(rows: Iterable[Row]) -> list[Row]:
-    """Unweighted mean over sites of every (round, metric), under the site name ``all``."""
+    """Unweighted mean over sites of every (round, metric), under the site name ``all``.
+
+    Rows of a relay have none: every site measured another model.
+    """
     values: dict[tuple[int, str], list[float]] = {}
     for _, round_number, name, value in rows:
-        values.setdefault((round_number, name), []).append(value)
+        if not name.startswith(RELAY):
+            values.setdefault((round_number, name), []).append(value)
     return [
         (ALL_SITES, round_number, name, fmean(found))
         for (round_number, name), found in sorted(values.items())

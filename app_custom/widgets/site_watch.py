@@ -20,6 +20,8 @@ from nvflare.widgets.widget import Widget
 from app_custom.nvflare_context import peer_name
 
 _LOOK_EVERY_SECONDS = 1.0
+STAYS_CONNECTED = "fedi2i.stays_connected"
+"""Event: the peer must keep its connection until the workflow has ended, whether it owes or not."""
 
 
 class SiteWatch(Widget):
@@ -27,7 +29,8 @@ class SiteWatch(Widget):
 
     A site at work is lost when its connection is. A site that has not fetched its task yet may
     simply wait for its turn (the simulator runs as many sites at a time as it has threads); it is
-    lost when it has no connection and no site at all has worked for a while.
+    lost when it has no connection and no site at all has worked for a while. In a swarm the sites
+    work for each other: after ``STAYS_CONNECTED`` a site is at work until the workflow has ended.
 
     Args:
         grace_seconds: how long a site at work may be without connection.
@@ -42,6 +45,7 @@ class SiteWatch(Widget):
         self._owing: set[str] = set()
         self._lock = threading.Lock()
         self._busy: set[str] = set()
+        self._staying: set[str] = set()
         self._lost_since: dict[str, float] = {}
         self._gone: set[str] = set()
         self._untold: set[str] = set()
@@ -58,12 +62,17 @@ class SiteWatch(Widget):
         ):
             with self._lock:
                 self._busy.add(peer_name(fl_ctx))
+        elif event_type == STAYS_CONNECTED:
+            with self._lock:
+                self._staying.add(peer_name(fl_ctx))
         elif event_type == EventType.BEFORE_PROCESS_SUBMISSION:
             self._note_answer(fl_ctx)
         elif event_type in (AppEventType.ROUND_DONE, EventType.END_WORKFLOW):
             with self._lock:
                 self._busy.clear()
                 self._owing.clear()
+                if event_type == EventType.END_WORKFLOW:
+                    self._staying.clear()
                 self._lost_since.clear()
         elif event_type in (EventType.START_WORKFLOW, AppEventType.ROUND_STARTED):
             self._note_start(event_type, fl_ctx)
@@ -114,13 +123,15 @@ class SiteWatch(Widget):
             if self._busy:
                 self._last_work = now
             nobody_works = now - self._last_work > self._idle
-            for site in sorted(self._busy | (self._owing if nobody_works else set())):
+            at_work = self._busy | self._staying
+            for site in sorted(at_work | (self._owing if nobody_works else set())):
                 if cell.is_cell_connected(FQCN.join([site, job])):
                     self._lost_since.pop(site, None)
                 elif now - self._lost_since.setdefault(site, now) > self._grace:
                     lost.append(site)
                     del self._lost_since[site]
             self._busy.difference_update(lost)
+            self._staying.difference_update(lost)
             self._owing.difference_update(lost)
             self._gone.update(lost)
             self._untold.update(lost)

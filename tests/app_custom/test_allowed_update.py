@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from app_custom.shared_record import SHARED_METRICS, TRAIN_METRICS
 from partitions.errors import ConfigError
 
 SECRET = "Jane Doe"
-BOTH = "generator+discriminator"
+BOTH = ("generator", "discriminator")
 
 
 def train_answer() -> Shareable:
@@ -47,8 +48,8 @@ def validation_answer() -> Shareable:
     return DXO(DataKind.METRICS, data=dict.fromkeys(SHARED_METRICS, 1.0)).to_shareable()
 
 
-def checked(answer: Shareable, sharing: str = BOTH) -> Shareable:
-    return AllowedUpdate(sharing).process(answer, FLContext())
+def checked(answer: Shareable, networks: Sequence[str] = BOTH, **options: Any) -> Shareable:
+    return AllowedUpdate(networks, **options).process(answer, FLContext())
 
 
 def plant(*path: str, value: Any = SECRET) -> Callable[[], Shareable]:
@@ -151,10 +152,10 @@ def test_differences_of_weights_pass_like_weights() -> None:
 
 def test_with_the_generator_alone_shared_a_discriminator_is_refused() -> None:
     with pytest.raises(UpdateNotAllowedError, match=r"discriminator\.last\.bias"):
-        checked(train_answer(), "generator")
+        checked(train_answer(), ["generator"])
     generator_only = train_answer()
     del generator_only["DXO"]["data"]["discriminator.last.bias"]
-    assert checked(generator_only, "generator") is generator_only
+    assert checked(generator_only, ["generator"]) is generator_only
 
 
 @pytest.mark.parametrize(
@@ -165,9 +166,60 @@ def test_a_plain_error_answer_passes_so_that_the_server_hears_of_the_failure(cod
     assert checked(answer) is answer
 
 
-def test_an_unknown_scope_is_refused_when_the_job_is_read() -> None:
+@pytest.mark.parametrize("networks", [["generators"], "generators"])
+def test_an_unknown_network_is_refused_when_the_job_is_read(networks: Any) -> None:
     with pytest.raises(ConfigError, match="did you mean 'generator'"):
-        AllowedUpdate("generators")
+        AllowedUpdate(networks)
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"networks": "generator"}, {"local": "generator.norm"}, {"arrays": "control"}]
+)
+def test_a_text_in_place_of_a_list_is_refused(arguments: dict[str, str]) -> None:
+    with pytest.raises(ConfigError, match="lists of names"):
+        AllowedUpdate(**{"networks": BOTH, **arguments})
+
+
+def test_a_local_part_of_a_shared_network_is_refused() -> None:
+    with pytest.raises(UpdateNotAllowedError, match=r"generator\.norm\.count"):
+        checked(train_answer(), local=["generator.norm"])
+    without = train_answer()
+    del without["DXO"]["data"]["generator.norm.count"]
+    assert checked(without, local=["generator.norm"]) is without
+    # whole dotted parts: "generator.nor" names another module
+    assert checked(train_answer(), local=["generator.nor"])
+
+
+CONTROL = "strategy/control/generator.unet.weight"
+
+
+def test_a_listed_array_of_a_shared_parameter_passes() -> None:
+    answer = plant(*DATA, CONTROL, value=np.ones(2, np.float32))()
+    assert checked(answer, arrays=["control"]) is answer
+
+
+@pytest.mark.parametrize(
+    ("key", "options"),
+    [
+        (CONTROL, {}),
+        ("strategy/secret/generator.unet.weight", {"arrays": ["control"]}),
+        ("strategy/control/encoder.w", {"arrays": ["control"]}),
+        (
+            "strategy/control/generator.norm.count",
+            {"arrays": ["control"], "local": ["generator.norm"]},
+        ),
+        ("strategy/control/", {"arrays": ["control"]}),
+        ("strategy/generator.unet.weight", {"arrays": ["control"]}),
+        ("strategy/control/generator.w/generator.w", {"arrays": []}),
+    ],
+)
+def test_any_other_array_beside_the_parameters_is_refused(
+    key: str, options: dict[str, list[str]]
+) -> None:
+    answer = plant(*DATA, key, value=np.ones(2, np.float32))()
+    answer["DXO"]["data"].pop("generator.norm.count")
+    with pytest.raises(UpdateNotAllowedError, match=re.escape(key)):
+        checked(answer, **options)
 
 
 def test_a_second_filter_after_a_refusal_is_not_reached_in_nvflare_s_chain() -> None:

@@ -183,11 +183,11 @@ def test_the_result_is_the_same_to_the_last_bit_for_every_order_of_arrival() -> 
     results, plain_sums = set(), set()
     for order in itertools.permutations(answers):
         server = Server()
-        server.start(ROUND, {"w": np.zeros(1000)})
+        server.start(ROUND, {"generator.w": np.zeros(1000)})
         for site in order:
             weights, samples = answers[site]
-            assert server.accept(site, train_answer({"w": weights}, samples, ROUND))
-        results.add(from_shareable(server.aggregate()).data["w"].tobytes())
+            assert server.accept(site, train_answer({"generator.w": weights}, samples, ROUND))
+        results.add(from_shareable(server.aggregate()).data["generator.w"].tobytes())
         plain_sums.add(sum(answers[site][1] / total * answers[site][0] for site in order).tobytes())
     assert len(plain_sums) > 1  # summed as they arrive, these numbers do differ
     assert len(results) == 1

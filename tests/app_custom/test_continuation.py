@@ -19,6 +19,7 @@ from nvflare.app_common.workflows.scatter_and_gather import ScatterAndGather
 from nvflare.app_opt.pt.file_model_persistor import PTFileModelPersistor
 from nvflare_fakes import Engine, server_runner, weights_of
 
+from app_custom.aggregators.fedavg import FedAvgAggregator
 from app_custom.site_configuration import FILE_NAME
 from app_custom.widgets.continuation import Continuation
 from app_custom.widgets.global_metrics import GlobalMetrics
@@ -48,17 +49,21 @@ class Server:
         self.metrics = GlobalMetrics()
         self.selector = IntimeModelSelector(key_metric="val/psnr")
         self.persistor = PTFileModelPersistor(model=TinyModel())
+        self.aggregator = FedAvgAggregator(1)
         self.engine = Engine(
             root,
             components={
                 "persistor": self.persistor,
                 "selector": self.selector,
                 "metrics": self.metrics,
+                "aggregator": self.aggregator,
             },
         )
         self.controller = ScatterAndGather(num_rounds=ROUNDS)
         self.runner = server_runner(self.controller, aborted)
-        self.widget = Continuation(RUN, ROUNDS, FINAL, "persistor", "selector", "metrics")
+        self.widget = Continuation(
+            RUN, ROUNDS, FINAL, "persistor", "selector", "metrics", "aggregator"
+        )
         ctx = self.engine.new_context()
         ctx.set_prop(FLContextKey.APP_ROOT, str(self.app), private=True, sticky=True)
         ctx.set_prop(FLContextKey.RUNNER, self.runner, private=True, sticky=True)
@@ -164,6 +169,18 @@ def test_a_restarted_server_knows_the_best_model_and_the_metrics(root: Path) -> 
     third.load()
     best = torch.load(third.app / "best_FL_global_model.pt", weights_only=True)["model"]
     np.testing.assert_array_equal(best["generator.w"], weights_of(1)["generator.w"])
+
+
+def test_a_restarted_server_s_strategy_remembers_what_it_knew(root: Path) -> None:
+    server = Server(root)
+    server.load()
+    server.aggregator.memory = {"velocity/generator.w": np.full((2, 3), 0.5)}
+    server.round_done(0, weights_of(1))
+    again = Server(root)
+    again.load()
+    assert list(again.aggregator.memory) == ["velocity/generator.w"]
+    np.testing.assert_array_equal(again.aggregator.memory["velocity/generator.w"], 0.5)
+    assert again.aggregator.memory["velocity/generator.w"].dtype == np.float64
 
 
 def test_a_restarted_server_writes_both_model_files_again(root: Path) -> None:

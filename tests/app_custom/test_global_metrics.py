@@ -3,8 +3,10 @@ from __future__ import annotations
 import csv
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from nvflare.apis.dxo import DXO, DataKind
 from nvflare.apis.event_type import EventType
@@ -22,16 +24,20 @@ CURVE = "analytix_log_stats"
 class Server:
     def __init__(self, root: Path, aborted: bool = False) -> None:
         self.engine = Engine(root)
+        self.aggregator = SimpleNamespace(diagnostics=[])
+        self.engine.components["aggregator"] = self.aggregator
         self.metrics = GlobalMetrics()
         self.file = root / JOB / FILE_NAME
         ctx = self.engine.new_context()
         ctx.set_prop(FLContextKey.RUNNER, server_runner(aborted=aborted), private=True, sticky=True)
         self.metrics.handle_event(EventType.START_RUN, ctx)
 
-    def update(self, site: str, accepted: bool = True, **parts: Any) -> None:
+    def update(self, site: str, accepted: bool = True, weights: Any = None, **parts: Any) -> None:
         ctx = with_peer(self.engine.new_context(), site)
         ctx.set_prop(AppConstants.AGGREGATION_ACCEPTED, accepted, private=True, sticky=False)
-        ctx.set_prop(AppConstants.TRAINING_RESULT, train_answer({}, **parts), private=True)
+        ctx.set_prop(
+            AppConstants.TRAINING_RESULT, train_answer(weights or {}, **parts), private=True
+        )
         self.metrics.handle_event(AppEventType.AFTER_CONTRIBUTION_ACCEPT, ctx)
 
     def start_round(self, number: int) -> None:
@@ -53,6 +59,7 @@ class Server:
             (data["DXO"]["data"]["track_key"], data["DXO"]["data"]["track_value"],
              data["DXO"]["data"]["global_step"])
             for data in self.engine.fired(CURVE)
+            if "traffic/" not in data["DXO"]["data"]["track_key"]
         ]  # fmt: skip
 
 
@@ -61,6 +68,11 @@ def answer(metrics: dict[str, float]) -> Shareable:
 
 
 def written(path: Path) -> list[tuple[str, int, str, float]]:
+    """All rows but those that count bytes."""
+    return [row for row in all_written(path) if not row[2].startswith("traffic/")]
+
+
+def all_written(path: Path) -> list[tuple[str, int, str, float]]:
     with path.open(newline="", encoding="utf-8") as stream:
         return [
             (row["site"], int(row["round"]), row["metric"], float(row["value"]))
@@ -189,6 +201,36 @@ def test_the_log_names_the_round_and_the_mean(
     assert expected in caplog.text
 
 
+def test_the_bytes_of_arrays_to_and_from_every_site_are_counted(server: Server) -> None:
+    server.start_round(2)
+    model = {"generator.w": np.zeros((3, 5), np.float32), "generator.n": np.zeros(2, np.int64)}
+    ctx = with_peer(server.engine.new_context(), "east")
+    sent = DXO(DataKind.WEIGHTS, data=model).to_shareable()
+    ctx.set_prop(AppConstants.TRAIN_SHAREABLE, sent, private=True, sticky=False)
+    server.metrics.handle_event(AppEventType.BEFORE_TRAIN_TASK, ctx)
+    answered = {**model, "strategy/control/generator.w": np.zeros((3, 5), np.float32)}
+    server.update("east", weights=answered)
+    server.fire(AppEventType.ROUND_DONE)
+    rows = all_written(server.file)
+    assert ("east", 2, "traffic/bytes_sent", 60.0 + 16.0) in rows
+    assert ("east", 2, "traffic/bytes_received", 60.0 + 16.0 + 60.0) in rows
+
+
+def test_what_the_aggregator_has_to_say_is_recorded_with_its_round(server: Server) -> None:
+    server.start_round(1)
+    server.aggregator.diagnostics = [
+        ("server", "strategy/server_ratio_generator", 0.5),
+        ("east", "fedma/moved/generator/down", 0.25),
+        ("west", "fedma/moved/generator/down", 0.75),
+    ]
+    server.fire(AppEventType.AFTER_AGGREGATION)
+    server.fire(AppEventType.ROUND_DONE)
+    rows = written(server.file)
+    assert ("server", 1, "strategy/server_ratio_generator", 0.5) in rows
+    assert ("east", 1, "fedma/moved/generator/down", 0.25) in rows
+    assert ("all", 1, "fedma/moved/generator/down", 0.5) in rows
+
+
 def test_restored_rows_are_written_before_the_new_ones_and_their_means_sent_again(
     server: Server,
 ) -> None:
@@ -204,3 +246,60 @@ def test_restored_rows_are_written_before_the_new_ones_and_their_means_sent_agai
         ("east", 1, "val/psnr", 22.0),
         ("all", 1, "val/psnr", 22.0),
     ]
+
+
+def test_in_a_relay_what_a_site_received_has_a_name_of_its_own_and_no_mean(server: Server) -> None:
+    server.metrics = GlobalMetrics(relay=True)
+    server.fire(EventType.START_RUN)
+    server.start_round(1)
+    server.update("north", metrics={"val/psnr": 20.0}, train_metrics={"train/l1": 0.5})
+    server.update("east", metrics={"val/psnr": 22.0}, train_metrics={"train/l1": 0.25})
+    server.fire(AppEventType.ROUND_DONE)
+    server.evaluated("east", answer({"val/psnr": 23.0}))
+    server.fire(EventType.END_WORKFLOW)
+    assert written(server.file) == [
+        ("east", 1, "relay/psnr", 22.0),
+        ("east", 1, "train/l1", 0.25),
+        ("north", 1, "relay/psnr", 20.0),
+        ("north", 1, "train/l1", 0.5),
+        ("all", 1, "train/l1", 0.375),
+        ("east", 2, "val/psnr", 23.0),
+        ("all", 2, "val/psnr", 23.0),
+    ]
+
+
+def test_rows_collected_elsewhere_are_written_with_the_round_and_have_a_mean(
+    server: Server,
+) -> None:
+    server.start_round(0)
+    server.metrics.take([("west", 0, "val/psnr", 20.0), ("east", 0, "val/psnr", 22.0)])
+    server.fire(AppEventType.ROUND_DONE)
+    assert written(server.file) == [
+        ("east", 0, "val/psnr", 22.0),
+        ("west", 0, "val/psnr", 20.0),
+        ("all", 0, "val/psnr", 21.0),
+    ]
+
+
+def test_bytes_that_go_the_same_way_in_one_round_are_one_row(server: Server) -> None:
+    server.start_round(0)
+    sent = "traffic/bytes_sent"
+    server.metrics.take([("east", 0, sent, 3.0), ("west", 0, sent, 4.0), ("east", 0, sent, 5.0)])
+    server.fire(AppEventType.ROUND_DONE)
+    assert all_written(server.file) == [
+        ("east", 0, sent, 8.0),
+        ("west", 0, sent, 4.0),
+        ("all", 0, sent, 6.0),
+    ]
+
+
+def test_bytes_between_the_last_round_and_the_evaluation_are_written_with_the_latter(
+    server: Server,
+) -> None:
+    server.start_round(0)
+    server.metrics.take([("east", 1, "traffic/bytes_received", 3.0)])
+    server.fire(EventType.END_WORKFLOW)
+    assert server.metrics.rows == []
+    server.evaluated("east", answer({"val/psnr": 23.0}))
+    server.fire(EventType.END_WORKFLOW)
+    assert ("east", 1, "traffic/bytes_received", 3.0) in all_written(server.file)

@@ -19,7 +19,13 @@ def test_shared_values_are_plain_floats() -> None:
 
 
 def test_no_listed_name_points_to_single_patients() -> None:
-    assert {name.split("/")[0] for name in SHARED_METRICS} == {"train", "val", "fedprox", "time"}
+    assert {name.split("/")[0] for name in SHARED_METRICS} == {
+        "train",
+        "val",
+        "personal",
+        "strategy",
+        "time",
+    }
 
 
 def test_every_image_metric_reaches_the_server() -> None:

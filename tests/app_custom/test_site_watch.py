@@ -13,7 +13,7 @@ from nvflare.app_common.app_event_type import AppEventType
 from nvflare_fakes import JOB, Engine, with_peer
 
 from app_custom.widgets import site_watch
-from app_custom.widgets.site_watch import SiteWatch
+from app_custom.widgets.site_watch import STAYS_CONNECTED, SiteWatch
 
 GRACE = 5.0
 
@@ -251,3 +251,29 @@ def test_an_idle_site_with_a_connection_is_not_reported(server: Server) -> None:
     server.fire(AppEventType.ROUND_STARTED)
     server.connect("east")
     assert [server.look(after=IDLE) for _ in range(5)] == [[]] * 5
+
+
+def stay(server: Server, site: str) -> None:
+    server.watch.handle_event(STAYS_CONNECTED, with_peer(server.engine.new_context(), site))
+
+
+def test_a_site_of_a_swarm_that_loses_its_connection_is_reported_although_it_owes_nothing(
+    server: Server,
+) -> None:
+    server.connect("east", "north")
+    stay(server, "east")
+    stay(server, "north")
+    server.answer("east")
+    server.fire(AppEventType.ROUND_DONE)
+    assert server.look(after=10 * IDLE) == []
+    server.connect("north")
+    assert server.look() == []
+    assert server.look(after=GRACE + 0.1) == ["east"]
+    assert server.look(after=10 * IDLE) == []
+
+
+def test_when_the_swarm_has_ended_its_sites_may_go(server: Server) -> None:
+    stay(server, "east")
+    server.fire(EventType.END_WORKFLOW)
+    server.look()
+    assert server.look(after=2 * GRACE) == []

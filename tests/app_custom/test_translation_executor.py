@@ -3,13 +3,14 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from nvflare.apis.dxo import DXO, DataKind, MetaKey, from_shareable
-from nvflare.apis.fl_constant import ReturnCode
+from nvflare.apis.fl_constant import FLContextKey, ReturnCode
 from nvflare.apis.shareable import ReservedHeaderKey, Shareable
 from nvflare.apis.signal import Signal
 from nvflare.app_common.app_constant import AppConstants
@@ -32,17 +33,26 @@ class Session:
         self.calls: list[tuple[str, int]] = []
         self.failure: Exception | None = None
 
-    def train(self, state: dict[str, np.ndarray], round_number: int) -> RoundResult:
+    def train(
+        self, state: dict[str, np.ndarray], arrays: dict[str, np.ndarray], round_number: int
+    ) -> RoundResult:
         self.calls.append(("train", round_number))
+        self.arrays = arrays
         if self.failure is not None:
             raise self.failure
         moved = {key: torch.as_tensor(value) + 1 for key, value in state.items()}
         metrics = {"train/l1": 0.25, "train/oldest_patient": 91.0}
-        return RoundResult(moved, samples=42, metrics=metrics, steps=5, seconds=1.5)
+        sent = {name: torch.as_tensor(value) * 2 for name, value in arrays.items()}
+        return RoundResult(
+            moved, samples=42, metrics=metrics, steps=5, seconds=1.5, contribution=sent
+        )
 
     def validate(self, state: dict[str, np.ndarray], round_number: int) -> dict[str, float]:
         self.calls.append(("validate", round_number))
         return {"val/psnr": float(state["generator.w"].sum()), "val/oldest_patient": 91.0}
+
+    def keep_personal_model(self, state: dict[str, np.ndarray], round_number: int) -> None:
+        self.calls.append(("keep", round_number))
 
 
 @pytest.fixture
@@ -93,13 +103,36 @@ def test_a_validation_answer_holds_listed_metrics_only_of_the_model_after_all_ro
 ) -> None:
     answer = from_shareable(execute("validate"))
     assert (answer.data_kind, answer.data) == (DataKind.METRICS, {"val/psnr": 6.0})
-    assert session.calls == [("validate", 7)]
+    assert session.calls == [("validate", 7), ("keep", 7)]
+
+
+def test_the_strategy_s_arrays_travel_beside_the_model_and_back(session: Session) -> None:
+    sent = task()
+    sent["DXO"]["data"]["strategy/control/generator.w"] = np.ones(4, np.float32)
+    answer = from_shareable(execute("train", sent))
+    assert list(session.arrays) == ["control/generator.w"]
+    assert set(answer.data) == {"generator.w", "strategy/control/generator.w"}
+    np.testing.assert_array_equal(answer.data["strategy/control/generator.w"], [2, 2, 2, 2])
+
+
+def test_a_site_that_encrypts_its_updates_is_refused_before_it_trains(
+    session: Session, caplog: pytest.LogCaptureFixture
+) -> None:
+    executor = TranslationExecutor({**SETTINGS, "strategy": {"name": "fedma"}})
+    ctx = Engine(name="east").new_context()
+    encrypting = type("HEModelEncryptor", (), {"__module__": "nvflare.app_opt.he.model_encryptor"})
+    runner = SimpleNamespace(task_result_filters={"train": [encrypting()]})
+    ctx.set_prop(FLContextKey.RUNNER, runner, private=True, sticky=True)
+    answer = executor.execute("train", task(), ctx, Signal())
+    assert answer.get_return_code() == ReturnCode.EXECUTION_EXCEPTION
+    assert session.calls == []
+    assert "strategy 'fedma' must see plain weights, but HEModelEncryptor" in caplog.text
 
 
 @pytest.mark.parametrize("name", ["train", "validate"])
 def test_the_job_s_own_filter_lets_the_answers_pass(session: Session, name: str) -> None:
     answer = execute(name)
-    checked = AllowedUpdate("generator").process(answer, Engine().new_context())
+    checked = AllowedUpdate(["generator"]).process(answer, Engine().new_context())
     assert checked is answer
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from nvflare_fakes import weights_of
 
-from app_custom.aggregators.collecting import SiteUpdate
-from app_custom.aggregators.fedavg import weighted_mean
+from app_custom.aggregators.site_update import SiteUpdate
+from app_custom.aggregators.weighted_mean import weighted_mean
 
 
 def update(site: str, samples: float, seed: int) -> SiteUpdate:
@@ -90,3 +90,20 @@ def test_the_received_arrays_are_not_changed() -> None:
     for kept, sent in itertools.zip_longest(before, updates):
         for key, value in kept.items():
             np.testing.assert_array_equal(value, sent.weights[key])
+
+
+def test_running_variances_are_pooled_as_if_all_features_were_in_one_place() -> None:
+    rng = np.random.default_rng(1)
+    features = {"a": rng.normal(1.0, 2.0, size=(40, 3)), "b": rng.normal(-3.0, 0.5, size=(10, 3))}
+    updates = [
+        SiteUpdate(
+            site,
+            {"n.running_mean": values.mean(axis=0), "n.running_var": values.var(axis=0)},
+            len(values),
+        )
+        for site, values in features.items()
+    ]
+    pooled = np.concatenate(list(features.values()))
+    mean = weighted_mean(updates)
+    np.testing.assert_allclose(mean["n.running_mean"], pooled.mean(axis=0))
+    np.testing.assert_allclose(mean["n.running_var"], pooled.var(axis=0))
