@@ -10,12 +10,9 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from jobs.export import export_job
-from jobs.federation import (
-    DEFAULT_FILE,
-    STRATEGY_SETTINGS,
-    read_federated_experiment,
-    strategy_overrides,
-)
+from jobs.federation import DEFAULT_FILE, read_federated_experiment
+from jobs.strategy_grids import STRATEGY_GRIDS
+from jobs.strategy_jobs import STRATEGY_JOBS, strategy_overrides
 from jobs.workspace import DEFAULT_NAME, prepare_workspace
 from partitions.command_line import name_and_path, run_command
 from partitions.errors import ConfigError
@@ -33,16 +30,17 @@ def main(arguments: list[str] | None = None) -> int:
 def export_command(options: argparse.Namespace) -> None:
     """Write one job folder."""
     changes = merged({"experiment": strategy_overrides(options.strategy)}, _changes(options))
-    job = read_federated_experiment(options.experiment, changes)
+    asked = OmegaConf.select(OmegaConf.create(changes), "experiment.training.rounds")
+    job = read_federated_experiment(options.experiment, changes, fit_rounds=asked is None)
     out = options.out or JOBS_FOLDER / options.strategy
     print(f"wrote {export_job(out.name, job, out)}: {', '.join(job.federation.sites)}")
 
 
 def committed_command(options: argparse.Namespace) -> None:
     """Write all committed job folders from the demo experiment."""
-    for strategy in STRATEGY_SETTINGS:
+    for strategy in STRATEGY_JOBS:
         changes = {"experiment": strategy_overrides(strategy)}
-        job = read_federated_experiment(DEFAULT_FILE, changes)
+        job = read_federated_experiment(DEFAULT_FILE, changes, fit_rounds=True)
         print(f"wrote {export_job(strategy, job, JOBS_FOLDER / strategy)}")
 
 
@@ -52,8 +50,9 @@ def workspace_command(options: argparse.Namespace) -> None:
         name_and_path(text, "--dataset", "name=folder, e.g. demo=data/demo")
         for text in options.dataset or ["demo=data/demo"]
     )
+    models = dict(name_and_path(text, "--model", "name=file") for text in options.model)
     prepare_workspace(
-        options.folder, datasets, options.torch_threads, share_images=not options.no_images
+        options.folder, datasets, options.torch_threads, not options.no_images, models
     )
     print(f"prepared {options.folder}: run 'nvflare simulator jobs/fedavg -w {options.folder}'")
 
@@ -68,11 +67,23 @@ def compare_command(options: argparse.Namespace) -> None:
             job=job,
             data=options.data,
             out=options.out,
-            strategies=tuple(options.strategies.split(",")),
+            strategies=_strategies(options.strategies),
             at_once=options.at_once,
             title=options.title,
         )
     )
+
+
+def grid_command(options: argparse.Namespace) -> None:
+    """Run one strategy over a small grid of its settings."""
+    from jobs.grid import run_grid
+
+    job = read_federated_experiment(options.experiment, _changes(options))
+    run_grid(job, options.data, options.out, options.strategy)
+
+
+def _strategies(text: str) -> tuple[str, ...]:
+    return tuple(STRATEGY_JOBS) if text == "all" else tuple(text.split(","))
 
 
 def _changes(options: argparse.Namespace) -> dict[str, Any]:
@@ -90,6 +101,8 @@ def _changes(options: argparse.Namespace) -> dict[str, Any]:
         changes["federation"] = {"sites": options.sites.split(","), "unseen": []}
     if getattr(options, "min_sites", None) is not None:
         changes.setdefault("federation", {})["min_sites"] = options.min_sites
+    if getattr(options, "initial_model", None):
+        changes = merged(changes, {"federation": {"initial_model": options.initial_model}})
     for key in ("rounds", "steps"):
         if getattr(options, key, None) is not None:
             changes = merged(changes, {"experiment": {"training": {key: getattr(options, key)}}})
@@ -102,7 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m jobs", description=__doc__)
     commands = parser.add_subparsers(required=True)
     export = commands.add_parser("export", help="write a job folder for your sites and settings")
-    export.add_argument("strategy", help=f"one of {', '.join(STRATEGY_SETTINGS)}")
+    export.add_argument("strategy", help=f"one of {', '.join(STRATEGY_JOBS)}")
     export.add_argument("--experiment", type=Path, default=DEFAULT_FILE, help="YAML file")
     export.add_argument("--out", type=Path, help="job folder; its name is the job's name")
     export.add_argument("--sites", help="comma-separated names, e.g. CS,DU,HT")
@@ -110,6 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--rounds", type=int, help="communication rounds")
     export.add_argument("--steps", type=int, help="optimizer steps per site and round")
     export.add_argument("--min-sites", type=int, help="fewest sites that make a round")
+    export.add_argument("--initial-model", metavar="NAME", help="as the server maps it")
     export.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     export.set_defaults(run=export_command)
     committed = commands.add_parser("committed", help="write the committed job folders again")
@@ -117,6 +131,7 @@ def _parser() -> argparse.ArgumentParser:
     workspace = commands.add_parser("workspace", help="prepare a simulator workspace")
     workspace.add_argument("folder", type=Path, nargs="?", default=Path(DEFAULT_NAME))
     workspace.add_argument("--dataset", action="append", metavar="NAME=FOLDER")
+    workspace.add_argument("--model", action="append", default=[], metavar="NAME=FILE")
     workspace.add_argument("--torch-threads", type=int, help="threads per site process")
     workspace.add_argument("--no-images", action="store_true", help="send no picture panels")
     workspace.set_defaults(run=workspace_command)
@@ -124,11 +139,18 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--experiment", type=Path, default=DEFAULT_FILE, help="YAML file")
     compare.add_argument("--data", type=Path, default=Path("data/demo"))
     compare.add_argument("--out", type=Path, default=Path("runs/demo"))
-    compare.add_argument("--strategies", default="fedavg,fedprox", help="comma-separated")
+    compare.add_argument("--strategies", default="fedavg,fedprox", help="comma-separated, or 'all'")
     compare.add_argument("--at-once", type=int, help="processes that train at the same time")
     compare.add_argument("--title", default="FedI2I demo")
     compare.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     compare.set_defaults(run=compare_command)
+    grid = commands.add_parser("grid", help="run one strategy over a small grid of its settings")
+    grid.add_argument("strategy", help=f"one of {', '.join(STRATEGY_GRIDS)}")
+    grid.add_argument("--experiment", type=Path, default=DEFAULT_FILE, help="YAML file")
+    grid.add_argument("--data", type=Path, default=Path("data/demo"))
+    grid.add_argument("--out", type=Path, default=Path("runs/grid"))
+    grid.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    grid.set_defaults(run=grid_command)
     return parser
 
 

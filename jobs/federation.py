@@ -10,17 +10,20 @@ from typing import Any
 
 from omegaconf.errors import OmegaConfBaseException
 
-from lightning_modules.configuration import ExperimentConfig, experiment_from
+from jobs.strategy_jobs import strategy_overrides
+from jobs.whole_passes import check_whole_passes, with_whole_passes
+from lightning_modules.configuration import (
+    ExperimentConfig,
+    experiment_from,
+    experiment_values,
+)
 from partitions.errors import ConfigError
 from partitions.typed_config import merged, nearest, read_yaml, record_from
 
 DEFAULT_FILE = Path(__file__).parent / "experiments" / "demo.yaml"
 
-STRATEGY_SETTINGS: dict[str, dict[str, Any]] = {
-    "fedavg": {},
-    "fedprox": {"mu_generator": 0.03, "mu_discriminator": 0.01},
-}
-"""Settings of each strategy's committed job; docs/strategies.md says how they were chosen."""
+DECENTRALISED = ("cyclic", "swarm")
+"""Strategies in which sites depend on each other, not on the server alone."""
 
 _SITE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 """Names become folders, and NVFlare joins them with dots."""
@@ -34,11 +37,14 @@ class FederationConfig:
         sites: names of the sites that train.
         unseen: sites that only test the finished models.
         min_sites: fewest sites that make a round; by default all of them.
+        initial_model: name of the model to start from, as the server maps it; by default seeded
+            random weights.
     """
 
     sites: tuple[str, ...] = ()
     unseen: tuple[str, ...] = ()
     min_sites: int | None = None
+    initial_model: str | None = None
 
     @property
     def needed(self) -> int:
@@ -55,9 +61,14 @@ class FederatedExperiment:
 
 
 def read_federated_experiment(
-    path: Path, overrides: Mapping[str, Any] | None = None
+    path: Path, overrides: Mapping[str, Any] | None = None, fit_rounds: bool = False
 ) -> FederatedExperiment:
     """Read an experiment file with the keys ``federation`` and ``experiment``.
+
+    Args:
+        path: the file.
+        overrides: values that replace the file's.
+        fit_rounds: fit the rounds to the strategy where it needs a certain number of them.
 
     Raises:
         ConfigError: unknown keys, impossible values, or sites that do not add up.
@@ -76,18 +87,57 @@ def read_federated_experiment(
     federation = record_from(FederationConfig, values.get("federation", {}), f"{path}: federation")
     _check_federation(federation, str(path))
     experiment = experiment_from(values.get("experiment", {}), f"{path}: experiment")
-    return FederatedExperiment(federation, experiment)
+    if fit_rounds:
+        experiment = with_whole_passes(experiment)
+    job = FederatedExperiment(federation, experiment)
+    _check_strategy_fits(job, str(path))
+    return job
 
 
-def strategy_overrides(strategy: str) -> dict[str, Any]:
-    """The experiment's values for one of the committed strategies.
+def with_strategy(
+    job: FederatedExperiment, name: str, settings: Mapping[str, Any] | None = None
+) -> FederatedExperiment:
+    """The same federation and experiment under the strategy of a committed job.
+
+    Args:
+        job: federation and experiment, whatever its strategy.
+        name: the committed job.
+        settings: settings of the strategy that differ from the committed job's.
 
     Raises:
-        ConfigError: there is no such strategy.
+        ConfigError: there is no such job, or the strategy does not fit this federation.
     """
-    if strategy not in STRATEGY_SETTINGS:
-        raise ConfigError(f"unknown strategy '{strategy}'; {nearest(strategy, STRATEGY_SETTINGS)}")
-    return {"strategy": {"name": strategy, **STRATEGY_SETTINGS[strategy]}}
+    values = experiment_values(job.experiment)
+    values["strategy"] = {**strategy_overrides(name)["strategy"], **(settings or {})}
+    experiment = with_whole_passes(experiment_from(values, f"strategy '{name}'"))
+    changed = FederatedExperiment(job.federation, experiment)
+    _check_strategy_fits(changed, f"strategy '{name}'")
+    return changed
+
+
+def _check_strategy_fits(job: FederatedExperiment, where: str) -> None:
+    """Refuse a strategy that would change nothing, or could not work, in this federation."""
+    strategy, sites = job.experiment.strategy, len(job.federation.sites)
+    fraction = strategy.trim_fraction
+    if fraction and int(fraction * sites + 1e-9) == 0:
+        raise ConfigError(
+            f"{where}: strategy.trim_fraction {fraction:g} of {sites} site(s) drops no site; "
+            f"take at least {1 / sites:g}, or 0 for the plain mean"
+        )
+    check_whole_passes(job.experiment, where)
+    if job.federation.initial_model and (
+        strategy.initialisation == "independent" or strategy.name == "swarm"
+    ):
+        raise ConfigError(
+            f"{where}: federation.initial_model is '{job.federation.initial_model}', but here "
+            "sites draw their own first weights; leave it out"
+        )
+    if strategy.name in DECENTRALISED and not 2 <= sites == job.federation.needed:
+        raise ConfigError(
+            f"{where}: strategy '{strategy.name}' passes models between sites: it takes two or "
+            f"more, and each of them; there are {sites}, and federation.min_sites is "
+            f"{job.federation.needed}"
+        )
 
 
 def _check_federation(federation: FederationConfig, where: str) -> None:

@@ -6,28 +6,21 @@ import csv
 import json
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from jobs.federation import STRATEGY_SETTINGS, FederatedExperiment
+from jobs.arm_outcome import ArmOutcome
+from jobs.federation import FederatedExperiment
+from jobs.strategy_jobs import STRATEGY_JOBS
+from lightning_modules.configuration import experiment_values
 from lightning_modules.evaluation import SOURCE_ARM
 from lightning_modules.hardware import available_cores, choose_hardware
 from lightning_modules.metrics.image_quality import PRESET
 from partitions.atomic_file import replacing, write_text
 from partitions.manifest import SiteManifest, split_counts
-from partitions.typed_config import as_dict
 
-_LABELS = {
-    SOURCE_ARM: "Source as prediction",
-    "centralised": "Centralised",
-    "fedavg": "FedAvg",
-    "fedprox": "FedProx",
-}
 _PACKAGES = (
     "fedi2i",
     "torch",
@@ -46,18 +39,6 @@ _COMPUTED_NOTE = (
     "tissue parameters from the literature and simulated scanners (docs/computed-cohort.md). "
     "Figures compare methods on this cohort; they are no evidence about real scanners."
 )
-
-
-@dataclass(frozen=True)
-class ArmOutcome:
-    """A finished arm: its files, its time, how many sites' data it saw."""
-
-    name: str
-    model: Path
-    metrics: Path
-    seconds: float
-    sites: int
-    federated: bool
 
 
 def write_curves(out: Path, outcomes: Sequence[ArmOutcome]) -> None:
@@ -93,7 +74,7 @@ def write_run_record(
         "computed": computed,
         "data_note": _COMPUTED_NOTE if computed else "",
         "preset": {**PRESET, "percentiles": list(preparation.percentiles)},
-        "experiment": {**as_dict(experiment), "strategies": STRATEGY_SETTINGS},
+        "experiment": {**experiment_values(experiment), "strategies": STRATEGY_JOBS},
         "versions": {"python": platform.python_version()} | {p: version(p) for p in _PACKAGES},
         "machine": _machine(experiment.training.precision, len(job.federation.sites)),
         "manifests": {manifest.site: manifest.content_hash() for manifest in manifests},
@@ -101,38 +82,34 @@ def write_run_record(
         "arms": [
             {
                 "name": SOURCE_ARM,
-                "label": _LABELS[SOURCE_ARM],
+                "label": "Source as prediction",
                 "seconds": 0.0,
                 "rounds": 0,
                 "steps": 0,
                 "bytes_sent": 0,
                 "note": "the input taken as the output",
             },
-            *(_arm(arm, job) for arm in outcomes),
+            *(entry for arm in outcomes for entry in _arm(arm)),
         ],
     }
     write_text(out / "run.json", json.dumps(record, indent=1) + "\n")
 
 
-def _arm(arm: ArmOutcome, job: FederatedExperiment) -> dict[str, Any]:
-    training = job.experiment.training
-    note = "the final model of the server" if arm.federated else "no communication"
-    return {
-        "name": arm.name,
-        "label": _LABELS.get(arm.name, arm.name.replace("local-", "Local: ")),
-        "seconds": round(arm.seconds, 1),
-        "rounds": training.rounds,
-        "steps": training.steps * arm.sites * training.rounds,
-        "bytes_sent": _payload(arm, training.rounds) if arm.federated else 0,
-        "note": note,
-    }
-
-
-def _payload(arm: ArmOutcome, rounds: int) -> int:
-    """Bytes of parameters sent: each round to every site and back, and the final evaluation."""
-    state = torch.load(arm.model, map_location="cpu", weights_only=True)["model"]
-    size = sum(value.numel() * value.element_size() for value in state.values())
-    return int(size * arm.sites * (2 * rounds + 1))
+def _arm(arm: ArmOutcome) -> list[dict[str, Any]]:
+    """One entry per model; what an arm cost stands in each of them."""
+    return [
+        {
+            "name": model.name,
+            "label": model.label,
+            **({"family": model.family, "site": model.site} if model.family else {}),
+            "seconds": round(arm.seconds, 1),
+            "rounds": arm.rounds,
+            "steps": arm.steps,
+            "bytes_sent": arm.bytes_sent,
+            "note": arm.note,
+        }
+        for model in arm.models
+    ]
 
 
 def _site(manifest: SiteManifest, job: FederatedExperiment) -> dict[str, Any]:

@@ -21,6 +21,7 @@ def prepare_workspace(
     datasets: dict[str, Path],
     torch_threads: int | None = None,
     share_images: bool = True,
+    models: dict[str, Path] | None = None,
 ) -> Path:
     """Write ``local/resources.json`` and ``local/fedi2i.yaml``; other files are left alone.
 
@@ -32,19 +33,24 @@ def prepare_workspace(
         datasets: data set name to the folder that holds one folder per site.
         torch_threads: threads per site process; by default cores / sites of the job.
         share_images: send picture panels to TensorBoard. Simulations only.
+        models: model name to a file that jobs may start from.
 
     Raises:
-        DataError: a data folder does not exist.
+        DataError: a data folder or a model file does not exist.
     """
     for name, folder in datasets.items():
         if not folder.is_dir():
             raise DataError(f"{folder}: no such folder for data set '{name}'; prepare it first")
+    for name, path in (models or {}).items():
+        if not path.is_file():
+            raise DataError(f"{path}: no such file for model '{name}'; train it first")
     root = workspace.resolve()
     local = root / "local"
     resources = {"format_version": 2, "class_allow_list": list(ALLOWED_CLASSES)}
     write_text(local / "resources.json", json.dumps(resources, indent=2) + "\n")
     config = SiteConfig(
         datasets={name: f"{folder.resolve()}/{{site}}" for name, folder in datasets.items()},
+        models={name: str(path.resolve()) for name, path in (models or {}).items()},
         state=str(root.with_name(f"{root.name}_state")),
         shared_machine=True,
         torch_threads=torch_threads,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import subprocess
 import sys
@@ -33,9 +34,22 @@ class SimulatorRun:
     @property
     def weights(self) -> dict[str, torch.Tensor]:
         """The final global model."""
-        path = self.run_folder / "app_server" / "FL_global_model.pt"
+        return self.model("FL_global_model.pt")
+
+    def model(self, name: str) -> dict[str, torch.Tensor]:
+        """A model file of the server."""
+        path = self.run_folder / "app_server" / name
         model: dict[str, torch.Tensor] = torch.load(path, weights_only=True)["model"]
         return model
+
+    @property
+    def metrics(self) -> dict[tuple[str, int, str], float]:
+        """The server's record: (site, round, metric) to value."""
+        with (self.run_folder / "metrics.csv").open(newline="", encoding="utf-8") as stream:
+            return {
+                (row["site"], int(row["round"]), row["metric"]): float(row["value"])
+                for row in csv.DictReader(stream)
+            }
 
 
 def simulator(job: Path, workspace: Path, *options: str) -> subprocess.Popen[str]:
@@ -65,9 +79,9 @@ def simulate(job: Path, workspace: Path, *options: str) -> SimulatorRun:
     return SimulatorRun(workspace, process.returncode, output)
 
 
-def export(folder: Path, *options: str) -> Path:
-    """Export a FedAvg job for the tiny federation."""
-    command = ["export", "fedavg", "--experiment", str(EXPERIMENT), "--out", str(folder)]
+def export(folder: Path, *options: str, strategy: str = "fedavg") -> Path:
+    """Export a job for the tiny federation."""
+    command = ["export", strategy, "--experiment", str(EXPERIMENT), "--out", str(folder)]
     assert jobs_command([*command, *options]) == 0
     return folder
 

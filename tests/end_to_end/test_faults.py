@@ -64,6 +64,23 @@ def test_a_killed_site_ends_the_job_and_a_rerun_continues_to_the_same_weights(
         assert value.equal(continued.weights[key]), key
 
 
+def test_a_strategy_with_state_at_server_and_sites_continues_to_the_same_weights(
+    tmp_path: Path, tiny_cohort: Path
+) -> None:
+    options = ("--rounds", "3", "--steps", "20", "--set", "training.optimizer_state=keep")
+    job = export(tmp_path / "scaffold", *options, strategy="scaffold")
+    whole = simulate(job, prepared_workspace(tmp_path / "whole" / "ws", tiny_cohort), "-t", "4")
+    workspace = prepared_workspace(tmp_path / "broken" / "ws", tiny_cohort)
+    broken = simulate_and_kill(job, workspace, "south", 2, "-t", "4")
+    assert broken.exit_code != 0
+    continued = simulate(job, workspace, "-t", "1")
+    assert continued.exit_code == 0, continued.output[-3000:]
+    assert "continuing an interrupted run after 2 of 3 finished rounds" in continued.output
+    assert whole.weights
+    for key, value in whole.weights.items():
+        assert value.equal(continued.weights[key]), key
+
+
 def test_with_one_thread_a_killed_site_ends_the_job_and_loses_no_finished_round(
     finished_run: SimulatorRun, tiny_job: Path, new_workspace: Callable[[str], Path]
 ) -> None:

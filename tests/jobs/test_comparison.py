@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import json
 import threading
 from pathlib import Path
@@ -8,7 +9,8 @@ import pytest
 import torch
 from tiny_cohort import SITES, UNSEEN, write_tiny_cohort
 
-from jobs import comparison
+from app_custom.nvflare_files import personal_model_path
+from jobs import baseline_arms, comparison, federated_arm
 from jobs.arm_process import ArmFailedError, ArmProcess
 from jobs.comparison import Comparison, run_comparison
 from jobs.federation import read_federated_experiment
@@ -17,6 +19,22 @@ from lightning_modules.configuration import read_experiment
 TINY = Path(__file__).parents[1] / "experiments" / "tiny.yaml"
 STRATEGIES = ("fedavg", "fedprox")
 ARMS = {*STRATEGIES, "centralised", *(f"local-{site}" for site in SITES)}
+
+
+METRICS = """site,round,metric,value
+north,0,traffic/bytes_sent,100
+north,0,traffic/bytes_received,50
+all,0,traffic/bytes_sent,100
+all,0,val/psnr,9
+all,1,val/psnr,11
+server,0,strategy/server_ratio_generator,0.5
+all,0,strategy/server_ratio_generator,0.5
+"""
+
+
+def tmp_workspace(process: ArmProcess) -> Path:
+    command = process.command
+    return Path(command[command.index("-w") + 1])
 
 
 class Runner:
@@ -44,7 +62,11 @@ class Runner:
         process.produces.parent.mkdir(parents=True, exist_ok=True)
         torch.save({"model": {"w": torch.zeros(2)}}, process.produces)
         for folder in (process.produces.parent, process.produces.parent.parent):
-            (folder / "metrics.csv").write_text("site,round,metric,value\nall,0,val/psnr,9\n")
+            (folder / "metrics.csv").write_text(METRICS)
+        for site in SITES if process.name in ("fedbn", "ditto") else ():
+            path = personal_model_path(tmp_workspace(process), site)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            torch.save({"model": {"w": torch.zeros(2)}}, path)
         return 1.0
 
 
@@ -56,13 +78,24 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def runner(monkeypatch: pytest.MonkeyPatch) -> Runner:
     fake = Runner()
-    monkeypatch.setattr(comparison, "run_process", fake)
+    install(monkeypatch, fake)
     return fake
 
 
-def compare(data: Path, out: Path, at_once: int | None = 2, **overrides: object) -> None:
+def install(monkeypatch: pytest.MonkeyPatch, runner: Runner) -> None:
+    for module in (comparison, federated_arm, baseline_arms):
+        monkeypatch.setattr(module, "run_process", runner)
+
+
+def compare(
+    data: Path,
+    out: Path,
+    at_once: int | None = 2,
+    strategies: tuple[str, ...] = STRATEGIES,
+    **overrides: object,
+) -> None:
     job = read_federated_experiment(TINY, {"experiment": overrides})
-    run_comparison(Comparison(job, data, out, STRATEGIES, at_once, "Tiny"))
+    run_comparison(Comparison(job, data, out, strategies, at_once, "Tiny"))
 
 
 def test_every_arm_is_run_once_and_evaluated_after_all_of_them(
@@ -129,7 +162,7 @@ def test_keys_change_with_settings_and_data_and_with_nothing_else(
 ) -> None:
     def keys(folder: Path, out: str, **overrides: object) -> dict[str, str]:
         runner = Runner()
-        monkeypatch.setattr(comparison, "run_process", runner)
+        install(monkeypatch, runner)
         compare(folder, tmp_path / out, **overrides)
         return {arm: runner.asked[arm].key for arm in ARMS}
 
@@ -163,3 +196,44 @@ def test_a_finished_comparison_records_all_arms(data: Path, tmp_path: Path, runn
     assert {site["name"] for site in record["sites"] if site["unseen"]} == {UNSEEN}
     curves = (tmp_path / "curves.csv").read_text(encoding="utf-8").splitlines()
     assert {line.split(",")[0] for line in curves[1:]} == ARMS
+
+
+def test_every_personal_model_is_evaluated_and_an_incomplete_global_one_is_not(
+    data: Path, tmp_path: Path, runner: Runner
+) -> None:
+    compare(data, tmp_path, strategies=("fedbn", "ditto"))
+    evaluate = " ".join(runner.asked["evaluation"].command)
+    for site in SITES:
+        assert f"--model fedbn@{site}=" in evaluate
+        assert f"--model ditto@{site}=" in evaluate
+    assert "--model ditto=" in evaluate
+    assert "--model fedbn=" not in evaluate
+    record = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))
+    families = {arm["name"]: arm.get("family") for arm in record["arms"]}
+    assert families["fedbn@north"] == "fedbn"
+    assert families["ditto@north"] == "ditto_personal"
+    assert families["ditto"] is None
+
+
+def test_strategies_are_listed_with_validation_cost_and_effect(
+    data: Path, tmp_path: Path, runner: Runner, capsys: pytest.CaptureFixture[str]
+) -> None:
+    compare(data, tmp_path)
+    with (tmp_path / "strategies.csv").open(newline="", encoding="utf-8") as stream:
+        rows = {row["strategy"]: row for row in csv.DictReader(stream)}
+    assert set(rows) == set(STRATEGIES)
+    found = rows["fedavg"]
+    assert (float(found["psnr"]), float(found["megabytes"])) == (11.0, 150e-6)
+    assert (float(found["server_ratio"]), found["moved"]) == (0.5, "")
+    assert "fedprox" in capsys.readouterr().out
+
+
+def test_a_layer_wise_arm_takes_whole_passes_of_the_same_work(
+    data: Path, tmp_path: Path, runner: Runner
+) -> None:
+    compare(data, tmp_path, strategies=("fedavg", "fedma_layerwise"))
+    record = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))
+    arms = {arm["name"]: arm for arm in record["arms"]}
+    plain, layerwise = arms["fedavg"], arms["fedma_layerwise"]
+    assert layerwise["rounds"] > plain["rounds"]
+    assert layerwise["steps"] == pytest.approx(plain["steps"], rel=0.2)

@@ -10,30 +10,31 @@ from nvflare.app_common.workflows.scatter_and_gather import ScatterAndGather
 from nvflare.fuel.utils.class_utils import instantiate_class
 from nvflare.private.json_configer import ComponentNotAuthorized
 
-from app_custom.aggregators.fedavg import FedAvgAggregator
+from app_custom.aggregators.collecting import CollectingAggregator
 from app_custom.allowed_classes import ALLOWED_CLASSES
 from app_custom.filters.allowed_update import AllowedUpdate
 from app_custom.translation_executor import TranslationExecutor
 from jobs.__main__ import JOBS_FOLDER
 from jobs.export import export_job, job_files
-from jobs.federation import (
-    DEFAULT_FILE,
-    STRATEGY_SETTINGS,
-    FederatedExperiment,
-    read_federated_experiment,
-    strategy_overrides,
-)
+from jobs.federation import DEFAULT_FILE, FederatedExperiment, read_federated_experiment
 from jobs.job_folder import run_name
-from lightning_modules.configuration import experiment_from
-from lightning_modules.pix2pix_module import Pix2PixModule
+from jobs.strategy_jobs import STRATEGY_JOBS, strategy_overrides
+from lightning_modules.configuration import experiment_from, experiment_values
+from lightning_modules.local_parts import sharing_scope
 from lightning_modules.sharing_scope import SharingScope
+from lightning_modules.strategies.settings import STRATEGIES as KNOWN_STRATEGIES
+from lightning_modules.translation_module import build_module
+from partitions.errors import ConfigError
 
-STRATEGIES = sorted(STRATEGY_SETTINGS)
+DECENTRALISED = ("cyclic", "swarm")
+"""Tested in test_decentralised_jobs.py."""
+STRATEGIES = sorted(set(STRATEGY_JOBS) - set(DECENTRALISED))
 EXPERIMENTS = sorted(DEFAULT_FILE.parent.glob("*.yaml"))
 
 
 def experiment(strategy: str, path: Path = DEFAULT_FILE, **changes: Any) -> FederatedExperiment:
-    return read_federated_experiment(path, {"experiment": strategy_overrides(strategy), **changes})
+    values = {"experiment": strategy_overrides(strategy), **changes}
+    return read_federated_experiment(path, values, fit_rounds=True)
 
 
 def files_below(folder: Path) -> dict[str, str]:
@@ -54,7 +55,9 @@ def test_the_committed_job_is_what_the_exporter_writes_byte_for_byte(strategy: s
 
 
 def test_every_strategy_has_a_committed_job_and_every_job_a_strategy() -> None:
-    assert {path.parent.name for path in JOBS_FOLDER.glob("*/meta.json")} == set(STRATEGIES)
+    folders = {path.parent.name for path in JOBS_FOLDER.glob("*/meta.json")}
+    assert folders == set(STRATEGY_JOBS)
+    assert {values["name"] for values in STRATEGY_JOBS.values()} == set(KNOWN_STRATEGIES)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -97,7 +100,7 @@ def test_nvflare_builds_the_server_s_side_under_its_component_policy(
     strategy: str, workspace: Path
 ) -> None:
     built = build_server(JOBS_FOLDER / strategy, workspace)
-    assert isinstance(built.components["aggregator"], FedAvgAggregator)
+    assert isinstance(built.components["aggregator"], CollectingAggregator)
     assert [workflow.id for workflow in built.workflows] == [
         "scatter_and_gather",
         "final_evaluation",
@@ -162,8 +165,8 @@ def test_the_server_builds_the_very_networks_that_the_sites_train(strategy: str)
 
     (executor,) = config(JOBS_FOLDER / strategy, SITE_CONFIG)["executors"]
     settings = experiment_from(executor["executor"]["args"]["settings"], "job")
-    module = Pix2PixModule(settings.model, settings.training, settings.seed)
-    at_site = SharingScope.named(settings.sharing).select(module.state_dict())
+    module = build_module(settings.model, settings.training, settings.seed)
+    at_site = sharing_scope(settings).select(module.state_dict())
     assert set(at_server) == set(at_site)
     assert at_server
     assert all(bool((at_server[key] == value).all()) for key, value in at_site.items())
@@ -177,16 +180,33 @@ def test_with_the_generator_alone_shared_the_server_has_no_discriminator(
     networks = build_server(job, workspace).components["persistor"].model
     assert {key.split(".")[0] for key in networks.state_dict()} == {"generator"}
     (gate,) = build_site(job, workspace).runner_config.task_result_filters["train/out"]
-    assert gate._scope == SharingScope.named("generator")
+    assert gate._scope == SharingScope(("generator",))
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_the_gate_lets_out_exactly_what_the_server_s_model_holds(
+    strategy: str, workspace: Path
+) -> None:
+    server = build_server(JOBS_FOLDER / strategy, workspace).components["persistor"].model
+    built = build_site(JOBS_FOLDER / strategy, workspace)
+    (gate,) = built.runner_config.task_result_filters["train/out"]
+    settings = built.executors[0].executor._experiment
+    whole = build_module(settings.model, settings.training, settings.seed).state_dict()
+    assert {key for key in whole if gate._may_leave(key)} == set(server.state_dict())
+    assert gate._may_leave("strategy/control/generator.w") == (strategy == "scaffold")
 
 
 def test_the_allow_list_holds_exactly_the_classes_that_the_jobs_name() -> None:
     used = {
         path
-        for strategy in STRATEGIES
+        for strategy in STRATEGY_JOBS
         for name in (SERVER_CONFIG, SITE_CONFIG)
         for path in class_paths(config(JOBS_FOLDER / strategy, name))
     }
+    # No committed job starts from a model file; an exported one may.
+    with_model = experiment("fedavg", federation={"initial_model": "mr"})
+    files = job_files("job", with_model)
+    used |= set(class_paths(json.loads(files[str(SERVER_CONFIG)])))
     assert sorted(used) == list(ALLOWED_CLASSES)
 
 
@@ -236,7 +256,11 @@ def test_a_job_for_other_sites_data_and_rounds_says_so_everywhere(
 def test_all_settings_travel_with_the_job_so_that_no_site_fills_in_its_own_defaults() -> None:
     (executor,) = config(JOBS_FOLDER / "fedprox", SITE_CONFIG)["executors"]
     settings = executor["executor"]["args"]["settings"]
-    assert settings["strategy"] == {"name": "fedprox", **STRATEGY_SETTINGS["fedprox"]}
+    assert settings["strategy"] == {
+        "name": "fedprox",
+        "initialisation": "shared",
+        **{name: setting.default for name, setting in KNOWN_STRATEGIES["fedprox"].items()},
+    }
     assert settings["training"]["beta2"] == 0.999
     assert settings["data"]["preparation"]["percentiles"] == [0.5, 99.5]
 
@@ -263,3 +287,64 @@ def test_an_older_job_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
     export_job("job", experiment("fedavg"), out)
     assert files_below(out) == job_files("job", experiment("fedavg"))
     assert [path.name for path in tmp_path.iterdir()] == ["job"]
+
+
+def test_a_layer_wise_job_takes_whole_passes_and_the_same_work_as_the_others() -> None:
+    names = ("fedavg", "fedma_layerwise")
+    plain, layerwise = (experiment(name).experiment.training for name in names)
+    assert layerwise.rounds % 6 == 0
+    work = layerwise.rounds * layerwise.steps
+    assert work == pytest.approx(plain.rounds * plain.steps, rel=0.02)
+    with pytest.raises(ConfigError, match=r"training.rounds is 4, .* take a multiple of 6"):
+        read_federated_experiment(
+            DEFAULT_FILE,
+            {"experiment": {**strategy_overrides("fedma_layerwise"), "training": {"rounds": 4}}},
+        )
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        (
+            {"experiment": {"strategy": {"name": "trimmed_mean", "trim_fraction": 0.2}}},
+            "trim_fraction 0.2 of 4 site.* drops no site; take at least 0.25",
+        ),
+        (
+            {
+                "experiment": strategy_overrides("fedma_independent"),
+                "federation": {"initial_model": "mr"},
+            },
+            "initial_model is 'mr', but here sites draw their own first weights",
+        ),
+        (
+            {"experiment": {"sharing": "generator_ab"}},
+            "model 'pix2pix' has no 'generator_ab'",
+        ),
+    ],
+)
+def test_a_strategy_that_does_not_fit_the_federation_is_refused(
+    changes: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        read_federated_experiment(DEFAULT_FILE, changes)
+
+
+def test_a_job_that_starts_from_a_model_names_it_and_is_another_run() -> None:
+    plain = experiment("fedavg")
+    named = experiment("fedavg", federation={"initial_model": "mr"})
+    files = job_files("job", named)
+    components = json.loads(files[str(SERVER_CONFIG)])["components"]
+    order = [part["id"] for part in components]
+    (initial,) = [part for part in components if part["id"] == "initial_model"]
+    assert initial["args"] == {"name": "mr"}
+    # a run that is continued starts from its own rounds: who restores hears of the model last
+    assert order.index("persistor") < order.index("initial_model") < order.index("continuation")
+    assert run_name("job", plain) != run_name("job", named)
+
+
+def test_unset_settings_of_other_strategies_do_not_travel() -> None:
+    (executor,) = config(JOBS_FOLDER / "fedavg", SITE_CONFIG)["executors"]
+    settings = executor["executor"]["args"]["settings"]
+    assert settings["strategy"] == {"name": "fedavg", "initialisation": "shared"}
+    again = json.dumps(experiment_values(experiment_from(settings, "job")))
+    assert json.loads(again) == settings

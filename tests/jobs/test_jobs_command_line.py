@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from jobs.__main__ import JOBS_FOLDER, main
-from jobs.federation import STRATEGY_SETTINGS
+from lightning_modules.strategies.settings import STRATEGIES
 
 REPOSITORY = JOBS_FOLDER.parent
 
@@ -45,7 +45,7 @@ EXPORT_ERRORS = {
     ),
     "a strategy's value for another strategy": (
         ["fedavg", "--set", "strategy.mu_generator=1"],
-        "belongs to 'fedprox'",
+        "belongs to fedprox",
     ),
 }
 
@@ -141,8 +141,9 @@ def test_a_setting_on_the_command_line_wins_over_the_strategy_s(
     run(capsys, "export", "fedprox", "--out", str(out), "--set", "strategy.mu_generator=0.25")
     text = (out / "app_site" / "config" / "config_fed_client.json").read_text(encoding="utf-8")
     strategy = json.loads(text)["executors"][0]["executor"]["args"]["settings"]["strategy"]
-    assert strategy == {"name": "fedprox", **STRATEGY_SETTINGS["fedprox"], "mu_generator": 0.25}
-    assert STRATEGY_SETTINGS["fedprox"]["mu_generator"] != 0.25
+    default = STRATEGIES["fedprox"]
+    assert strategy["mu_generator"] == 0.25 != default["mu_generator"].default
+    assert strategy["mu_discriminator"] == default["mu_discriminator"].default
 
 
 def test_committed_jobs_can_be_written_again_without_a_difference(

@@ -8,16 +8,14 @@ from typing import Any
 import pytest
 import torch
 
+from jobs.arm_outcome import ArmModel, ArmOutcome
 from jobs.federation import FederatedExperiment, FederationConfig
-from jobs.run_record import ArmOutcome, write_curves, write_run_record
+from jobs.run_record import write_curves, write_run_record
 from lightning_modules.configuration import experiment_from
 from partitions.manifest import SiteManifest, SubjectRecord
 from report.run_folder import read_run
 
 ROUNDS, STEPS = 3, 10
-# 12 float32 + 5 float32 + 1 int64 = 12*4 + 5*4 + 8 bytes
-STATE = {"w": torch.zeros(3, 4), "b": torch.zeros(5), "n": torch.tensor(7)}
-STATE_BYTES = 76
 
 
 def manifest(site: str, splits: str, computed: bool = True, **metadata: Any) -> SiteManifest:
@@ -44,16 +42,23 @@ def job(**experiment: Any) -> FederatedExperiment:
 @pytest.fixture
 def outcomes(tmp_path: Path) -> list[ArmOutcome]:
     found = []
-    for name, sites, federated in (
-        ("fedavg", 2, True),
-        ("centralised", 2, False),
-        ("local-north", 1, False),
+    for name, label, sites, sent in (
+        ("fedavg", "FedAvg", 2, 1234),
+        ("fedbn", "FedBN", 2, 1000),
+        ("centralised", "Centralised", 2, 0),
+        ("local-north", "Local: north", 1, 0),
     ):
-        model, metrics = tmp_path / name / "model.pt", tmp_path / name / "metrics.csv"
-        model.parent.mkdir()
-        torch.save({"model": STATE}, model)
+        metrics = tmp_path / name / "metrics.csv"
+        metrics.parent.mkdir()
         metrics.write_text(f"site,round,metric,value\nall,0,val/psnr,{len(name)}\n")
-        found.append(ArmOutcome(name, model, metrics, 12.345, sites, federated))
+        models: tuple[ArmModel, ...] = (ArmModel(name, label, tmp_path / name / "model.pt"),)
+        if name == "fedbn":
+            models = tuple(
+                ArmModel(f"fedbn@{site}", "FedBN (personal)", tmp_path / site, "fedbn", site)
+                for site in ("north", "east")
+            )
+        steps = sites * ROUNDS * STEPS
+        found.append(ArmOutcome(name, models, metrics, 12.345, ROUNDS, steps, sent, "a note"))
     return found
 
 
@@ -73,7 +78,8 @@ def test_the_report_reads_what_a_run_writes(
 ) -> None:
     write_curves(tmp_path, outcomes)
     rows = [("arm", "site", "split", "subject", "metric", "value")]
-    for name in ("source", "fedavg", "centralised", "local-north"):
+    arms = ("source", "fedavg", "fedbn@north", "fedbn@east", "centralised", "local-north")
+    for name in arms:
         rows += [
             (name, entry.site, "test", subject.subject, "psnr", "20.0")
             for entry in MANIFESTS
@@ -82,22 +88,23 @@ def test_the_report_reads_what_a_run_writes(
     with (tmp_path / "results.csv").open("w", newline="", encoding="utf-8") as stream:
         csv.writer(stream).writerows(rows)
     run = read_run(tmp_path)
-    assert [arm.name for arm in run.about.arms] == [
-        "source",
-        "fedavg",
-        "centralised",
-        "local-north",
-    ]
+    assert tuple(arm.name for arm in run.about.arms) == arms
     assert [site.name for site in run.about.sites if site.unseen] == ["island"]
     assert run.about.computed
-    assert run.curves is not None and len(run.curves) == 3
+    assert run.curves is not None and len(run.curves) == 4
 
 
-def test_bytes_sent_are_those_of_the_model_to_each_site_and_back_and_once_more_for_the_end(
-    record: Any,
-) -> None:
-    messages = 2 * ROUNDS * 2 + 2  # rounds x (to and from) x sites, and the final evaluation
-    assert arm(record, "fedavg")["bytes_sent"] == messages * STATE_BYTES
+def test_the_cost_of_an_arm_stands_with_its_model(record: Any) -> None:
+    found = arm(record, "fedavg")
+    assert (found["bytes_sent"], found["steps"], found["rounds"]) == (1234, 2 * ROUNDS * STEPS, 3)
+    assert "family" not in found
+
+
+def test_a_personal_arm_has_an_entry_per_site_with_the_cost_of_the_whole(record: Any) -> None:
+    for site in ("north", "east"):
+        found = arm(record, f"fedbn@{site}")
+        assert (found["family"], found["site"]) == ("fedbn", site)
+        assert (found["label"], found["bytes_sent"]) == ("FedBN (personal)", 1000)
 
 
 def test_arms_without_communication_send_nothing(record: Any) -> None:
@@ -105,17 +112,12 @@ def test_arms_without_communication_send_nothing(record: Any) -> None:
         assert arm(record, name)["bytes_sent"] == 0
 
 
-def test_all_arms_of_all_sites_take_the_same_number_of_optimizer_steps(record: Any) -> None:
-    assert arm(record, "fedavg")["steps"] == 2 * ROUNDS * STEPS
-    assert arm(record, "centralised")["steps"] == 2 * ROUNDS * STEPS
-    assert arm(record, "local-north")["steps"] == ROUNDS * STEPS
-    assert arm(record, "source")["steps"] == 0
-
-
 def test_arms_have_names_that_people_read(record: Any) -> None:
     assert [arm["label"] for arm in record["arms"]] == [
         "Source as prediction",
         "FedAvg",
+        "FedBN (personal)",
+        "FedBN (personal)",
         "Centralised",
         "Local: north",
     ]
@@ -157,10 +159,12 @@ def test_everything_needed_to_repeat_the_run_is_written(record: Any) -> None:
     assert record["title"] == "A title"
     assert record["seed"] == 11
     assert record["manifests"] == {entry.site: entry.content_hash() for entry in MANIFESTS}
-    assert experiment_from(
-        {key: value for key, value in record["experiment"].items() if key != "strategies"}, "run"
-    ) == job().experiment  # fmt: skip
-    assert record["experiment"]["strategies"]["fedprox"]["mu_generator"] > 0
+    settings = {key: value for key, value in record["experiment"].items() if key != "strategies"}
+    assert experiment_from(settings, "run") == job().experiment
+    assert record["experiment"]["strategies"]["fedavg_independent"] == {
+        "name": "fedavg",
+        "initialisation": "independent",
+    }
     assert record["preset"]["percentiles"] == [0.5, 99.5]
     assert record["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
     assert record["machine"]["torch_threads"] >= 1
@@ -178,6 +182,7 @@ def test_curves_are_the_arms_metrics_with_their_names_in_front(
     assert (tmp_path / "curves.csv").read_text(encoding="utf-8").splitlines() == [
         "arm,site,round,metric,value",
         "fedavg,all,0,val/psnr,6",
+        "fedbn,all,0,val/psnr,5",
         "centralised,all,0,val/psnr,11",
         "local-north,all,0,val/psnr,11",
     ]

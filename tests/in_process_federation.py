@@ -1,0 +1,152 @@
+"""A whole federation in one process: the jobs' aggregators and learners in a loop.
+
+What the simulator does in processes and messages this does in a loop, so that many strategies can
+be compared bit for bit in seconds. Messages take the same form: arrays by name, checked on arrival.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from nvflare.apis.dxo import from_shareable
+from nvflare.apis.event_type import EventType
+from nvflare.app_common.abstract.model import make_model_learnable
+from nvflare.app_common.app_constant import AppConstants
+from nvflare_fakes import Engine, train_answer, with_peer
+from torch import Tensor
+
+from app_custom.aggregators.collecting import CollectingAggregator
+from app_custom.aggregators.site_update import Weights
+from app_custom.strategy_arrays import joined, separated
+from app_custom.strategy_model_generator import StrategyModelGenerator
+from jobs.server_aggregators import aggregator
+from lightning_modules.configuration import ExperimentConfig, experiment_values
+from lightning_modules.hardware import Hardware
+from lightning_modules.learner import Learner, RoundResult
+from lightning_modules.local_parts import sharing_scope
+from lightning_modules.local_state import LocalStateStore
+from lightning_modules.networks.shared_networks import SharedNetworks
+from lightning_modules.training_slices import TrainingSlices
+from partitions.preparation import PreparedSite
+
+Tamper = Callable[[Weights, Weights], Weights]
+"""From the received and the trained weights to what a site sends."""
+
+
+class InProcessFederation:
+    """Sites that train for real around a server that aggregates for real.
+
+    Args:
+        experiment: the experiment.
+        sites: prepared sites by name.
+        folder: where the sites' local state goes.
+        min_sites: fewest updates that make a round.
+
+    Attributes:
+        weights: the global model.
+        round_number: the next round.
+        results: what each site's learner returned in the last round.
+        refused: sites whose update was refused in the last round.
+    """
+
+    def __init__(
+        self,
+        experiment: ExperimentConfig,
+        sites: Mapping[str, PreparedSite],
+        folder: Path,
+        min_sites: int = 1,
+    ) -> None:
+        self.experiment = experiment
+        self._sites = dict(sites)
+        self._folder = folder
+        local = sharing_scope(experiment).local
+        model = experiment_values(experiment)["model"]
+        networks = SharedNetworks(model, experiment.sharing, experiment.seed, local)
+        path, arguments = aggregator(experiment, min_sites)
+        module, _, name = path.rpartition(".")
+        self.aggregator: CollectingAggregator = getattr(importlib.import_module(module), name)(
+            **arguments
+        )
+        components = {
+            "persistor": SimpleNamespace(model=networks),
+            "aggregator": self.aggregator,
+        }
+        self.engine = Engine(sites=tuple(sites), components=components)
+        self._generator = StrategyModelGenerator("aggregator")
+        self.weights: Weights = {k: v.numpy() for k, v in networks.state_dict().items()}
+        self.round_number = 0
+        self.results: dict[str, RoundResult] = {}
+        self.refused: list[str] = []
+        self.aggregator.handle_event(EventType.START_RUN, self.engine.new_context())
+
+    def learner(self, site: str) -> Learner:
+        """A learner of a site, new as in a new process."""
+        slices = TrainingSlices([self._sites[site].split("train")])
+        store = LocalStateStore(self._folder / site)
+        return Learner(self.experiment, site, slices, Hardware("cpu", "32-true", 1), store)
+
+    def run(
+        self,
+        rounds: int = 1,
+        participants: Sequence[str] | None = None,
+        tamper: Mapping[str, Tamper] | None = None,
+    ) -> Weights:
+        """Train rounds; returns the global model.
+
+        Args:
+            rounds: how many.
+            participants: sites that answer; by default all.
+            tamper: changes what a site sends.
+        """
+        for _ in range(rounds):
+            self._round(participants or list(self._sites), tamper or {})
+        return self.weights
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The global model as a learner receives it."""
+        return _tensors(self.weights)
+
+    def _round(self, participants: Sequence[str], tamper: Mapping[str, Tamper]) -> None:
+        ctx = self.engine.new_context()
+        model = make_model_learnable(self.weights, {})
+        ctx.set_prop(AppConstants.CURRENT_ROUND, self.round_number, private=True, sticky=True)
+        ctx.set_prop(AppConstants.GLOBAL_MODEL, model, private=True, sticky=True)
+        self.refused, self.results = [], {}
+        sent = from_shareable(self._generator.learnable_to_shareable(model, ctx)).data
+        state, arrays = separated(sent)
+        for site in participants:
+            result = self.learner(site).train(
+                _tensors(state), self.round_number, server=_tensors(arrays)
+            )
+            self.results[site] = result
+            answer = {key: value.numpy() for key, value in result.state.items()}
+            if site in tamper:
+                answer = tamper[site](state, answer)
+            contribution = {k: v.numpy() for k, v in result.contribution.items()}
+            self._deliver(site, joined(answer, contribution), result.samples)
+        combined = self.aggregator.aggregate(self.engine.new_context())
+        self.weights = from_shareable(combined).data
+        self.aggregator.reset(self.engine.new_context())
+        self.round_number += 1
+
+    def _deliver(self, site: str, answer: Weights, samples: float) -> None:
+        message = train_answer(answer, samples, self.round_number)
+        if not self.aggregator.accept(message, with_peer(self.engine.new_context(), site)):
+            self.refused.append(site)
+
+
+def same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two models are equal to the last bit."""
+    return one.keys() == other.keys() and all(
+        np.array_equal(np.asarray(one[key]), np.asarray(other[key])) for key in one
+    )
+
+
+def _tensors(weights: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
+    return {key: torch.as_tensor(np.array(value)) for key, value in weights.items()}
