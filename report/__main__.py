@@ -12,6 +12,7 @@ from report.console import console_tables
 from report.errors import ReportError
 from report.page import render_page, write_page
 from report.run_folder import read_run
+from report.strategy_verdicts import verdict_sentences
 
 USER_ERROR = 2
 
@@ -32,6 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return USER_ERROR
     print(console_tables(analysis.tables))
+    for text, alarming in verdict_sentences(analysis.actions):
+        if alarming:
+            print(f"\n! {text}")
     print(f"\nwritten: {target}")
     return 0
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from report.actions import StrategyActions, strategy_actions
+from report.highlights import Highlights, highlights, psnr_table
 from report.methods import Method, methods_of, patient_values, reference_method
 from report.metrics import metrics_in
 from report.populations import table_columns, tested_populations
@@ -23,12 +25,16 @@ class Analysis:
         methods: the rows of every table.
         tables: one per metric.
         tests: per population and metric; empty without a federated arm.
+        shown: the methods that figures and sentences single out.
+        actions: whether the strategies acted.
     """
 
     run: Run
     methods: tuple[Method, ...]
     tables: tuple[MetricTable, ...]
     tests: tuple[PairedTests, ...]
+    shown: Highlights
+    actions: StrategyActions
 
 
 def analyse(run: Run) -> Analysis:
@@ -46,4 +52,11 @@ def analyse(run: Run) -> Analysis:
             for population in tested_populations(run, patients)
         ]
     tables = metric_tables(patients, methods, table_columns(run, patients))
-    return Analysis(run, methods, tables, tuple(tests))
+    return Analysis(
+        run=run,
+        methods=methods,
+        tables=tables,
+        tests=tuple(tests),
+        shown=highlights(psnr_table(tables)),
+        actions=strategy_actions(run, methods, patients),
+    )

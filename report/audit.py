@@ -26,7 +26,8 @@ def check_results(results: pd.DataFrame, about: RunDescription, where: str) -> N
             value other than +inf PSNR, arms evaluated on different patients of a site, or a PSNR
             that disagrees with the mean squared error.
     """
-    check_names(results, about, where)
+    listed = {arm.name for arm in about.arms}
+    check_names(results, listed, {site.name for site in about.sites}, where)
     test = results[results["split"] == "test"]
     evaluated = set(test["arm"])
     for arm in about.arms:
@@ -42,11 +43,9 @@ def check_results(results: pd.DataFrame, about: RunDescription, where: str) -> N
     _check_psnr(results, about, where)
 
 
-def check_names(rows: pd.DataFrame, about: RunDescription, where: str, also: str = "") -> None:
-    """Refuse arms and sites that ``run.json`` does not list (``also`` is one more site name)."""
-    arms = {arm.name for arm in about.arms} | {SOURCE}
-    sites = {site.name for site in about.sites} | ({also} if also else set())
-    _refuse_unknown(rows["arm"].unique(), arms, "arm", where)
+def check_names(rows: pd.DataFrame, arms: set[str], sites: set[str], where: str) -> None:
+    """Refuse rows of arms (``source`` apart) and sites that ``run.json`` does not list."""
+    _refuse_unknown(rows["arm"].unique(), arms | {SOURCE}, "arm", where)
     _refuse_unknown(rows["site"].unique(), sites, "site", where)
 
 

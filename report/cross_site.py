@@ -2,56 +2,82 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from report.records import LOCAL_PREFIX, SOURCE, Arm, Run, Site
+from report.methods import Method
+from report.records import SOURCE, Arm, Run, Site
+
+FAR_OUT_QUARTILE_RANGES = 3.0
 
 
 @dataclass(frozen=True)
 class CrossSiteMatrix:
-    """Mean PSNR per trained arm and test site.
+    """Mean PSNR per trained model and test site.
 
     Attributes:
-        arms: the rows.
+        methods: the methods the rows belong to, in their order.
+        arms: the rows: every model of every method.
         sites: the columns.
         values: dB, shape (arms, sites); NaN where the arm was not evaluated.
         counts: test patients per site.
     """
 
+    methods: tuple[Method, ...]
     arms: tuple[Arm, ...]
     sites: tuple[Site, ...]
     values: npt.NDArray[np.float64]
     counts: tuple[int, ...]
 
     def is_own(self, row: int, column: int) -> bool:
-        """True where a local model meets patients of its own site."""
-        return self.arms[row].name == f"{LOCAL_PREFIX}{self.sites[column].name}"
+        """True where a model that belongs to a site meets patients of that site."""
+        return self.arms[row].site == self.sites[column].name
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """Values of the lightest and the darkest shade: the smallest and largest finite mean.
+
+        Means far below the others, under the first quartile by more than three quartile ranges
+        (Tukey 1977), do not set the scale, or one failed arm would make all others look alike.
+        """
+        finite = self.values[np.isfinite(self.values)]
+        if finite.size == 0:
+            return 0.0, 0.0
+        lower, upper = np.quantile(finite, [0.25, 0.75])
+        usual = finite[finite >= lower - FAR_OUT_QUARTILE_RANGES * (upper - lower)]
+        return float(usual.min()), float(usual.max())
+
+    @property
+    def off_scale(self) -> int:
+        """Number of finite means below the scale."""
+        return int((np.isfinite(self.values) & (self.values < self.scale[0])).sum())
 
     def shade(self, row: int, column: int) -> float | None:
-        """Position of a value between the smallest (0) and largest (1) finite one of the matrix."""
+        """Position of a value on the scale, 0 to 1; None without a value."""
         value = float(self.values[row, column])
-        finite = self.values[np.isfinite(self.values)]
-        if np.isnan(value) or finite.size == 0:
+        if np.isnan(value) or not np.isfinite(self.values).any():
             return None
-        low, high = float(finite.min()), float(finite.max())
-        return 0.5 if high == low else float(np.clip((value - low) / (high - low), 0.0, 1.0))
+        low, high = self.scale
+        if high == low:
+            return 0.5 if value == low else float(value > low)
+        return float(np.clip((value - low) / (high - low), 0.0, 1.0))
 
 
-def cross_site_matrix(run: Run) -> CrossSiteMatrix:
-    """Average the PSNR of test patients for every arm but the source."""
+def cross_site_matrix(run: Run, methods: Sequence[Method]) -> CrossSiteMatrix:
+    """Average the PSNR of test patients for every model but the source."""
     test = run.test_rows
     psnr = test[test["metric"] == "psnr"]
+    means = psnr.groupby(["arm", "site"])["value"].mean()
     present = set(psnr["site"])
-    arms = tuple(arm for arm in run.about.arms if arm.name != SOURCE)
+    trained = tuple(method for method in methods if method.kind != SOURCE)
+    arms = tuple(arm for method in trained for arm in method.arms)
     sites = tuple(site for site in run.about.sites if site.name in present)
-    values = np.full((len(arms), len(sites)), np.nan)
-    for row, arm in enumerate(arms):
-        for column, site in enumerate(sites):
-            chosen = psnr[(psnr["arm"] == arm.name) & (psnr["site"] == site.name)]["value"]
-            if len(chosen):
-                values[row, column] = chosen.to_numpy(dtype=float).mean()
+    values = [[means.get((arm.name, site.name), np.nan) for site in sites] for arm in arms]
     counts = tuple(int(psnr[psnr["site"] == site.name]["subject"].nunique()) for site in sites)
-    return CrossSiteMatrix(arms, sites, values, counts)
+    shape = (len(arms), len(sites))
+    return CrossSiteMatrix(
+        trained, arms, sites, np.array(values, dtype=float).reshape(shape), counts
+    )

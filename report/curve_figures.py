@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import matplotlib
 import numpy as np
@@ -17,14 +14,17 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from report.curves import mean_curve, site_curve, sites_with
+from report.curve_range import late_range
+from report.curves import CurveBook, mean_curve, site_curve, sites_with
+from report.figure_style import STYLE, WIDTH_INCHES, add_legend, as_address
 from report.methods import Method
 from report.palette import LineStyle
-from report.records import Run
+from report.records import Site
 
-WIDTH_INCHES = 11.6
 PANEL_HEIGHT_INCHES = 2.35
 MOST_COLUMNS = 5
+QUIET_WIDTH = 0.9
+OTHERS = "other federated arms"
 MEAN_TITLE = "mean over federated sites"
 
 
@@ -37,26 +37,33 @@ class CurvePanel:
     curve: Callable[[Method], pd.Series]
 
 
-def validation_panels(run: Run, metric: str, label: str) -> list[CurvePanel]:
+def validation_panels(
+    book: CurveBook, methods: Sequence[Method], metric: str, label: str
+) -> list[CurvePanel]:
     """A panel per site that recorded the metric, and one with their mean."""
+    mean = CurvePanel(MEAN_TITLE, label, lambda method: mean_curve(book, method, metric))
+    return [*panels_per_site(book, methods, metric, label), mean]
 
-    def at(name: str) -> Callable[[Method], pd.Series]:
-        site = next(site for site in run.about.sites if site.name == name)
-        return lambda method: site_curve(run, method, site, metric)
 
-    panels = [
-        CurvePanel(site.name + (" (unseen)" if site.unseen else ""), label, at(site.name))
-        for site in sites_with(run, metric)
+def panels_per_site(
+    book: CurveBook, methods: Sequence[Method], metric: str, label: str
+) -> list[CurvePanel]:
+    """A panel per site that recorded the metric."""
+
+    def at(site: Site) -> Callable[[Method], pd.Series]:
+        return lambda method: site_curve(book, method, site, metric)
+
+    return [
+        CurvePanel(site.name + (" (unseen)" if site.unseen else ""), label, at(site))
+        for site in sites_with(book, tuple(methods), metric)
     ]
-    mean = CurvePanel(MEAN_TITLE, label, lambda method: mean_curve(run, method, metric))
-    return [*panels, mean]
 
 
-def mean_panels(run: Run, metrics: Sequence[str]) -> list[CurvePanel]:
+def mean_panels(book: CurveBook, metrics: Sequence[str]) -> list[CurvePanel]:
     """A panel per metric with the mean over federated sites."""
 
     def of(metric: str) -> Callable[[Method], pd.Series]:
-        return lambda method: mean_curve(run, method, metric)
+        return lambda method: mean_curve(book, method, metric)
 
     return [CurvePanel(metric, "", of(metric)) for metric in metrics]
 
@@ -66,6 +73,7 @@ def draw_panels(
     methods: Sequence[Method],
     styles: Mapping[str, LineStyle],
     share_y: bool,
+    late: bool = False,
 ) -> str:
     """Draw the panels.
 
@@ -74,6 +82,7 @@ def draw_panels(
         methods: the lines; those without values in any panel are left out of the legend.
         styles: per method name.
         share_y: True for one y axis for all panels.
+        late: True for the range of ``late_range`` on the shared y axis.
 
     Returns:
         A ``data:`` address of an SVG image.
@@ -82,10 +91,12 @@ def draw_panels(
     rows = math.ceil(len(panels) / columns)
     # few panels keep the width of thirds, so that one panel alone is not stretched over the page
     size = (WIDTH_INCHES * columns / max(columns, 3), PANEL_HEIGHT_INCHES * rows + 0.4)
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=size, layout="constrained")
         grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=share_y)
         axes: list[Axes] = list(np.ravel(grid))
+        # quiet lines last in the legend, though first on the paper
+        methods = sorted(methods, key=lambda method: styles[method.name].quiet)
         drawn: dict[str, Line2D] = {}
         for index, (panel, axis) in enumerate(zip(panels, axes, strict=False)):
             _draw_panel(axis, panel, methods, styles, drawn)
@@ -95,15 +106,11 @@ def draw_panels(
                 axis.tick_params(labelbottom=True)
         for axis in axes[len(panels) :]:
             axis.remove()
+        if late and share_y:
+            axes[0].set_ylim(late_range([p.curve(method) for p in panels for method in methods]))
         labels = {method.name: method.label for method in methods}
-        figure.legend(
-            list(drawn.values()),
-            [labels[name] for name in drawn],
-            loc="outside lower center",
-            ncols=max(len(drawn), 1),
-            frameon=False,
-        )
-        return _as_address(figure)
+        add_legend(figure, {labels.get(name, OTHERS): line for name, line in drawn.items()})
+        return as_address(figure)
 
 
 def _draw_panel(
@@ -114,7 +121,7 @@ def _draw_panel(
     drawn: dict[str, Line2D],
 ) -> None:
     axis.set_title(panel.title)
-    axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axis.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
     for method in methods:
         curve = panel.curve(method)
         if curve.empty:
@@ -125,35 +132,12 @@ def _draw_panel(
             np.where(np.isfinite(curve.to_numpy()), curve.to_numpy(), np.nan),
             color=style.colour,
             linestyle=style.dashes,
-            marker=style.marker,
+            linewidth=QUIET_WIDTH if style.quiet else None,
+            # a single value has no line to be seen by
+            marker="." if style.quiet and len(curve) == 1 else style.marker,
+            markerfacecolor=style.colour if style.filled else "white",
+            zorder=1.5 if style.quiet else 2,
             # at most about eight markers on a line, or they hide it
             markevery=max(1, len(curve) // 8),
         )
-        drawn.setdefault(method.name, line)
-
-
-def _as_address(figure: Figure) -> str:
-    stream = io.BytesIO()
-    figure.savefig(stream, format="svg", metadata={"Date": None})
-    return "data:image/svg+xml;base64," + base64.b64encode(stream.getvalue()).decode()
-
-
-_STYLE: Any = {
-    "font.family": "DejaVu Sans",
-    "font.size": 8.5,
-    "axes.titlesize": 9,
-    "axes.titleweight": "bold",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": "#666666",
-    "axes.grid": True,
-    "grid.color": "#e3e3e3",
-    "grid.linewidth": 0.6,
-    "lines.linewidth": 1.5,
-    "lines.markersize": 3.8,
-    "xtick.color": "#444444",
-    "ytick.color": "#444444",
-    # glyphs as outlines and fixed ids: the same file on every machine, without its fonts
-    "svg.fonttype": "path",
-    "svg.hashsalt": "report",
-}
+        drawn.setdefault(OTHERS if style.quiet else method.name, line)

@@ -80,6 +80,11 @@ def row(head: str, *cells: str, class_: str = "") -> Markup:
     return tag("tr", tag("th", head, scope="row"), *filled, class_=class_)
 
 
+def group_row(title: str, columns: int) -> Markup:
+    """A heading between the rows of a table, as wide as the table."""
+    return tag("tr", tag("th", title, scope="colgroup", colspan=str(columns)), class_="group")
+
+
 def foldable(title: str, *children: str) -> Markup:
     """A part that opens on a click, without scripts."""
     return tag("details", tag("summary", title), *children)

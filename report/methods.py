@@ -1,14 +1,22 @@
-"""From arms to the rows of a table: the local models of all sites make one row, 'local only'."""
+"""From arms to the rows of a table: the models of a family, one per site, make one row."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
-from report.records import LOCAL_PREFIX, SOURCE, Arm, Run, Site
+from report.records import CENTRALISED, SOURCE, Arm, Run, Site
 
-LOCAL_ONLY = "local-only"
+FEW_ARMS = 4
+"""Up to this many federated methods are all shown everywhere; of more, figures show a choice."""
+
+_GROUPS = (
+    ("No federation", (SOURCE, "local", CENTRALISED)),
+    ("Federated, one global model", ("federated",)),
+    ("Federated, a personal model per hospital", ("personal",)),
+)
 
 
 @dataclass(frozen=True)
@@ -16,61 +24,94 @@ class Method:
     """One row of the results table.
 
     Attributes:
-        name: the arm's name, or ``local-only``.
+        name: the arm's name, or that of the family.
         label: as shown.
-        kind: ``source``, ``local``, ``centralised`` or ``federated``.
-        arms: the arms it is made of; one, except for ``local-only``.
+        kind: ``source``, ``local``, ``centralised``, ``federated`` or ``personal``.
+        arms: the models it is made of: one, or one per site.
     """
 
     name: str
     label: str
     kind: str
-    arms: tuple[str, ...]
+    arms: tuple[Arm, ...]
 
-    def arms_at(self, site: Site) -> tuple[str, ...]:
-        """The arms that stand for this method at a site.
+    @property
+    def is_federated(self) -> bool:
+        """True for every strategy, whether it ends in one global or in personal models."""
+        return self.kind in ("federated", "personal")
 
-        ``local-only`` is the site's own model at a federated site (none when it was not trained)
-        and every local model at an unseen site.
+    def arms_at(self, site: Site) -> tuple[Arm, ...]:
+        """The models that stand for this method at a site.
+
+        Of one model per site this is the site's own at a federated site (none when it was not
+        trained) and every one of them at an unseen site.
         """
-        if self.kind != "local" or site.unseen:
-            return self.arms
-        own = f"{LOCAL_PREFIX}{site.name}"
-        return (own,) if own in self.arms else ()
+        return tuple(arm for arm in self.arms if site.unseen or arm.site in (None, site.name))
 
 
 def methods_of(run: Run) -> tuple[Method, ...]:
-    """The rows in the order of ``run.json``; ``source`` first when only the results name it."""
-    arms = run.about.arms
-    rows: list[Method] = []
-    if SOURCE not in {arm.name for arm in arms} and (run.test_rows["arm"] == SOURCE).any():
-        rows.append(Method(SOURCE, "Source (input copied)", SOURCE, (SOURCE,)))
-    local = tuple(arm.name for arm in arms if arm.kind == "local")
-    for arm in arms:
-        if arm.kind != "local":
-            rows.append(Method(arm.name, arm.label, arm.kind, (arm.name,)))
-        elif arm.name == local[0]:
-            rows.append(Method(LOCAL_ONLY, "Local only", "local", local))
-    return tuple(rows)
+    """The rows in groups: source, local only, centralised, global federated, personal federated.
+
+    Inside a group the order is that of ``run.json``; ``source`` has a row also when only the
+    results name it.
+    """
+    rows: dict[str, Method] = {}
+    if (run.test_rows["arm"] == SOURCE).any():
+        copied = Arm(SOURCE, "Source (input copied)", None, None, None, None, "")
+        rows[SOURCE] = Method(SOURCE, copied.label, SOURCE, (copied,))
+    for arm in run.about.arms:
+        name, label = arm.family or arm.name, arm.family_label or arm.label
+        before = rows[name].arms if arm.family and name in rows else ()
+        rows[name] = Method(name, label, arm.kind, (*before, arm))
+    order = [kind for _, kinds in _GROUPS for kind in kinds]
+    return tuple(sorted(rows.values(), key=lambda method: order.index(method.kind)))
 
 
-def federated_methods(methods: tuple[Method, ...]) -> tuple[Method, ...]:
-    """The federated strategies among the methods."""
+def method_groups(methods: Iterable[Method]) -> list[tuple[str, list[Method]]]:
+    """The methods under the headings that tables give them; headings without methods are left out.
+
+    Global and personal strategies have headings of their own because they are not to be ranked
+    against each other: a personal model needs training data of the hospital that uses it.
+    """
+    methods = list(methods)
+    groups = [(title, [m for m in methods if m.kind in kinds]) for title, kinds in _GROUPS]
+    return [(title, members) for title, members in groups if members]
+
+
+def need_headings(methods: Iterable[Method]) -> bool:
+    """Whether a table is long or mixed enough for headings between its groups."""
+    methods = list(methods)
+    return bool(personal_methods(methods)) or not are_few(methods)
+
+
+def federated_methods(methods: Iterable[Method]) -> tuple[Method, ...]:
+    """The federated strategies with one global model."""
     return tuple(method for method in methods if method.kind == "federated")
 
 
-def reference_method(methods: tuple[Method, ...]) -> Method | None:
-    """``fedavg``, else the first federated method, else None: the one others are tested against."""
-    federated = federated_methods(methods)
+def personal_methods(methods: Iterable[Method]) -> tuple[Method, ...]:
+    """The federated strategies with a personal model per site."""
+    return tuple(method for method in methods if method.kind == "personal")
+
+
+def are_few(methods: Iterable[Method]) -> bool:
+    """Whether there are so few federated methods that figures and sentences can name them all."""
+    return sum(method.is_federated for method in methods) <= FEW_ARMS
+
+
+def reference_method(methods: Iterable[Method]) -> Method | None:
+    """The method others are tested against: ``fedavg``, else the first federated one, else None."""
+    methods = list(methods)
+    federated = (*federated_methods(methods), *personal_methods(methods))
     named = [method for method in federated if method.name == "fedavg"]
     return next(iter(named or federated), None)
 
 
-def patient_values(run: Run, methods: tuple[Method, ...]) -> pd.DataFrame:
+def patient_values(run: Run, methods: Sequence[Method]) -> pd.DataFrame:
     """One value per method, site, patient and metric of the test split.
 
-    Where a method stands for several arms (``local-only`` at an unseen site), the value is the mean
-    of the metric over these arms, patient by patient.
+    Where a method stands for several arms (one model per site, at an unseen site), the value is the
+    mean of the metric over these arms, patient by patient.
 
     Returns:
         Columns method, site, subject, metric, value.
@@ -79,19 +120,18 @@ def patient_values(run: Run, methods: tuple[Method, ...]) -> pd.DataFrame:
     parts = []
     for method in methods:
         for site in run.about.sites:
-            chosen = (test["site"] == site.name) & test["arm"].isin(method.arms_at(site))
+            names = [arm.name for arm in method.arms_at(site)]
+            chosen = (test["site"] == site.name) & test["arm"].isin(names)
             means = test[chosen].groupby(["subject", "metric"], sort=False)["value"].mean()
             parts.append(means.reset_index().assign(method=method.name, site=site.name))
     return pd.concat(parts, ignore_index=True)[["method", "site", "subject", "metric", "value"]]
 
 
-def largest_site(run: Run) -> Site | None:
-    """The federated site with a local model and most training patients; the first one of a tie."""
-    names = {arm.name for arm in run.about.arms}
-    sites = [s for s in run.about.federated_sites if f"{LOCAL_PREFIX}{s.name}" in names]
-    return max(sites, key=lambda site: site.train, default=None)
+def pictured_arm(run: Run, method: Method, site: Site) -> Arm | None:
+    """The one model whose pictures stand for a method at a site.
 
-
-def arm_named(run: Run, name: str) -> Arm | None:
-    """The arm record of that name."""
-    return next((arm for arm in run.about.arms if arm.name == name), None)
+    Of one model per site this is the site's own; at an unseen site that of the site with most
+    training patients (the first one of a tie).
+    """
+    patients = {other.name: other.train for other in run.about.sites}
+    return max(method.arms_at(site), key=lambda arm: patients.get(arm.site or "", 0), default=None)

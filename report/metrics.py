@@ -45,6 +45,8 @@ KNOWN = (
     Metric("rmse", "RMSE", "", False),
 )
 MAIN = ("psnr", "ssim", "mae", "nrmse", "lesion_mae")
+LEADING = ("psnr", "ssim")
+"""Those that stay in front where many arms make every table long."""
 PSNR = KNOWN[0]
 
 

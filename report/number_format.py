@@ -37,6 +37,26 @@ def decimals_for(largest: float) -> int:
     return 2 if largest >= 1 else 4
 
 
+def ratio(value: float | None) -> str:
+    """A ratio of norms with two significant digits: ``0``, ``0.0027``, ``1.4``, ``∞``."""
+    if value is None or math.isnan(value):
+        return NONE
+    if value == 0 or math.isinf(value):
+        return number(value, 0)
+    if value < 1e-4:
+        return "< 0.0001"
+    return number(value, max(0, 1 - math.floor(math.log10(value))))
+
+
+def percent(fraction: float | None) -> str:
+    """A fraction of 1 as ``0 %``, ``< 0.1 %``, ``3.1 %`` or ``97 %``."""
+    if fraction is None or math.isnan(fraction):
+        return NONE
+    if 0 < fraction < 1e-3:
+        return "< 0.1 %"
+    return f"{number(100 * fraction, 1 if 0 < fraction < 0.1 else 0)} %"
+
+
 def duration(seconds: float | None) -> str:
     """Seconds as ``1 h 02 min``, ``3 min 20 s`` or ``4.2 s``."""
     if seconds is None:
@@ -66,8 +86,11 @@ def thousands(count: int | None) -> str:
 
 
 def listed(words: list[str]) -> str:
-    """``a``, ``a and b``, ``a, b and c``."""
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+    """``a``, ``a and b``, ``a, b and c``; with semicolons where a word has a comma of its own."""
+    if len(words) == 1:
+        return words[0]
+    between, last = ("; ", "; and ") if any("," in word for word in words) else (", ", " and ")
+    return f"{between.join(words[:-1])}{last}{words[-1]}"
 
 
 def counted(count: int, noun: str) -> str:

@@ -11,6 +11,7 @@ from report.analysis import Analysis
 from report.cross_site import cross_site_matrix
 from report.cross_site_section import cross_site_section
 from report.curves_section import curves_section
+from report.diagnostics_section import diagnostics_section
 from report.errors import ReportError
 from report.markup import Markup, joined, tag
 from report.panels_section import panels_section
@@ -26,6 +27,7 @@ CONTENTS = (
     ("cross-site", "Cross-site matrix"),
     ("statistics", "Paired comparison"),
     ("curves", "Convergence"),
+    ("action", "Did the strategies act?"),
     ("pictures", "Pictures"),
     ("provenance", "Provenance"),
 )
@@ -33,18 +35,19 @@ CONTENTS = (
 
 def render_page(analysis: Analysis) -> str:
     """The whole page as text; it refers to no other file or address."""
-    run, methods = analysis.run, analysis.methods
+    run, shown = analysis.run, analysis.shown
     sections = [
         results_section(run, analysis.tables),
-        cross_site_section(cross_site_matrix(run)),
+        cross_site_section(cross_site_matrix(run, analysis.methods)),
         statistics_section(analysis.tests, run.about.seed),
-        curves_section(run, methods),
-        panels_section(run, methods),
+        curves_section(run, shown),
+        diagnostics_section(run, analysis.actions),
+        panels_section(run, shown),
         provenance_section(run),
     ]
     body = tag(
         "body",
-        tag("main", _head(run.about, summary(run, analysis.tables, analysis.tests)), *sections),
+        tag("main", _head(run.about, summary(analysis)), *sections),
     )
     head = tag(
         "head",
@@ -77,11 +80,11 @@ def write_page(path: Path, text: str) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def _head(about: RunDescription, paragraph: str) -> Markup:
+def _head(about: RunDescription, paragraphs: Sequence[str]) -> Markup:
     parts: list[str] = [
         tag("h1", about.title),
         tag("p", f"Run of {about.created} · seed {about.seed} · {_preset(about)}", class_="meta"),
-        tag("p", paragraph, class_="summary"),
+        *(tag("p", paragraph, class_="summary") for paragraph in paragraphs),
     ]
     if about.computed:
         text = joined([tag("b", "Computed data. "), "The images are computed, not acquired. "])

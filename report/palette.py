@@ -6,6 +6,7 @@ is too pale on white.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from report.methods import Method
@@ -13,12 +14,25 @@ from report.methods import Method
 
 @dataclass(frozen=True)
 class LineStyle:
-    """How one method is drawn in every figure."""
+    """How one method is drawn in every figure.
+
+    Attributes:
+        colour: of line and marker.
+        dashes: Matplotlib's name of the dash pattern.
+        marker: Matplotlib's name of the marker.
+        filled: whether markers are filled; personal models have open ones.
+        quiet: whether the line stays in the background, without a name of its own.
+    """
 
     colour: str
     dashes: str
     marker: str
+    filled: bool = True
+    quiet: bool = False
 
+
+QUIET = LineStyle("#c3c9d0", "-", "", quiet=True)
+GLOBAL_COLOUR, PERSONAL_COLOUR, REFERENCE_COLOUR = "#D55E00", "#009E73", "#0072B2"
 
 _FIXED = {
     "source": LineStyle("#7a7a7a", ":", "x"),
@@ -26,22 +40,31 @@ _FIXED = {
     "centralised": LineStyle("#222222", "-.", "D"),
 }
 _FEDERATED = (
-    LineStyle("#0072B2", "-", "o"),
-    LineStyle("#D55E00", "-", "^"),
-    LineStyle("#009E73", "-", "v"),
-    LineStyle("#CC79A7", "-", "P"),
-    LineStyle("#56B4E9", "-", "*"),
+    (REFERENCE_COLOUR, "o"),
+    (GLOBAL_COLOUR, "^"),
+    (PERSONAL_COLOUR, "v"),
+    ("#CC79A7", "P"),
+    ("#56B4E9", "*"),
 )
 
 
-def line_styles(methods: tuple[Method, ...]) -> dict[str, LineStyle]:
-    """A style per method name; federated arms take the colours in their order, then repeat."""
-    styles: dict[str, LineStyle] = {}
-    federated = 0
+def line_styles(methods: Iterable[Method], named: Iterable[Method]) -> dict[str, LineStyle]:
+    """A style per method name.
+
+    Args:
+        methods: every method that is drawn.
+        named: those with a colour of their own; federated ones take the colours in their order,
+            then repeat. All others stay in the background.
+    """
+    named = tuple(named)
+    federated = [method.name for method in named if method.is_federated]
+    styles = {}
     for method in methods:
-        if method.kind in _FIXED:
+        if method not in named:
+            styles[method.name] = QUIET
+        elif method.kind in _FIXED:
             styles[method.name] = _FIXED[method.kind]
         else:
-            styles[method.name] = _FEDERATED[federated % len(_FEDERATED)]
-            federated += 1
+            colour, marker = _FEDERATED[federated.index(method.name) % len(_FEDERATED)]
+            styles[method.name] = LineStyle(colour, "-", marker, method.kind != "personal")
     return styles

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from report.methods import Method, federated_methods, largest_site
+from report.highlights import PICTURES, Highlights
+from report.methods import Method, pictured_arm
 from report.patient_choice import ChosenPatient, chosen_patients
 from report.pictures import absolute_error
-from report.records import LOCAL_PREFIX, SOURCE, Run, Site, Slice
+from report.records import SOURCE, Arm, Run, Site, Slice
 
 WINDOW_PERCENTILE = 99.5
 WINDOW_STEP = 0.05
@@ -19,10 +20,15 @@ WINDOW_STEP = 0.05
 
 @dataclass(frozen=True)
 class PanelColumn:
-    """One predicted picture: the label of its column and the arm that made it."""
+    """One predicted picture.
+
+    Attributes:
+        label: of its column; with the site whose model it is, where the method has one per site.
+        arm: the model that made it.
+    """
 
     label: str
-    arm: str
+    arm: Arm
 
 
 @dataclass(frozen=True)
@@ -67,12 +73,12 @@ class SitePanel:
     patients: tuple[PatientPanel, ...]
 
 
-def site_panels(run: Run, methods: Sequence[Method]) -> tuple[SitePanel, ...]:
+def site_panels(run: Run, shown: Highlights) -> tuple[SitePanel, ...]:
     """Choose and gather the pictures of every site; sites without stored slices are left out."""
-    ranked_by = ranking_method(methods)
+    ranked_by = ranking_method(shown)
     panels = []
     for site in run.about.sites:
-        columns = panel_columns(run, methods, site)
+        columns = panel_columns(run, shown.chosen(PICTURES), site)
         patients = tuple(
             _patient_panel(run, site, chosen, columns)
             for chosen in chosen_patients(run, site, ranked_by)
@@ -82,25 +88,21 @@ def site_panels(run: Run, methods: Sequence[Method]) -> tuple[SitePanel, ...]:
     return tuple(panels)
 
 
-def ranking_method(methods: Sequence[Method]) -> Method:
-    """The first federated arm; without one, the first trained method."""
-    trained = [method for method in methods if method.kind != SOURCE]
-    return (*federated_methods(tuple(methods)), *trained)[0]
+def ranking_method(shown: Highlights) -> Method:
+    """FedAvg or the first federated method; without one, the first trained method."""
+    trained = [method for method in shown.methods if method.kind != SOURCE]
+    return shown.reference or trained[0]
 
 
 def panel_columns(run: Run, methods: Sequence[Method], site: Site) -> tuple[PanelColumn, ...]:
-    """One column per trained method; the local model is the site's own, or the largest site's."""
+    """One column per trained method; of one model per site that of ``pictured_arm``."""
     columns = []
     for method in methods:
-        if method.kind == SOURCE:
+        arm = pictured_arm(run, method, site)
+        if method.kind == SOURCE or arm is None:
             continue
-        if method.kind != "local":
-            columns.append(PanelColumn(method.label, method.name))
-            continue
-        trained_at = largest_site(run) if site.unseen else site
-        if trained_at is not None and f"{LOCAL_PREFIX}{trained_at.name}" in method.arms:
-            label = f"Local ({trained_at.name})"
-            columns.append(PanelColumn(label, f"{LOCAL_PREFIX}{trained_at.name}"))
+        named = f" · {arm.site}" if arm.site is not None else ""
+        columns.append(PanelColumn(f"{method.label}{named}", arm))
     return tuple(columns)
 
 
@@ -140,5 +142,5 @@ def _patient_panel(
         target=run.slices[site.name, chosen.subject, "target"],
         mask=stored("mask"),
         lesion=stored("lesion"),
-        predictions=tuple(stored(column.arm) for column in columns),
+        predictions=tuple(stored(column.arm.name) for column in columns),
     )

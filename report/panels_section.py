@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from report.highlights import Highlights
 from report.markup import Markup, joined, note, tag
-from report.methods import Method
-from report.number_format import counted, number
+from report.number_format import counted, listed, number
 from report.panels import PatientPanel, SitePanel, error_window, site_panels
 from report.pictures import (
     Box,
@@ -24,13 +24,13 @@ from report.pictures import (
 from report.records import SOURCE, Run, Slice
 
 NOT_STORED = Markup('<td class="none">not stored</td>')
-FIRST_FIGURE = 4
+FIRST_FIGURE = 6
 
 
-def panels_section(run: Run, methods: Sequence[Method]) -> Markup:
+def panels_section(run: Run, shown: Highlights) -> Markup:
     """The section with one figure per site, or the sentence that there are no pictures."""
     heading = tag("h2", "Pictures", id="pictures")
-    panels = site_panels(run, methods)
+    panels = site_panels(run, shown)
     if not panels:
         return tag(
             "section",
@@ -41,21 +41,14 @@ def panels_section(run: Run, methods: Sequence[Method]) -> Markup:
     figures = [
         _figure(run, panel, window, FIRST_FIGURE + index) for index, panel in enumerate(panels)
     ]
-    return tag("section", heading, _rule(panels, window), *figures)
+    rules = [_rule(panels, window)]
+    if not shown.show_all:
+        rules.append(tag("p", _columns_rule(shown)))
+    return tag("section", heading, *rules, *figures)
 
 
 def _rule(panels: Sequence[SitePanel], window: float) -> Markup:
     ranked_by = panels[0].ranked_by.label
-    unseen_local = next(
-        (
-            column.label
-            for panel in panels
-            if panel.site.unseen
-            for column in panel.columns
-            if column.arm.startswith("local-")
-        ),
-        None,
-    )
     sentences = [
         f"Patients are chosen by rule: ordered by the PSNR of {ranked_by} (equal values by "
         "identifier), the first is the worst, the middle one the median (of an even number the "
@@ -67,12 +60,40 @@ def _rule(panels: Sequence[SitePanel], window: float) -> Markup:
         "top colour). PSNR and SSIM under a picture are those of the patient, as in Table 1, not "
         "of the slice.",
     ]
-    if unseen_local:
+    borrowed = _borrowed(panels)
+    if borrowed:
         sentences.append(
-            " At a federated hospital the local model is its own; at the unseen hospital it is "
-            f"that of the hospital with most training patients: {unseen_local}."
+            " Of a method with one model per hospital, a federated hospital shows its own; the "
+            "unseen hospital shows that of the hospital with most training patients: "
+            f"{listed(borrowed)}."
         )
     return tag("p", *sentences)
+
+
+def _borrowed(panels: Sequence[SitePanel]) -> list[str]:
+    """Columns of an unseen site that show the model of another one."""
+    return list(
+        dict.fromkeys(
+            column.label
+            for panel in panels
+            if panel.site.unseen
+            for column in panel.columns
+            if column.arm.site is not None
+        )
+    )
+
+
+def _columns_rule(shown: Highlights) -> str:
+    """Which of many federated methods have a column."""
+    named = [shown.reference.label] if shown.reference else []
+    if shown.best_global:
+        named.append(f"the best of the other global strategies, {shown.best_global[0].label}")
+    if shown.best_personal:
+        named.append(f"the best of the personal ones, {shown.best_personal[0].label}")
+    return (
+        f"Of the federated methods the pictures show {listed(named)}; best by mean PSNR over "
+        f"{shown.ranked_on.lower()} (Table 1a), the same methods for all hospitals."
+    )
 
 
 def _figure(run: Run, panel: SitePanel, window: float, figure: int) -> Markup:
@@ -140,7 +161,7 @@ def _image_row(
         _cell(target[box], "target", "reference"),
     ]
     for column, prediction in zip(panel.columns, patient.predictions, strict=True):
-        scores = _scores(run, panel, subject, column.arm)
+        scores = _scores(run, panel, subject, column.arm.name)
         cells.append(
             NOT_STORED if prediction is None else _cell(grey(prediction)[box], column.label, scores)
         )

@@ -36,7 +36,7 @@ def chosen_patients(run: Run, site: Site, ranked_by: Method) -> tuple[ChosenPati
     rows = test[
         (test["metric"] == "psnr")
         & (test["site"] == site.name)
-        & test["arm"].isin(ranked_by.arms_at(site))
+        & test["arm"].isin([arm.name for arm in ranked_by.arms_at(site)])
     ]
     means = rows.groupby("subject")["value"].mean()
     ordered = sorted(means.index, key=lambda subject: (means[subject], subject))

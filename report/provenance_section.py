@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from report.markup import Markup, foldable, note, row, table, tag
+from report.diagnostics import job_label
+from report.grouped_rows import table_class
+from report.markup import Markup, foldable, joined, note, row, table, tag
 from report.number_format import NONE, byte_size, duration, thousands
-from report.records import Run
+from report.records import Arm, Run
 
 NOT_RECORDED = "not recorded in run.json"
 
 
 def provenance_section(run: Run) -> Markup:
-    """Tables 4 to 6 and the small tables of settings, versions, machine and manifests."""
+    """Tables 5 to 7 and the small tables of settings, versions, machine and manifests."""
     about = run.about
     pairs = tag(
         "div",
@@ -28,7 +30,7 @@ def provenance_section(run: Run) -> Markup:
         tag("h2", "Provenance", id="provenance"),
         _sites(run),
         _arms(run),
-        _pairs("Table 6. Metric definitions (preset)", about.preset, wide=True),
+        _pairs("Table 7. Metric definitions (preset)", about.preset, wide=True),
         _pairs("Run", run_facts),
         pairs,
         _pairs("Data manifests (SHA-256)", about.manifests, wide=True, class_="hash"),
@@ -55,29 +57,50 @@ def _sites(run: Run) -> Markup:
         tag("th", "description", scope="col", class_="text"),
         *("role", "train", "val", "test", "evaluated"),
     ]
-    caption = tag("b", "Table 4. Hospitals")
+    caption = tag("b", "Table 5. Hospitals")
     return table(Markup(f"{caption} · patients per split"), header, body, class_="numbers")
 
 
 def _arms(run: Run) -> Markup:
     body = [
         row(
-            arm.label,
-            thousands(arm.rounds),
-            thousands(arm.steps),
-            duration(arm.seconds),
-            byte_size(arm.bytes_sent),
-            tag("td", arm.note or NONE, class_="text"),
+            job_label(arms),
+            thousands(arms[0].rounds),
+            thousands(arms[0].steps),
+            duration(arms[0].seconds),
+            byte_size(arms[0].bytes_sent),
+            tag("td", _notes(arms), class_="text"),
         )
-        for arm in run.about.arms
+        for arms in _trainings(run)
     ]
     header = [
         *("", "rounds", "steps", "time", "sent"),
         tag("th", "note", scope="col", class_="text"),
     ]
-    caption = tag("b", "Table 5. Training cost per arm")
-    text = Markup(f"{caption} · wall-clock time, bytes sent over the network (1 MB = 10⁶ bytes)")
-    return table(text, header, body, class_="numbers")
+    caption = tag("b", "Table 6. Training cost per arm")
+    personal = any(arm.kind == "personal" for arm in run.about.arms)
+    text = joined(
+        [
+            caption,
+            " · wall-clock time, bytes sent over the network (1 MB = 10⁶ bytes)",
+            " · all models of one training in one row" if personal else "",
+        ]
+    )
+    return table(text, header, body, class_=table_class(body, "numbers"))
+
+
+def _trainings(run: Run) -> list[list[Arm]]:
+    """The arms that one training made, which share its cost: each cost is shown once."""
+    trainings: dict[tuple[object, ...], list[Arm]] = {}
+    for arm in run.about.arms:
+        cost = (arm.job, arm.rounds, arm.steps, arm.seconds, arm.bytes_sent)
+        trainings.setdefault(cost, []).append(arm)
+    return list(trainings.values())
+
+
+def _notes(arms: Sequence[Arm]) -> str:
+    notes = dict.fromkeys(arm.note for arm in arms if arm.note)
+    return "; ".join(notes) or NONE
 
 
 def _pairs(title: str, values: Mapping[str, Any], wide: bool = False, class_: str = "") -> Markup:

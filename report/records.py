@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-LOCAL_PREFIX = "local-"
 SOURCE = "source"
 CENTRALISED = "centralised"
+LOCAL_ONLY = "local-only"
+OF_SITE = "@"
 
 Slice = npt.NDArray[np.float32]
 
@@ -41,16 +42,20 @@ class Site:
 
 @dataclass(frozen=True)
 class Arm:
-    """One way of producing predictions.
+    """One model, or one way of producing predictions.
 
     Attributes:
-        name: ``source``, ``local-<site>``, ``centralised`` or a federated strategy.
-        label: the name shown to readers.
-        seconds: wall-clock training time, or None.
+        name: ``source``, ``local-<site>``, ``centralised``, a federated strategy, or
+            ``<strategy>@<site>`` for a site's own model of a strategy.
+        label: the name of this one model, as shown to readers.
+        seconds: wall-clock training time, or None; of the whole family where it has one.
         rounds: communication rounds, or None.
         steps: optimiser steps, or None.
         bytes_sent: bytes over the network, or None.
         note: one line said in the provenance table.
+        site: the site this model belongs to, or None.
+        family: name of the models that belong together, one per site; None without a site.
+        family_label: as shown; empty without a site.
     """
 
     name: str
@@ -60,13 +65,24 @@ class Arm:
     steps: int | None
     bytes_sent: int | None
     note: str
+    site: str | None = None
+    family: str | None = None
+    family_label: str = ""
 
     @property
     def kind(self) -> str:
-        """``source``, ``local``, ``centralised`` or ``federated`` (anything else)."""
-        if self.name.startswith(LOCAL_PREFIX):
-            return "local"
+        """``source``, ``local``, ``centralised``, ``federated`` (one global model) or ``personal``.
+
+        ``personal`` is a site's own model after federated training.
+        """
+        if self.site is not None:
+            return "local" if self.family == LOCAL_ONLY else "personal"
         return self.name if self.name in (SOURCE, CENTRALISED) else "federated"
+
+    @property
+    def job(self) -> str:
+        """The name under which ``curves.csv`` records the training that made this model."""
+        return self.name.rpartition(OF_SITE)[0] if self.kind == "personal" else self.name
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from string import ascii_lowercase
 
+from report.grouped_rows import grouped_rows, table_class
 from report.markup import Markup, foldable, joined, note, row, table, tag
-from report.methods import Method, federated_methods
-from report.metrics import MAIN
+from report.methods import FEW_ARMS, Method, are_few, federated_methods, personal_methods
+from report.metrics import LEADING, MAIN
 from report.number_format import counted
 from report.populations import ALL_FEDERATED
 from report.records import Run
@@ -21,7 +22,11 @@ def results_section(run: Run, tables: Sequence[MetricTable]) -> Markup:
     main = [t for t in tables if t.metric.name in MAIN]
     further = [t for t in tables if t.metric.name not in MAIN]
     letter = dict(zip((t.metric.name for t in (*main, *further)), ascii_lowercase, strict=False))
-    parts = [_table(t, letter[t.metric.name], medians=False) for t in main]
+    few = are_few(tables[0].methods)
+    # of many arms the two metrics that everyone reads first; the others one click away
+    leading = main if few else [t for t in main if t.metric.name in LEADING]
+    further = [t for t in (*main, *further) if t not in leading]
+    parts = [_table(t, letter[t.metric.name], medians=False) for t in leading]
     medians = [_table(t, letter[t.metric.name], medians=True) for t in main]
     folded = [foldable("Median and quartiles over patients", *medians)]
     if further:
@@ -57,19 +62,23 @@ def _table(shown: MetricTable, letter: str, medians: bool) -> Markup:
             for column, count in zip(shown.columns, shown.counts, strict=True)
         ),
     ]
-    body = []
-    for method in shown.methods:
-        cells = []
-        for index, column in enumerate(shown.columns):
-            best = (method.name, index) in shown.best and not medians
-            classes = f"{_column_class(column.label, column.unseen)}{' best' if best else ''}"
-            cells.append(
-                tag("td", *_content(shown, method, index, medians), class_=classes.strip())
-            )
-        body.append(row(method.label, *cells, class_=method.kind))
+
+    def method_row(method: Method) -> list[Markup]:
+        cells = [_cell(shown, method, index, medians) for index, _ in enumerate(shown.columns)]
+        return [row(method.label, *cells, class_=method.kind)]
+
+    body = grouped_rows(shown.methods, len(header), method_row)
     # equal columns line up from table to table, as long as the cells have room
-    even = " even" if len(shown.columns) <= MOST_EVEN_COLUMNS else ""
-    return table(caption, header, body, class_=f"numbers{even}")
+    even = "even" if len(shown.columns) <= MOST_EVEN_COLUMNS else ""
+    return table(caption, header, body, class_=table_class(body, "numbers", even))
+
+
+def _cell(shown: MetricTable, method: Method, index: int, medians: bool) -> Markup:
+    column = shown.columns[index]
+    classes = _column_class(column.label, column.unseen)
+    if (method.name, index) in shown.best and not medians:
+        classes += " best"
+    return tag("td", *_content(shown, method, index, medians), class_=classes.strip())
 
 
 def _content(shown: MetricTable, method: Method, column: int, medians: bool) -> list[str]:
@@ -85,32 +94,53 @@ def _column_class(label: str, unseen: bool) -> str:
 
 def _footnotes(run: Run, tables: Sequence[MetricTable]) -> Markup:
     methods = tables[0].methods
+    spread = (
+        "Standard deviation with n \N{MINUS SIGN} 1. The column of all federated patients gives "
+        "every patient the same weight."
+    )
+    infinite = max((cell.infinite for t in tables for cell in t.cells.values()), default=0)
+    if infinite:
+        spread += (
+            f" ∞: PSNR is infinite where prediction and target are equal (up to "
+            f"{counted(infinite, 'patient')} in a cell); such a cell has no standard deviation."
+        )
+    texts = [*_site_models(methods), " ".join([*_marks(methods), spread])]
+    return joined([note(text) for text in [*texts, _odd_count(run, tables[0])] if text])
+
+
+def _site_models(methods: Sequence[Method]) -> list[str]:
+    """What rows made of one model per site hold."""
     sentences = []
     if any(method.kind == "local" for method in methods):
         sentences.append(
             "Local only: at a federated hospital its own local model; at the unseen hospital the "
-            "mean of the metric over all local models, patient by patient. "
+            "mean of the metric over all local models, patient by patient."
         )
-    if len(federated_methods(methods)) > 1:
+    if personal_methods(methods):
         sentences.append(
-            "Shaded and bold: the federated arm with the best mean of its column, compared as "
-            "printed; equal ones are all marked. "
+            "Personal: after federated training every hospital has a model of its own, made with "
+            "its own training data, and uses that one; such models are not ranked against global "
+            "ones. At an unseen hospital there is no own model: its column holds the mean of the "
+            "metric over all personal models, patient by patient, as for local only."
         )
-    sentences.append(
-        "Standard deviation with n \N{MINUS SIGN} 1. The column of all federated patients "
-        "gives every patient the same weight."
-    )
-    infinite = max(
-        (cell.infinite for t in tables for cell in t.cells.values()),
-        default=0,
-    )
-    if infinite:
+    return sentences
+
+
+def _marks(methods: Sequence[Method]) -> list[str]:
+    ranked = [len(federated_methods(methods)), len(personal_methods(methods))]
+    if max(ranked) < 2:
+        return []
+    apart = ", global and personal ones apart" if min(ranked) > 0 else ""
+    sentences = [
+        f"Shaded and bold: the federated arm with the best mean of its column{apart}, compared as "
+        "printed; equal ones are all marked."
+    ]
+    if max(ranked) > FEW_ARMS:
         sentences.append(
-            f" ∞: PSNR is infinite where prediction and target are equal (up to "
-            f"{counted(infinite, 'patient')} in a cell); such a cell has no standard deviation."
+            "The best of many arms on the same patients is in part the luckiest; Table 3 says "
+            "what the patients can tell apart."
         )
-    sentences += [_odd_count(run, tables[0])]
-    return note(*sentences)
+    return sentences
 
 
 def _odd_count(run: Run, shown: MetricTable) -> str:
@@ -122,4 +152,4 @@ def _odd_count(run: Run, shown: MetricTable) -> str:
     ]
     if not differing:
         return ""
-    return f" Not all test patients that run.json counts were evaluated: {', '.join(differing)}."
+    return f"Not all test patients that run.json counts were evaluated: {', '.join(differing)}."

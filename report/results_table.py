@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from report.methods import Method, federated_methods
+from report.methods import Method, federated_methods, personal_methods
 from report.metrics import Metric, metrics_in
 from report.number_format import decimals_for, number
 from report.populations import Population
@@ -47,7 +47,8 @@ class MetricTable:
         methods: the rows.
         cells: (method name, column number) to its cell; absent where there are no patients.
         counts: patients per column.
-        best: (method name, column number) of the best federated method or methods per column.
+        best: (method name, column number) of the best method or methods per column, among the
+            global strategies and, apart from them, among the personal ones.
         decimals: digits after the point.
     """
 
@@ -128,35 +129,45 @@ def _metric_table(
                 cells[method.name, index] = cell_of(of_method)
     decimals = metric.decimals
     if decimals is None:
-        decimals = decimals_for(max((abs(cell.mean) for cell in cells.values()), default=0.0))
+        # one outlier, such as the source, must not take a digit from all others
+        decimals = decimals_for(float(np.median([abs(cell.mean) for cell in cells.values()])))
+    counts = tuple(column.count(values) for column in columns)
     return MetricTable(
         metric=metric,
         columns=columns,
         methods=methods,
         cells=cells,
-        counts=tuple(column.count(values) for column in columns),
-        best=_best_federated(cells, metric, methods, len(columns), decimals),
+        counts=counts,
+        best=frozenset(
+            key
+            for ranked in (federated_methods(methods), personal_methods(methods))
+            for key in _best(cells, metric, ranked, counts, decimals)
+        ),
         decimals=decimals,
     )
 
 
-def _best_federated(
+def _best(
     cells: Mapping[tuple[str, int], Cell],
     metric: Metric,
-    methods: tuple[Method, ...],
-    columns: int,
+    ranked: Sequence[Method],
+    counts: Sequence[int],
     decimals: int,
-) -> frozenset[tuple[str, int]]:
-    """The best mean among two or more federated methods; equal printed numbers are all best."""
-    best = set()
-    for column in range(columns):
-        keys = [(method.name, column) for method in federated_methods(methods)]
-        means = {key: round(cells[key].mean, decimals) for key in keys if key in cells}
+) -> set[tuple[str, int]]:
+    """The best mean among two or more methods; equal printed numbers are all best.
+
+    Cells with fewer patients than their column (a site without a personal model) are not ranked.
+    """
+    best: set[tuple[str, int]] = set()
+    for column, count in enumerate(counts):
+        keys = [(method.name, column) for method in ranked]
+        complete = [key for key in keys if key in cells and cells[key].n == count]
+        means = {key: round(cells[key].mean, decimals) for key in complete}
         if len(means) < 2 or metric.higher_is_better is None:
             continue
         top = max(means.values()) if metric.higher_is_better else min(means.values())
         best |= {key for key, mean in means.items() if mean == top}
-    return frozenset(best)
+    return best
 
 
 def _quantile(data: np.ndarray, fraction: float) -> float:

@@ -11,12 +11,11 @@ from report.audit import check_names, check_results
 from report.csv_rows import FIRST_DATA_LINE, read_rows
 from report.errors import ReportError
 from report.records import Run, RunDescription
-from report.run_json import read_run_json
+from report.run_json import RESERVED_SITES, read_run_json
 from report.slices import read_slices
 
 RESULT_KEYS = ("arm", "site", "split", "subject", "metric")
 CURVE_KEYS = ("arm", "site", "round", "metric")
-ALL_SITES = "all"
 
 
 def read_run(folder: Path) -> Run:
@@ -43,7 +42,9 @@ def _read_curves(path: Path, about: RunDescription) -> pd.DataFrame | None:
     if not path.exists():
         return None
     rows = read_rows(path, CURVE_KEYS)
-    check_names(rows, about, str(path), also=ALL_SITES)
+    jobs = {arm.job for arm in about.arms}
+    sites = {site.name for site in about.sites} | set(RESERVED_SITES)
+    check_names(rows, jobs, sites, str(path))
     rounds = pd.to_numeric(rows["round"], errors="coerce")
     wrong = rounds.isna() | (rounds % 1 != 0)
     if wrong.any():

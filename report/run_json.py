@@ -7,10 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from report.arm_families import check_families, family_of
 from report.errors import ReportError
-from report.records import LOCAL_PREFIX, SOURCE, Arm, RunDescription, Site
+from report.json_values import value_of
+from report.records import SOURCE, Arm, RunDescription, Site
 
-_MISSING = object()
+RESERVED_SITES = ("all", "server")
+"""Names that stand for other things in the column ``site`` of ``curves.csv``."""
 
 
 def read_run_json(path: Path) -> RunDescription:
@@ -22,16 +25,16 @@ def read_run_json(path: Path) -> RunDescription:
     content = _read_object(path)
     where = str(path)
     about = RunDescription(
-        title=_value(content, "title", str, where),
-        created=_value(content, "created", str, where),
-        seed=_value(content, "seed", int, where),
-        computed=_value(content, "computed", bool, where),
-        data_note=_value(content, "data_note", str, where, ""),
-        preset=_value(content, "preset", dict, where),
-        experiment=_value(content, "experiment", dict, where, {}),
-        versions=_value(content, "versions", dict, where, {}),
-        machine=_value(content, "machine", dict, where, {}),
-        manifests=_value(content, "manifests", dict, where, {}),
+        title=value_of(content, "title", str, where),
+        created=value_of(content, "created", str, where),
+        seed=value_of(content, "seed", int, where),
+        computed=value_of(content, "computed", bool, where),
+        data_note=value_of(content, "data_note", str, where, ""),
+        preset=value_of(content, "preset", dict, where),
+        experiment=value_of(content, "experiment", dict, where, {}),
+        versions=value_of(content, "versions", dict, where, {}),
+        machine=value_of(content, "machine", dict, where, {}),
+        manifests=value_of(content, "manifests", dict, where, {}),
         sites=tuple(_site(*entry) for entry in _entries(content, "sites", where)),
         arms=tuple(_arm(*entry) for entry in _entries(content, "arms", where)),
     )
@@ -54,7 +57,7 @@ def _read_object(path: Path) -> Mapping[str, Any]:
 
 
 def _entries(content: Mapping[str, Any], key: str, where: str) -> list[tuple[Any, str]]:
-    entries = _value(content, key, list, where)
+    entries = value_of(content, key, list, where)
     if not entries:
         raise ReportError(f"{where}: key '{key}' is an empty list; a run has at least one")
     return [(entry, f"{where}: {key}[{number}]") for number, entry in enumerate(entries)]
@@ -62,60 +65,52 @@ def _entries(content: Mapping[str, Any], key: str, where: str) -> list[tuple[Any
 
 def _site(entry: Any, where: str) -> Site:
     return Site(
-        name=_value(entry, "name", str, where),
-        unseen=_value(entry, "unseen", bool, where),
-        train=_value(entry, "train", int, where),
-        val=_value(entry, "val", int, where),
-        test=_value(entry, "test", int, where),
-        description=_value(entry, "description", str, where, ""),
+        name=value_of(entry, "name", str, where),
+        unseen=value_of(entry, "unseen", bool, where),
+        train=value_of(entry, "train", int, where),
+        val=value_of(entry, "val", int, where),
+        test=value_of(entry, "test", int, where),
+        description=value_of(entry, "description", str, where, ""),
     )
 
 
 def _arm(entry: Any, where: str) -> Arm:
-    name = _value(entry, "name", str, where)
+    name = value_of(entry, "name", str, where)
+    label = value_of(entry, "label", str, where, name)
+    own = family_of(
+        name,
+        label,
+        value_of(entry, "family", str, where, None),
+        value_of(entry, "site", str, where, None),
+        where,
+    )
     return Arm(
         name=name,
-        label=_value(entry, "label", str, where, name),
-        seconds=_value(entry, "seconds", float, where, None),
-        rounds=_value(entry, "rounds", int, where, None),
-        steps=_value(entry, "steps", int, where, None),
-        bytes_sent=_value(entry, "bytes_sent", int, where, None),
-        note=_value(entry, "note", str, where, None) or "",
+        label=own.model_label if own else label,
+        seconds=value_of(entry, "seconds", float, where, None),
+        rounds=value_of(entry, "rounds", int, where, None),
+        steps=value_of(entry, "steps", int, where, None),
+        bytes_sent=value_of(entry, "bytes_sent", int, where, None),
+        note=value_of(entry, "note", str, where, None) or "",
+        site=own.site if own else None,
+        family=own.family if own else None,
+        family_label=own.label if own else "",
     )
 
 
-def _value(content: Any, key: str, expected: type, where: str, default: Any = _MISSING) -> Any:
-    """One value of the expected type; null or absent gives the default where there is one."""
-    if not isinstance(content, dict):
-        raise ReportError(f"{where}: expected a JSON object, found {content!r}")
-    value = content.get(key)
-    if value is None:
-        if default is _MISSING:
-            raise ReportError(f"{where}: key '{key}' is missing; write the run folder again")
-        return default
-    accepted = (int, float) if expected is float else (expected,)
-    if not isinstance(value, accepted) or (expected is not bool and isinstance(value, bool)):
-        raise ReportError(
-            f"{where}: key '{key}' is {value!r}, expected a value of type {expected.__name__}"
-        )
-    return value
-
-
 def _check_names(about: RunDescription, where: str) -> None:
-    for kind, names in (
-        ("site", [site.name for site in about.sites]),
-        ("arm", [arm.name for arm in about.arms]),
-    ):
+    sites = [site.name for site in about.sites]
+    for kind, names in (("site", sites), ("arm", [arm.name for arm in about.arms])):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ReportError(f"{where}: {kind} '{twice[0]}' is listed twice; list it once")
-    known = {site.name for site in about.sites}
-    for arm in about.arms:
-        if arm.kind == "local" and arm.name.removeprefix(LOCAL_PREFIX) not in known:
+    for name in RESERVED_SITES:
+        if name in sites:
             raise ReportError(
-                f"{where}: arm '{arm.name}' names no listed site; known sites: "
-                f"{', '.join(sorted(known))}"
+                f"{where}: a site is called '{name}', which means something else in curves.csv; "
+                "give it another name"
             )
+    check_families(about, where)
     if all(arm.name == SOURCE for arm in about.arms):
         raise ReportError(f"{where}: no trained arm is listed; there is nothing to report")
     if about.seed < 0:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from string import ascii_lowercase
 
+from report.grouped_rows import grouped_rows, table_class
 from report.markup import Markup, foldable, joined, note, row, table, tag
+from report.methods import personal_methods
+from report.metrics import LEADING
 from report.number_format import counted, decimals_for, number, p_value, thousands
 from report.statistics import ALPHA, RESAMPLES, Comparison, PairedTests
 
-SHOWN_OPEN = ("psnr", "ssim")
 HEADER = ("against", "n", "better in", "median difference", "95 % CI", "p", "p (Holm)")
 
 
@@ -23,8 +25,8 @@ def statistics_section(families: Sequence[PairedTests], seed: int) -> Markup:
             heading,
             note("There is no federated arm with another method to compare on the same patients."),
         )
-    shown = [family for family in families if family.metric.name in SHOWN_OPEN]
-    folded = [family for family in families if family.metric.name not in SHOWN_OPEN]
+    shown = [family for family in families if family.metric.name in LEADING]
+    folded = [family for family in families if family.metric.name not in LEADING]
     letters = iter(ascii_lowercase)
     parts = [_table(family, next(letters, "")) for family in shown]
     if folded:
@@ -42,6 +44,18 @@ def _method(families: Sequence[PairedTests], seed: int) -> Markup:
         f"of one table. Median difference: {name} minus the other, with a percentile bootstrap "
         f"95 % interval ({thousands(RESAMPLES)} resamples of patients, seed {seed}). Bold: "
         f"corrected p below {ALPHA}.",
+        _borrowed_models(families),
+    )
+
+
+def _borrowed_models(families: Sequence[PairedTests]) -> str:
+    """What stands for personal models where no model is the hospital's own."""
+    others = {item.other for family in families for item in family.comparisons}
+    if not personal_methods(others) or not any(f.population.unseen for f in families):
+        return ""
+    return (
+        " Personal models enter with the hospital's own one, at an unseen hospital with the mean "
+        "of the metric over all of them."
     )
 
 
@@ -56,8 +70,9 @@ def _table(family: PairedTests, letter: str) -> Markup:
     largest = max(abs(item.median_difference) for item in family.comparisons)
     decimals = family.metric.decimals
     decimals = decimals_for(largest) if decimals is None else decimals
-    body = [_row(item, decimals) for item in family.comparisons]
-    shown = table(caption, HEADER, body, class_="numbers even")
+    found = {item.other: item for item in family.comparisons}
+    body = grouped_rows(list(found), len(HEADER), lambda method: [_row(found[method], decimals)])
+    shown = table(caption, HEADER, body, class_=table_class(body, "numbers", "even"))
     return joined([shown, _small_n(family)])
 
 

@@ -18,7 +18,7 @@ a { color: #0b5394; }
 .meta, .note, figcaption, small { color: var(--soft); }
 .meta { font-size: 13.5px; }
 .note, figcaption { font-size: 13px; line-height: 1.45; max-width: 115ch; }
-.summary { font-size: 16px; margin-top: 16px; }
+.summary { font-size: 16px; } .meta + .summary { margin-top: 16px; }
 .banner { border: 1px solid #b58900; border-left-width: 6px; background: #fff8e1;
   padding: 10px 16px; margin: 16px 0; max-width: none; }
 .data { border-left: 4px solid var(--line); padding-left: 12px; }
@@ -35,6 +35,8 @@ caption b, figcaption b { color: var(--ink); }
 .numbers thead { border-top: 1.5px solid var(--ink); border-bottom: 1px solid var(--ink); }
 .numbers th, .numbers td { padding: 4px 10px; text-align: right; white-space: nowrap; }
 .numbers thead th { font-weight: 600; vertical-align: bottom; }
+.long th, .long td { padding-top: 2.5px; padding-bottom: 2.5px; }
+.numbers.long tr.group th { padding-top: 8px; }
 .even { table-layout: fixed; min-width: 640px; }
 .even thead th:first-child { width: 18%; }
 .even thead th { white-space: normal; overflow-wrap: anywhere; }
@@ -44,6 +46,17 @@ caption b, figcaption b { color: var(--ink); }
 .numbers .text { text-align: left; white-space: normal; }
 .numbers .divided { border-left: 1px solid var(--line); }
 .numbers tr.source { color: var(--soft); }
+.numbers tr.group th { font-size: 12.5px; font-weight: 600; color: var(--soft); padding-top: 10px;
+  border-top: 1px solid var(--line); }
+.numbers tbody th { white-space: normal; }
+.numbers tbody th small { display: block; font-weight: 400; line-height: 1.3; }
+.actions { font-size: 13px; }
+.actions th, .actions td { padding: 4px 7px; vertical-align: top; }
+.actions thead th { white-space: normal; vertical-align: bottom; }
+.actions tbody th { min-width: 190px; }
+.actions td.text { white-space: nowrap; }
+.actions td:last-child { padding-left: 8px; }
+.actions td small { color: var(--soft); }
 .best { background: var(--mark); font-weight: 700; }
 .strong { font-weight: 700; }
 .heat { width: auto; min-width: 60%; border-collapse: separate; border-spacing: 2px; border: 0; }
@@ -51,6 +64,8 @@ caption b, figcaption b { color: var(--ink); }
 .heat td { text-align: center; padding: 6px 14px; }
 .heat thead th { text-align: center; border: 0; }
 .heat thead { border: 0; }
+.heat.long { font-size: 13px; border-spacing: 1px; }
+.heat.long td { padding: 2px 14px; } .heat.long tbody th { padding: 2px 10px 2px 2px; }
 .heat td.own { outline: 2.5px solid #D55E00; outline-offset: -2.5px; font-weight: 700; }
 details { margin: 10px 0 18px; border: 1px solid var(--line); border-radius: 4px; }
 summary { cursor: pointer; padding: 7px 14px; background: var(--tint); font-weight: 600;
@@ -91,18 +106,29 @@ dd { margin: 0; overflow-wrap: anywhere; }
 .columns > div { break-inside: avoid; }
 .columns h3 { margin-top: 0; }
 @media print {
-  @page { margin: 12mm; }
+  @page { size: A4; margin: 12mm; }
   body { padding: 0; max-width: none; font-size: 10pt; }
   h1 { font-size: 17pt; }
-  .summary { font-size: 10.5pt; }
+  .summary { font-size: 10pt; }
+  caption { font-size: 9.5pt; } .note, figcaption, .remark { font-size: 8.5pt; }
   p, .note, figcaption { max-width: none; }
   nav { display: none; }
   h2, h3, caption, figcaption { break-after: avoid; break-inside: avoid; }
-  summary { break-after: avoid; }
-  .curves { break-inside: avoid; }
+  summary { break-after: avoid; list-style: none; }
+  details summary { margin-bottom: 10px; }
+  .curves, details:has(> .curves) { break-inside: avoid; }
+  .curves figcaption { break-before: avoid; break-after: auto; }
   .numbers, .heat, .plot, tr { break-inside: avoid; }
   .numbers { font-size: 9pt; } .numbers th, .numbers td { padding: 3px 5px; }
-  .wide { overflow: visible; } .pictures { min-width: 0; font-size: 8pt; }
+  .numbers.long { font-size: 7.2pt; min-width: 0; }
+  .numbers.long th, .numbers.long td { padding: 0.7px 3px; line-height: 1.32; }
+  .numbers.long tr.group th { font-size: 7pt; padding-top: 3px; }
+  .numbers.long thead small, .numbers.long td small { font-size: 6.2pt; }
+  .long.even thead th:first-child { width: 21%; }
+  .numbers.actions { font-size: 7.5pt; break-inside: auto; }
+  .numbers.actions th, .numbers.actions td { padding: 2px 3px; }
+  .actions tbody th { min-width: 122px; }
+  .wide { overflow: visible; margin-bottom: 12px; } .pictures { min-width: 0; font-size: 8pt; }
   .pictures th:first-child { width: 62px; } .pictures td > span { font-size: 6.5pt; }
   .bar { height: 90px; }
   details::details-content { content-visibility: visible; height: auto; }

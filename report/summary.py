@@ -1,38 +1,39 @@
-"""The one-paragraph summary; every statement follows from the numbers of the run."""
+"""The summary on top of the page; every statement follows from the numbers of the run."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from report.analysis import Analysis
+from report.diagnostics import Verdict
+from report.methods import FEW_ARMS, Method, are_few, federated_methods
 from report.metrics import PSNR
-from report.number_format import counted, listed, number, p_value
+from report.number_format import counted, listed, number
 from report.populations import Population
 from report.records import Run
 from report.results_table import MetricTable
-from report.statistics import ALPHA, Comparison, PairedTests
+from report.strategy_verdicts import named, nothing
+from report.tests_in_words import tests_sentence
 
 
-def summary(run: Run, tables: Sequence[MetricTable], families: Sequence[PairedTests]) -> str:
-    """Compose the paragraph.
-
-    Args:
-        run: the run, for its sites.
-        tables: the metric tables; the one of PSNR is quoted.
-        families: the paired tests; those of PSNR are quoted.
-    """
-    table = next(table for table in tables if table.metric == PSNR)
-    sentences = [_who(run, table)]
+def summary(analysis: Analysis) -> tuple[str, ...]:
+    """Compose the paragraphs from the PSNR table, its paired tests and the strategies' verdicts."""
+    table = next(table for table in analysis.tables if table.metric == PSNR)
+    paragraphs = [_who(analysis.run, table)]
     for column, population in enumerate(table.columns):
         if population.headline:
-            sentences.append(_means(table, column, population))
-            sentences += [
-                _tests(family)
-                for family in families
+            tested = [
+                tests_sentence(family)
+                for family in analysis.tests
                 if family.metric == PSNR
                 and family.population.sites == population.sites
                 and family.comparisons
             ]
-    return " ".join(sentence for sentence in sentences if sentence)
+            paragraphs.append(" ".join([_means(table, column, population), *tested]))
+    idle = named(analysis.actions.jobs, Verdict.NOTHING)
+    if idle:
+        paragraphs.append(f"{nothing(idle).removesuffix('.')} (Table 4).")
+    return tuple(paragraphs)
 
 
 def _who(run: Run, table: MetricTable) -> str:
@@ -52,22 +53,57 @@ def _who(run: Run, table: MetricTable) -> str:
 
 
 def _means(table: MetricTable, column: int, population: Population) -> str:
-    parts = {
-        method: f"{method.label} {number(table.cells[method.name, column].mean, table.decimals)}"
-        for method in table.methods
-        if (method.name, column) in table.cells
+    shown = [method for method in table.methods if (method.name, column) in table.cells]
+    by_kind = {
+        kind: [method for method in shown if method.kind == kind]
+        for kind in ("federated", "personal")
     }
-    federated = [text for method, text in parts.items() if method.kind == "federated"]
-    others = [text for method, text in parts.items() if method.kind != "federated"]
-    if not federated:
+    others = [_mean(table, column, m) for m in shown if not m.is_federated]
+    few = are_few(table.methods)
+    parts = []
+    if by_kind["federated"]:
+        parts.append(_global_means(table, column, by_kind["federated"], few))
+    if by_kind["personal"]:
+        parts.append(_personal_means(table, column, by_kind["personal"], few))
+    if not parts:
         return f"{_place(population)} mean PSNR in dB is {listed(others)} (Table 1a)."
-    text = f"{_place(population)} mean PSNR in dB is {listed(federated)}"
-    text += f", beside {listed(others)}" if others else ""
-    return f"{text} (Table 1a{_best(table, column)})."
+    text = f"{_place(population)} mean PSNR in dB is {'; '.join(parts)}"
+    text += f"{';' if len(parts) > 1 else ','} beside {listed(others)}" if others else ""
+    return f"{text} (Table 1a{_best(table, column) if few else ''})."
+
+
+def _global_means(table: MetricTable, column: int, methods: Sequence[Method], few: bool) -> str:
+    if few or len(methods) <= FEW_ARMS:
+        return listed([_mean(table, column, method) for method in methods])
+    reference = next((m for m in methods if m.name == "fedavg"), methods[0])
+    ordered = _by_mean(table, column, methods)
+    best, worst = (_mean(table, column, method) for method in (ordered[0], ordered[-1]))
+    return (
+        f"{_mean(table, column, reference)}, of {len(methods)} global strategies the highest is "
+        f"{best}, the lowest {worst}"
+    )
+
+
+def _personal_means(table: MetricTable, column: int, methods: Sequence[Method], few: bool) -> str:
+    means = "means over all personal models" if table.columns[column].unseen else "personal models"
+    if few or len(methods) <= FEW_ARMS:
+        return f"{means}: {listed([_mean(table, column, method) for method in methods])}"
+    best = _by_mean(table, column, methods)[0]
+    return f"{means}: highest of {len(methods)} is {_mean(table, column, best)}"
+
+
+def _by_mean(table: MetricTable, column: int, methods: Sequence[Method]) -> list[Method]:
+    """Highest mean first; PSNR is better when higher."""
+    return sorted(methods, key=lambda method: -table.cells[method.name, column].mean)
+
+
+def _mean(table: MetricTable, column: int, method: Method) -> str:
+    return f"{method.label} {number(table.cells[method.name, column].mean, table.decimals)}"
 
 
 def _best(table: MetricTable, column: int) -> str:
-    best = [m.label for m in table.methods if (m.name, column) in table.best]
+    ranked = federated_methods(table.methods)
+    best = [method.label for method in ranked if (method.name, column) in table.best]
     if not best:
         return ""
     if len(best) > 1:
@@ -79,42 +115,3 @@ def _place(population: Population) -> str:
     if population.unseen:
         return f"At the unseen hospital {population.sites[0]}"
     return "Over all patients of the federated hospitals"
-
-
-def _tests(family: PairedTests) -> str:
-    """What the paired tests of one population say, in words the p-values allow."""
-    name = family.reference.label
-    if family.smallest_p_holm >= ALPHA:
-        medians = [
-            f"{number(item.median_difference, 2, signed=True)} dB from {item.other.label}"
-            for item in family.comparisons
-        ]
-        return (
-            f"Per patient, {name} differs by a median of {listed(medians)}; with "
-            f"{counted(family.n, 'patient')} no corrected p-value of these "
-            f"{len(family.comparisons)} comparisons can fall below "
-            f"{number(family.smallest_p_holm, 3)}, so none can be called significant (Table 3)."
-        )
-    shown = [item for item in family.comparisons if item.significant]
-    open_ = [item.other.label for item in family.comparisons if not item.significant]
-    parts = []
-    for word, sign in (("better", 1), ("worse", -1)):
-        chosen = [item for item in shown if item.median_difference * sign > 0]
-        if chosen:
-            against = [_against(item) for item in chosen]
-            parts.append(f"is {word} than {listed(against)}")
-    level = [item.other.label for item in shown if item.median_difference == 0]
-    if level:
-        parts.append(f"differs from {listed(level)} with a median difference of 0")
-    if open_:
-        parts.append(f"shows no significant difference from {listed(open_)}")
-    return (
-        f"Per patient (n = {family.n}), {name} {listed(parts)} "
-        "(medians of paired differences, Holm-corrected p, Table 3)."
-    )
-
-
-def _against(item: Comparison) -> str:
-    p = p_value(item.p_holm)
-    p = p if p.startswith("<") else f"= {p}"
-    return f"{item.other.label} by {number(abs(item.median_difference), 2)} dB (p {p})"

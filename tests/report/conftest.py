@@ -22,6 +22,15 @@ PSNR = {
     "fedavg": [23, 25, 27, 26, 28, 21, 24],
     "fedprox": [24, 24, 27, 25, 28, 22, 23],
 }
+# the same for strategies after which each of the sites a and b has a model of its own
+PERSONAL_PSNR = {
+    "fedbn@a": [24, 26, 28, 18, 19, 20, 22],
+    "fedbn@b": [17, 18, 19, 27, 29, 22, 26],
+    "ditto": [23, 25, 27, 26, 28, 21, 24],
+    "ditto@a": [25, 26, 27, 20, 20, 21, 21],
+    "ditto@b": [19, 19, 19, 26, 27, 23, 22],
+}
+FAMILIES = {"fedbn": ("fedbn", "FedBN (personal)"), "ditto": ("ditto_personal", "Ditto (personal)")}
 
 
 def description() -> dict[str, Any]:
@@ -50,11 +59,25 @@ def description() -> dict[str, Any]:
     }
 
 
-def result_rows() -> pd.DataFrame:
+def personal_arms() -> list[dict[str, Any]]:
+    """The entries of run.json for PERSONAL_PSNR; both models of a family say the family's cost."""
+    arms = []
+    for name in PERSONAL_PSNR:
+        job, _, site = name.partition("@")
+        arm = {"name": name, "label": "Ditto (global)", "seconds": 90.0, "rounds": 2, "steps": 40}
+        arm |= {"bytes_sent": 5000, "note": "the final model"}
+        if site:
+            family, label = FAMILIES[job]
+            arm |= {"label": label, "family": family, "site": site, "note": "the site's model"}
+        arms.append(arm)
+    return arms
+
+
+def result_rows(psnr: dict[str, list[int]] = PSNR) -> pd.DataFrame:
     """PSNR as above; MAE is 1 / PSNR, so that lower is better there."""
     patients = [(site, subject) for site, subjects in PATIENTS.items() for subject in subjects]
     rows = []
-    for arm, values in PSNR.items():
+    for arm, values in psnr.items():
         for (site, subject), value in zip(patients, values, strict=True):
             rows.append((arm, site, "test", subject, "psnr", float(value)))
             rows.append((arm, site, "test", subject, "mae", 1 / value))
@@ -79,14 +102,29 @@ def curve_rows() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["arm", "site", "round", "metric", "value"])
 
 
-def slice_arrays() -> dict[str, np.ndarray]:
+def personal_curve_rows() -> pd.DataFrame:
+    """FedBN's and Ditto's curves; of Ditto both the global model and the sites' own."""
+    rows = [
+        ("fedbn", "a", 1, "val/psnr", 22.0),
+        ("fedbn", "b", 1, "val/psnr", 24.0),
+        ("fedbn", "a", 1, "train/l1", 0.3),
+        ("ditto", "a", 1, "val/psnr", 20.0),
+        ("ditto", "b", 1, "val/psnr", 10.0),
+        ("ditto", "a", 1, "personal/psnr", 25.0),
+        ("ditto", "b", 1, "personal/psnr", 27.0),
+        ("ditto", "a", 1, "train/l1", 0.4),
+    ]
+    return pd.DataFrame(rows, columns=["arm", "site", "round", "metric", "value"])
+
+
+def slice_arrays(psnr: dict[str, list[int]] = PSNR) -> dict[str, np.ndarray]:
     """A slice per patient, arm and kind; the lesion is only in patient a1."""
     arrays = {}
     mask = np.zeros((40, 32))
     mask[5:35, 6:26] = 1
     for site, subjects in PATIENTS.items():
         for subject in subjects:
-            arrays |= {f"{site}/{subject}/{arm}": mask * 0.5 for arm in PSNR if arm != "source"}
+            arrays |= {f"{site}/{subject}/{arm}": mask * 0.5 for arm in psnr if arm != "source"}
             arrays[f"{site}/{subject}/source"] = mask * 0.9
             arrays[f"{site}/{subject}/target"] = mask * 0.6
             arrays[f"{site}/{subject}/mask"] = mask
@@ -143,3 +181,28 @@ def curves() -> pd.DataFrame:
 def slices() -> dict[str, np.ndarray]:
     """The arrays of slices.npz, free to be changed."""
     return slice_arrays()
+
+
+@pytest.fixture
+def personal_about(about: dict[str, Any]) -> dict[str, Any]:
+    """The content of run.json with personal arms."""
+    about["arms"] += personal_arms()
+    return about
+
+
+@pytest.fixture
+def personal_results() -> pd.DataFrame:
+    """The rows of results.csv with personal arms."""
+    return result_rows(PSNR | PERSONAL_PSNR)
+
+
+@pytest.fixture
+def personal_curves() -> pd.DataFrame:
+    """The rows of curves.csv with personal arms."""
+    return pd.concat([curve_rows(), personal_curve_rows()], ignore_index=True)
+
+
+@pytest.fixture
+def personal_slices() -> dict[str, np.ndarray]:
+    """The arrays of slices.npz with personal arms."""
+    return slice_arrays(PSNR | PERSONAL_PSNR)

@@ -9,7 +9,7 @@ import pytest
 
 from report.analysis import analyse
 from report.cross_site import cross_site_matrix
-from report.curves import mean_curve, site_curve, sites_with
+from report.curves import curve_book, mean_curve, site_curve, sites_with
 from report.results_table import MetricTable
 from report.run_folder import read_run
 from report.statistics import bootstrap_interval, holm, paired_differences, wilcoxon_p
@@ -90,7 +90,8 @@ def test_infinite_psnr_gives_an_infinite_mean_and_a_finite_median(write_run, res
 
 
 def test_the_cross_site_matrix_holds_mean_psnr_and_outlines_own_sites(write_run):
-    matrix = cross_site_matrix(read_run(write_run()))
+    analysis = analyse(read_run(write_run()))
+    matrix = cross_site_matrix(analysis.run, analysis.methods)
     assert [arm.name for arm in matrix.arms][:2] == ["local-a", "local-b"]
     np.testing.assert_allclose(matrix.values[:2], [[22, 15.5, 17.5], [15, 23, 20.5]])
     own = [(r, c) for r in range(5) for c in range(3) if matrix.is_own(r, c)]
@@ -170,15 +171,18 @@ def test_the_smallest_reachable_p_value_counts_patients_and_comparisons(write_ru
 
 def test_curves_keep_own_models_at_home_and_average_only_shared_rounds(write_run, curves):
     run = read_run(write_run(curves=curves))
+    book = curve_book(run)
     methods = {method.name: method for method in analyse(run).methods}
-    mean = mean_curve(run, methods["fedavg"], "val/psnr")
+    mean = mean_curve(book, methods["fedavg"], "val/psnr")
     assert mean.to_dict() == {1: 15.0, 2: 18.0}  # round 3 was recorded at b only
     site_b = run.about.sites[1]
-    assert site_curve(run, methods["local-only"], site_b, "val/psnr").empty
-    assert [site.name for site in sites_with(run, "val/psnr")] == ["a", "b"]
+    assert site_curve(book, methods["local-only"], site_b, "val/psnr").empty
+    shown = sites_with(book, tuple(methods.values()), "val/psnr")
+    assert [site.name for site in shown] == ["a", "b"]
 
 
 def test_an_arm_that_logs_no_sites_is_drawn_from_its_rows_of_all(write_run, curves):
     run = read_run(write_run(curves=curves))
     methods = {method.name: method for method in analyse(run).methods}
-    assert mean_curve(run, methods["centralised"], "train/l1").to_dict() == {1: 0.5}
+    mean = mean_curve(curve_book(run), methods["centralised"], "train/l1")
+    assert mean.to_dict() == {1: 0.5}
