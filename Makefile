@@ -7,10 +7,11 @@ BIN := $(VENV)/bin
 RUN := $(BIN)/python
 PACKAGES := partitions lightning_modules app_custom jobs report
 
-.PHONY: help setup data demo smoke report tensorboard lint format types test test-fast jobs benchmark clean
+.PHONY: help setup data demo smoke strategies report tensorboard lint format types test test-fast jobs \
+	benchmark benchmark-aggregation benchmark-callback figure-hostile clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-22s %s\n", $$1, $$2}'
 
 setup: $(VENV)/installed ## create .venv and install the pinned packages
 
@@ -44,6 +45,11 @@ smoke: setup ## the main job in under two minutes: tiny settings, still learns
 		--out runs/smoke --strategies fedavg --title "FedI2I smoke run"
 	@$(RUN) -m report runs/smoke
 
+strategies: data ## every strategy on the demo cohort, quick settings: table and report
+	@$(RUN) -m jobs compare --experiment jobs/experiments/strategies.yaml --strategies all \
+		--out runs/strategies --title "FedI2I: every strategy, quick settings"
+	@$(RUN) -m report runs/strategies
+
 report: setup ## write the demo's report again from its run files
 	@$(RUN) -m report runs/demo
 
@@ -72,6 +78,15 @@ test-fast: $(VENV)/installed-dev ## the tests without end-to-end runs
 
 benchmark: data ## wall time of the federation against a plain PyTorch loop
 	@$(RUN) benchmarks/federation_overhead.py
+
+benchmark-aggregation: setup ## time and memory of every aggregator beside FedAvg
+	@$(RUN) benchmarks/aggregation.py
+
+benchmark-callback: setup ## cost of the strategies' gradient callback in a training step
+	@$(RUN) benchmarks/strategy_callback.py
+
+figure-hostile: data ## one hostile site of four: FedAvg beside the robust means (a figure in docs)
+	@$(RUN) benchmarks/hostile_site.py
 
 clean: ## remove runs and caches; keeps .venv and data
 	@rm -rf runs simulator_workspace simulator_workspace_state .mypy_cache .ruff_cache .pytest_cache

@@ -18,14 +18,15 @@ from pathlib import Path
 
 import psutil
 import torch
+from lightning_modules.networks.pix2pix_networks import build_networks
 
 from jobs.federation import DEFAULT_FILE, read_federated_experiment, strategy_overrides
 from jobs.workspace import prepare_workspace
 from lightning_modules.configuration import ExperimentConfig
 from lightning_modules.hardware import available_cores
 from lightning_modules.losses.adversarial import AdversarialLoss
-from lightning_modules.networks.pix2pix_networks import build_networks
-from lightning_modules.training_slices import SliceOrder, TrainingSlices
+from lightning_modules.slice_order import SliceOrder
+from lightning_modules.training_slices import TrainingSlices
 from partitions.manifest import read_manifest
 from partitions.preparation import prepare_site
 
