@@ -12,6 +12,7 @@ from app_custom.aggregators.weighted_mean import weighted_mean
 from lightning_modules.matching.layer_stages import number_of_stages
 from lightning_modules.matching.matching import match
 from lightning_modules.matching.permutations import Permutations
+from lightning_modules.matching.worker_threads import available_cores, worker_threads
 from lightning_modules.strategies.realignment import PERMUTATION
 
 
@@ -35,19 +36,17 @@ class FedMALayerwiseAggregator(MatchedAggregator):
         reference = bare(largest.weights if self.independent and first_pass else anchor)
         # What was matched in earlier stages is in the global order already.
         matched = {g: np.arange(groups.sizes[g], dtype=np.int64) for g in groups.order[:stage]}
-        moves: dict[str, Permutations] = {}
-        for update in updates:
-            found = match(
-                reference,
-                bare(update.weights),
-                groups,
-                self.settings,
-                fixed=matched,
-                only=[groups.order[stage]],
+        group = groups.order[stage]
+
+        def move(update: SiteUpdate) -> Permutations:
+            state = bare(update.weights)
+            found = match(reference, state, groups, self.settings, fixed=matched, only=[group])
+            return {group: found.permutations[group]}
+
+        with worker_threads(min(len(updates), available_cores())) as pool:
+            moves = dict(
+                zip([update.site for update in updates], pool.map(move, updates), strict=True)
             )
-            moves[update.site] = {
-                group: found.permutations[group] for group in [groups.order[stage]]
-            }
         return weighted_mean(self.aligned(network, updates, moves))
 
     def arrays_for_sites(self) -> Weights:

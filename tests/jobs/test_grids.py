@@ -1,0 +1,61 @@
+"""Grids of strategies' settings: the same budget for each, in ranges that the strategies accept."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+from tiny_cohort import write_tiny_cohort
+
+from jobs import federated_arm
+from jobs.arm_process import ArmProcess
+from jobs.federation import read_federated_experiment, with_strategy
+from jobs.grid import run_grid
+from jobs.strategy_grids import STRATEGY_GRIDS, grid_of
+from partitions.errors import ConfigError
+
+TINY = Path(__file__).parents[1] / "experiments" / "tiny.yaml"
+METRICS = "site,round,metric,value\nnorth,0,traffic/bytes_sent,1000000\nall,1,val/psnr,{psnr}\n"
+
+
+def test_every_strategy_has_the_same_budget_of_four_different_settings() -> None:
+    for name, grid in STRATEGY_GRIDS.items():
+        assert len({tuple(settings.items()) for settings in grid}) == 4, name
+
+
+@pytest.mark.parametrize("name", STRATEGY_GRIDS)
+def test_every_setting_of_a_grid_is_one_of_the_strategy_and_in_its_range(name: str) -> None:
+    job = read_federated_experiment(TINY)
+    for settings in grid_of(name):
+        strategy = with_strategy(job, name, settings).experiment.strategy
+        assert {key: getattr(strategy, key) for key in settings} == settings
+
+
+def test_a_strategy_without_a_grid_is_refused_with_the_nearest_name() -> None:
+    with pytest.raises(ConfigError, match=r"no grid for strategy 'fedprx'.*fedprox"):
+        grid_of("fedprx")
+
+
+def test_a_grid_runs_every_setting_in_a_folder_of_its_own_and_lists_their_validation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workspaces: list[Path] = []
+
+    def finished(process: ArmProcess, records: Path) -> float:
+        workspaces.append(Path(process.command[process.command.index("-w") + 1]))
+        metrics = workspaces[-1] / "server" / "simulate_job" / "metrics.csv"
+        metrics.parent.mkdir(parents=True)
+        metrics.write_text(METRICS.format(psnr=20 + len(workspaces)), encoding="utf-8")
+        return 7.0
+
+    monkeypatch.setattr(federated_arm, "run_process", finished)
+    data, out = write_tiny_cohort(tmp_path / "data"), tmp_path / "grid"
+    run_grid(read_federated_experiment(TINY), data, out, "fedprox")
+
+    assert len(set(workspaces)) == 4
+    with (out / "strategies.csv").open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [float(row["psnr"]) for row in rows] == [21.0, 22.0, 23.0, 24.0]
+    assert "mu_generator=0.001" in rows[0]["strategy"]
+    assert "mu_generator=1" in capsys.readouterr().out
