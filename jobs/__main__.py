@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from jobs.export import export_job
 from jobs.federation import DEFAULT_FILE, read_federated_experiment
 from jobs.strategy_grids import STRATEGY_GRIDS
-from jobs.strategy_jobs import STRATEGY_JOBS, strategy_overrides
+from jobs.strategy_jobs import STRATEGY_JOBS, strategy_overrides, with_both_starts
 from jobs.workspace import DEFAULT_NAME, prepare_workspace
 from partitions.command_line import name_and_path, run_command
 from partitions.errors import ConfigError
@@ -83,7 +83,13 @@ def grid_command(options: argparse.Namespace) -> None:
 
 
 def _strategies(text: str) -> tuple[str, ...]:
-    return tuple(STRATEGY_JOBS) if text == "all" else tuple(text.split(","))
+    if text == "all":
+        return tuple(STRATEGY_JOBS)
+    asked = tuple(text.split(","))
+    compared = with_both_starts(asked)
+    if len(compared) > len(asked):
+        print(f"FedMA is compared from both starts, so also: {', '.join(compared[len(asked) :])}")
+    return compared
 
 
 def _changes(options: argparse.Namespace) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from partitions.errors import ConfigError
@@ -51,6 +52,19 @@ _LABELS = {
     "cyclic": "Cyclic",
     "swarm": "Swarm",
 }
+
+_BOTH_STARTS = ("fedavg", "fedavg_independent", "fedma", "fedma_independent")
+
+
+def with_both_starts(jobs: Sequence[str]) -> tuple[str, ...]:
+    """The jobs to compare: FedMA never from one start alone, nor without FedAvg beside it.
+
+    From a common start FedMA is FedAvg, from independent ones it is not (docs/strategies.md): one
+    of the two alone would mislead. The jobs that are missing come after those that were asked for.
+    """
+    if not any(STRATEGY_JOBS.get(job, {}).get("name") == "fedma" for job in jobs):
+        return tuple(jobs)
+    return (*jobs, *(job for job in _BOTH_STARTS if job not in jobs))
 
 
 def label_of(job: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from jobs.__main__ import JOBS_FOLDER, main
+from jobs.strategy_jobs import STRATEGY_JOBS, with_both_starts
 from lightning_modules.strategies.settings import STRATEGIES
 
 REPOSITORY = JOBS_FOLDER.parent
@@ -213,3 +214,21 @@ def test_the_program_returns_its_exit_code_to_the_shell(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stderr == "error: unknown strategy 'fedavgg'; did you mean 'fedavg'?\n"
     assert "Traceback" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("asked", "compared"),
+    [
+        (("fedavg", "fedprox"), ("fedavg", "fedprox")),
+        (("fedma",), ("fedma", "fedavg", "fedavg_independent", "fedma_independent")),
+        (
+            ("fedavg", "fedma_independent"),
+            ("fedavg", "fedma_independent", "fedavg_independent", "fedma"),
+        ),
+        (tuple(STRATEGY_JOBS), tuple(STRATEGY_JOBS)),
+    ],
+)
+def test_fedma_is_compared_from_both_starts_and_beside_fedavg_from_each(
+    asked: tuple[str, ...], compared: tuple[str, ...]
+) -> None:
+    assert with_both_starts(asked) == compared
