@@ -39,7 +39,7 @@ def render_page(analysis: Analysis) -> str:
     sections = [
         results_section(run, analysis.tables),
         cross_site_section(cross_site_matrix(run, analysis.methods)),
-        statistics_section(analysis.tests, run.about.seed),
+        statistics_section(analysis.tests, analysis.ranks, analysis.like, run.about.seed),
         curves_section(run, shown),
         diagnostics_section(run, analysis.actions),
         panels_section(run, shown),

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from string import ascii_lowercase
 
 from report.grouped_rows import grouped_rows, table_class
 from report.markup import Markup, foldable, joined, note, row, table, tag
-from report.methods import personal_methods
+from report.methods import Method, personal_methods
 from report.metrics import LEADING
 from report.number_format import counted, decimals_for, number, p_value, thousands
+from report.rank_tests import RankTest
+from report.ranks_section import ranks_part
 from report.statistics import ALPHA, RESAMPLES, Comparison, PairedTests
 
 HEADER = ("against", "n", "better in", "median difference", "95 % CI", "p", "p (Holm)")
 
 
-def statistics_section(families: Sequence[PairedTests], seed: int) -> Markup:
-    """Table 3: the reference federated arm against every other method."""
+def statistics_section(
+    families: Sequence[PairedTests],
+    ranks: Sequence[RankTest],
+    like: Mapping[Method, tuple[Method, ...]],
+    seed: int,
+) -> Markup:
+    """Table 3: the reference federated arm against every other method, and ranks of strategies."""
     heading = tag("h2", "Paired comparison per patient", id="statistics")
     families = [family for family in families if family.comparisons]
     if not families:
@@ -29,6 +36,8 @@ def statistics_section(families: Sequence[PairedTests], seed: int) -> Markup:
     folded = [family for family in families if family.metric.name not in LEADING]
     letters = iter(ascii_lowercase)
     parts = [_table(family, next(letters, "")) for family in shown]
+    if ranks:
+        parts.append(ranks_part(ranks, like, next(letters, "")))
     if folded:
         tables = [_table(family, next(letters, "")) for family in folded]
         parts.append(foldable("The same for the other metrics", *tables))
