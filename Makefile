@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 RUN := $(BIN)/python
 PACKAGES := partitions lightning_modules app_custom jobs report
 
-.PHONY: help setup data demo smoke strategies report tensorboard lint format types test test-fast jobs \
+.PHONY: help setup data demo smoke smoke-cyclegan strategies report tensorboard lint format types test test-fast jobs \
 	benchmark benchmark-aggregation benchmark-callback figure-hostile clean
 
 help: ## list the targets
@@ -44,6 +44,12 @@ smoke: setup ## the main job in under two minutes: tiny settings, still learns
 	@$(RUN) -m jobs compare --experiment jobs/experiments/smoke.yaml --data data/smoke \
 		--out runs/smoke --strategies fedavg --title "FedI2I smoke run"
 	@$(RUN) -m report runs/smoke
+
+smoke-cyclegan: setup ## the same without pairs: CycleGAN, about five minutes
+	@$(RUN) -m partitions demo --out data/smoke --size smoke
+	@$(RUN) -m jobs compare --experiment jobs/experiments/cyclegan_smoke.yaml --data data/smoke \
+		--out runs/smoke-cyclegan --strategies fedavg --title "FedI2I smoke run: CycleGAN"
+	@$(RUN) -m report runs/smoke-cyclegan
 
 strategies: data ## every strategy on the demo cohort, quick settings: table and report
 	@$(RUN) -m jobs compare --experiment jobs/experiments/strategies.yaml --strategies all \
