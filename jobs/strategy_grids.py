@@ -23,8 +23,8 @@ STRATEGY_GRIDS: dict[str, list[dict[str, Any]]] = {
     "feddyn": _pairs("alpha", [0.001, 0.01, 0.1, 1.0], 1 / 3),
     "ditto": _pairs("lambda", [0.01, 0.1, 1.0, 10.0], 1 / 3),
     "fedavgm": [{"server_momentum": value} for value in (0.1, 0.3, 0.5, 0.9)],
-    "fedadam": _pairs("server_learning_rate", [0.001, 0.003, 0.01, 0.03]),
-    "fedyogi": _pairs("server_learning_rate", [0.001, 0.003, 0.01, 0.03]),
+    "fedadam": _pairs("server_learning_rate", [0.003, 0.01, 0.03, 0.1]),
+    "fedyogi": _pairs("server_learning_rate", [0.003, 0.01, 0.03, 0.1]),
     "scaffold": [{"control_weight": value} for value in (0.1, 0.3, 0.5, 1.0)],
 }
 

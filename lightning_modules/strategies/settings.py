@@ -129,9 +129,9 @@ STRATEGIES: dict[str, Mapping[str, Setting]] = {
     "fedprox": _pair("mu", 0.03, 0.01),
     "fedma": _MATCHING,
     "fedma_layerwise": _MATCHING,
-    "fedavgm": {**_server_steps(1.0, 1.0), "server_momentum": Setting(0.5, high=1.0)},
+    "fedavgm": {**_server_steps(1.0, 1.0), "server_momentum": Setting(0.3, high=1.0)},
     "fedadam": {
-        **_server_steps(0.003, 0.003),
+        **_server_steps(0.03, 0.03),
         "server_optimizer": Setting("adam", words=SERVER_OPTIMIZERS),
         "server_beta1": Setting(0.9, high=1.0),
         "server_beta2": Setting(0.99, high=1.0),
