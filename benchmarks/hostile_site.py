@@ -34,7 +34,7 @@ from lightning_modules.validation import load_translator, validate
 from partitions.manifest import read_manifest
 from partitions.preparation import PreparedSite, prepare_site
 
-HOSTILE = "west"
+HOSTILE = "east"
 HARDWARE = Hardware("cpu", "32-true", 1)
 MAKERS: dict[str, Any] = {
     "FedAvg": lambda: FedAvgAggregator(1),
@@ -130,13 +130,16 @@ def _draw(curves: dict[tuple[str, bool], list[float]], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    colours = dict(zip(MAKERS, ("#000000", "#0072B2", "#D55E00"), strict=True))
+    colours = dict(zip(MAKERS, ("#000000", "#56B4E9", "#D55E00"), strict=True))
+    # With four sites the median and the trimmed mean are the same: one shows beneath the other.
+    widths = dict(zip(MAKERS, (1.5, 5.0, 1.5), strict=True))
     figure, axes = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
     for (name, hostile), curve in curves.items():
         label = f"{name}, one hostile site" if hostile else f"{name}, all honest"
         style = "-" if hostile else ":"
         marker = "o" if hostile else None
-        axes.plot(curve, style, color=colours[name], marker=marker, label=label)
+        look = {"color": colours[name], "linewidth": widths[name], "marker": marker}
+        axes.plot(curve, style, label=label, **look)
     axes.set_xlabel("round")
     axes.set_ylabel("validation PSNR (dB), honest sites")
     axes.set_xticks(range(len(next(iter(curves.values())))))
