@@ -1,0 +1,52 @@
+"""``authorization.json``: what each role may do at a participant. The participant itself enforces it.
+
+``o:site`` is "users of the site's own organisation", ``n:submitter`` is "whoever submitted the
+job", ``o:submitter`` is "users of the submitter's organisation".
+
+Nobody may bring code (``byoc``), and nobody may read a site's files through the console
+(``shell_commands``: ``ls``, ``cat``, ``grep`` and the like), since file names and logs can name
+patients.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+NOBODY = "none"
+ANYBODY = "any"
+
+_NEVER = {"shell_commands": NOBODY, "byoc": NOBODY, "server-predeployed-flwr": NOBODY}
+
+PERMISSIONS: dict[str, Any] = {
+    "format_version": "1.0",
+    "permissions": {
+        "project_admin": {
+            "submit_job": ANYBODY,
+            "clone_job": ANYBODY,
+            "manage_job": ANYBODY,
+            "download_job": ANYBODY,
+            "view": ANYBODY,
+            "operate": ANYBODY,
+            **_NEVER,
+        },
+        "org_admin": {
+            "submit_job": NOBODY,
+            "clone_job": NOBODY,
+            "manage_job": "o:submitter",
+            "download_job": "o:submitter",
+            "view": ANYBODY,
+            "operate": "o:site",
+            **_NEVER,
+        },
+        "lead": {
+            "submit_job": ANYBODY,
+            "clone_job": "n:submitter",
+            "manage_job": "n:submitter",
+            "download_job": "n:submitter",
+            "view": ANYBODY,
+            "operate": "o:site",
+            **_NEVER,
+        },
+        "member": {"view": ANYBODY},
+    },
+}

@@ -1,0 +1,112 @@
+"""The participants' processes: started from their kits, stopped with all their children."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+import uuid
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import TracebackType
+
+import psutil
+
+_MARK = "FEDI2I_POC"
+"""Environment variable that children inherit. NVFlare puts each job into a session of its own, so
+neither the process group nor the tree of a dead parent would lead to them."""
+
+_GRACE_SECONDS = 8.0
+
+
+class Participants:
+    """Processes of server and sites; leaving the block ends them and whatever they started.
+
+    Args:
+        kits: the folder with one kit per participant.
+        log: called with one line per event.
+    """
+
+    def __init__(self, kits: Path, environment: dict[str, str] | None = None) -> None:
+        self._kits = kits
+        self._mark = uuid.uuid4().hex
+        self._environment = {**os.environ, **(environment or {}), _MARK: self._mark}
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+
+    def __enter__(self) -> Participants:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """For programs that shall end with the participants."""
+        return self._environment
+
+    def start(self, name: str) -> None:
+        """Start one participant from its kit, as its own start script does, but once only."""
+        kit = self._kits / name
+        with (kit / "console.txt").open("ab") as output:
+            self._running[name] = subprocess.Popen(
+                ["bash", str(kit / "startup" / "sub_start.sh"), "--once"],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=self._environment,
+                start_new_session=True,
+            )
+
+    def ended(self) -> list[str]:
+        """Names of participants whose process is gone."""
+        return [name for name, process in self._running.items() if process.poll() is not None]
+
+    def stop(self, names: Iterable[str] | None = None) -> None:
+        """End all processes, gently first; with names, those participants only."""
+        targets = self.processes() if names is None else self._trees(list(names))
+        for process in targets:
+            _signal(process, "terminate")
+        _, alive = psutil.wait_procs(targets, timeout=_GRACE_SECONDS)
+        until = time.monotonic() + _GRACE_SECONDS
+        while alive and time.monotonic() < until:
+            for process in alive:
+                _signal(process, "kill")
+            _, alive = psutil.wait_procs(alive, timeout=1.0)
+            # One that was just starting another when it was asked to end.
+            alive = list({*alive, *(self.processes() if names is None else [])})
+        for process in self._running.values():
+            process.poll()
+
+    def processes(self) -> list[psutil.Process]:
+        """Every living process that carries this federation's mark."""
+        return [process for process in psutil.process_iter() if self._is_ours(process)]
+
+    def _trees(self, names: Sequence[str]) -> list[psutil.Process]:
+        found: list[psutil.Process] = []
+        for name in names:
+            try:
+                parent = psutil.Process(self._running[name].pid)
+                found += [parent, *parent.children(recursive=True)]
+            except psutil.NoSuchProcess:
+                continue
+        return found
+
+    def _is_ours(self, process: psutil.Process) -> bool:
+        try:
+            if process.pid == os.getpid() or process.status() == psutil.STATUS_ZOMBIE:
+                return False
+            return bool(process.environ().get(_MARK) == self._mark)
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            return False
+
+
+def _signal(process: psutil.Process, how: str) -> None:
+    try:
+        getattr(process, how)()
+    except psutil.NoSuchProcess:
+        pass
