@@ -1,8 +1,8 @@
 """Refuse a job that names a class off the participant's allow-list, before anything starts.
 
-NVFlare refuses such a class when it builds it: the job has started by then, and whoever submitted it
-reads no more than ``EXECUTION_EXCEPTION``. This check runs when the job arrives, and its sentence
-goes back to the submitter. NVFlare's own check stays the gate; this one is the explanation.
+NVFlare refuses such a class when it builds it: the job has started by then, and whoever submitted
+it reads no more than ``EXECUTION_EXCEPTION``. This check runs when the job arrives, and its
+sentence goes back to the submitter. NVFlare's own check stays the gate; this one explains.
 """
 
 from __future__ import annotations
