@@ -1,4 +1,4 @@
-"""``resources.json``: which classes may run at a participant, its GPUs, where the server stores jobs.
+"""``resources.json``: which classes may run at a participant, its GPUs, the server's storage.
 
 Starts from what NVFlare's ``StaticFileBuilder`` wrote and changes what is ours to decide.
 """

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 _SITE = """\
-# What this site decides for itself. No job can read or change it. Restart is not needed: every job
+# What this site decides for itself. No job can read or change it. No restart is needed: every job
 # reads it anew. 'python -m provision check <this kit>' says whether it is complete.
 
-# Data set name, as jobs call it, to the folder of this site that holds its manifest.json (docs/data.md
-# says how to make one). Fill in, and take the '#' and the '{{}}' away.
+# Data set name, as jobs call it, to the folder of this site that holds its manifest.json
+# (docs/data.md says how to make one). Fill in, and take the '#' and the '{{}}' away.
 datasets: {{}}
 {examples}
 
@@ -25,7 +25,7 @@ share_images: false
 """
 
 _SERVER = """\
-# What the server decides for itself: model name, as jobs call it, to a file that a job may start from.
+# What the server decides for itself: model name, as jobs call it, to a file to start from.
 models: {}
 #   pretrained: /data/fedi2i/pretrained.pt
 """

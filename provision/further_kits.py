@@ -46,7 +46,8 @@ def add_site(
     """
     if not _SITE_NAME.fullmatch(site) or not _ORG_NAME.fullmatch(org):
         raise ConfigError(
-            f"'{site}' of organisation '{org}': use letters, digits and '_', in a site's name also '-'"
+            f"'{site}' of organisation '{org}': use letters, digits and '_', in a site's name "
+            "also '-'"
         )
     if site in _known(project_file, workspace):
         raise ConfigError(

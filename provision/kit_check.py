@@ -88,8 +88,8 @@ def check_kit(folder: Path) -> tuple[list[str], list[str]]:
 def _startup(kit: Kit) -> Iterator[str]:
     if not startup_is_genuine(kit.folder / "startup"):
         raise ConfigError(
-            f"{kit.folder / 'startup'}: a file was changed or added since it was signed; unpack the "
-            "kit again, or ask the project admin for a new one"
+            f"{kit.folder / 'startup'}: a file was changed or added since it was signed; unpack "
+            "the kit again, or ask the project admin for a new one"
         )
     yield "startup: every file is as it was signed"
 
@@ -102,16 +102,16 @@ def _certificate(kit: Kit) -> Iterator[str]:
         certificate.verify_directly_issued_by(root)
     except (InvalidSignature, ValueError) as error:
         raise ConfigError(
-            f"{kit.certificate}: not signed by the project's {root_file.name}; ask the project admin "
-            "for a new kit"
+            f"{kit.certificate}: not signed by the project's {root_file.name}; ask the project "
+            "admin for a new kit"
         ) from error
     now = datetime.datetime.now(datetime.UTC)
     left = certificate.not_valid_after_utc - now
     day = f"{certificate.not_valid_after_utc:%Y-%m-%d}"
     if left < datetime.timedelta(0) or now < certificate.not_valid_before_utc:
         raise ConfigError(
-            f"{kit.certificate}: valid from {certificate.not_valid_before_utc:%Y-%m-%d} to {day}, but "
-            "this machine's clock says otherwise; set the clock, or ask for a renewed certificate"
+            f"{kit.certificate}: valid from {certificate.not_valid_before_utc:%Y-%m-%d} to {day}, "
+            "but this machine's clock says otherwise; set it, or ask for a renewed certificate"
         )
     warning = "; ask the project admin to renew it" if left < _SOON else ""
     yield f"certificate: valid until {day}{warning}"

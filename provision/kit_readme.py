@@ -37,8 +37,8 @@ For {kind} of the FedI2I federation. Keep it private: `startup/*.key` is the ide
 
 - server: `{host}`, TCP port {port} (HTTPS, certificates on both sides)
 - certificate of {name} valid until {expires}
-- SHA-256 of the project's root certificate; compare it with what the project admin tells you by another
-  way: `{authority}`
+- SHA-256 of the project's root certificate; compare it with what the project admin tells you
+  otherwise, e.g. by telephone: `{authority}`
 
 The whole guide: `{guide}` in the FedI2I repository.
 """
@@ -46,7 +46,7 @@ The whole guide: `{guide}` in the FedI2I repository.
 _SITE = """
 ## Before the first start
 
-1. Install FedI2I in a virtual environment and activate it (guide, "Install at a site").
+1. Install FedI2I in a virtual environment and activate it (guide, "Install").
 2. Fill in `local/fedi2i.yaml`: where this site's data is.
 3. `python -m provision check .` in this folder: one line per finding.
 4. `nvflare preflight-check -p .`: is the server reachable?
@@ -54,17 +54,17 @@ _SITE = """
 ## Start and stop
 
 - start: `./startup/start.sh` (keeps running in the background and starts again after a crash)
-- stop: an org_admin of {org} types `shutdown client {name}` in the admin console, or on this machine
-  `touch shutdown.fl`
-- logs: `log.txt` and `error_log.txt` here, `<job id>/log.txt` per job. Audit trail: `audit.log`, and
-  one per job in `<job id>/`
+- stop: an org_admin of {org} types `shutdown client {name}` in the admin console, or on this
+  machine `touch shutdown.fl` in this folder
+- logs: `log.txt` and `error_log.txt` here, `<job id>/log.txt` per job. Audit trail: `audit.log`
+  here, and one per job in `<job id>/`
 
 ## Yours to decide, in `local/`
 
 | file | what it says |
 |---|---|
-| `fedi2i.yaml` | where the data is; whether training curves and picture panels may be sent |
-| `resources.json` | the classes that jobs may run (`class_allow_list`), GPUs ({gpus}), no log streaming |
+| `fedi2i.yaml` | where the data is; whether training curves and pictures may be sent |
+| `resources.json` | the classes that jobs may run (`class_allow_list`); GPUs: {gpus} |
 | `authorization.json` | what each role may do here; nobody may bring code or read files |
 | `privacy.json` | the most that may leave; it applies to every job, whatever the job says |
 
@@ -75,9 +75,9 @@ What leaves the site: `docs/what-leaves-a-site.md`.
 _SERVER = """
 ## Before the first start
 
-1. Install FedI2I in a virtual environment and activate it (guide, "Install at the server").
-2. `{host}` must resolve to this machine at every site, and port {port} must be open for them.
-3. The storage folder in `local/resources.json` must be writable for the account that runs the server.
+1. Install FedI2I in a virtual environment and activate it (guide, "Install").
+2. `{host}` must resolve to this machine at every site, and port {port} must be open to them.
+3. The storage folder in `local/resources.json` must be writable for the server's account.
 4. `python -m provision check .`, then `nvflare preflight-check -p .` in this folder.
 
 ## Start and stop

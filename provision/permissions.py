@@ -1,4 +1,4 @@
-"""``authorization.json``: what each role may do at a participant. The participant itself enforces it.
+"""``authorization.json``: what each role may do at a participant, which enforces it itself.
 
 ``o:site`` is "users of the site's own organisation", ``n:submitter`` is "whoever submitted the
 job", ``o:submitter`` is "users of the submitter's organisation".

@@ -36,6 +36,7 @@ class AdminConsole:
         self._environment = {**environment, "TERM": "dumb"}
 
     def __enter__(self) -> AdminConsole:
+        """Start the console and log in."""
         self._terminal, theirs = pty.openpty()
         self._process = subprocess.Popen(
             ["bash", str(self._kit / "startup" / "fl_admin.sh")],
@@ -56,6 +57,7 @@ class AdminConsole:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        """Say ``bye``, and make sure that it is gone."""
         try:
             if error is None:
                 os.write(self._terminal, b"bye\n")

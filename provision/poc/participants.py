@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import time
 import uuid
@@ -24,7 +26,7 @@ class Participants:
 
     Args:
         kits: the folder with one kit per participant.
-        log: called with one line per event.
+        environment: variables besides those of this process.
     """
 
     def __init__(self, kits: Path, environment: dict[str, str] | None = None) -> None:
@@ -34,6 +36,7 @@ class Participants:
         self._running: dict[str, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> Participants:
+        """Nothing runs yet."""
         return self
 
     def __exit__(
@@ -42,7 +45,12 @@ class Participants:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.stop()
+        """End everything, also after Ctrl-C; a second one does not stop the stopping."""
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            self.stop()
+        finally:
+            signal.signal(signal.SIGINT, before)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -106,7 +114,5 @@ class Participants:
 
 
 def _signal(process: psutil.Process, how: str) -> None:
-    try:
+    with contextlib.suppress(psutil.NoSuchProcess):
         getattr(process, how)()
-    except psutil.NoSuchProcess:
-        pass
