@@ -16,7 +16,7 @@ KITS = Path("kits")
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     options = _parser().parse_args(arguments)
-    return run_command(lambda: options.run(options))
+    return run_command(lambda: options.run(options), "stopped; nothing is left running")
 
 
 def kits_command(options: argparse.Namespace) -> None:

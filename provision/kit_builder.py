@@ -46,6 +46,8 @@ class KitBuilder(Builder):
 
     def build(self, project: Project, ctx: ProvisionContext) -> None:
         """Complete the kit of every participant."""
+        # It holds every private key, the root's included, for later kits.
+        Path(ctx.get_state_dir()).chmod(0o700)
         for participant in project.get_all_participants():
             local = Path(ctx.get_local_dir(participant))
             if participant.type == ParticipantType.SERVER:

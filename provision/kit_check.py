@@ -175,8 +175,13 @@ def _data(kit: Kit) -> Iterator[str]:
     if kit.kind != "client":
         return
     config = read_site_config(kit.folder / "local")
+    if not config.datasets:
+        raise ConfigError(
+            f"{kit.folder / 'local' / FILE_NAME}: maps no data set; below 'datasets' write the "
+            "name that jobs use and the folder with its manifest.json, e.g. demo: /data/fedi2i/demo"
+        )
     site = _site_name(kit)
-    for dataset in config.datasets or {"demo": ""}:
+    for dataset in config.datasets:
         manifest = read_manifest(data_folder(config, dataset, site), expected_site=site)
         yield f"data set {dataset}: {len(manifest.subjects)} subjects"
     if config.share_images:
@@ -190,6 +195,8 @@ def _site_name(kit: Kit) -> str:
 
 
 def _server_name(kit: Kit) -> Iterator[str]:
+    if kit.kind == "server":
+        return
     host, port = kit.address
     try:
         socket.getaddrinfo(host, port)

@@ -5,7 +5,7 @@ job", ``o:submitter`` is "users of the submitter's organisation".
 
 Nobody may bring code (``byoc``), and nobody may read a site's files through the console
 (``shell_commands``: ``ls``, ``cat``, ``grep`` and the like), since file names and logs can name
-patients.
+patients; for the same reason a site's errors (``show_errors``) are for its own organisation.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ NOBODY = "none"
 ANYBODY = "any"
 
 _NEVER = {"shell_commands": NOBODY, "byoc": NOBODY, "server-predeployed-flwr": NOBODY}
+_VIEW = {"view": ANYBODY, "show_errors": "o:site"}
 
 PERMISSIONS: dict[str, Any] = {
     "format_version": "1.0",
@@ -25,7 +26,7 @@ PERMISSIONS: dict[str, Any] = {
             "clone_job": ANYBODY,
             "manage_job": ANYBODY,
             "download_job": ANYBODY,
-            "view": ANYBODY,
+            **_VIEW,
             "operate": ANYBODY,
             **_NEVER,
         },
@@ -34,7 +35,7 @@ PERMISSIONS: dict[str, Any] = {
             "clone_job": NOBODY,
             "manage_job": "o:submitter",
             "download_job": "o:submitter",
-            "view": ANYBODY,
+            **_VIEW,
             "operate": "o:site",
             **_NEVER,
         },
@@ -43,10 +44,10 @@ PERMISSIONS: dict[str, Any] = {
             "clone_job": "n:submitter",
             "manage_job": "n:submitter",
             "download_job": "n:submitter",
-            "view": ANYBODY,
+            **_VIEW,
             "operate": "o:site",
             **_NEVER,
         },
-        "member": {"view": ANYBODY},
+        "member": {"view": ANYBODY, "show_errors": NOBODY},
     },
 }

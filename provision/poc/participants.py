@@ -8,7 +8,6 @@ import signal
 import subprocess
 import time
 import uuid
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -74,35 +73,23 @@ class Participants:
         """Names of participants whose process is gone."""
         return [name for name, process in self._running.items() if process.poll() is not None]
 
-    def stop(self, names: Iterable[str] | None = None) -> None:
-        """End all processes, gently first; with names, those participants only."""
-        targets = self.processes() if names is None else self._trees(list(names))
-        for process in targets:
+    def stop(self) -> None:
+        """End all processes, gently first, and those that start while others end."""
+        asked = self.processes()
+        for process in asked:
             _signal(process, "terminate")
-        _, alive = psutil.wait_procs(targets, timeout=_GRACE_SECONDS)
+        psutil.wait_procs(asked, timeout=_GRACE_SECONDS)
         until = time.monotonic() + _GRACE_SECONDS
-        while alive and time.monotonic() < until:
-            for process in alive:
+        while (left := self.processes()) and time.monotonic() < until:
+            for process in left:
                 _signal(process, "kill")
-            _, alive = psutil.wait_procs(alive, timeout=1.0)
-            # One that was just starting another when it was asked to end.
-            alive = list({*alive, *(self.processes() if names is None else [])})
-        for process in self._running.values():
-            process.poll()
+            psutil.wait_procs(left, timeout=1.0)
+        for running in self._running.values():
+            running.poll()
 
     def processes(self) -> list[psutil.Process]:
         """Every living process that carries this federation's mark."""
         return [process for process in psutil.process_iter() if self._is_ours(process)]
-
-    def _trees(self, names: Sequence[str]) -> list[psutil.Process]:
-        found: list[psutil.Process] = []
-        for name in names:
-            try:
-                parent = psutil.Process(self._running[name].pid)
-                found += [parent, *parent.children(recursive=True)]
-            except psutil.NoSuchProcess:
-                continue
-        return found
 
     def _is_ours(self, process: psutil.Process) -> bool:
         try:

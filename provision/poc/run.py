@@ -27,7 +27,8 @@ def run_poc(config: PocConfig, job: FederatedExperiment) -> None:
     Raises:
         UserError: what cannot be started, or a job that was refused or failed.
     """
-    signal.signal(signal.SIGTERM, _interrupt)  # so that 'kill' stops the participants as well
+    for number in (signal.SIGTERM, signal.SIGHUP):  # they stop the participants as Ctrl-C does
+        signal.signal(number, _interrupt)
     started = time.monotonic()
     _say(f"making kits in {config.out} and starting server and {len(config.sites)} sites")
     with running_federation(config) as federation:
