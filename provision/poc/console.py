@@ -7,6 +7,7 @@ import pty
 import re
 import select
 import subprocess
+import termios
 import time
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +16,8 @@ from partitions.errors import UserError
 
 _PROMPT = re.compile(r"(^|\n)> $")
 _SUBMITTED = re.compile(r"Submitted job: ([0-9a-f-]{36})")
+_WINDOW = (50, 500)
+"""Lines and columns. In a narrow window the line editor scrolls long commands out of sight."""
 
 
 class ConsoleError(UserError):
@@ -38,6 +41,7 @@ class AdminConsole:
     def __enter__(self) -> AdminConsole:
         """Start the console and log in."""
         self._terminal, theirs = pty.openpty()
+        termios.tcsetwinsize(theirs, _WINDOW)
         self._process = subprocess.Popen(
             ["bash", str(self._kit / "startup" / "fl_admin.sh")],
             stdin=theirs,
