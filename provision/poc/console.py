@@ -14,7 +14,8 @@ from types import TracebackType
 
 from partitions.errors import UserError
 
-_PROMPT = re.compile(r"(^|\n)> $")
+_CONFIRM = "Confirm with User Name: "
+_PROMPT = re.compile(rf"(^|\n)(> |{_CONFIRM})$")
 _SUBMITTED = re.compile(r"Submitted job: ([0-9a-f-]{36})")
 _WINDOW = (50, 500)
 """Lines and columns. In a narrow window the line editor scrolls long commands out of sight."""
@@ -74,13 +75,17 @@ class AdminConsole:
             os.close(self._terminal)
 
     def type(self, command: str, seconds: float = 60.0) -> str:
-        """Type a line; returns what the console showed until its next prompt.
+        """Type a line, and the user's name where the console asks to confirm.
+
+        Returns:
+            What the console showed until its next prompt.
 
         Raises:
             ConsoleError: no prompt within the time.
         """
         os.write(self._terminal, command.encode() + b"\n")
-        return self._screen(_PROMPT, seconds)
+        shown = self._screen(_PROMPT, seconds)
+        return self.type(self._kit.name, seconds) if shown.endswith(_CONFIRM) else shown
 
     def submit_job(self, job: Path) -> str:
         """``submit_job``; returns the job's id.

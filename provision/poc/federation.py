@@ -6,9 +6,10 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from omegaconf import OmegaConf
@@ -16,15 +17,16 @@ from omegaconf import OmegaConf
 from app_custom.site_configuration import FILE_NAME, SiteConfig
 from partitions.atomic_file import write_text
 from partitions.errors import ConfigError, DataError, UserError
-from partitions.typed_config import as_dict
+from partitions.typed_config import as_dict, nearest, read_yaml
 from provision.poc.command_line import JobCommands
 from provision.poc.localhost_project import write_localhost_project
 from provision.poc.participants import Participants
-from provision.poc.ports import check_port_free, wait_until_listening
+from provision.poc.ports import check_port_free, is_listening
 from provision.provisioning import PROJECT_FILE, provision
 
 SERVER = "server"
-_PROJECT = "project.yml"
+_PROJECT = "localhost_project.yml"
+"""By this file an earlier proof of concept is known, and may be replaced."""
 _REGISTERED = "Successfully registered client"
 _START_SECONDS = 180.0
 
@@ -83,10 +85,9 @@ def running_federation(config: PocConfig) -> Iterator[Federation]:
     kits = prepare(config)
     with Participants(kits, _environment()) as participants:
         participants.start(SERVER)
-        if not wait_until_listening(config.port, _START_SECONDS):
-            raise StartError(f"the server did not start: see {kits / SERVER / 'console.txt'}")
+        _wait_for(lambda: is_listening(config.port), participants, kits, [SERVER])
         for site in config.sites:
-            start_site(participants, kits, site)
+            participants.start(site)
         wait_until_registered(participants, kits, config.sites)
         yield Federation(kits, participants)
 
@@ -98,6 +99,7 @@ def prepare(config: PocConfig) -> Path:
         ConfigError, DataError: as in ``running_federation``.
     """
     check_port_free(config.port)
+    _check_sites(config)
     for name, folder in config.datasets.items():
         for site in config.sites:
             if not (folder / site / "manifest.json").is_file():
@@ -127,28 +129,41 @@ def map_data(kit: Path, site: str, config: PocConfig) -> None:
     write_text(kit / "local" / FILE_NAME, OmegaConf.to_yaml(OmegaConf.create(as_dict(mapping))))
 
 
-def start_site(participants: Participants, kits: Path, site: str) -> None:
-    """Start one site; ``wait_until_registered`` waits for it."""
-    if not (kits / site).is_dir():
-        raise ConfigError(f"'{site}' has no kit in {kits}; the project file does not name it")
-    participants.start(site)
-
-
 def wait_until_registered(participants: Participants, kits: Path, sites: Sequence[str]) -> None:
     """Wait until the server has accepted all sites.
 
     Raises:
         StartError: one ended or took too long; the sentence holds its last words.
     """
+    for site in sites:
+        _wait_for(partial(_is_registered, kits / site), participants, kits, [site, SERVER])
+
+
+def _wait_for(
+    condition: Callable[[], bool], participants: Participants, kits: Path, names: Sequence[str]
+) -> None:
+    """Wait for a condition; give up when one of the named participants ends."""
     until = time.monotonic() + _START_SECONDS
-    waiting = list(sites)
-    while waiting:
-        time.sleep(0.5)
-        waiting = [site for site in waiting if _REGISTERED not in last_words(kits / site, 10**6)]
-        gone = [name for name in participants.ended() if name in (SERVER, *waiting)]
+    while not condition():
+        time.sleep(0.3)
+        gone = [name for name in names if name in participants.ended()]
         if gone or time.monotonic() > until:
-            name = (gone or waiting)[0]
-            raise StartError(f"'{name}' did not connect; it says: {last_words(kits / name)}")
+            name = (gone or names)[0]
+            raise StartError(f"'{name}' did not start; it says: {last_words(kits / name)}")
+
+
+def _is_registered(kit: Path) -> bool:
+    return _REGISTERED in last_words(kit, 10**6)
+
+
+def _check_sites(config: PocConfig) -> None:
+    """Refuse sites that the project does not know."""
+    known = [p.get("name") for p in read_yaml(config.project_file).get("participants", [])]
+    for site in config.sites:
+        if site not in known:
+            raise ConfigError(
+                f"{config.project_file}: no site '{site}'; {nearest(site, map(str, known))}"
+            )
 
 
 def last_words(kit: Path, characters: int = 300) -> str:

@@ -18,6 +18,7 @@ _MARK = "FEDI2I_POC"
 neither the process group nor the tree of a dead parent would lead to them."""
 
 _GRACE_SECONDS = 8.0
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Participants:
@@ -45,11 +46,12 @@ class Participants:
         trace: TracebackType | None,
     ) -> None:
         """End everything, also after Ctrl-C; a second one does not stop the stopping."""
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        before = {number: signal.signal(number, signal.SIG_IGN) for number in _STOP_SIGNALS}
         try:
             self.stop()
         finally:
-            signal.signal(signal.SIGINT, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     @property
     def environment(self) -> dict[str, str]:

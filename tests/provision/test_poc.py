@@ -25,7 +25,6 @@ from provision.poc.federation import (
     PocConfig,
     last_words,
     running_federation,
-    start_site,
     wait_until_registered,
 )
 from provision.poc.results import read_metrics
@@ -101,7 +100,7 @@ def test_stopping_it_in_the_middle_of_a_job_leaves_nothing_running(
         poc_command(out, tiny_cohort), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as running:
         wait_for(lambda: list(out.glob("kits/*/prod_00/north/*-*-*-*-*")), 200)
-        wait_for(lambda: len(processes_of(out)) > 8, 60)  # each job is a process of its own
+        wait_for(lambda: len(processes_of(out)) > 8, 200)  # each job is a process of its own
         running.send_signal(number)
         output, _ = running.communicate(timeout=60)
     assert running.returncode == 130, output
@@ -184,13 +183,41 @@ def test_a_job_that_carries_code_is_refused_and_no_site_keeps_the_code(
         assert not list((federation.kits / site).rglob("innocent.py"))
 
 
+@pytest.fixture
+def strict_north(federation: Federation) -> Iterator[Path]:
+    """North keeps discriminators; the job of every test is told otherwise."""
+    path = federation.kits / "north" / "local" / "privacy.json"
+    before = path.read_text()
+    path.write_text(before.replace('"discriminator",', ""))
+    yield federation.kits / "north"
+    path.write_text(before)
+
+
+def test_what_a_site_keeps_stays_there_although_the_job_asks_and_filters_nothing(
+    federation: Federation, small_job: Path, strict_north: Path
+) -> None:
+    config = small_job / "app_site" / "config" / "config_fed_client.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "task_result_filters": []}))
+    lead = federation.user(LEAD)
+    job_id = lead.submit(small_job)
+    with lead.waiting(job_id, 300) as waiting:
+        waiting.communicate()
+    assert lead.status(job_id) != "FINISHED:COMPLETED"
+    log = (strict_north / job_id / "log.txt").read_text()
+    assert "parameter 'discriminator." in log and "is outside the sharing scope" in log
+    result = lead.download(job_id, small_job.parent / "result")
+    server_log = (result / "log.txt").read_text()
+    assert "site 'north' could not do its task 'train'" in server_log
+    assert not (result / "app_server" / "FL_global_model.pt").exists()
+
+
 def test_a_site_that_joins_later_runs_and_says_that_its_data_is_not_mapped(
     federation: Federation, tmp_path: Path
 ) -> None:
     workspace = federation.kits.parents[1]
-    kit = add_site(workspace.parent / "project.yml", workspace, "island", "island")
+    kit = add_site(workspace.parent / "localhost_project.yml", workspace, "island", "island")
     shutil.move(kit, federation.kits / "island")
-    start_site(federation.participants, federation.kits, "island")
+    federation.participants.start("island")
     wait_until_registered(federation.participants, federation.kits, ["island"])
     job = export(tmp_path / "fedavg", "--sites", "island", "--rounds", "1", "--steps", "2")
     lead = federation.user(LEAD)
@@ -201,6 +228,23 @@ def test_a_site_that_joins_later_runs_and_says_that_its_data_is_not_mapped(
         lead.check_completed(job_id)
     log = (federation.kits / "island" / job_id / "log.txt").read_text()
     assert "site 'island' maps no data set: write 'tiny: <folder with its manifest.json>'" in log
+
+
+def test_a_disabled_site_is_out_until_it_is_enabled_again(
+    federation: Federation, tmp_path: Path
+) -> None:
+    def console(user: str) -> AdminConsole:
+        kit = federation.kits / user
+        return AdminConsole(kit, tmp_path / user, federation.participants.environment)
+
+    with console("org.admin@north.example.org") as at_north:
+        assert "not authorized" in at_north.type("disable_client east")
+    with console("project.admin@fedi2i.example.org") as admin:
+        assert '"rejoin_allowed": false' in admin.type("disable_client east")
+        time.sleep(12)  # east goes on trying
+        assert "| east " not in admin.type("check_status server")
+        admin.type("enable_client east")
+        wait_for(lambda: "| east " in admin.type("check_status server"), 60)
 
 
 def test_a_changed_startup_file_keeps_a_site_from_starting(
@@ -226,7 +270,7 @@ def test_a_site_of_another_authority_is_not_accepted(
     federation: Federation, provisioned_elsewhere: Path
 ) -> None:
     shutil.copytree(provisioned_elsewhere, federation.kits / "south", dirs_exist_ok=True)
-    start_site(federation.participants, federation.kits, "south")
+    federation.participants.start("south")
     south = federation.kits / "south"
     wait_for(lambda: "certificate" in last_words(south, 10**6).lower(), 60)
     assert "Successfully registered" not in last_words(south, 10**6)
@@ -239,4 +283,4 @@ def provisioned_elsewhere(federation: Federation, tmp_path: Path) -> Path:
     from provision.provisioning import provision
 
     workspace = federation.kits.parents[1]
-    return provision(workspace.parent / "project.yml", tmp_path / "kits") / "south"
+    return provision(workspace.parent / "localhost_project.yml", tmp_path / "kits") / "south"

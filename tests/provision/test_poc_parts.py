@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from partitions.errors import ConfigError, DataError
 from partitions.typed_config import read_yaml
 from provision.__main__ import main
 from provision.poc.console import AdminConsole, ConsoleError
@@ -49,7 +50,7 @@ def test_a_free_port_is_accepted_and_an_impossible_one_is_not() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = int(listening.getsockname()[1])
     check_port_free(port)
-    with pytest.raises(Exception, match="choose one from 1024"):
+    with pytest.raises(ConfigError, match="choose one from 1024"):
         check_port_free(80)
 
 
@@ -64,18 +65,32 @@ def test_missing_data_is_one_sentence_before_anything_starts(
 
 
 def test_a_folder_with_other_files_is_left_alone(tmp_path: Path, tiny_cohort: Path) -> None:
-    kept = tmp_path / "thesis.txt"
+    kept = tmp_path / "project.yml"
     kept.write_text("x")
     config = PocConfig(out=tmp_path, datasets={"tiny": tiny_cohort}, port=18102)
-    with pytest.raises(Exception, match="holds other files"):
+    with pytest.raises(ConfigError, match="holds other files"):
         prepare(config)
     assert kept.read_text() == "x"
 
 
-def test_the_project_on_loopback_differs_in_the_server_s_address_and_storage_only(
+def test_a_site_that_the_project_does_not_name_is_one_sentence(
+    tmp_path: Path, tiny_cohort: Path
+) -> None:
+    config = PocConfig(
+        out=tmp_path / "poc", datasets={"tiny": tiny_cohort}, sites=("nroth",), port=18102
+    )
+    with pytest.raises(ConfigError, match=r"no site 'nroth'; did you mean 'north'\?"):
+        prepare(config)
+
+
+def test_the_project_on_loopback_differs_in_the_server_s_address_storage_and_gpus_only(
     tmp_path: Path,
 ) -> None:
-    write_localhost_project(PROJECT_FILE, tmp_path / "p.yml", 18102, tmp_path / "storage")
+    gpus = "    org: north\n    capacity: {num_of_gpus: 2, mem_per_gpu_in_GiB: 24}\n"
+    text = PROJECT_FILE.read_text().replace("    org: north\n", gpus, 1)
+    (tmp_path / "gpus.yml").write_text(text)
+    assert "capacity" in str(read_yaml(tmp_path / "gpus.yml"))
+    write_localhost_project(tmp_path / "gpus.yml", tmp_path / "p.yml", 18102, tmp_path / "storage")
     real, local = read_yaml(PROJECT_FILE), read_yaml(tmp_path / "p.yml")
     server = local["participants"][0]
     assert server["default_host"] == "localhost" and server["fed_learn_port"] == 18102
@@ -197,7 +212,7 @@ def test_the_table_shows_every_site_and_the_mean(tmp_path: Path) -> None:
 
 
 def test_without_metrics_there_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(Exception, match=r"metrics\.csv: missing"):
+    with pytest.raises(DataError, match=r"metrics\.csv: missing"):
         metrics_table(tmp_path)
 
 
