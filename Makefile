@@ -5,9 +5,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 RUN := $(BIN)/python
-PACKAGES := partitions lightning_modules app_custom jobs report
+PACKAGES := partitions lightning_modules app_custom jobs provision report
 
-.PHONY: help setup data demo smoke smoke-cyclegan strategies report tensorboard lint format types test test-fast jobs \
+.PHONY: help setup data provision poc demo smoke smoke-cyclegan strategies report tensorboard \
+	lint format types test test-fast jobs \
 	benchmark benchmark-aggregation benchmark-callback figure-hostile clean
 
 help: ## list the targets
@@ -58,6 +59,12 @@ strategies: data ## every strategy on the demo cohort, quick settings: table and
 
 report: setup ## write the demo's report again from its run files
 	@$(RUN) -m report runs/demo
+
+provision: setup ## startup kits of the project in kits/ (private keys: keep them to yourself)
+	@$(RUN) -m provision kits
+
+poc: data ## server and four sites on this machine over TLS, two submissions, stop (five minutes)
+	@$(RUN) -m provision poc
 
 tensorboard: setup ## curves and panels of all runs at http://localhost:6006
 	@$(BIN)/tensorboard --logdir runs/demo/workspaces

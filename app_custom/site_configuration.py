@@ -65,6 +65,11 @@ def data_folder(config: SiteConfig, dataset: str, site: str) -> Path:
     Raises:
         ConfigError: the data set is not mapped at this site.
     """
+    if not config.datasets:
+        raise ConfigError(
+            f"site '{site}' maps no data set: write '{dataset}: <folder with its manifest.json>' "
+            f"below 'datasets' in its local/{FILE_NAME}"
+        )
     if dataset not in config.datasets:
         raise ConfigError(
             f"site '{site}' has no data set '{dataset}' in its {FILE_NAME}; "

@@ -12,8 +12,16 @@ USER_ERROR = 2
 INTERRUPTED = 130
 
 
-def run_command(command: Callable[[], None]) -> int:
-    """Run a command; returns 0 done, 2 a mistake the user can correct, 130 stopped by Ctrl-C."""
+STOPPED = "stopped; the same command goes on from here"
+
+
+def run_command(command: Callable[[], None], stopped: str = STOPPED) -> int:
+    """Run a command; returns 0 done, 2 a mistake the user can correct, 130 stopped by Ctrl-C.
+
+    Args:
+        command: what to run.
+        stopped: what to say after Ctrl-C.
+    """
     try:
         command()
     except UserError as error:
@@ -25,7 +33,7 @@ def run_command(command: Callable[[], None]) -> int:
         print(f"error: {place}: {reason}; check room and permissions there", file=sys.stderr)
         return USER_ERROR
     except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
+        print(stopped, file=sys.stderr)
         return INTERRUPTED
     return 0
 

@@ -22,9 +22,10 @@ ALLOWED = {
     "lightning_modules": {"partitions"},
     "app_custom": {"lightning_modules", "partitions"},
     "jobs": {"app_custom", "lightning_modules", "partitions"},
+    "provision": {"jobs", "app_custom", "lightning_modules", "partitions"},
     "report": set(),
 }
-OURS = {*ALLOWED, "provision", "benchmarks"}
+OURS = {*ALLOWED, "benchmarks"}
 WITH_NVFLARE = {"app_custom", "jobs", "provision"}
 # Not in partitions. Torch itself may appear there as the array type of MONAI's transforms.
 TRAINING = {"torchmetrics", "pytorch_lightning", "nvflare"}

@@ -1,8 +1,10 @@
 """Notice at once when a site fails or disappears in the middle of a task.
 
-On real sites NVFlare reports a training process that died. The simulator does not: the server would
-wait for ever. This widget watches the connections of sites that owe an answer and tells NVFlare's
-own controller, which then decides by ``min_clients`` whether the round can be completed.
+On provisioned sites NVFlare reports a training process that died, and the server's process of the
+job sees no connection of any site, so nothing is watched there. The simulator reports nothing: the
+server would wait for ever. This widget watches the connections of sites that owe an answer and
+tells NVFlare's own controller, which then decides by ``min_clients`` whether the round can be
+completed.
 """
 
 from __future__ import annotations
@@ -54,6 +56,8 @@ class SiteWatch(Widget):
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
         """Follow tasks from their start to their answer."""
         if event_type == EventType.START_RUN:
+            if fl_ctx.get_prop(FLContextKey.SECURE_MODE):
+                return  # connections of sites end at the parent process, not at this one
             engine = fl_ctx.get_engine()
             threading.Thread(target=self._watch, args=(engine,), daemon=True).start()
         elif event_type in (

@@ -48,11 +48,6 @@ def test_an_unmapped_data_set_is_named_with_the_nearest_mapped_one() -> None:
         data_folder(config, "gliomas", "east")
 
 
-def test_a_site_that_maps_nothing_says_so() -> None:
-    with pytest.raises(ConfigError, match="'east' has no data set 'demo'"):
-        data_folder(SiteConfig(), "demo", "east")
-
-
 def test_the_site_s_name_is_put_in_wherever_a_path_asks_for_it() -> None:
     config = SiteConfig(datasets={"demo": "/data/{site}/demo/{site}"})
     assert data_folder(config, "demo", "east") == Path("/data/east/demo/east")
@@ -65,3 +60,8 @@ def test_a_path_without_place_for_the_site_stays_as_it_is() -> None:
 def test_a_tilde_is_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/doctor")
     assert expand("~/scans", "east") == Path("/home/doctor/scans")
+
+
+def test_a_mapping_that_nobody_filled_in_says_where_to_write_what() -> None:
+    with pytest.raises(ConfigError, match=r"'east' maps no data set: write 'demo: <folder.*yaml"):
+        data_folder(SiteConfig(), "demo", "east")

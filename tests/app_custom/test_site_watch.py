@@ -277,3 +277,20 @@ def test_when_the_swarm_has_ended_its_sites_may_go(server: Server) -> None:
     server.fire(EventType.END_WORKFLOW)
     server.look()
     assert server.look(after=2 * GRACE) == []
+
+
+@pytest.mark.parametrize(("secure", "threads"), [(True, 0), (False, 1)])
+def test_only_where_connections_are_visible_is_anything_watched(
+    server: Server, monkeypatch: pytest.MonkeyPatch, secure: bool, threads: int
+) -> None:
+    """On provisioned sites the job's process at the server sees no connection of any site."""
+    started: list[str] = []
+    monkeypatch.setattr(
+        site_watch.threading,
+        "Thread",
+        lambda **options: SimpleNamespace(start=lambda: started.append("watch")),
+    )
+    ctx = server.engine.new_context()
+    ctx.set_prop(FLContextKey.SECURE_MODE, secure, private=True, sticky=True)
+    server.watch.handle_event(EventType.START_RUN, ctx)
+    assert len(started) == threads

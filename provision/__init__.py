@@ -1,0 +1,1 @@
+"""Who may take part: the project, its startup kits, and a proof of concept on one machine."""

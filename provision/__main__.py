@@ -1,0 +1,137 @@
+"""``python -m provision``: check a kit, add a site, renew a certificate, run a proof of concept."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from partitions.command_line import name_and_path, run_command
+from partitions.errors import ConfigError
+from provision.provisioning import PROJECT_FILE
+
+KITS = Path("kits")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    return run_command(lambda: options.run(options), "stopped; nothing is left running")
+
+
+def kits_command(options: argparse.Namespace) -> None:
+    """Make the first kits of the project, by ``nvflare provision``."""
+    from provision.provisioning import kit_folders, provision
+
+    made = kit_folders(options.project, options.workspace)
+    if made:
+        raise ConfigError(
+            f"{made[-1]}: kits were made before; for a new site use 'python -m provision "
+            "add-site', for a certificate 'python -m provision renew'"
+        )
+    print(f"wrote {provision(options.project, options.workspace)}: one kit per participant")
+
+
+def check_command(options: argparse.Namespace) -> None:
+    """Check a kit where it is installed."""
+    from provision.kit_check import check_kit
+
+    fine, wrong = check_kit(options.kit)
+    for sentence in fine:
+        print(f"ok   {sentence}")
+    if len(wrong) == 1:
+        raise ConfigError(wrong[0])
+    for sentence in wrong:
+        print(f"mend {sentence}")
+    if wrong:
+        raise ConfigError(f"{options.kit}: {len(wrong)} things to mend before it can start")
+
+
+def add_site_command(options: argparse.Namespace) -> None:
+    """Make a kit for one more site."""
+    from provision.further_kits import add_site
+
+    kit = add_site(
+        options.project,
+        options.workspace,
+        options.site,
+        options.org or options.site.replace("-", "_"),
+        options.gpus,
+        options.gpu_memory,
+    )
+    print(f"wrote {kit}; nobody else's kit changed")
+    print(f"now add '{options.site}' to {options.project}, so that later runs know it")
+
+
+def renew_command(options: argparse.Namespace) -> None:
+    """Make a kit with a new certificate."""
+    from provision.further_kits import renew
+
+    kit = renew(options.project, options.workspace, options.name)
+    print(f"wrote {kit}: replace 'startup' of the installed kit by this one, keep its 'local'")
+
+
+def poc_command(options: argparse.Namespace) -> None:
+    """Run a proof of concept on this machine."""
+    from jobs.federation import read_federated_experiment
+    from provision.poc.federation import PocConfig
+    from provision.poc.run import run_poc
+
+    training = {"rounds": options.rounds, "steps": options.steps}
+    job = read_federated_experiment(options.experiment, {"experiment": {"training": training}})
+    datasets = dict(
+        name_and_path(text, "--dataset", "name=folder, e.g. demo=data/demo")
+        for text in options.dataset or ["demo=data/demo"]
+    )
+    config = PocConfig(
+        out=options.out,
+        datasets=datasets,
+        sites=job.federation.sites,
+        port=options.port,
+        project_file=options.project,
+        torch_threads=options.torch_threads,
+    )
+    run_poc(config, job)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m provision", description=__doc__)
+    commands = parser.add_subparsers(required=True)
+    kits = commands.add_parser("kits", help="make the first kits of the project")
+    kits.set_defaults(run=kits_command)
+    check = commands.add_parser("check", help="check a kit where it is installed")
+    check.add_argument("kit", type=Path, nargs="?", default=Path(), help="the kit's folder")
+    check.set_defaults(run=check_command)
+    add = commands.add_parser("add-site", help="make a kit for one more site")
+    add.add_argument("site", help="its name, as jobs call it")
+    add.add_argument("--org", help="its organisation; by default named as the site")
+    add.add_argument("--gpus", type=int, default=0, help="number of its GPUs")
+    add.add_argument("--gpu-memory", type=float, default=0.0, metavar="GIB", help="of each GPU")
+    add.set_defaults(run=add_site_command)
+    renew = commands.add_parser("renew", help="new key and certificate for a participant")
+    renew.add_argument("name", help="as in the project file")
+    renew.set_defaults(run=renew_command)
+    for command in (kits, add, renew):
+        command.add_argument("--workspace", type=Path, default=KITS, help="folder of all kits")
+    poc = commands.add_parser("poc", help="server and sites on this machine, two jobs, stop")
+    _poc_options(poc)
+    for command in (kits, add, renew, poc):
+        command.add_argument("--project", type=Path, default=PROJECT_FILE, help="project file")
+    return parser
+
+
+def _poc_options(poc: argparse.ArgumentParser) -> None:
+    from jobs.federation import DEFAULT_FILE
+
+    poc.add_argument("--out", type=Path, default=Path("runs/poc"), help="its folder, replaced")
+    poc.add_argument("--port", type=int, default=8102, help="the server's port on this machine")
+    poc.add_argument("--experiment", type=Path, default=DEFAULT_FILE, help="YAML file")
+    poc.add_argument("--dataset", action="append", metavar="NAME=FOLDER")
+    poc.add_argument("--rounds", type=int, default=2, help="rounds of the job")
+    poc.add_argument("--steps", type=int, default=30, help="optimizer steps per site and round")
+    poc.add_argument("--torch-threads", type=int, help="threads per site process")
+    poc.set_defaults(run=poc_command)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,98 @@
+"""``resources.json``: which classes may run at a participant, its GPUs, the server's storage.
+
+Starts from what NVFlare's ``StaticFileBuilder`` wrote and changes what is ours to decide.
+"""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+from typing import Any
+
+from app_custom.allowed_classes import ALLOWED_CLASSES
+from partitions.errors import ConfigError
+
+Resources = dict[str, Any]
+
+_MANAGER = "nvflare.app_common.resource_managers"
+_CONSUMER = "nvflare.app_common.resource_consumers"
+# Sends a site's error log to the server; and what receives it there.
+_LOG_STREAMING = ("site_log_streamer", "log_receiver")
+
+
+def site_resources(template: Resources, gpus: dict[str, Any] | None) -> Resources:
+    """A site's ``resources.json``.
+
+    Args:
+        template: NVFlare's.
+        gpus: ``num_of_gpus`` and ``mem_per_gpu_in_GiB`` from the site's ``capacity``, or None.
+
+    Raises:
+        ConfigError: a capacity that cannot be.
+    """
+    resources = _with_our_policy(template)
+    resources["allow_log_streaming"] = False
+    resources["components"] = [
+        _scheduling(component, gpus) for component in resources["components"]
+    ]
+    return resources
+
+
+def server_resources(template: Resources, storage: str | None) -> Resources:
+    """The server's ``resources.json``.
+
+    Args:
+        template: NVFlare's; it stores jobs in a folder for temporary files.
+        storage: the folder for jobs and results.
+
+    Raises:
+        ConfigError: no storage folder, or one that is not absolute.
+    """
+    if not storage or not PurePosixPath(storage).is_absolute():
+        raise ConfigError(
+            f"project file: the server's storage is '{storage or ''}'; write an absolute folder "
+            "where it may keep jobs and results, e.g. storage: /var/lib/fedi2i"
+        )
+    resources = _with_our_policy(template)
+    resources["snapshot_persistor"]["args"]["storage"]["args"]["root_dir"] = f"{storage}/snapshots"
+    for component in resources["components"]:
+        if component["id"] == "job_manager":
+            component["args"]["uri_root"] = f"{storage}/jobs"
+    return resources
+
+
+def _with_our_policy(template: Resources) -> Resources:
+    return {
+        **template,
+        "class_list_enforcement_mode": "enforce",
+        "class_allow_list": list(ALLOWED_CLASSES),
+        "app_validator": {"path": "app_custom.class_check.ClassCheck", "args": {}},
+        "components": [
+            component
+            for component in template["components"]
+            if component["id"] not in _LOG_STREAMING
+        ],
+    }
+
+
+def _scheduling(component: Resources, gpus: dict[str, Any] | None) -> Resources:
+    """NVFlare's GPU manager where there are GPUs; else one that asks for nothing."""
+    if component["id"] == "resource_manager":
+        if gpus is None:
+            path = f"{_MANAGER}.passthrough_resource_manager.PassthroughResourceManager"
+            return {"id": component["id"], "path": path, "args": {}}
+        return {**component, "args": {**component["args"], **_checked(gpus)}}
+    if component["id"] == "resource_consumer" and gpus is None:
+        path = f"{_CONSUMER}.passthrough_resource_consumer.PassthroughResourceConsumer"
+        return {"id": component["id"], "path": path, "args": {}}
+    return component
+
+
+def _checked(gpus: dict[str, Any]) -> dict[str, Any]:
+    number, memory = gpus.get("num_of_gpus"), gpus.get("mem_per_gpu_in_GiB")
+    whole = isinstance(number, int) and not isinstance(number, bool) and number > 0
+    if not whole or not isinstance(memory, int | float) or memory <= 0:
+        raise ConfigError(
+            f"project file: capacity is {gpus}; write e.g. "
+            "capacity: {num_of_gpus: 2, mem_per_gpu_in_GiB: 24}, or leave it out without GPUs"
+        )
+    return {"num_of_gpus": number, "mem_per_gpu_in_GiB": memory}

@@ -1,0 +1,112 @@
+"""Kits after the first ones: a new site, a renewed certificate. Nobody else's kit is touched.
+
+NVFlare makes all kits anew at every run, from the keys it keeps in ``state``. Only those asked for
+are kept, so that nobody hands out a second copy of another's.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import tempfile
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from partitions.atomic_file import write_text
+from partitions.errors import ConfigError
+from partitions.typed_config import nearest, read_yaml
+from provision.provisioning import kit_folders, provision
+
+_SITE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+_ORG_NAME = re.compile(r"[A-Za-z0-9_]+")
+
+
+def add_site(
+    project_file: Path,
+    workspace: Path,
+    site: str,
+    org: str,
+    gpus: int = 0,
+    gpu_memory: float = 0.0,
+) -> Path:
+    """Make a kit for one more site; returns the kit.
+
+    Args:
+        project_file: the project as it was provisioned.
+        workspace: the folder given to ``nvflare provision -w``.
+        site: the new site's name.
+        org: its organisation.
+        gpus: number of its GPUs.
+        gpu_memory: GiB per GPU.
+
+    Raises:
+        ConfigError: a name that cannot be, or is taken, or no kits so far.
+    """
+    if not _SITE_NAME.fullmatch(site) or not _ORG_NAME.fullmatch(org):
+        raise ConfigError(
+            f"'{site}' of organisation '{org}': use letters, digits and '_', in a site's name "
+            "also '-'"
+        )
+    if site in _known(project_file, workspace):
+        raise ConfigError(
+            f"'{site}' has a kit already; choose another name, or renew its certificate with "
+            f"'python -m provision renew {site}'"
+        )
+    participant: dict[str, object] = {"name": site, "type": "client", "org": org}
+    if gpus:
+        participant["capacity"] = {"num_of_gpus": gpus, "mem_per_gpu_in_GiB": gpu_memory}
+    with tempfile.TemporaryDirectory() as temporary:
+        file = Path(temporary) / f"{site}.yml"
+        file.write_text(OmegaConf.to_yaml(OmegaConf.create(participant)), encoding="utf-8")
+        made = provision(project_file, workspace, "--add_client", str(file.resolve()))
+    return _only(made, site)
+
+
+def renew(project_file: Path, workspace: Path, name: str) -> Path:
+    """Make a kit with a new key and certificate for a participant; returns the kit.
+
+    A participant that was added later must stand in the project file by now.
+
+    Raises:
+        ConfigError: the project file names no such participant.
+    """
+    known = [str(p["name"]) for p in read_yaml(project_file).get("participants", [])]
+    if name not in known:
+        raise ConfigError(f"{project_file}: no participant '{name}'; {nearest(name, known)}")
+    _known(project_file, workspace)
+    state = workspace / str(read_yaml(project_file)["name"]) / "state" / "cert.json"
+    before = state.read_text(encoding="utf-8")
+    certificates = json.loads(before)
+    certificates.pop(name, None)
+    write_text(state, json.dumps(certificates))
+    state.chmod(0o600)
+    try:
+        return _only(provision(project_file, workspace), name)
+    except BaseException:
+        write_text(state, before)
+        state.chmod(0o600)
+        raise
+
+
+def _known(project_file: Path, workspace: Path) -> set[str]:
+    """Names of everybody who has a kit.
+
+    Raises:
+        ConfigError: nobody has one.
+    """
+    names = {kit.name for kits in kit_folders(project_file, workspace) for kit in kits.iterdir()}
+    if not names:
+        raise ConfigError(
+            f"{workspace}: no kits of this project; make them first: 'nvflare provision -p "
+            f"{project_file} -w {workspace}'"
+        )
+    return names
+
+
+def _only(kits: Path, name: str) -> Path:
+    for other in kits.iterdir():
+        if other.name != name:
+            shutil.rmtree(other)
+    return kits / name

@@ -1,0 +1,219 @@
+"""Check a startup kit where it is installed, before it is started: one line per finding."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import socket
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+
+from app_custom.allowed_classes import ALLOWED_CLASSES
+from app_custom.site_configuration import FILE_NAME, data_folder, read_site_config
+from partitions.errors import ConfigError, UserError
+from partitions.manifest import read_manifest
+from provision.startup_signature import startup_is_genuine
+
+_SOON = datetime.timedelta(days=30)
+
+
+@dataclass(frozen=True)
+class Kit:
+    """A kit on disk.
+
+    Attributes:
+        folder: where it lies.
+        kind: ``server``, ``client`` or ``admin``.
+        config: its ``startup/fed_<kind>.json``.
+    """
+
+    folder: Path
+    kind: str
+    config: dict[str, Any]
+
+    @property
+    def certificate(self) -> Path:
+        """The participant's own certificate."""
+        return self.folder / "startup" / ("server.crt" if self.kind == "server" else "client.crt")
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port of the server."""
+        if self.kind == "admin":
+            return self.config["admin"]["host"], int(self.config["admin"]["port"])
+        host, _, port = self.config["servers"][0]["service"]["target"].rpartition(":")
+        return host, int(port)
+
+
+def open_kit(folder: Path) -> Kit:
+    """Read what a kit is.
+
+    Raises:
+        ConfigError: the folder is no kit, or may not be read.
+    """
+    for kind in ("server", "client", "admin"):
+        path = folder / "startup" / f"fed_{kind}.json"
+        try:
+            if path.is_file():
+                return Kit(folder, kind, json.loads(path.read_text(encoding="utf-8")))
+        except ValueError as error:
+            raise ConfigError(f"{path}: damaged; unpack the kit again") from error
+    raise ConfigError(f"{folder}: no startup kit; give the folder that holds 'startup' and 'local'")
+
+
+def check_kit(folder: Path) -> tuple[list[str], list[str]]:
+    """Check a kit; returns what is in order and what is to be mended, a sentence each.
+
+    Raises:
+        ConfigError: the folder is no kit.
+    """
+    kit = open_kit(folder)
+    fine: list[str] = []
+    wrong: list[str] = []
+    for check in _CHECKS:
+        try:
+            fine.extend(check(kit))
+        except UserError as error:
+            wrong.append(str(error))
+    return fine, wrong
+
+
+def _startup(kit: Kit) -> Iterator[str]:
+    if not startup_is_genuine(kit.folder / "startup"):
+        raise ConfigError(
+            f"{kit.folder / 'startup'}: a file was changed or added since it was signed; unpack "
+            "the kit again, or ask the project admin for a new one"
+        )
+    yield "startup: every file is as it was signed"
+
+
+def _certificate(kit: Kit) -> Iterator[str]:
+    certificate = x509.load_pem_x509_certificate(kit.certificate.read_bytes())
+    root_file = kit.folder / "startup" / "rootCA.pem"
+    root = x509.load_pem_x509_certificate(root_file.read_bytes())
+    try:
+        certificate.verify_directly_issued_by(root)
+    except (InvalidSignature, ValueError) as error:
+        raise ConfigError(
+            f"{kit.certificate}: not signed by the project's {root_file.name}; ask the project "
+            "admin for a new kit"
+        ) from error
+    now = datetime.datetime.now(datetime.UTC)
+    left = certificate.not_valid_after_utc - now
+    day = f"{certificate.not_valid_after_utc:%Y-%m-%d}"
+    if left < datetime.timedelta(0) or now < certificate.not_valid_before_utc:
+        raise ConfigError(
+            f"{kit.certificate}: valid from {certificate.not_valid_before_utc:%Y-%m-%d} to {day}, "
+            "but this machine's clock says otherwise; set it, or ask for a renewed certificate"
+        )
+    warning = "; ask the project admin to renew it" if left < _SOON else ""
+    yield f"certificate: valid until {day}{warning}"
+
+
+def _private_key(kit: Kit) -> Iterator[str]:
+    key = kit.certificate.with_suffix(".key")
+    if not os.access(key, os.R_OK):
+        raise ConfigError(
+            f"{key}: cannot be read by this account; run as the account it belongs to"
+        )
+    if key.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise ConfigError(f"{key}: others may read this private key; run 'chmod 600 {key}'")
+    yield "private key: readable for this account only"
+
+
+def _writable(kit: Kit) -> Iterator[str]:
+    folders = [kit.folder]
+    if kit.kind == "server":
+        folders.append(_nearest_existing(Path(_server_storage(kit))))
+    for folder in folders:
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise ConfigError(f"{folder}: not writable for this account; logs and jobs go there")
+    yield "folders: writable"
+
+
+def _server_storage(kit: Kit) -> str:
+    components = _resources(kit)["components"]
+    return next(str(c["args"]["uri_root"]) for c in components if c["id"] == "job_manager")
+
+
+def _nearest_existing(folder: Path) -> Path:
+    return folder if folder.exists() else _nearest_existing(folder.parent)
+
+
+def _allow_list(kit: Kit) -> Iterator[str]:
+    if kit.kind == "admin":
+        return
+    listed = _resources(kit).get("class_allow_list", [])
+    missing = sorted(set(ALLOWED_CLASSES) - set(listed))
+    added = sorted(set(listed) - set(ALLOWED_CLASSES))
+    if added:
+        raise ConfigError(
+            f"{kit.folder / 'local/resources.json'}: class_allow_list also has {', '.join(added)}, "
+            "which FedI2I does not need; take it away"
+        )
+    note = f"; refused here: {', '.join(missing)}" if missing else ""
+    yield f"allow-list: {len(listed)} classes, none besides FedI2I's{note}"
+
+
+def _resources(kit: Kit) -> dict[str, Any]:
+    path = kit.folder / "local" / "resources.json"
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return content
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: missing or damaged; unpack the kit again") from error
+
+
+def _data(kit: Kit) -> Iterator[str]:
+    if kit.kind != "client":
+        return
+    config = read_site_config(kit.folder / "local")
+    if not config.datasets:
+        raise ConfigError(
+            f"{kit.folder / 'local' / FILE_NAME}: maps no data set; below 'datasets' write the "
+            "name that jobs use and the folder with its manifest.json, e.g. demo: /data/fedi2i/demo"
+        )
+    site = _site_name(kit)
+    for dataset in config.datasets:
+        manifest = read_manifest(data_folder(config, dataset, site), expected_site=site)
+        yield f"data set {dataset}: {len(manifest.subjects)} subjects"
+    if config.share_images:
+        yield f"note: {FILE_NAME} lets pictures of a validation patient leave (share_images: true)"
+
+
+def _site_name(kit: Kit) -> str:
+    """The site's name, which is its certificate's; the folder may have been renamed."""
+    certificate = x509.load_pem_x509_certificate(kit.certificate.read_bytes())
+    return str(certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)[0].value)
+
+
+def _server_name(kit: Kit) -> Iterator[str]:
+    if kit.kind == "server":
+        return
+    host, port = kit.address
+    try:
+        socket.getaddrinfo(host, port)
+    except OSError as error:
+        raise ConfigError(
+            f"server name '{host}' does not resolve on this machine; ask your network's "
+            "administrators for it, or add it to the hosts file"
+        ) from error
+    yield f"server: {host} resolves; 'nvflare preflight-check -p {kit.folder}' tries to connect"
+
+
+_CHECKS: tuple[Callable[[Kit], Iterator[str]], ...] = (
+    _startup,
+    _certificate,
+    _private_key,
+    _writable,
+    _allow_list,
+    _data,
+    _server_name,
+)

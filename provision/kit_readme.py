@@ -1,0 +1,118 @@
+"""The read-me of one kit: what it is, how to check and start it, what leaves the site."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_GUIDE = "provision/README.md"
+
+
+@dataclass(frozen=True)
+class KitFacts:
+    """What a kit's read-me tells.
+
+    Attributes:
+        name: the participant.
+        org: its organisation.
+        host: the server's host name.
+        port: the server's port.
+        authority: SHA-256 fingerprint of the project's root certificate.
+        expires: last day of the participant's certificate.
+        gpus: ``2 GPUs with 24 GiB each``, or ``none``.
+    """
+
+    name: str
+    org: str
+    host: str
+    port: int
+    authority: str
+    expires: str
+    gpus: str = "none"
+
+
+_HEAD = """\
+# Startup kit: {name} ({org})
+
+For {kind} of the FedI2I federation. Keep it private: `startup/*.key` is the identity of {name}.
+
+- server: `{host}`, TCP port {port} (HTTPS, certificates on both sides)
+- certificate of {name} valid until {expires}
+- SHA-256 of the project's root certificate; compare it with what the project admin tells you
+  otherwise, e.g. by telephone: `{authority}`
+
+The whole guide: `{guide}` in the FedI2I repository.
+"""
+
+_SITE = """
+## Before the first start
+
+1. Install FedI2I in a virtual environment and activate it (guide, "Install").
+2. Fill in `local/fedi2i.yaml`: where this site's data is.
+3. `python -m provision check .` in this folder: one line per finding.
+4. `nvflare preflight-check -p .`: is the server reachable?
+
+## Start and stop
+
+- start: `./startup/start.sh` (keeps running in the background and starts again after a crash)
+- stop: an org_admin of {org} types `shutdown client {name}` in the admin console, or on this
+  machine `touch shutdown.fl` in this folder
+- logs: `log.txt` and `error_log.txt` here, `<job id>/log.txt` per job. Audit trail: `audit.log`
+  here, and one per job in `<job id>/`
+
+## Yours to decide, in `local/`
+
+| file | what it says |
+|---|---|
+| `fedi2i.yaml` | where the data is; whether training curves and pictures may be sent |
+| `resources.json` | the classes that jobs may run (`class_allow_list`); GPUs: {gpus} |
+| `authorization.json` | what each role may do here; nobody may bring code or read files |
+| `privacy.json` | the most that may leave; it applies to every job, whatever the job says |
+
+Jobs bring no code. No port of this site is opened; it connects to the server.
+What leaves the site: `docs/what-leaves-a-site.md`.
+"""
+
+_SERVER = """
+## Before the first start
+
+1. Install FedI2I in a virtual environment and activate it (guide, "Install").
+2. `{host}` must resolve to this machine at every site, and port {port} must be open to them.
+3. The storage folder in `local/resources.json` must be writable for the server's account.
+4. `python -m provision check .`, then `nvflare preflight-check -p .` in this folder.
+
+## Start and stop
+
+- start: `./startup/start.sh`
+- stop: the project_admin types `shutdown server` in the admin console, or `touch shutdown.fl` here
+- logs: `log.txt`, `error_log.txt`; audit trail: `audit.log`, and one per job in `<job id>/`
+
+The server sees every site's update. It receives no images and no logs of sites.
+"""
+
+_USER = """
+## Use
+
+1. Install FedI2I in a virtual environment and activate it.
+2. `nvflare preflight-check -p .` in this folder.
+3. Either the console: `./startup/fl_admin.sh`, user name `{name}`, then
+   `submit_job <job folder>`, `list_jobs`, `download_job <job id>`, `bye`.
+   Or without it: `nvflare job submit -j <job folder> --startup-kit <this folder>`, then
+   `nvflare job wait <job id> --startup-kit <this folder>`.
+"""
+
+_KINDS = {
+    "server": ("the server", _SERVER),
+    "client": ("one site", _SITE),
+    "admin": ("one person", _USER),
+}
+
+
+def kit_readme(kind: str, facts: KitFacts) -> str:
+    """The read-me of a kit.
+
+    Args:
+        kind: ``server``, ``client`` or ``admin``.
+        facts: what to tell.
+    """
+    named, body = _KINDS[kind]
+    return (_HEAD + body).format(kind=named, guide=_GUIDE, **vars(facts))

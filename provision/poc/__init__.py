@@ -1,0 +1,1 @@
+"""A proof of concept: the real project on one machine, with processes, TLS, console and all."""

@@ -1,0 +1,32 @@
+"""The project file for one machine: the same participants and builders, the server on loopback.
+
+Sites' GPUs are left out, as they are not in this machine: NVFlare does not start a site without
+those that its kit names.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from partitions.atomic_file import write_text
+from partitions.errors import ConfigError
+from partitions.typed_config import read_yaml
+from provision.poc.ports import HOST
+
+
+def write_localhost_project(source: Path, out: Path, port: int, storage: Path) -> None:
+    """Write a project file whose server is this machine and stores jobs in a given folder.
+
+    Raises:
+        ConfigError: the source names no server.
+    """
+    project = read_yaml(source)
+    servers = [p for p in project.get("participants", []) if p.get("type") == "server"]
+    if len(servers) != 1:
+        raise ConfigError(f"{source}: it names {len(servers)} servers; name one")
+    for participant in project["participants"]:
+        participant.pop("capacity", None)
+    servers[0] |= {"default_host": HOST, "fed_learn_port": port, "storage": str(storage)}
+    write_text(out, OmegaConf.to_yaml(OmegaConf.create(project)))

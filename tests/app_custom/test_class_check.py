@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from nvflare.apis.fl_constant import SystemConfigs
+from nvflare.fuel.sec.audit import AuditService
+from nvflare.fuel.utils.config_service import ConfigService
+
+from app_custom.allowed_classes import ALLOWED_CLASSES
+from app_custom.class_check import REFUSED, ClassCheck, named_classes
+
+ALLOWED = "app_custom.filters.allowed_update.AllowedUpdate"
+JOBS = Path(__file__).resolve().parents[2] / "jobs"
+
+
+@pytest.fixture(autouse=True)
+def site() -> Iterator[None]:
+    """A participant that allows one class."""
+    ConfigService.reset()
+    ConfigService.add_section(SystemConfigs.RESOURCES_CONF, {"class_allow_list": [ALLOWED]})
+    yield
+    ConfigService.reset()
+
+
+def app(folder: Path, config: dict[str, Any], name: str = "config_fed_client.json") -> str:
+    (folder / "config").mkdir(exist_ok=True)
+    (folder / "config" / name).write_text(json.dumps(config))
+    return str(folder)
+
+
+def test_an_app_with_listed_classes_only_is_accepted(tmp_path: Path) -> None:
+    config = {"components": [{"id": "x", "path": ALLOWED, "args": {}}]}
+    assert ClassCheck().validate(app(tmp_path, config)) == ("", {})
+
+
+@pytest.mark.parametrize("name", ["config_fed_client.json", "config_fed_server.json"])
+@pytest.mark.parametrize("key", ["path", "class_path"])
+def test_a_class_off_the_list_is_named_wherever_it_stands(
+    tmp_path: Path, name: str, key: str
+) -> None:
+    config = {"executors": [{"executor": {"path": ALLOWED, "args": {"x": [{key: "os.system"}]}}}]}
+    reason, _ = ClassCheck().validate(app(tmp_path, config, name))
+    assert reason == "not on this participant's class_allow_list: os.system"
+
+
+def test_a_package_on_the_list_allows_nothing_below_it(tmp_path: Path) -> None:
+    ConfigService.add_section(SystemConfigs.RESOURCES_CONF, {"class_allow_list": ["app_custom."]})
+    assert ALLOWED in ClassCheck().validate(app(tmp_path, {"x": {"path": ALLOWED}}))[0]
+
+
+def test_without_a_list_nothing_is_allowed(tmp_path: Path) -> None:
+    ConfigService.reset()
+    assert ALLOWED in ClassCheck().validate(app(tmp_path, {"x": {"path": ALLOWED}}))[0]
+
+
+@pytest.mark.parametrize("job", sorted(path.parent.name for path in JOBS.glob("*/meta.json")))
+def test_every_job_of_ours_is_accepted_with_the_list_of_our_kits(job: str) -> None:
+    listed = {"class_allow_list": list(ALLOWED_CLASSES)}
+    ConfigService.add_section(SystemConfigs.RESOURCES_CONF, listed)
+    for side in ("app_server", "app_site"):
+        assert named_classes(JOBS / job / side / "config")
+        assert ClassCheck().validate(str(JOBS / job / side)) == ("", {})
+
+
+def test_a_refusal_stands_in_the_audit_trail(tmp_path: Path) -> None:
+    trail = tmp_path / "audit.log"
+    AuditService.initialize(str(trail))
+    try:
+        ClassCheck().validate(app(tmp_path, {"x": {"path": "os.system"}}))
+    finally:
+        AuditService.close()
+        AuditService.the_auditor = None
+    assert f"[A:{REFUSED}]" in trail.read_text() and "os.system" in trail.read_text()

@@ -1,0 +1,52 @@
+"""Certificates and signatures checked with ``cryptography`` alone, not with NVFlare's own code."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+
+def certificate(path: Path) -> x509.Certificate:
+    return x509.load_pem_x509_certificate(path.read_bytes())
+
+
+def own_certificate(kit: Path) -> x509.Certificate:
+    server = kit / "startup" / "server.crt"
+    return certificate(server if server.exists() else kit / "startup" / "client.crt")
+
+
+def root(kit: Path) -> x509.Certificate:
+    return certificate(kit / "startup" / "rootCA.pem")
+
+
+def attribute(found: x509.Certificate, oid: x509.ObjectIdentifier) -> str:
+    return str(found.subject.get_attributes_for_oid(oid)[0].value)
+
+
+def key_fits(kit: Path) -> bool:
+    path = next((kit / "startup").glob("*.key"))
+    key = load_pem_private_key(path.read_bytes(), password=None)
+    return key.public_key() == own_certificate(kit).public_key()
+
+
+def check_startup_signature(kit: Path) -> set[str]:
+    """Verify every entry of ``startup/signature.json``; returns the names it covers."""
+    startup = kit / "startup"
+    key = root(kit).public_key()
+    assert isinstance(key, RSAPublicKey)
+    signatures = json.loads((startup / "signature.json").read_text())
+    for name, signature in signatures.items():
+        key.verify(
+            base64.b64decode(signature),
+            (startup / name).read_bytes(),
+            padding.PSS(padding.MGF1(hashes.SHA256()), padding.PSS.MAX_LENGTH),
+            hashes.SHA256(),
+        )
+    return set(signatures)

@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import datetime
+import json
+from pathlib import Path
+
+import pytest
+from provisioned_project import Provisioned
+from tiny_cohort import write_tiny_cohort
+
+from provision import kit_check
+from provision.__main__ import main
+from provision.kit_check import check_kit
+
+
+@pytest.fixture
+def filled_kit(copied_kit: Path, tmp_path: Path) -> Path:
+    """North's kit with north's data mapped."""
+    data = write_tiny_cohort(tmp_path / "data", ("north", "east"))
+    fill(copied_kit, data / "north")
+    return copied_kit
+
+
+def fill(kit: Path, data: Path) -> None:
+    (kit / "local" / "fedi2i.yaml").write_text(f"datasets: {{tiny: {data}}}\n")
+
+
+def only_fault(kit: Path) -> str:
+    _, (fault,) = check_kit(kit)
+    return fault
+
+
+def test_a_kit_with_its_data_mapped_has_nothing_to_mend(
+    filled_kit: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["check", str(filled_kit)]) == 0
+    shown = capsys.readouterr().out
+    assert "data set tiny: 4 subjects" in shown
+    assert "every file is as it was signed" in shown
+
+
+def test_a_site_that_has_not_filled_in_its_data_is_told_so_in_one_sentence(
+    copied_kit: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["check", str(copied_kit)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ") and "local/fedi2i.yaml: maps no data set" in line
+    assert "demo: /data/fedi2i/demo" in line
+
+
+def test_a_mapped_folder_without_manifest_or_of_another_site_is_named(
+    filled_kit: Path, tmp_path: Path
+) -> None:
+    fill(filled_kit, tmp_path / "nowhere")
+    assert str(tmp_path / "nowhere") in only_fault(filled_kit)
+    fill(filled_kit, tmp_path / "data" / "east")
+    assert "east" in only_fault(filled_kit)
+
+
+def test_a_changed_or_added_file_of_startup_is_noticed(filled_kit: Path) -> None:
+    added = filled_kit / "startup" / "more.sh"
+    added.write_text("echo\n")
+    assert "changed or added since it was signed" in only_fault(filled_kit)
+    added.unlink()
+    start = filled_kit / "startup" / "sub_start.sh"
+    start.write_text(start.read_text() + "\necho\n")
+    assert "changed or added since it was signed" in only_fault(filled_kit)
+
+
+def test_what_the_site_edits_is_not_signed(filled_kit: Path) -> None:
+    path = filled_kit / "local" / "resources.json"
+    path.write_text(path.read_text() + "\n")
+    assert check_kit(filled_kit)[1] == []
+
+
+def test_a_class_that_was_added_to_the_allow_list_is_named(filled_kit: Path) -> None:
+    path = filled_kit / "local" / "resources.json"
+    resources = json.loads(path.read_text())
+    resources["class_allow_list"].append("subprocess.Popen")
+    path.write_text(json.dumps(resources))
+    assert "subprocess.Popen" in only_fault(filled_kit)
+
+
+def test_a_site_may_allow_less_than_we_need(filled_kit: Path) -> None:
+    path = filled_kit / "local" / "resources.json"
+    resources = json.loads(path.read_text())
+    dropped = resources["class_allow_list"].pop()
+    path.write_text(json.dumps(resources))
+    fine, wrong = check_kit(filled_kit)
+    assert wrong == [] and any(f"refused here: {dropped}" in line for line in fine)
+
+
+def test_a_key_that_others_may_read_is_noticed(filled_kit: Path) -> None:
+    (filled_kit / "startup" / "client.key").chmod(0o644)
+    assert "chmod 600" in only_fault(filled_kit)
+
+
+@pytest.mark.parametrize(("days", "fault"), [(-1, True), (361, True), (340, False)])
+def test_an_expired_certificate_is_a_fault_and_one_that_expires_soon_a_warning(
+    filled_kit: Path, monkeypatch: pytest.MonkeyPatch, days: int, fault: bool
+) -> None:
+    later = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=days)
+
+    class Clock(datetime.datetime):
+        @classmethod
+        def now(cls, tz: datetime.tzinfo | None = None) -> datetime.datetime:
+            return later
+
+    monkeypatch.setattr(kit_check.datetime, "datetime", Clock)
+    fine, wrong = check_kit(filled_kit)
+    assert any("clock" in line for line in wrong) is fault
+    assert any("renew" in line for line in fine) is not fault
+
+
+def test_a_certificate_of_another_authority_is_noticed(
+    filled_kit: Path, provisioned: Provisioned
+) -> None:
+    other = provisioned.kits / "north" / "startup" / "client.crt"
+    (filled_kit / "startup" / "rootCA.pem").write_bytes(other.read_bytes())
+    _, wrong = check_kit(filled_kit)
+    assert any("not signed by the project's rootCA.pem" in line for line in wrong)
+
+
+def test_a_server_name_that_does_not_resolve_is_one_sentence(
+    filled_kit: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(*_: object) -> None:
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr(kit_check.socket, "getaddrinfo", unknown)
+    assert only_fault(filled_kit).startswith("server name 'localhost' does not resolve")
+
+
+@pytest.mark.parametrize("name", ["server", "lead@north.example.org"])
+def test_kits_of_server_and_people_need_no_data(provisioned: Provisioned, name: str) -> None:
+    assert check_kit(provisioned.kits / name)[1] == []
+
+
+def test_a_folder_that_is_no_kit_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["check", str(tmp_path)]) == 2
+    assert "no startup kit" in capsys.readouterr().err
+
+
+def test_several_faults_are_all_shown(copied_kit: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (copied_kit / "startup" / "client.key").chmod(0o644)
+    assert main(["check", str(copied_kit)]) == 2
+    shown = capsys.readouterr()
+    assert shown.out.count("\nmend ") == 2
+    assert "2 things to mend" in shown.err
