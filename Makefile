@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 RUN := $(BIN)/python
+TEST_FILES_AT_ONCE ?= 2
 PACKAGES := partitions lightning_modules app_custom jobs provision report
 
 .PHONY: help setup data provision poc demo smoke smoke-cyclegan strategies report tensorboard \
@@ -83,11 +84,13 @@ format: $(VENV)/installed-dev ## let ruff format the code
 types: $(VENV)/installed-dev ## mypy --strict on our packages
 	@$(BIN)/mypy
 
+# Simulator runs wait and start processes much of the time: two files at a time fill two cores.
+# Threads of torch below that would only compete.
 test: $(VENV)/installed-dev ## all tests, end-to-end runs included
-	@$(RUN) -m pytest
+	@OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(TEST_FILES_AT_ONCE) --dist loadfile
 
 test-fast: $(VENV)/installed-dev ## the tests without end-to-end runs
-	@$(RUN) -m pytest -m "not slow"
+	@OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(TEST_FILES_AT_ONCE) --dist loadfile -m "not slow"
 
 benchmark: data ## wall time of the federation against a plain PyTorch loop
 	@$(RUN) benchmarks/federation_overhead.py

@@ -15,7 +15,7 @@ import torch
 from jobs.__main__ import main as jobs_command
 
 EXPERIMENT = Path(__file__).parent / "experiments" / "tiny.yaml"
-TIMEOUT_SECONDS = 400
+TIMEOUT_SECONDS = 800
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from jobs.__main__ import main as jobs_command
 from partitions.__main__ import main as partitions_command
 from partitions.manifest import read_manifest, write_manifest
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 EXPERIMENTS = Path(__file__).parents[2] / "jobs" / "experiments"
 

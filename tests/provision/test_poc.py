@@ -29,7 +29,7 @@ from provision.poc.federation import (
 )
 from provision.poc.results import read_metrics
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 LEAD = "lead@north.example.org"
 MEMBER = "member@south.example.org"
