@@ -85,12 +85,12 @@ types: $(VENV)/installed-dev ## mypy --strict on our packages
 	@$(BIN)/mypy
 
 # Simulator runs wait and start processes much of the time: two files at a time fill two cores.
-# Threads of torch below that would only compete.
+# Threads of torch below that would only compete. In the order of files the long ones come early.
 test: $(VENV)/installed-dev ## all tests, end-to-end runs included
-	@OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(TEST_FILES_AT_ONCE) --dist loadfile
+	@OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(TEST_FILES_AT_ONCE) --dist loadfile --no-loadscope-reorder
 
 test-fast: $(VENV)/installed-dev ## the tests without end-to-end runs
-	@OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(TEST_FILES_AT_ONCE) --dist loadfile -m "not slow"
+	@OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(TEST_FILES_AT_ONCE) --dist loadfile --no-loadscope-reorder -m "not slow"
 
 benchmark: data ## wall time of the federation against a plain PyTorch loop
 	@$(RUN) benchmarks/federation_overhead.py
