@@ -6,10 +6,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from app_custom.aggregators.blocks import blocks
 from app_custom.aggregators.site_update import SiteUpdate, Weights
-
-BLOCK = 1 << 16
-"""Coordinates at a time: all sites' values of a block, sorted, stay within a few megabytes."""
 
 Rule = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
 """From sorted values (coordinates, sites) and their weights, or None where all are equal."""
@@ -38,13 +36,13 @@ def coordinatewise(
 def _array(values: Sequence[np.ndarray], weights: np.ndarray | None, rule: Rule) -> np.ndarray:
     flat = [value.reshape(-1) for value in values]
     result = np.empty(flat[0].shape, dtype=values[0].dtype)
-    for start in range(0, result.size, BLOCK):
-        block = np.stack([value[start : start + BLOCK] for value in flat], axis=1)
+    for part in blocks(result.size):
+        block = np.stack([value[part] for value in flat], axis=1)
         if weights is None:
             found = rule(np.sort(block, axis=1), None)
         else:
             order = np.argsort(block, axis=1, kind="stable")
             found = rule(np.take_along_axis(block, order, axis=1), weights[order])
         whole = not np.issubdtype(result.dtype, np.floating)
-        result[start : start + BLOCK] = np.rint(found) if whole else found
+        result[part] = np.rint(found) if whole else found
     return result.reshape(values[0].shape)

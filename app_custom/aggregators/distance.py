@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from app_custom.aggregators.blocks import blocks
 from app_custom.aggregators.site_update import SiteUpdate, Weights
 from app_custom.aggregators.weighted_mean import mean_of, sample_shares
 
@@ -28,5 +29,8 @@ def squares_from_mean(
 
 
 def _square(one: np.ndarray, other: np.ndarray) -> float:
-    difference = np.subtract(one, other, dtype=np.float64).ravel()
-    return float(difference @ difference)
+    first, second = one.reshape(-1), other.reshape(-1)
+    differences = (
+        np.subtract(first[part], second[part], dtype=np.float64) for part in blocks(first.size)
+    )
+    return sum(float(difference @ difference) for difference in differences)

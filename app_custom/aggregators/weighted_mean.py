@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from app_custom.aggregators.blocks import blocks
 from app_custom.aggregators.site_update import SiteUpdate, Weights
 
 _MEAN, _VARIANCE = "running_mean", "running_var"
@@ -35,14 +36,18 @@ def mean_of(key: str, updates: Sequence[SiteUpdate], shares: Sequence[float]) ->
     if not np.issubdtype(values[0].dtype, np.floating):
         # asarray: numpy reduces arrays without axes to scalars, which are no arrays any more.
         return np.asarray(np.maximum.reduce(values))
-    mean = _mean(values, shares)
     partner = key[: -len(_VARIANCE)] + _MEAN
     if key.endswith(f".{_VARIANCE}") and partner in updates[0].weights:
         means = [update.weights[partner].astype(np.float64) for update in updates]
         centre = _mean(means, shares)
-        mean += _mean([(value - centre) ** 2 for value in means], shares)
-    combined: np.ndarray = mean.astype(values[0].dtype)
-    return combined
+        spread = _mean([(value - centre) ** 2 for value in means], shares)
+        pooled: np.ndarray = (_mean(values, shares) + spread).astype(values[0].dtype)
+        return pooled
+    combined = np.empty(values[0].size, dtype=values[0].dtype)
+    flat = [value.reshape(-1) for value in values]
+    for part in blocks(combined.size):
+        combined[part] = _mean([value[part] for value in flat], shares)
+    return combined.reshape(values[0].shape)
 
 
 def _mean(values: Sequence[np.ndarray], shares: Sequence[float]) -> np.ndarray:

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from scipy.stats import trim_mean
 
-from app_custom.aggregators import coordinatewise as blocks
+from app_custom.aggregators import blocks
 from app_custom.aggregators.collecting import CollectingAggregator
+from app_custom.aggregators.distance import squares_from_mean
 from app_custom.aggregators.fedavg import FedAvgAggregator
 from app_custom.aggregators.fedmedian import FedMedianAggregator
 from app_custom.aggregators.site_update import SiteUpdate
@@ -69,9 +70,14 @@ def test_without_sample_weights_a_stated_number_of_samples_has_no_say() -> None:
 @pytest.mark.parametrize("size", [1, 7, 34, 35, 36])
 def test_the_size_of_blocks_changes_nothing(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     found = updates(5)
-    expected = combined(FedMedianAggregator(1), found)
+    aggregators: list[CollectingAggregator] = [FedMedianAggregator(1), FedAvgAggregator(1)]
+    expected = [combined(aggregator, found) for aggregator in aggregators]
+    anchor = {key: np.zeros_like(value) for key, value in found[0].weights.items()}
+    squares = squares_from_mean({KEY: expected[0]}, found, anchor)
     monkeypatch.setattr(blocks, "BLOCK", size)
-    assert combined(FedMedianAggregator(1), found).tobytes() == expected.tobytes()
+    for aggregator, before in zip(aggregators, expected, strict=True):
+        assert combined(aggregator, found).tobytes() == before.tobytes()
+    assert squares_from_mean({KEY: expected[0]}, found, anchor) == pytest.approx(squares, rel=1e-12)
 
 
 def test_types_and_shapes_stay() -> None:

@@ -1,0 +1,14 @@
+"""Work through large arrays piece by piece, so that float64 copies stay within a few megabytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+BLOCK = 1 << 16
+"""Coordinates at a time."""
+
+
+def blocks(size: int) -> Iterator[slice]:
+    """Slices of at most ``BLOCK`` coordinates that cover ``size`` of them in order."""
+    for start in range(0, size, BLOCK):
+        yield slice(start, min(start + BLOCK, size))
