@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -32,22 +32,36 @@ def sample_shares(updates: Sequence[SiteUpdate]) -> list[float]:
 
 def mean_of(key: str, updates: Sequence[SiteUpdate], shares: Sequence[float]) -> np.ndarray:
     """The mean of one array, in its own type."""
-    values = [update.weights[key] for update in updates]
-    if not np.issubdtype(values[0].dtype, np.floating):
-        # asarray: numpy reduces arrays without axes to scalars, which are no arrays any more.
-        return np.asarray(np.maximum.reduce(values))
+    like = updates[0].weights[key]
+    combined = np.empty(like.size, dtype=like.dtype)
+    for part, mean in mean_in_blocks(key, updates, shares):
+        combined[part] = mean
+    return combined.reshape(like.shape)
+
+
+def mean_in_blocks(
+    key: str, updates: Sequence[SiteUpdate], shares: Sequence[float]
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """The mean of one array, flat, block by block, in its own type."""
+    values = [update.weights[key].reshape(-1) for update in updates]
+    kind = values[0].dtype
     partner = key[: -len(_VARIANCE)] + _MEAN
-    if key.endswith(f".{_VARIANCE}") and partner in updates[0].weights:
-        means = [update.weights[partner].astype(np.float64) for update in updates]
-        centre = _mean(means, shares)
-        spread = _mean([(value - centre) ** 2 for value in means], shares)
-        pooled: np.ndarray = (_mean(values, shares) + spread).astype(values[0].dtype)
-        return pooled
-    combined = np.empty(values[0].size, dtype=values[0].dtype)
-    flat = [value.reshape(-1) for value in values]
-    for part in blocks(combined.size):
-        combined[part] = _mean([value[part] for value in flat], shares)
-    return combined.reshape(values[0].shape)
+    pooled = key.endswith(f".{_VARIANCE}") and partner in updates[0].weights
+    means = [update.weights[partner].reshape(-1) for update in updates] if pooled else []
+    for part in blocks(values[0].size):
+        found = [value[part] for value in values]
+        if not np.issubdtype(kind, np.floating):
+            yield part, np.maximum.reduce(found)
+            continue
+        mean = _mean(found, shares)
+        if pooled:
+            mean += _variance([value[part] for value in means], shares)
+        yield part, mean.astype(kind)
+
+
+def _variance(values: Sequence[np.ndarray], shares: Sequence[float]) -> np.ndarray:
+    centre = _mean(values, shares)
+    return _mean([(value.astype(np.float64) - centre) ** 2 for value in values], shares)
 
 
 def _mean(values: Sequence[np.ndarray], shares: Sequence[float]) -> np.ndarray:
