@@ -27,7 +27,8 @@ def run_poc(config: PocConfig, job: FederatedExperiment) -> None:
     Raises:
         UserError: what cannot be started, or a job that was refused or failed.
     """
-    for number in (signal.SIGTERM, signal.SIGHUP):  # they stop the participants as Ctrl-C does
+    # All three stop the participants. A shell starts background jobs with Ctrl-C's signal ignored.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     started = time.monotonic()
     _say(f"making kits in {config.out} and starting server and {len(config.sites)} sites")
