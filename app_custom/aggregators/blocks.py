@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-BLOCK = 1 << 16
+BLOCK = 1 << 14
 """Coordinates at a time."""
 
 
