@@ -17,6 +17,11 @@ _MANAGER = "nvflare.app_common.resource_managers"
 _CONSUMER = "nvflare.app_common.resource_consumers"
 # Sends a site's error log to the server; and what receives it there.
 _LOG_STREAMING = ("site_log_streamer", "log_receiver")
+_REFUSAL_AUDIT = {
+    "id": "refusal_audit",
+    "path": "app_custom.refusal_audit.RefusalAudit",
+    "args": {},
+}
 
 
 def site_resources(template: Resources, gpus: dict[str, Any] | None) -> Resources:
@@ -67,9 +72,8 @@ def _with_our_policy(template: Resources) -> Resources:
         "class_allow_list": list(ALLOWED_CLASSES),
         "app_validator": {"path": "app_custom.class_check.ClassCheck", "args": {}},
         "components": [
-            component
-            for component in template["components"]
-            if component["id"] not in _LOG_STREAMING
+            *(c for c in template["components"] if c["id"] not in _LOG_STREAMING),
+            _REFUSAL_AUDIT,
         ],
     }
 

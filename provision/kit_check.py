@@ -65,6 +65,8 @@ def open_kit(folder: Path) -> Kit:
                 return Kit(folder, kind, json.loads(path.read_text(encoding="utf-8")))
         except ValueError as error:
             raise ConfigError(f"{path}: damaged; unpack the kit again") from error
+        except PermissionError as error:
+            raise ConfigError(_unreadable(path)) from error
     raise ConfigError(f"{folder}: no startup kit; give the folder that holds 'startup' and 'local'")
 
 
@@ -82,7 +84,13 @@ def check_kit(folder: Path) -> tuple[list[str], list[str]]:
             fine.extend(check(kit))
         except UserError as error:
             wrong.append(str(error))
+        except PermissionError as error:
+            wrong.append(_unreadable(error.filename))
     return fine, wrong
+
+
+def _unreadable(path: Path | str) -> str:
+    return f"{path}: this account may not read it; run as the account that the kit belongs to"
 
 
 def _startup(kit: Kit) -> Iterator[str]:

@@ -8,7 +8,7 @@ BLOCK = 1 << 14
 """Coordinates at a time."""
 
 
-def blocks(size: int) -> Iterator[slice]:
-    """Slices of at most ``BLOCK`` coordinates that cover ``size`` of them in order."""
-    for start in range(0, size, BLOCK):
-        yield slice(start, min(start + BLOCK, size))
+def blocks(size: int, coordinates: int = BLOCK) -> Iterator[slice]:
+    """Slices of at most so many coordinates that cover ``size`` of them in order."""
+    for start in range(0, size, coordinates):
+        yield slice(start, min(start + coordinates, size))

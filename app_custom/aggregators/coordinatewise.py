@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from app_custom.aggregators.blocks import blocks
+from app_custom.aggregators.blocks import BLOCK, blocks
 from app_custom.aggregators.site_update import SiteUpdate, Weights
 
 Rule = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
@@ -36,7 +36,8 @@ def coordinatewise(
 def _array(values: Sequence[np.ndarray], weights: np.ndarray | None, rule: Rule) -> np.ndarray:
     flat = [value.reshape(-1) for value in values]
     result = np.empty(flat[0].shape, dtype=values[0].dtype)
-    for part in blocks(result.size):
+    # A block holds every site's values: more sites, fewer coordinates.
+    for part in blocks(result.size, max(1, 2 * BLOCK // len(flat))):
         block = np.stack([value[part] for value in flat], axis=1)
         if weights is None:
             found = rule(np.sort(block, axis=1), None)

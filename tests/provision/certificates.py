@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import base64
+import datetime
 import json
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+
+from provision.startup_signature import sign_startup
 
 
 def certificate(path: Path) -> x509.Certificate:
@@ -50,3 +53,32 @@ def check_startup_signature(kit: Path) -> set[str]:
             hashes.SHA256(),
         )
     return set(signatures)
+
+
+def expire_certificate(kit: Path, state: Path) -> None:
+    """Give a kit a certificate of the project's own authority that was valid until yesterday.
+
+    Args:
+        kit: the kit of a site or a person.
+        state: the project's folder with its root key.
+    """
+    root_key = load_pem_private_key(
+        json.loads((state / "cert.json").read_text())["root_pri_key"].encode(), password=None
+    )
+    assert isinstance(root_key, RSAPrivateKey)
+    now = datetime.datetime.now(datetime.UTC)
+    valid = own_certificate(kit)
+    expired = (
+        x509.CertificateBuilder(extensions=list(valid.extensions))
+        .subject_name(valid.subject)
+        .issuer_name(valid.issuer)
+        .public_key(valid.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=30))
+        .not_valid_after(now - datetime.timedelta(days=1))
+        .sign(root_key, hashes.SHA256())
+    )
+    path = kit / "startup" / "client.crt"
+    path.write_bytes(expired.public_bytes(Encoding.PEM))
+    (kit / "startup" / "signature.json").unlink()
+    sign_startup(kit / "startup", root_key)

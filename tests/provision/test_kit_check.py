@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import datetime
 import json
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -141,6 +143,27 @@ def test_a_folder_that_is_no_kit_is_one_sentence(
 ) -> None:
     assert main(["check", str(tmp_path)]) == 2
     assert "no startup kit" in capsys.readouterr().err
+
+
+@pytest.fixture
+def foreign_kit(filled_kit: Path) -> Iterator[Path]:
+    """A kit of another account. Root may read everything, so it becomes somebody else for now."""
+    filled_kit.chmod(0o000)
+    if is_root := os.geteuid() == 0:
+        os.seteuid(65534)
+    yield filled_kit
+    if is_root:
+        os.seteuid(0)
+    filled_kit.chmod(0o700)
+
+
+def test_a_kit_that_this_account_may_not_read_is_one_sentence(
+    foreign_kit: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["check", str(foreign_kit)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {foreign_kit / 'startup'}")
+    assert "may not read it; run as the account that the kit belongs to" in line
 
 
 def test_several_faults_are_all_shown(copied_kit: Path, capsys: pytest.CaptureFixture[str]) -> None:

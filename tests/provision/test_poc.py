@@ -15,7 +15,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+from certificates import expire_certificate
 from simulator_runs import EXPERIMENT, export
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from provision.further_kits import add_site
 from provision.poc.command_line import JobError
@@ -28,6 +30,7 @@ from provision.poc.federation import (
     wait_until_registered,
 )
 from provision.poc.results import read_metrics
+from provision.startup_signature import startup_is_genuine
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -86,9 +89,22 @@ def test_both_submissions_finish_learn_and_leave_nothing_running(
         # No participant was wrongly taken for lost, and no picture came along.
         assert "is lost" not in (result / "workspace" / "log.txt").read_text()
         assert not list(result.rglob("*.png"))
+        for kind, names in streamed(result).items():
+            assert bool(names) is (kind == "scalars"), (kind, names)
     screen = (out / "console.txt").read_text()
     assert f"User Name: {LEAD}" in screen and "> submit_job " in screen
     assert f"Submitted job: {by_console.name}" in screen and "FINISHED:COMPLETED" in screen
+
+
+def streamed(result: Path) -> dict[str, set[str]]:
+    """Names of the curves and of the pictures that the sites sent for TensorBoard."""
+    names: dict[str, set[str]] = {"scalars": set(), "images": set()}
+    for folder in {path.parent for path in result.rglob("events.out.tfevents.*")}:
+        events = EventAccumulator(str(folder))
+        events.Reload()
+        for kind, found in names.items():
+            found.update(events.Tags()[kind])
+    return names
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -140,6 +156,12 @@ def refused(federation: Federation, job: Path) -> str:
     return str(error.value)
 
 
+def audited(federation: Federation, who: str, text: str) -> list[str]:
+    """Lines of a participant's audit trail that hold a text."""
+    trail = (federation.kits / who / "audit.log").read_text().splitlines()
+    return [line for line in trail if text in line]
+
+
 def test_a_member_may_not_submit_and_reads_why(
     federation: Federation, small_job: Path, tmp_path: Path
 ) -> None:
@@ -149,6 +171,8 @@ def test_a_member_may_not_submit_and_reads_why(
     console = AdminConsole(kit, tmp_path / "screen.txt", federation.participants.environment)
     with pytest.raises(ConsoleError, match="not authorized"), console:
         console.submit_job(small_job)
+    refusals = audited(federation, "server", f"[U:{MEMBER}][A:authorization.refused]submit_job")
+    assert len(refusals) == 2  # by command line, and in the console
 
 
 @pytest.mark.parametrize(
@@ -168,17 +192,19 @@ def test_a_class_off_the_allow_list_is_refused_by_name_and_audited(
     reason = refused(federation, small_job)
     assert f"{who}: " in reason
     assert f"not on this participant's class_allow_list: {stranger}" in reason
-    assert stranger in (federation.kits / who / "audit.log").read_text()
+    assert audited(federation, who, stranger)
 
 
-@pytest.mark.parametrize("side", ["app_server", "app_site"])
-def test_a_job_that_carries_code_is_refused_and_no_site_keeps_the_code(
-    federation: Federation, small_job: Path, side: str
+@pytest.mark.parametrize(("side", "who"), [("app_server", "server"), ("app_site", "north")])
+def test_a_job_that_carries_code_is_refused_and_audited_and_no_site_keeps_the_code(
+    federation: Federation, small_job: Path, side: str, who: str
 ) -> None:
     code = small_job / side / "custom" / "innocent.py"
     code.parent.mkdir()
     code.write_text("print('x')\n")
-    assert "BYOC not permitted" in refused(federation, small_job)
+    before = len(audited(federation, who, "[A:authorization.refused]byoc"))
+    assert f"{who}: BYOC not permitted" in refused(federation, small_job)
+    assert len(audited(federation, who, f"[U:{LEAD}][A:authorization.refused]byoc")) > before
     for site in ("north", "east"):
         assert not list((federation.kits / site).rglob("innocent.py"))
 
@@ -275,6 +301,16 @@ def test_a_site_of_another_authority_is_not_accepted(
     wait_for(lambda: "certificate" in last_words(south, 10**6).lower(), 60)
     assert "Successfully registered" not in last_words(south, 10**6)
     assert "New client south" not in (federation.kits / "server" / "log.txt").read_text()
+
+
+def test_a_site_whose_certificate_has_expired_is_not_accepted(federation: Federation) -> None:
+    expire_certificate(federation.kits / "west", federation.kits.parents[0] / "state")
+    assert startup_is_genuine(federation.kits / "west" / "startup")
+    federation.participants.start("west")
+    west = federation.kits / "west"
+    wait_for(lambda: "certificate has expired" in last_words(west, 10**6).lower(), 60)
+    assert "Successfully registered" not in last_words(west, 10**6)
+    assert "New client west" not in (federation.kits / "server" / "log.txt").read_text()
 
 
 @pytest.fixture
