@@ -66,16 +66,18 @@ def test_all_models_of_all_arms_are_evaluated_and_the_federation_has_learnt(run:
     assert psnr["fedavg"] > local, psnr
 
 
-@pytest.mark.parametrize("name", STRATEGY_JOBS)
+LEARN_IN_SO_FEW_STEPS = tuple(name for name in STRATEGY_JOBS if name != "fedma_layerwise")
+"""Layer by layer, sites train fewer and fewer layers: test_fedma_layerwise.py takes more steps."""
+
+
+@pytest.mark.parametrize("name", LEARN_IN_SO_FEW_STEPS)
 def test_every_strategy_learns_and_says_what_it_cost(
     run: Path, strategies: pd.DataFrame, name: str
 ) -> None:
     line = strategies.loc[name]
     curves = pd.read_csv(run / "curves.csv")
     start = curves[(curves.metric == "val/psnr") & (curves.site == "all") & (curves["round"] == 0)]
-    # Layer by layer, every round trains only the layers that are not finished yet.
-    gain = 0.5 if name == "fedma_layerwise" else 1.0
-    assert line.psnr > start[start.arm == "fedavg"]["value"].item() + gain
+    assert line.psnr > start[start.arm == "fedavg"]["value"].item() + 1.0
     assert line.megabytes > 0
     assert line.seconds > 0
 
