@@ -34,8 +34,11 @@ def kits_command(options: argparse.Namespace) -> None:
 
 def check_command(options: argparse.Namespace) -> None:
     """Check a kit where it is installed."""
-    from provision.kit_check import check_kit
+    from provision.kit_check import check_certificate, check_kit
 
+    if options.certificate_only:
+        check_certificate(options.kit)
+        return
     fine, wrong = check_kit(options.kit)
     for sentence in fine:
         print(f"ok   {sentence}")
@@ -101,6 +104,9 @@ def _parser() -> argparse.ArgumentParser:
     kits.set_defaults(run=kits_command)
     check = commands.add_parser("check", help="check a kit where it is installed")
     check.add_argument("kit", type=Path, nargs="?", default=Path(), help="the kit's folder")
+    check.add_argument(
+        "--certificate-only", action="store_true", help="as the kit's start script does"
+    )
     check.set_defaults(run=check_command)
     add = commands.add_parser("add-site", help="make a kit for one more site")
     add.add_argument("site", help="its name, as jobs call it")

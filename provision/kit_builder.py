@@ -25,6 +25,7 @@ from provision.data_mapping import server_mapping, site_mapping
 from provision.kit_readme import KitFacts, kit_readme
 from provision.permissions import PERMISSIONS
 from provision.privacy_policy import privacy_policy
+from provision.start_script import SUB_START, with_certificate_check
 from provision.startup_signature import sign_startup
 
 _STORAGE = "storage"
@@ -55,7 +56,9 @@ class KitBuilder(Builder):
             elif participant.type == ParticipantType.CLIENT:
                 self._write_site(local, participant)
             _write_readme(participant, project, ctx)
-            sign_startup(Path(ctx.get_kit_dir(participant)), ctx[CtxKey.ROOT_PRI_KEY])
+            startup = Path(ctx.get_kit_dir(participant))
+            _complete_start_script(startup)
+            sign_startup(startup, ctx[CtxKey.ROOT_PRI_KEY])
 
     def _write_site(self, local: Path, site: Participant) -> None:
         template = _taken(local / ProvFileName.RESOURCES_JSON_DEFAULT)
@@ -99,6 +102,12 @@ def _write_readme(participant: Participant, project: Project, ctx: ProvisionCont
     for old in (folder / ProvFileName.README_TXT, startup / ProvFileName.README_TXT):
         old.unlink(missing_ok=True)
     write_text(folder / "README.md", kit_readme(str(participant.type), facts))
+
+
+def _complete_start_script(startup: Path) -> None:
+    script = startup / SUB_START
+    if script.is_file():  # people's kits start nothing
+        script.write_text(with_certificate_check(script.read_text(encoding="utf-8")))
 
 
 def _gpus(capacity: dict[str, Any] | None) -> str:

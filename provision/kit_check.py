@@ -89,6 +89,16 @@ def check_kit(folder: Path) -> tuple[list[str], list[str]]:
     return fine, wrong
 
 
+def check_certificate(folder: Path) -> None:
+    """What keeps a participant from starting although NVFlare does not say so.
+
+    Raises:
+        ConfigError: the folder is no kit, or its certificate is not valid now.
+    """
+    for _ in _certificate(open_kit(folder)):
+        pass
+
+
 def _unreadable(path: Path | str) -> str:
     return f"{path}: this account may not read it; run as the account that the kit belongs to"
 

@@ -110,6 +110,7 @@ def test_an_expired_certificate_is_a_fault_and_one_that_expires_soon_a_warning(
 
     monkeypatch.setattr(kit_check.datetime, "datetime", Clock)
     fine, wrong = check_kit(filled_kit)
+    assert (main(["check", str(filled_kit), "--certificate-only"]) != 0) is fault
     assert any("clock" in line for line in wrong) is fault
     assert any("renew" in line for line in fine) is not fault
 

@@ -22,6 +22,7 @@ from app_custom.class_check import named_classes
 from app_custom.site_configuration import SiteConfig, read_site_config
 from partitions.errors import ConfigError
 from provision.component_policy import server_resources, site_resources
+from provision.start_script import with_certificate_check
 
 JOBS = Path(__file__).resolve().parents[2] / "jobs"
 PARTICIPANTS = ("server", *SITES)
@@ -257,3 +258,17 @@ def test_a_capacity_that_cannot_be_is_refused(capacity: dict[str, Any]) -> None:
 def test_a_server_without_an_absolute_storage_folder_is_refused(storage: str | None) -> None:
     with pytest.raises(ConfigError, match="write an absolute folder"):
         server_resources({"components": []}, storage)
+
+
+def test_server_and_sites_check_their_certificate_before_they_start(
+    provisioned: Provisioned,
+) -> None:
+    for name in ("server", *SITES):
+        script = (provisioned.kits / name / "startup" / "sub_start.sh").read_text()
+        check, start = script.index('check "$SOURCE_WORKSPACE"'), script.index("nvflare.private")
+        assert check < start
+
+
+def test_a_start_script_of_another_nvflare_is_not_edited_blindly() -> None:
+    with pytest.raises(ConfigError, match=r"not as NVFlare 2\.9 writes it"):
+        with_certificate_check("#!/bin/bash\npython3 -m something\n")

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -203,7 +204,7 @@ def test_a_job_that_carries_code_is_refused_and_audited_and_no_site_keeps_the_co
     code.parent.mkdir()
     code.write_text("print('x')\n")
     before = len(audited(federation, who, "[A:authorization.refused]byoc"))
-    assert f"{who}: BYOC not permitted" in refused(federation, small_job)
+    assert "BYOC not permitted" in refused(federation, small_job)
     assert len(audited(federation, who, f"[U:{LEAD}][A:authorization.refused]byoc")) > before
     for site in ("north", "east"):
         assert not list((federation.kits / site).rglob("innocent.py"))
@@ -303,14 +304,49 @@ def test_a_site_of_another_authority_is_not_accepted(
     assert "New client south" not in (federation.kits / "server" / "log.txt").read_text()
 
 
-def test_a_site_whose_certificate_has_expired_is_not_accepted(federation: Federation) -> None:
-    expire_certificate(federation.kits / "west", federation.kits.parents[0] / "state")
-    assert startup_is_genuine(federation.kits / "west" / "startup")
-    federation.participants.start("west")
+@pytest.fixture
+def expired_west(federation: Federation) -> Path:
+    """West's kit, genuine but for a certificate that was valid until yesterday."""
     west = federation.kits / "west"
-    wait_for(lambda: "certificate has expired" in last_words(west, 10**6).lower(), 60)
-    assert "Successfully registered" not in last_words(west, 10**6)
+    expire_certificate(west, federation.kits.parent / "state")
+    assert startup_is_genuine(west / "startup")
+    return west
+
+
+def test_a_site_whose_certificate_has_expired_says_so_and_does_not_start(
+    federation: Federation, expired_west: Path
+) -> None:
+    federation.participants.start("west")
+    wait_for(lambda: "west" in federation.participants.ended(), 60)
+    said = last_words(expired_west, 10**6)
+    assert "error: " in said and "this machine's clock says otherwise" in said
     assert "New client west" not in (federation.kits / "server" / "log.txt").read_text()
+
+
+@pytest.mark.parametrize(("site", "refused"), [("west", True), ("east", False)])
+def test_the_server_refuses_an_expired_certificate_whatever_the_site_checks(
+    federation: Federation, expired_west: Path, site: str, refused: bool
+) -> None:
+    answer = tls_answer(federation.kits / site)
+    assert answer.startswith("HTTP/1.1 ") is not refused, answer
+
+
+def tls_answer(kit: Path) -> str:
+    """The server's answer to a request with a kit's certificate; empty where it hangs up."""
+    startup = kit / "startup"
+    context = ssl.create_default_context(cafile=str(startup / "rootCA.pem"))
+    context.load_cert_chain(startup / "client.crt", startup / "client.key")
+    target = json.loads((startup / "fed_client.json").read_text())["servers"][0]["service"]
+    host, port = target["target"].rsplit(":", 1)
+    try:
+        with (
+            socket.create_connection((host, int(port)), timeout=20) as plain,
+            context.wrap_socket(plain, server_hostname=host) as connection,
+        ):
+            connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            return connection.recv(100).decode()
+    except (ssl.SSLError, ConnectionError):
+        return ""
 
 
 @pytest.fixture
