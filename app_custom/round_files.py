@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from partitions.atomic_file import replacing
+from lightning_modules.tensor_file import write_tensors
 from partitions.errors import DataError
 
 Weights = dict[str, np.ndarray]
@@ -69,7 +69,11 @@ class RoundFiles:
             ) from error
 
     def save(self, finished: FinishedRounds) -> None:
-        """Write atomically: a crash leaves the rounds that were saved before."""
+        """Write atomically: a crash leaves the rounds that were saved before.
+
+        Raises:
+            DataError: there is no room, or the folder may not be written.
+        """
         content = {
             "rounds": finished.rounds,
             "weights": _tensors(finished.weights),
@@ -78,8 +82,7 @@ class RoundFiles:
             "rows": [list(row) for row in finished.rows],
             "memory": _tensors(finished.memory),
         }
-        with replacing(self.folder / _FILE) as temporary:
-            torch.save(content, temporary)
+        write_tensors(self.folder / _FILE, content)
 
     def clear(self) -> None:
         """Forget the run: it is complete."""

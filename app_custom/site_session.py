@@ -33,6 +33,7 @@ from lightning_modules.model_networks import MODELS
 from lightning_modules.networks.generator import build_generator
 from lightning_modules.panels import panel
 from lightning_modules.strategies.settings import PERSONAL_STRATEGIES
+from lightning_modules.tensor_file import write_tensors
 from lightning_modules.training_slices import TrainingSlices
 from lightning_modules.validation import (
     load_translator,
@@ -41,7 +42,6 @@ from lightning_modules.validation import (
     patients,
     translate,
 )
-from partitions.atomic_file import replacing
 from partitions.manifest import read_manifest
 from partitions.preparation import PreparedSite, prepare_site
 
@@ -110,8 +110,7 @@ class SiteSession:
         model = self._learner.personal(round_number) or self._learner.complete(
             _tensors(state), round_number
         )
-        with replacing(self._run_folder / PERSONAL_MODEL) as temporary:
-            torch.save({"model": model}, temporary)
+        write_tensors(self._run_folder / PERSONAL_MODEL, {"model": model})
 
     def _measure(self, model: Mapping[str, Tensor], prefix: str) -> dict[str, float]:
         load_translator(self._generator, model, self._translator)

@@ -105,8 +105,9 @@ def _changes(options: argparse.Namespace) -> dict[str, Any]:
     changes: dict[str, Any] = {"experiment": settings}
     if getattr(options, "sites", None):
         changes["federation"] = {"sites": options.sites.split(","), "unseen": []}
-    if getattr(options, "min_sites", None) is not None:
-        changes.setdefault("federation", {})["min_sites"] = options.min_sites
+    for key in ("min_sites", "round_timeout"):
+        if getattr(options, key, None) is not None:
+            changes.setdefault("federation", {})[key] = getattr(options, key)
     if getattr(options, "initial_model", None):
         changes = merged(changes, {"federation": {"initial_model": options.initial_model}})
     for key in ("rounds", "steps"):
@@ -129,6 +130,7 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--rounds", type=int, help="communication rounds")
     export.add_argument("--steps", type=int, help="optimizer steps per site and round")
     export.add_argument("--min-sites", type=int, help="fewest sites that make a round")
+    export.add_argument("--round-timeout", type=int, metavar="SECONDS", help="by default a day")
     export.add_argument("--initial-model", metavar="NAME", help="as the server maps it")
     export.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     export.set_defaults(run=export_command)

@@ -39,12 +39,16 @@ class FederationConfig:
         min_sites: fewest sites that make a round; by default all of them.
         initial_model: name of the model to start from, as the server maps it; by default seeded
             random weights.
+        round_timeout: seconds after which a round is over without the sites that have not
+            answered; the job goes on if ``min_sites`` have. Choose it well above the slowest
+            site's round.
     """
 
     sites: tuple[str, ...] = ()
     unseen: tuple[str, ...] = ()
     min_sites: int | None = None
     initial_model: str | None = None
+    round_timeout: int = 86400
 
     @property
     def needed(self) -> int:
@@ -153,6 +157,11 @@ def _check_federation(federation: FederationConfig, where: str) -> None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ConfigError(f"{where}: site '{twice[0]}' is named twice in federation")
+    if federation.round_timeout < 1:
+        raise ConfigError(
+            f"{where}: federation.round_timeout is {federation.round_timeout}; it must be at "
+            "least 1 second"
+        )
     if not 1 <= federation.needed <= len(federation.sites):
         raise ConfigError(
             f"{where}: federation.min_sites is {federation.min_sites}; it must be from 1 to the "

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from partitions.atomic_file import replacing
+from lightning_modules.tensor_file import write_tensors
 from partitions.errors import DataError
 
 LocalState = dict[str, Any]
@@ -56,9 +56,11 @@ class LocalStateStore:
         """Write the state of a finished round; drop older ones but one, and those of later rounds.
 
         State of a later round is left from a federation that has gone back, or from an older run.
+
+        Raises:
+            DataError: there is no room, or the folder may not be written.
         """
-        with replacing(self._path(after_round)) as temporary:
-            torch.save(state, temporary)
+        write_tensors(self._path(after_round), state)
         earlier = [number for number in self._rounds() if number <= after_round]
         kept = earlier[-_KEPT_ROUNDS:]
         for number in self._rounds():

@@ -21,6 +21,7 @@ from lightning_modules.local_state import LocalStateStore
 from lightning_modules.model_networks import MODELS
 from lightning_modules.networks.generator import build_generator
 from lightning_modules.strategies.settings import StrategyConfig
+from lightning_modules.tensor_file import write_tensors
 from lightning_modules.training_slices import TrainingSlices
 from lightning_modules.validation import load_translator, validate
 from partitions.atomic_file import replacing
@@ -87,8 +88,7 @@ def train_arm(experiment: ExperimentConfig, arm: Arm, hardware: Hardware, out: P
         )
     rows += validation.rows(state, experiment.training.rounds)
     _write_metrics(out / METRICS_FILE, rows)
-    with replacing(out / MODEL_FILE) as temporary:
-        torch.save({"model": state}, temporary)
+    write_tensors(out / MODEL_FILE, {"model": state})
     return out / MODEL_FILE
 
 
@@ -160,16 +160,13 @@ def _read_progress(path: Path) -> dict[str, Any]:
 
 
 def _save_progress(out: Path, fingerprint: str, rounds: int, state: State, rows: list[Row]) -> None:
-    with replacing(out / _PROGRESS_FILE) as temporary:
-        torch.save(
-            {
-                "fingerprint": fingerprint,
-                "rounds": rounds,
-                "state": state,
-                "rows": [list(row) for row in rows],
-            },
-            temporary,
-        )
+    progress = {
+        "fingerprint": fingerprint,
+        "rounds": rounds,
+        "state": state,
+        "rows": [list(row) for row in rows],
+    }
+    write_tensors(out / _PROGRESS_FILE, progress)
 
 
 def _write_metrics(path: Path, rows: list[Row]) -> None:

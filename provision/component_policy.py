@@ -22,6 +22,11 @@ _REFUSAL_AUDIT = {
     "path": "app_custom.refusal_audit.RefusalAudit",
     "args": {},
 }
+_RETURNED_SITES = {
+    "id": "returned_sites",
+    "path": "app_custom.returned_sites.ReturnedSites",
+    "args": {},
+}
 
 
 def site_resources(template: Resources, gpus: dict[str, Any] | None) -> Resources:
@@ -62,6 +67,7 @@ def server_resources(template: Resources, storage: str | None) -> Resources:
     for component in resources["components"]:
         if component["id"] == "job_manager":
             component["args"]["uri_root"] = f"{storage}/jobs"
+    resources["components"].append(_RETURNED_SITES)
     return resources
 
 

@@ -23,6 +23,7 @@ from partitions.atomic_file import write_text
 from provision.component_policy import server_resources, site_resources
 from provision.data_mapping import server_mapping, site_mapping
 from provision.kit_readme import KitFacts, kit_readme
+from provision.lost_sites import with_heartbeat_timeout
 from provision.permissions import PERMISSIONS
 from provision.privacy_policy import privacy_policy
 from provision.start_script import SUB_START, with_certificate_check
@@ -58,6 +59,7 @@ class KitBuilder(Builder):
             _write_readme(participant, project, ctx)
             startup = Path(ctx.get_kit_dir(participant))
             _complete_start_script(startup)
+            _complete_server_config(startup)
             sign_startup(startup, ctx[CtxKey.ROOT_PRI_KEY])
 
     def _write_site(self, local: Path, site: Participant) -> None:
@@ -108,6 +110,12 @@ def _complete_start_script(startup: Path) -> None:
     script = startup / SUB_START
     if script.is_file():  # people's kits start nothing
         script.write_text(with_certificate_check(script.read_text(encoding="utf-8")))
+
+
+def _complete_server_config(startup: Path) -> None:
+    path = startup / ProvFileName.FED_SERVER_JSON
+    if path.is_file():
+        _write_json(path, with_heartbeat_timeout(json.loads(path.read_text(encoding="utf-8"))))
 
 
 def _gpus(capacity: dict[str, Any] | None) -> str:

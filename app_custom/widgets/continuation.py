@@ -23,6 +23,7 @@ from nvflare.widgets.widget import Widget
 
 from app_custom.nvflare_context import app_folder, local_folder, site_name, workspace_folder
 from app_custom.round_files import FinishedRounds, RoundFiles, Weights
+from app_custom.run_lock import RunLock
 from app_custom.site_configuration import expand, read_site_config
 from partitions.errors import UserError
 
@@ -58,6 +59,7 @@ class Continuation(Widget):
             "metrics": metrics_id,
             "aggregator": aggregator_id,
         }
+        self._lock: RunLock | None = None
         self._files: RoundFiles | None = None
         self._best_weights: Weights | None = None
         self._finished = 0
@@ -86,7 +88,13 @@ class Continuation(Widget):
             return
         name = site_name(fl_ctx)
         root = expand(config.state, name) if config.state else workspace_folder(fl_ctx) / "state"
-        self._files = RoundFiles(Path(root) / name / self._run_name)
+        folder = Path(root) / name
+        try:
+            self._lock = RunLock(folder / f"{self._run_name}.lock")
+        except UserError as error:
+            self.system_panic(f"server: {error}", fl_ctx)
+            return
+        self._files = RoundFiles(folder / self._run_name)
 
     def _restore(self, fl_ctx: FLContext) -> None:
         if self._files is None:
@@ -156,16 +164,20 @@ class Continuation(Widget):
             return
         selector = self._component("selector", fl_ctx)
         aggregator = self._component("aggregator", fl_ctx)
-        self._files.save(
-            FinishedRounds(
-                rounds=self._finished,
-                weights=_weights(fl_ctx),
-                best_weights=self._best_weights,
-                best_value=-math.inf if selector is None else float(selector.best_val_metric),
-                rows=self._component("metrics", fl_ctx).rows,
-                memory={} if aggregator is None else aggregator.memory,
-            )
+        finished = FinishedRounds(
+            rounds=self._finished,
+            weights=_weights(fl_ctx),
+            best_weights=self._best_weights,
+            best_value=-math.inf if selector is None else float(selector.best_val_metric),
+            rows=self._component("metrics", fl_ctx).rows,
+            memory={} if aggregator is None else aggregator.memory,
         )
+        try:
+            self._files.save(finished)
+        except UserError as error:
+            # Going on would be a run that a crash takes back to its start.
+            self._finished -= 1
+            self.system_panic(f"server: {error}", fl_ctx)
 
     def _note_completion(self, fl_ctx: FLContext) -> None:
         aborted = fl_ctx.get_prop(FLContextKey.RUNNER).abort_signal.triggered
@@ -173,7 +185,7 @@ class Continuation(Widget):
             self._complete = self._finished == self._num_rounds
 
     def _close(self, fl_ctx: FLContext) -> None:
-        if self._files is None:
+        if self._files is None or self._lock is None:
             return
         if self._complete:
             self._files.clear()
@@ -184,6 +196,7 @@ class Continuation(Widget):
                 f"the run ended after {self._finished} of {self._num_rounds} rounds; start the "
                 "same job again to continue with the next round",
             )
+        self._lock.release()
 
     def _component(self, role: str, fl_ctx: FLContext) -> Any:
         """A component of the job, or None where it has none of this role."""

@@ -114,7 +114,7 @@ def watch_and_curves() -> list[Config]:
     ]
 
 
-def final_evaluation() -> Config:
+def final_evaluation(job: FederatedExperiment) -> Config:
     """The workflow that has every site validate the final model."""
     return component(
         EVALUATION,
@@ -122,6 +122,7 @@ def final_evaluation() -> Config:
         task_check_period=0.1,
         model_locator_id="final_model_locator",
         validation_task_name="validate",
+        validation_timeout=job.federation.round_timeout,
     )
 
 

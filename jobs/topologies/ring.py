@@ -51,7 +51,7 @@ def server(run: str, job: FederatedExperiment) -> ServerSide:
             ),
             *parts.watch_and_curves(),
         ],
-        workflows=[_relay(job), parts.final_evaluation()],
+        workflows=[_relay(job), parts.final_evaluation(job)],
     )
 
 

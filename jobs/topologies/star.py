@@ -48,7 +48,7 @@ def server(run: str, job: FederatedExperiment) -> ServerSide:
             ),
             *parts.watch_and_curves(),
         ],
-        workflows=[_scatter_and_gather(job), parts.final_evaluation()],
+        workflows=[_scatter_and_gather(job), parts.final_evaluation(job)],
     )
 
 
@@ -66,5 +66,5 @@ def _scatter_and_gather(job: FederatedExperiment) -> Config:
         persistor_id="persistor",
         shareable_generator_id="shareable_generator",
         train_task_name="train",
-        train_timeout=0,
+        train_timeout=job.federation.round_timeout,
     )

@@ -48,7 +48,7 @@ def server(run: str, job: FederatedExperiment) -> ServerSide:
         workflows=[
             _swarm(job),
             *(_collect(task) for task, _ in asked),
-            parts.final_evaluation(),
+            parts.final_evaluation(job),
         ],
     )
 

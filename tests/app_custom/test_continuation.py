@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import logging
 import shutil
 from pathlib import Path
@@ -70,6 +71,11 @@ class Server:
         for part in (self.metrics, self.selector, self.persistor, self.widget):
             part.handle_event(EventType.START_RUN, ctx)
 
+    def die(self) -> None:
+        """The process ends, and the system lets go of what it held."""
+        assert self.widget._lock is not None
+        self.widget._lock.release()
+
     def context(self) -> FLContext:
         return self.engine.new_context()
 
@@ -119,6 +125,7 @@ def interrupted_after_two_rounds(root: Path) -> Server:
     server.best(weights_of(1), 21.5)
     server.metrics.rows = [("all", 0, "val/psnr", 20.0), ("all", 1, "val/psnr", 21.5)]
     server.round_done(1, weights_of(2))
+    server.die()
     return server
 
 
@@ -164,6 +171,7 @@ def test_a_restarted_server_knows_the_best_model_and_the_metrics(root: Path) -> 
     assert again.metrics.mean("val/psnr", 1) == 21.5
     # The next round's file must still hold the best model, although it was found before.
     again.round_done(2, weights_of(3))
+    again.die()
     shutil.rmtree(again.app)  # as the simulator does
     third = Server(root)
     third.load()
@@ -176,6 +184,7 @@ def test_a_restarted_server_s_strategy_remembers_what_it_knew(root: Path) -> Non
     server.load()
     server.aggregator.memory = {"velocity/generator.w": np.full((2, 3), 0.5)}
     server.round_done(0, weights_of(1))
+    server.die()
     again = Server(root)
     again.load()
     assert list(again.aggregator.memory) == ["velocity/generator.w"]
@@ -273,3 +282,39 @@ def test_a_server_without_configuration_stops_with_the_file_s_name(root: Path) -
     server.load()
     server.round_done(0, weights_of(1))
     server.close()  # events that still arrive do not raise
+
+
+def test_while_a_run_goes_on_the_same_job_again_is_refused(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = Server(root)
+    first.load()
+    second = Server(root)
+    assert second.engine.panics() == [
+        "server: a job with the same name, sites and settings is running; wait for its end or "
+        "abort it, or give this one another name or seed"
+    ]
+    first.round_done(0, weights_of(1))
+    assert len(list(folder(root).iterdir())) == 1
+    first.die()
+    third = Server(root)
+    third.load()
+    assert third.controller._current_round == 1
+
+
+def test_a_server_that_cannot_save_a_round_ends_the_job_with_the_reason(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = interrupted_after_two_rounds(root)
+
+    def full(path: Path, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    server.round_done(2, weights_of(3))
+    (reason,) = server.engine.panics()
+    assert reason.startswith(f"server: {folder(root)}: no space left on device")
+    monkeypatch.undo()
+    again = Server(root)
+    again.load()
+    assert again.controller._current_round == 2

@@ -56,6 +56,11 @@ class Server:
         for part in (self.metrics, self.persistor, self.widget):
             part.handle_event(EventType.START_RUN, ctx)
 
+    def die(self) -> None:
+        """The process ends, and the system lets go of what it held."""
+        assert self.widget._lock is not None
+        self.widget._lock.release()
+
     def round_done(self, number: int, weights: dict[str, np.ndarray]) -> None:
         ctx = self.engine.new_context()
         model = make_model_learnable(weights, {})
@@ -81,6 +86,7 @@ def test_a_restarted_relay_goes_on_with_the_next_round_of_the_same_model(root: P
     before.metrics.rows = list(ROWS)
     before.round_done(0, weights_of(1))
     before.round_done(1, weights_of(2))
+    before.die()
     again = Server(root)
     ctx = again.load()
 

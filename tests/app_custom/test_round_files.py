@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 from dataclasses import replace
 from pathlib import Path
 
@@ -79,12 +80,13 @@ def test_a_crash_while_saving_leaves_the_rounds_saved_before(
     files = RoundFiles(tmp_path / "run")
     files.save(ROUNDS)
 
-    def half_written(content: object, path: Path) -> None:
-        path.write_bytes(b"half of it")
-        raise OSError("disk full")
+    def half_written(path: Path, data: bytes) -> None:
+        with path.open("wb") as stream:
+            stream.write(data[: len(data) // 2])
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(torch, "save", half_written)
-    with pytest.raises(OSError, match="disk full"):
+    monkeypatch.setattr(Path, "write_bytes", half_written)
+    with pytest.raises(DataError, match="no space left"):
         files.save(replace(ROUNDS, rounds=3))
     assert_same(files.load(), ROUNDS)
     assert len(list((tmp_path / "run").iterdir())) == 1

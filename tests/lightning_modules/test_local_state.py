@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -65,12 +66,13 @@ def test_a_failed_write_leaves_the_old_state_and_no_litter(
     store = LocalStateStore(tmp_path)
     store.save(0, {"value": 1})
 
-    def half_written(state: object, path: Path) -> None:
-        path.write_bytes(b"half")
-        raise OSError("no space left on device")
+    def half_written(path: Path, data: bytes) -> None:
+        with path.open("wb") as stream:
+            stream.write(data[: len(data) // 2])
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(torch, "save", half_written)
-    with pytest.raises(OSError, match="no space"):
+    monkeypatch.setattr(Path, "write_bytes", half_written)
+    with pytest.raises(DataError, match="no space left"):
         store.save(0, {"value": 2})
     assert _names(tmp_path) == ["after-round-00000.pt"]
     assert store.load(1) == (0, {"value": 1})

@@ -62,10 +62,7 @@ def expire_certificate(kit: Path, state: Path) -> None:
         kit: the kit of a site or a person.
         state: the project's folder with its root key.
     """
-    root_key = load_pem_private_key(
-        json.loads((state / "cert.json").read_text())["root_pri_key"].encode(), password=None
-    )
-    assert isinstance(root_key, RSAPrivateKey)
+    root_key = root_key_in(state)
     now = datetime.datetime.now(datetime.UTC)
     valid = own_certificate(kit)
     expired = (
@@ -80,5 +77,18 @@ def expire_certificate(kit: Path, state: Path) -> None:
     )
     path = kit / "startup" / "client.crt"
     path.write_bytes(expired.public_bytes(Encoding.PEM))
+    sign_again(kit, state)
+
+
+def root_key_in(state: Path) -> RSAPrivateKey:
+    """The project's root key, from the folder that provisioning keeps it in."""
+    text = json.loads((state / "cert.json").read_text())["root_pri_key"]
+    key = load_pem_private_key(text.encode(), password=None)
+    assert isinstance(key, RSAPrivateKey)
+    return key
+
+
+def sign_again(kit: Path, state: Path) -> None:
+    """Sign a kit whose startup folder was changed, as the project admin could."""
     (kit / "startup" / "signature.json").unlink()
-    sign_startup(kit / "startup", root_key)
+    sign_startup(kit / "startup", root_key_in(state))

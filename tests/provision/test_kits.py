@@ -272,3 +272,10 @@ def test_server_and_sites_check_their_certificate_before_they_start(
 def test_a_start_script_of_another_nvflare_is_not_edited_blindly() -> None:
     with pytest.raises(ConfigError, match=r"not as NVFlare 2\.9 writes it"):
         with_certificate_check("#!/bin/bash\npython3 -m something\n")
+
+
+def test_the_server_counts_a_silent_site_as_lost_after_two_minutes(
+    provisioned: Provisioned,
+) -> None:
+    config = json.loads((provisioned.kits / "server" / "startup" / "fed_server.json").read_text())
+    assert [server["heart_beat_timeout"] for server in config["servers"]] == [120]

@@ -11,12 +11,12 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 from certificates import expire_certificate
+from poc_processes import LEAD, MEMBER, free_port, processes_of, wait_for
 from simulator_runs import EXPERIMENT, export
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -34,33 +34,6 @@ from provision.poc.results import read_metrics
 from provision.startup_signature import startup_is_genuine
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
-
-LEAD = "lead@north.example.org"
-MEMBER = "member@south.example.org"
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return int(listening.getsockname()[1])
-
-
-def wait_for(condition: Callable[[], object], seconds: float) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.5)
-
-
-def processes_of(folder: Path) -> list[psutil.Process]:
-    """Living processes whose command line names the folder."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if str(folder) in " ".join(process.cmdline()):
-                found.append(process)
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            continue
-    return found
 
 
 def poc_command(out: Path, data: Path) -> list[str]:

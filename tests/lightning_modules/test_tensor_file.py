@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import resource
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from lightning_modules.tensor_file import write_tensors
+from partitions.errors import DataError
+
+
+@pytest.fixture
+def little_room() -> Iterator[None]:
+    """A limit on the size of files, which a write meets as it meets a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_what_is_written_is_read_without_pickle_and_by_the_account_s_group(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "model.pt"
+    write_tensors(path, {"model": {"weight": torch.arange(5.0)}, "rounds": 3})
+    content = torch.load(path, weights_only=True)
+    assert content["rounds"] == 3
+    assert content["model"]["weight"].equal(torch.arange(5.0))
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+
+
+@pytest.mark.usefixtures("little_room")
+def test_without_room_one_sentence_names_the_folder_and_the_old_file_stays(tmp_path: Path) -> None:
+    path = tmp_path / "state.pt"
+    write_tensors(path, {"a": torch.zeros(10)})
+    with pytest.raises(DataError) as error:
+        write_tensors(path, {"a": torch.zeros(10_000)})
+    (sentence,) = str(error.value).splitlines()
+    assert sentence.startswith(f"{tmp_path}: no space left on device for 4")
+    assert len(torch.load(path, weights_only=True)["a"]) == 10
+    assert [file.name for file in tmp_path.iterdir()] == ["state.pt"]

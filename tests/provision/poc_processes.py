@@ -1,0 +1,69 @@
+"""Processes and people of a federation on this machine, as its tests see them."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+
+from provision.poc.federation import Federation, wait_until_registered
+
+LEAD = "lead@north.example.org"
+MEMBER = "member@south.example.org"
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return int(listening.getsockname()[1])
+
+
+def wait_for(condition: Callable[[], object], seconds: float) -> float:
+    """Wait until the condition holds; returns the seconds it took."""
+    started = time.monotonic()
+    while not condition():
+        assert time.monotonic() < started + seconds
+        time.sleep(0.2)
+    return time.monotonic() - started
+
+
+def processes_of(folder: Path) -> list[psutil.Process]:
+    """Living processes whose command line names the folder."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if str(folder) in " ".join(process.cmdline()):
+                found.append(process)
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    return found
+
+
+def processes_of_job(kit: Path, job_id: str) -> list[psutil.Process]:
+    """A participant's processes of one job."""
+    return [process for process in processes_of(kit) if job_id in " ".join(process.cmdline())]
+
+
+def crash(kit: Path) -> None:
+    """What a power cut does to a participant: all its processes end at once."""
+    for process in processes_of(kit):
+        process.send_signal(signal.SIGKILL)
+    wait_for(lambda: not processes_of(kit), 20)
+
+
+def start_again(federation: Federation, name: str) -> None:
+    """Start a participant that has ended, and wait until all are connected."""
+    console = federation.kits / name / "console.txt"
+    console.rename(console.with_suffix(f".{time.monotonic_ns()}.txt"))
+    federation.participants.start(name)
+    if name != "server":
+        wait_until_registered(federation.participants, federation.kits, [name])
+
+
+def server_log(federation: Federation, job_id: str) -> str:
+    """What the server's process of a job has logged so far."""
+    path = federation.kits / "server" / job_id / "log.txt"
+    return path.read_text(errors="replace") if path.is_file() else ""

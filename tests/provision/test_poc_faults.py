@@ -1,0 +1,285 @@
+"""Crashes of server and sites in a federation of real processes over TLS."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from certificates import sign_again
+from cuttable_link import CuttableLink
+from poc_processes import (
+    LEAD,
+    crash,
+    free_port,
+    processes_of,
+    processes_of_job,
+    server_log,
+    start_again,
+    wait_for,
+)
+from simulator_runs import export
+
+from provision.poc.command_line import COMPLETED
+from provision.poc.console import AdminConsole
+from provision.poc.federation import Federation, PocConfig, running_federation
+from provision.poc.ports import is_listening
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+ROUNDS = 3
+Model = dict[str, torch.Tensor]
+
+
+@pytest.fixture(scope="module")
+def port() -> int:
+    return free_port()
+
+
+@pytest.fixture(scope="module")
+def federation(
+    tiny_cohort: Path, tmp_path_factory: pytest.TempPathFactory, port: int
+) -> Iterator[Federation]:
+    """Server, north and east, running."""
+    config = PocConfig(
+        out=tmp_path_factory.mktemp("faults") / "poc",
+        datasets={"tiny": tiny_cohort},
+        sites=("north", "east"),
+        port=port,
+        torch_threads=1,
+    )
+    with running_federation(config) as running:
+        yield running
+    assert processes_of(config.out) == []
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """FedAvgM, as the server keeps its momentum from round to round."""
+    folder = tmp_path_factory.mktemp("jobs") / "fedavgm"
+    sizes = ("--rounds", str(ROUNDS), "--steps", "60")
+    return export(folder, "--sites", "north,east", *sizes, strategy="fedavgm")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    federation: Federation, job: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Model:
+    """The model of a run in which nothing happened."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    status, _ = ended(federation, federation.user(LEAD).submit(job), folder)
+    assert status == COMPLETED
+    return model_in(folder)
+
+
+def wait_for_end(federation: Federation, job_id: str, seconds: int = 300) -> str:
+    """Wait until a job has ended; returns its status."""
+    user = federation.user(LEAD)
+    with user.waiting(job_id, seconds) as waiting:
+        waiting.communicate()
+    return user.status(job_id)
+
+
+def ended(federation: Federation, job_id: str, folder: Path) -> tuple[str, str]:
+    """Status and server log of a job that has ended; its results are in the folder."""
+    status = wait_for_end(federation, job_id)
+    return status, (federation.user(LEAD).download(job_id, folder) / "log.txt").read_text()
+
+
+def model_in(folder: Path) -> Model:
+    (path,) = folder.rglob("FL_global_model.pt")
+    model: Model = torch.load(path, weights_only=True)["model"]
+    return model
+
+
+def assert_equal(one: Model, other: Model) -> None:
+    assert one.keys() == other.keys()
+    for key, value in one.items():
+        assert value.equal(other[key]), key
+
+
+def submit_and_wait_for_round(federation: Federation, job: Path, number: int) -> str:
+    """Submit and wait until sites train in a round; returns the job's id."""
+    job_id = federation.user(LEAD).submit(job)
+    wait_for(lambda: f"Round {number} started" in server_log(federation, job_id), 120)
+    return job_id
+
+
+def test_a_killed_server_goes_on_after_the_last_finished_round_when_the_job_is_sent_again(
+    federation: Federation, job: Path, undisturbed: Model, port: int, tmp_path: Path
+) -> None:
+    broken = submit_and_wait_for_round(federation, job, 1)
+    crash(federation.kits / "server")
+    start_again(federation, "server")
+    wait_for(lambda: is_listening(port), 60)
+    for site in ("north", "east"):  # the sites give up what the server knows nothing of
+        wait_for(lambda s=site: not processes_of_job(federation.kits / s, broken), 120)
+
+    status, log = ended(federation, federation.user(LEAD).submit(job), tmp_path)
+    assert status == COMPLETED
+    assert f"continuing an interrupted run after 1 of {ROUNDS} finished rounds" in log
+    assert "Round 0 started" not in log
+    assert_equal(model_in(tmp_path), undisturbed)
+
+
+def test_a_killed_site_ends_the_job_is_named_and_takes_part_again_after_its_restart(
+    federation: Federation, job: Path, undisturbed: Model, tmp_path: Path
+) -> None:
+    broken = submit_and_wait_for_round(federation, job, 1)
+    crash(federation.kits / "east")
+    start_again(federation, "east")
+    status, log = ended(federation, broken, tmp_path / "broken")
+    assert status != COMPLETED
+    assert "missing: east" in log
+    assert f"the run ended after 1 of {ROUNDS} rounds; start the same job again" in log
+    wait_for(lambda: not processes_of_job(federation.kits / "north", broken), 60)
+
+    again = tmp_path / "again"
+    status, log = ended(federation, federation.user(LEAD).submit(job), again)
+    assert status == COMPLETED
+    assert "Round 0 started" not in log
+    assert_equal(model_in(again), undisturbed)
+
+
+def test_a_site_that_crashes_and_stays_away_is_lost_after_two_minutes_and_the_rest_goes_on(
+    federation: Federation, tmp_path: Path
+) -> None:
+    sizes = ("--rounds", "2", "--steps", "60", "--min-sites", "1")
+    job = export(tmp_path / "fedavg", "--sites", "north,east", *sizes)
+    job_id = submit_and_wait_for_round(federation, job, 0)
+    crash(federation.kits / "east")
+    try:
+        status, log = ended(federation, job_id, tmp_path)
+        assert status == COMPLETED
+        assert "no usable update from east" in log
+    finally:
+        start_again(federation, "east")
+
+
+def test_a_site_that_never_answers_ends_the_job_when_the_round_s_time_is_over(
+    federation: Federation, tmp_path: Path
+) -> None:
+    sizes = ("--rounds", "2", "--steps", "60", "--round-timeout", "45")
+    job = export(tmp_path / "fedavg", "--sites", "north,east", *sizes)
+    job_id = submit_and_wait_for_round(federation, job, 0)
+    east = federation.kits / "east"
+    wait_for(lambda: processes_of_job(east, job_id), 60)
+    for process in processes_of_job(east, job_id):
+        process.send_signal(signal.SIGSTOP)
+    status, log = ended(federation, job_id, tmp_path)
+    assert status != COMPLETED
+    assert "1 site(s) answered, at least 2 are needed; missing: east" in log
+    wait_for(lambda: not processes_of_job(east, job_id), 120)
+
+
+@pytest.fixture
+def link_of_east(federation: Federation, port: int) -> Iterator[CuttableLink]:
+    """East reaches the server over a link that can be cut."""
+    link = CuttableLink(port)
+    reconnect_east(federation, f"localhost:{link.port}")
+    yield link
+    reconnect_east(federation, f"localhost:{port}")
+    link.close()
+
+
+def reconnect_east(federation: Federation, target: str) -> None:
+    east = federation.kits / "east"
+    crash(east)
+    path = east / "startup" / "fed_client.json"
+    config = json.loads(path.read_text())
+    config["servers"][0]["service"]["target"] = target
+    path.write_text(json.dumps(config))
+    sign_again(east, federation.kits.parent / "state")
+    start_again(federation, "east")
+
+
+def test_a_job_outlives_a_cut_of_a_site_s_network_for_a_minute(
+    federation: Federation,
+    job: Path,
+    undisturbed: Model,
+    link_of_east: CuttableLink,
+    tmp_path: Path,
+) -> None:
+    job_id = submit_and_wait_for_round(federation, job, 1)
+    link_of_east.cut()
+    time.sleep(60)
+    assert "Round 2 started" not in server_log(federation, job_id)
+    link_of_east.mend()
+    status, log = ended(federation, job_id, tmp_path)
+    assert status == COMPLETED
+    assert "no usable update" not in log
+    assert_equal(model_in(tmp_path), undisturbed)
+
+
+@pytest.fixture
+def full_disk_at_east(federation: Federation, tmp_path: Path) -> Iterator[Path]:
+    """East's state folder lies on a disk of a few kilobytes."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(disk)]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("this account may not mount a small disk")
+    settings = federation.kits / "east" / "local" / "fedi2i.yaml"
+    before = settings.read_text()
+    settings.write_text(before.replace("state: null", f"state: {disk}"))
+    assert settings.read_text() != before
+    yield disk
+    settings.write_text(before)
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_full_disk_at_a_site_is_said_there_and_the_server_names_the_site(
+    federation: Federation, full_disk_at_east: Path, tmp_path: Path
+) -> None:
+    sizes = ("--rounds", "2", "--steps", "2", "--set", "training.optimizer_state=keep")
+    job = export(tmp_path / "fedavg", "--sites", "north,east", *sizes)
+    job_id = federation.user(LEAD).submit(job)
+    status, log = ended(federation, job_id, tmp_path / "result")
+    assert status != COMPLETED
+    assert "site 'east' could not do its task 'train'" in log
+    said = (federation.kits / "east" / job_id / "log.txt").read_text()
+    assert f"cannot do 'train': {full_disk_at_east}/east/" in said
+    assert "no space left on device" in said
+    assert [path for path in full_disk_at_east.rglob("*") if path.is_file()] == []
+
+
+def test_the_same_job_twice_at_once_is_refused_and_disturbs_nothing(
+    federation: Federation, job: Path, undisturbed: Model, tmp_path: Path
+) -> None:
+    first = submit_and_wait_for_round(federation, job, 0)
+    status, log = ended(federation, federation.user(LEAD).submit(job), tmp_path / "second")
+    assert status != COMPLETED
+    assert "a job with the same name, sites and settings is running" in log
+    status, _ = ended(federation, first, tmp_path / "first")
+    assert status == COMPLETED
+    assert_equal(model_in(tmp_path / "first"), undisturbed)
+
+
+def test_two_different_jobs_run_at_once(federation: Federation, tmp_path: Path) -> None:
+    sizes = ("--sites", "north,east", "--rounds", "2", "--steps", "40")
+    user = federation.user(LEAD)
+    jobs = [
+        user.submit(export(tmp_path / name, *sizes, strategy=name)) for name in ("fedavg", "ditto")
+    ]
+    wait_for(lambda: all("Round 0 started" in server_log(federation, job) for job in jobs), 120)
+    assert [wait_for_end(federation, job) for job in jobs] == [COMPLETED, COMPLETED]
+
+
+def test_a_job_that_is_aborted_from_the_console_leaves_no_process_at_any_site(
+    federation: Federation, tmp_path: Path
+) -> None:
+    job = export(tmp_path / "fedavg", "--sites", "north,east", "--rounds", "2", "--steps", "2000")
+    job_id = submit_and_wait_for_round(federation, job, 0)
+    kits = [federation.kits / name for name in ("server", "north", "east")]
+    wait_for(lambda: all(processes_of_job(kit, job_id) for kit in kits), 60)
+    with AdminConsole(
+        federation.kits / LEAD, tmp_path / "screen.txt", federation.participants.environment
+    ) as console:
+        console.type(f"abort_job {job_id}")
+    assert wait_for_end(federation, job_id) == "FINISHED:ABORTED"
+    wait_for(lambda: not any(processes_of_job(kit, job_id) for kit in kits), 60)
