@@ -105,7 +105,9 @@ def _changes(options: argparse.Namespace) -> dict[str, Any]:
     changes: dict[str, Any] = {"experiment": settings}
     if getattr(options, "sites", None):
         changes["federation"] = {"sites": options.sites.split(","), "unseen": []}
-    for key in ("min_sites", "round_timeout"):
+    if getattr(options, "gpus", None):
+        changes.setdefault("federation", {})["gpus"] = _gpus(options)
+    for key in ("min_sites", "round_timeout", "gpu_memory"):
         if getattr(options, key, None) is not None:
             changes.setdefault("federation", {})[key] = getattr(options, key)
     if getattr(options, "initial_model", None):
@@ -116,6 +118,22 @@ def _changes(options: argparse.Namespace) -> dict[str, Any]:
     if getattr(options, "dataset", None):
         changes = merged(changes, {"experiment": {"data": {"dataset": options.dataset}}})
     return changes
+
+
+def _gpus(options: argparse.Namespace) -> dict[str, int]:
+    """``2`` is two GPUs at every site that trains, ``north=2,east=1`` says it for each."""
+    text = str(options.gpus)
+    try:
+        if "=" not in text:
+            sites = read_federated_experiment(options.experiment).federation.sites
+            named = options.sites.split(",") if options.sites else sites
+            return dict.fromkeys(named, int(text))
+        pairs = (part.partition("=") for part in text.split(","))
+        return {site.strip(): int(number) for site, _, number in pairs}
+    except ValueError as error:
+        raise ConfigError(
+            f"--gpus {text}: write a number for all sites, or site=number, e.g. north=2,east=1"
+        ) from error
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -131,6 +149,8 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--steps", type=int, help="optimizer steps per site and round")
     export.add_argument("--min-sites", type=int, help="fewest sites that make a round")
     export.add_argument("--round-timeout", type=int, metavar="SECONDS", help="by default a day")
+    export.add_argument("--gpus", metavar="N", help="at every site, or e.g. north=2,east=1")
+    export.add_argument("--gpu-memory", type=float, metavar="GIB", help="that each must have")
     export.add_argument("--initial-model", metavar="NAME", help="as the server maps it")
     export.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     export.set_defaults(run=export_command)

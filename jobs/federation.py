@@ -42,6 +42,9 @@ class FederationConfig:
         round_timeout: seconds after which a round is over without the sites that have not
             answered; the job goes on if ``min_sites`` have. Choose it well above the slowest
             site's round.
+        gpus: GPUs that the job asks of a site, by site; a site that is not named computes on its
+            CPU. In the simulator say ``nvflare simulator -gpu`` instead.
+        gpu_memory: GiB that each of these GPUs must have; 0 for any.
     """
 
     sites: tuple[str, ...] = ()
@@ -49,6 +52,8 @@ class FederationConfig:
     min_sites: int | None = None
     initial_model: str | None = None
     round_timeout: int = 86400
+    gpus: dict[str, int] = field(default_factory=dict)
+    gpu_memory: float = 0.0
 
     @property
     def needed(self) -> int:
@@ -157,6 +162,7 @@ def _check_federation(federation: FederationConfig, where: str) -> None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ConfigError(f"{where}: site '{twice[0]}' is named twice in federation")
+    _check_gpus(federation, where)
     if federation.round_timeout < 1:
         raise ConfigError(
             f"{where}: federation.round_timeout is {federation.round_timeout}; it must be at "
@@ -166,4 +172,23 @@ def _check_federation(federation: FederationConfig, where: str) -> None:
         raise ConfigError(
             f"{where}: federation.min_sites is {federation.min_sites}; it must be from 1 to the "
             f"number of sites, {len(federation.sites)}"
+        )
+
+
+def _check_gpus(federation: FederationConfig, where: str) -> None:
+    for site, number in federation.gpus.items():
+        if site not in federation.sites:
+            raise ConfigError(
+                f"{where}: federation.gpus names '{site}', which does not train; "
+                f"{nearest(site, federation.sites)}"
+            )
+        if number < 0:
+            raise ConfigError(
+                f"{where}: federation.gpus of '{site}' is {number}; write how many GPUs the job "
+                "asks for, or leave the site out"
+            )
+    if federation.gpu_memory < 0:
+        raise ConfigError(
+            f"{where}: federation.gpu_memory is {federation.gpu_memory:g}; write GiB per GPU, or "
+            "0 for any"
         )

@@ -20,7 +20,11 @@ def meta(name: str, job: FederatedExperiment) -> Config:
     """``meta.json``: names the sites, so that no command needs to."""
     return {
         "name": name,
-        "resource_spec": {},
+        "resource_spec": {
+            site: {"num_of_gpus": number, "mem_per_gpu_in_GiB": job.federation.gpu_memory}
+            for site, number in job.federation.gpus.items()
+            if number
+        },
         "deploy_map": {"app_server": ["server"], "app_site": list(job.federation.sites)},
         "min_clients": job.federation.needed,
         "mandatory_clients": [],

@@ -13,7 +13,7 @@ from partitions.errors import ConfigError
 
 Resources = dict[str, Any]
 
-_MANAGER = "nvflare.app_common.resource_managers"
+_NO_GPUS = {"num_of_gpus": 0, "mem_per_gpu_in_GiB": 0}
 _CONSUMER = "nvflare.app_common.resource_consumers"
 # Sends a site's error log to the server; and what receives it there.
 _LOG_STREAMING = ("site_log_streamer", "log_receiver")
@@ -22,6 +22,10 @@ _REFUSAL_AUDIT = {
     "path": "app_custom.refusal_audit.RefusalAudit",
     "args": {},
 }
+_PATIENT_SCHEDULER = {"max_schedule_interval": 300.0, "max_schedule_count": 2016}
+"""A job that waits for GPUs or sites is tried every five minutes for a week. NVFlare's default
+gives up after ten tries, while the job before it may train for days."""
+
 _RETURNED_SITES = {
     "id": "returned_sites",
     "path": "app_custom.returned_sites.ReturnedSites",
@@ -67,6 +71,8 @@ def server_resources(template: Resources, storage: str | None) -> Resources:
     for component in resources["components"]:
         if component["id"] == "job_manager":
             component["args"]["uri_root"] = f"{storage}/jobs"
+        if component["id"] == "job_scheduler":
+            component["args"] |= _PATIENT_SCHEDULER
     resources["components"].append(_RETURNED_SITES)
     return resources
 
@@ -85,12 +91,11 @@ def _with_our_policy(template: Resources) -> Resources:
 
 
 def _scheduling(component: Resources, gpus: dict[str, Any] | None) -> Resources:
-    """NVFlare's GPU manager where there are GPUs; else one that asks for nothing."""
+    """Whole GPUs for the jobs that ask for them; none where the project names none."""
     if component["id"] == "resource_manager":
-        if gpus is None:
-            path = f"{_MANAGER}.passthrough_resource_manager.PassthroughResourceManager"
-            return {"id": component["id"], "path": path, "args": {}}
-        return {**component, "args": {**component["args"], **_checked(gpus)}}
+        arguments = _NO_GPUS if gpus is None else _checked(gpus)
+        path = "app_custom.exclusive_gpus.ExclusiveGPUs"
+        return {"id": component["id"], "path": path, "args": arguments}
     if component["id"] == "resource_consumer" and gpus is None:
         path = f"{_CONSUMER}.passthrough_resource_consumer.PassthroughResourceConsumer"
         return {"id": component["id"], "path": path, "args": {}}

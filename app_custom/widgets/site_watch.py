@@ -1,16 +1,18 @@
 """Notice at once when a site fails or disappears in the middle of a task.
 
 On provisioned sites NVFlare reports a training process that died, and the server's process of the
-job sees no connection of any site, so nothing is watched there. The simulator reports nothing: the
-server would wait for ever. This widget watches the connections of sites that owe an answer and
-tells NVFlare's own controller, which then decides by ``min_clients`` whether the round can be
-completed.
+job sees no connection of any site, so no connection is watched there. The simulator reports
+nothing: the server would wait for ever. This widget watches the connections of sites that owe an
+answer and tells NVFlare's own controller, which then decides by ``min_clients`` whether the round
+can be completed. Every workflow of a job starts with an empty list of lost sites: the widget tells
+it of those that the one before had lost, in the simulator and on provisioned sites.
 """
 
 from __future__ import annotations
 
 import threading
 import time
+from typing import Any
 
 from nvflare.apis.event_type import EventType
 from nvflare.apis.fl_constant import FLContextKey, ReturnCode
@@ -52,14 +54,17 @@ class SiteWatch(Widget):
         self._gone: set[str] = set()
         self._untold: set[str] = set()
         self._stop = threading.Event()
+        self._sees_connections = True
 
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
         """Follow tasks from their start to their answer."""
         if event_type == EventType.START_RUN:
-            if fl_ctx.get_prop(FLContextKey.SECURE_MODE):
-                return  # connections of sites end at the parent process, not at this one
+            # On provisioned sites connections end at the parent process, not at this one.
+            self._sees_connections = not fl_ctx.get_prop(FLContextKey.SECURE_MODE)
             engine = fl_ctx.get_engine()
             threading.Thread(target=self._watch, args=(engine,), daemon=True).start()
+        elif event_type in (EventType.CLIENT_DISCONNECTED, EventType.CLIENT_RECONNECTED):
+            self._note_report(event_type, fl_ctx)
         elif event_type in (
             AppEventType.BEFORE_TRAIN_TASK,
             AppEventType.SEND_MODEL_FOR_VALIDATION,
@@ -92,6 +97,17 @@ class SiteWatch(Widget):
                 # Every workflow keeps its own list of dead sites and starts with an empty one.
                 self._untold = set(self._gone)
 
+    def _note_report(self, event_type: str, fl_ctx: FLContext) -> None:
+        """What NVFlare has found out for the current workflow."""
+        disconnected = event_type == EventType.CLIENT_DISCONNECTED
+        with self._lock:
+            if disconnected:
+                self._gone.add(fl_ctx.get_prop(FLContextKey.DISCONNECTED_CLIENT_NAME))
+            else:
+                site = fl_ctx.get_prop(FLContextKey.RECONNECTED_CLIENT_NAME)
+                self._gone.discard(site)
+                self._untold.discard(site)
+
     def _note_answer(self, fl_ctx: FLContext) -> None:
         site = peer_name(fl_ctx)
         with self._lock:
@@ -108,14 +124,17 @@ class SiteWatch(Widget):
                 f"({code}); the reason is in that site's log",
             )
 
-    def _watch(self, engine: object) -> None:
+    def _watch(self, engine: Any) -> None:
         while not self._stop.wait(_LOOK_EVERY_SECONDS):
-            with engine.new_context() as fl_ctx:  # type: ignore[attr-defined]
-                for site in self._newly_lost(fl_ctx):
-                    self.log_error(
-                        fl_ctx, f"site '{site}' is lost: it owes an answer and has no connection"
-                    )
-                self._tell_workflow(fl_ctx)
+            self._look_once(engine)
+
+    def _look_once(self, engine: Any) -> None:
+        with engine.new_context() as fl_ctx:
+            for site in self._newly_lost(fl_ctx) if self._sees_connections else ():
+                self.log_error(
+                    fl_ctx, f"site '{site}' is lost: it owes an answer and has no connection"
+                )
+            self._tell_workflow(fl_ctx)
 
     def _newly_lost(self, fl_ctx: FLContext) -> list[str]:
         """Sites whose time is over; each is returned once."""

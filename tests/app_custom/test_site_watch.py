@@ -279,18 +279,44 @@ def test_when_the_swarm_has_ended_its_sites_may_go(server: Server) -> None:
     assert server.look(after=2 * GRACE) == []
 
 
-@pytest.mark.parametrize(("secure", "threads"), [(True, 0), (False, 1)])
-def test_only_where_connections_are_visible_is_anything_watched(
-    server: Server, monkeypatch: pytest.MonkeyPatch, secure: bool, threads: int
+@pytest.mark.parametrize(("secure", "lost"), [(True, []), (False, ["east"])])
+def test_only_where_connections_are_visible_is_any_site_lost_for_want_of_one(
+    server: Server, monkeypatch: pytest.MonkeyPatch, secure: bool, lost: list[str]
 ) -> None:
     """On provisioned sites the job's process at the server sees no connection of any site."""
-    started: list[str] = []
+    looks: list[Any] = []
     monkeypatch.setattr(
         site_watch.threading,
         "Thread",
-        lambda **options: SimpleNamespace(start=lambda: started.append("watch")),
+        lambda target, args, daemon: SimpleNamespace(start=lambda: looks.append(args[0])),
     )
     ctx = server.engine.new_context()
     ctx.set_prop(FLContextKey.SECURE_MODE, secure, private=True, sticky=True)
     server.watch.handle_event(EventType.START_RUN, ctx)
-    assert len(started) == threads
+    server.begin("east")
+    for seconds in (0.0, 2 * GRACE):
+        server.now += seconds
+        server.watch._look_once(looks[0])
+    assert server.told == lost
+
+
+def reported(server: Server, event: str, key: str, site: str) -> None:
+    """NVFlare's workflow says what it knows of a site."""
+    ctx = server.engine.new_context()
+    ctx.set_prop(key, site, private=True, sticky=False)
+    server.watch.handle_event(event, ctx)
+
+
+def test_the_next_workflow_is_told_of_sites_that_the_one_before_had_lost(server: Server) -> None:
+    reported(server, EventType.CLIENT_DISCONNECTED, FLContextKey.DISCONNECTED_CLIENT_NAME, "east")
+    assert server.tell() == []  # it is the current one that said so
+    server.fire(EventType.START_WORKFLOW)
+    assert server.tell() == ["east"]
+    assert server.tell() == []
+
+
+def test_a_site_that_has_come_back_is_not_reported_to_the_next_workflow(server: Server) -> None:
+    reported(server, EventType.CLIENT_DISCONNECTED, FLContextKey.DISCONNECTED_CLIENT_NAME, "east")
+    reported(server, EventType.CLIENT_RECONNECTED, FLContextKey.RECONNECTED_CLIENT_NAME, "east")
+    server.fire(EventType.START_WORKFLOW)
+    assert server.tell() == []

@@ -137,14 +137,22 @@ def test_no_log_of_a_site_is_streamed(provisioned: Provisioned, site: str) -> No
     assert "log_receiver" not in components(provisioned, "server")
 
 
-def test_only_a_site_with_gpus_manages_them(provisioned: Provisioned) -> None:
-    managed = components(provisioned, "east")
-    assert managed["resource_manager"]["path"].endswith("GPUResourceManager")
-    assert managed["resource_manager"]["args"]["num_of_gpus"] == 2
-    assert managed["resource_manager"]["args"]["mem_per_gpu_in_GiB"] == 24
-    assert managed["resource_consumer"]["path"].endswith("GPUResourceConsumer")
-    for site in ("north", "south", "west"):
-        assert "gpu" not in json.dumps(components(provisioned, site)).lower()
+def test_jobs_get_the_gpus_that_the_project_names_and_nowhere_else_any(
+    provisioned: Provisioned,
+) -> None:
+    for site in SITES:
+        managed = components(provisioned, site)["resource_manager"]
+        assert managed["path"].endswith("ExclusiveGPUs")
+        gpus = (managed["args"]["num_of_gpus"], managed["args"]["mem_per_gpu_in_GiB"])
+        assert gpus == ((2, 24) if site == "east" else (0, 0))
+    assert components(provisioned, "east")["resource_consumer"]["path"].endswith(
+        "GPUResourceConsumer"
+    )
+
+
+def test_a_job_that_waits_for_gpus_is_not_given_up_within_a_week(provisioned: Provisioned) -> None:
+    arguments = components(provisioned, "server")["job_scheduler"]["args"]
+    assert arguments["max_schedule_count"] * arguments["max_schedule_interval"] >= 7 * 86400
 
 
 def test_the_server_keeps_jobs_where_the_project_says(provisioned: Provisioned) -> None:
