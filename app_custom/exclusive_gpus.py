@@ -16,7 +16,7 @@ from nvflare.app_common.resource_managers.gpu_resource_manager import GPUResourc
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
-class ExclusiveGPUs(GPUResourceManager):  # type: ignore[misc]
+class ExclusiveGPUs(GPUResourceManager):
     """Gives out whole GPUs. A site without any has ``num_of_gpus`` 0.
 
     Args:
