@@ -18,6 +18,8 @@ ALLOWED_CLASSES: tuple[str, ...] = (
     "app_custom.collected_model.CollectedModel",
     "app_custom.filters.allowed_peer_message.AllowedPeerMessage",
     "app_custom.filters.allowed_update.AllowedUpdate",
+    "app_custom.filters.compress.Compress",
+    "app_custom.filters.restore.Restore",
     "app_custom.final_model.FinalModelLocator",
     "app_custom.held_models.HeldModels",
     "app_custom.relayed_model_generator.RelayedModelGenerator",

@@ -9,6 +9,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from app_custom.compression import KINDS
 from jobs.export import export_job
 from jobs.federation import DEFAULT_FILE, read_federated_experiment
 from jobs.strategy_grids import STRATEGY_GRIDS
@@ -107,7 +108,7 @@ def _changes(options: argparse.Namespace) -> dict[str, Any]:
         changes["federation"] = {"sites": options.sites.split(","), "unseen": []}
     if getattr(options, "gpus", None):
         changes.setdefault("federation", {})["gpus"] = _gpus(options)
-    for key in ("min_sites", "round_timeout", "gpu_memory"):
+    for key in ("min_sites", "round_timeout", "gpu_memory", "compression"):
         if getattr(options, key, None) is not None:
             changes.setdefault("federation", {})[key] = getattr(options, key)
     if getattr(options, "initial_model", None):
@@ -151,6 +152,7 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--round-timeout", type=int, metavar="SECONDS", help="by default a day")
     export.add_argument("--gpus", metavar="N", help="at every site, or e.g. north=2,east=1")
     export.add_argument("--gpu-memory", type=float, metavar="GIB", help="that each must have")
+    export.add_argument("--compression", help=f"of arrays that travel: {', '.join(KINDS)}")
     export.add_argument("--initial-model", metavar="NAME", help="as the server maps it")
     export.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     export.set_defaults(run=export_command)

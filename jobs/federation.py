@@ -10,6 +10,7 @@ from typing import Any
 
 from omegaconf.errors import OmegaConfBaseException
 
+from app_custom.compression import KINDS
 from jobs.strategy_jobs import strategy_overrides
 from jobs.whole_passes import check_whole_passes, with_whole_passes
 from lightning_modules.configuration import (
@@ -18,7 +19,7 @@ from lightning_modules.configuration import (
     experiment_values,
 )
 from partitions.errors import ConfigError
-from partitions.typed_config import merged, nearest, read_yaml, record_from
+from partitions.typed_config import choose, merged, nearest, read_yaml, record_from
 
 DEFAULT_FILE = Path(__file__).parent / "experiments" / "demo.yaml"
 
@@ -45,6 +46,8 @@ class FederationConfig:
         gpus: GPUs that the job asks of a site, by site; a site that is not named computes on its
             CPU. In the simulator say ``nvflare simulator -gpu`` instead.
         gpu_memory: GiB that each of these GPUs must have; 0 for any.
+        compression: how arrays travel between server and sites, ``none``, ``fp16``, ``bf16`` or
+            ``int8``; see ``app_custom.compression``.
     """
 
     sites: tuple[str, ...] = ()
@@ -54,6 +57,7 @@ class FederationConfig:
     round_timeout: int = 86400
     gpus: dict[str, int] = field(default_factory=dict)
     gpu_memory: float = 0.0
+    compression: str = "none"
 
     @property
     def needed(self) -> int:
@@ -134,6 +138,11 @@ def _check_strategy_fits(job: FederatedExperiment, where: str) -> None:
             f"take at least {1 / sites:g}, or 0 for the plain mean"
         )
     check_whole_passes(job.experiment, where)
+    if strategy.name == "swarm" and job.federation.compression != "none":
+        raise ConfigError(
+            f"{where}: federation.compression is '{job.federation.compression}', but in a swarm "
+            "sites send their models to each other, which is not compressed; leave it out"
+        )
     if job.federation.initial_model and (
         strategy.initialisation == "independent" or strategy.name == "swarm"
     ):
@@ -163,6 +172,7 @@ def _check_federation(federation: FederationConfig, where: str) -> None:
     if twice:
         raise ConfigError(f"{where}: site '{twice[0]}' is named twice in federation")
     _check_gpus(federation, where)
+    choose(federation.compression, KINDS, f"{where}: federation.compression")
     if federation.round_timeout < 1:
         raise ConfigError(
             f"{where}: federation.round_timeout is {federation.round_timeout}; it must be at "

@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable
 
 from jobs.federation import FederatedExperiment
-from jobs.topologies import ring, star, swarm
+from jobs.topologies import parts, ring, star, swarm
 from jobs.topologies.parts import Config, ServerSide, SiteSide, plain_site
 from lightning_modules.configuration import experiment_values
 
@@ -41,8 +41,8 @@ def server_config(name: str, job: FederatedExperiment) -> Config:
         "server": {"heart_beat_timeout": 600, "task_request_interval": 0.1},
         "dead_client_grace_period": 5.0,
         "dead_client_check_lead_time": 5.0,
-        "task_data_filters": [],
-        "task_result_filters": [],
+        "task_data_filters": parts.compressing(job),
+        "task_result_filters": parts.restoring(job),
         "components": side.components,
         "workflows": side.workflows,
     }
@@ -70,6 +70,8 @@ def run_name(name: str, job: FederatedExperiment) -> str:
         "initial_model": job.federation.initial_model,
         "experiment": experiment_values(job.experiment),
     }
+    if job.federation.compression != "none":  # runs without it keep the name they have had
+        content["compression"] = job.federation.compression
     text = json.dumps(content, sort_keys=True, default=list)
     return f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 from statistics import fmean
 from typing import Any
 
-import numpy as np
 from nvflare.apis.analytix import AnalyticsDataType
 from nvflare.apis.dxo import MetaKey, from_shareable
 from nvflare.apis.event_type import EventType
@@ -19,6 +18,7 @@ from nvflare.app_common.app_event_type import AppEventType
 from nvflare.app_common.widgets.streaming import AnalyticsSender
 from nvflare.widgets.widget import Widget
 
+from app_custom.compression import travelling_bytes
 from app_custom.nvflare_context import peer_name, run_folder
 from app_custom.shared_record import TRAIN_METRICS, shared_metrics
 from partitions.atomic_file import replacing
@@ -48,10 +48,17 @@ class GlobalMetrics(Widget):
     Args:
         aggregator_id: component whose diagnostics are recorded.
         relay: whether the model goes from site to site within a round.
+        compression: how arrays travel; the bytes are counted accordingly.
     """
 
-    def __init__(self, aggregator_id: str = "aggregator", relay: bool = False) -> None:
+    def __init__(
+        self,
+        aggregator_id: str = "aggregator",
+        relay: bool = False,
+        compression: str = "none",
+    ) -> None:
         super().__init__()
+        self._compression = compression
         self._aggregator_id = aggregator_id
         self._relay = relay
         self.rows: list[Row] = []
@@ -119,7 +126,7 @@ class GlobalMetrics(Widget):
 
     def _note_traffic(self, fl_ctx: FLContext, prop: str, metric: str, rounds_later: int) -> None:
         data = from_shareable(fl_ctx.get_prop(prop)).data
-        size = float(sum(value.nbytes for value in data.values() if isinstance(value, np.ndarray)))
+        size = travelling_bytes(data, self._compression)
         round_number = int(fl_ctx.get_prop(AppConstants.CURRENT_ROUND)) + rounds_later
         self._round_rows.append((peer_name(fl_ctx), round_number, metric, size))
 

@@ -167,6 +167,28 @@ def answers_gate(job: FederatedExperiment, tasks: Sequence[str]) -> Config:
     return gate(job, tasks, "app_custom.filters.allowed_update.AllowedUpdate")
 
 
+def compressing(job: FederatedExperiment) -> list[Config]:
+    """Makes arrays smaller before they travel, where the federation wants it."""
+    kind = job.federation.compression
+    return [] if kind == "none" else [_filter("app_custom.filters.compress.Compress", kind=kind)]
+
+
+def restoring(job: FederatedExperiment) -> list[Config]:
+    """Undoes it where they arrive."""
+    none = job.federation.compression == "none"
+    return [] if none else [_filter("app_custom.filters.restore.Restore")]
+
+
+def counted_compression(job: FederatedExperiment) -> Config:
+    """What the metrics must know to count bytes as they travel."""
+    kind = job.federation.compression
+    return {} if kind == "none" else {"compression": kind}
+
+
+def _filter(path: str, **args: Any) -> Config:
+    return {"tasks": ["train", "validate"], "filters": [{"path": path, "args": args}]}
+
+
 def curves() -> list[Config]:
     """Sends curves to the server."""
     return [
@@ -189,5 +211,7 @@ def plain_site(job: FederatedExperiment) -> SiteSide:
     return SiteSide(
         executors=[learner(job)],
         components=curves(),
-        task_result_filters=[answers_gate(job, ["train", "validate"])],
+        # The gate first: it sees what the learner made.
+        task_result_filters=[answers_gate(job, ["train", "validate"]), *compressing(job)],
+        task_data_filters=restoring(job),
     )

@@ -38,7 +38,10 @@ def server(run: str, job: FederatedExperiment) -> ServerSide:
                 num_rounds=rounds,
             ),
             component(
-                "global_metrics", "app_custom.widgets.global_metrics.GlobalMetrics", relay=True
+                "global_metrics",
+                "app_custom.widgets.global_metrics.GlobalMetrics",
+                relay=True,
+                **parts.counted_compression(job),
             ),
             component(
                 "continuation",

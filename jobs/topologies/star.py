@@ -33,6 +33,7 @@ def server(run: str, job: FederatedExperiment) -> ServerSide:
                 "global_metrics",
                 "app_custom.widgets.global_metrics.GlobalMetrics",
                 aggregator_id="aggregator",
+                **parts.counted_compression(job),
             ),
             parts.final_selection(),
             component(

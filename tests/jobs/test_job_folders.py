@@ -17,7 +17,7 @@ from app_custom.translation_executor import TranslationExecutor
 from jobs.__main__ import JOBS_FOLDER
 from jobs.export import export_job, job_files
 from jobs.federation import DEFAULT_FILE, FederatedExperiment, read_federated_experiment
-from jobs.job_folder import run_name
+from jobs.job_folder import meta, run_name, server_config, site_config
 from jobs.strategy_jobs import STRATEGY_JOBS, strategy_overrides
 from lightning_modules.configuration import experiment_from, experiment_values
 from lightning_modules.local_parts import sharing_scope
@@ -203,9 +203,9 @@ def test_the_allow_list_holds_exactly_the_classes_that_the_jobs_name() -> None:
         for name in (SERVER_CONFIG, SITE_CONFIG)
         for path in class_paths(config(JOBS_FOLDER / strategy, name))
     }
-    # No committed job starts from a model file; an exported one may.
-    with_model = experiment("fedavg", federation={"initial_model": "mr"})
-    files = job_files("job", with_model)
+    # No committed job starts from a model file or compresses; an exported one may.
+    further = experiment("fedavg", federation={"initial_model": "mr", "compression": "fp16"})
+    files = job_files("job", further)
     used |= set(class_paths(json.loads(files[str(SERVER_CONFIG)])))
     assert sorted(used) == list(ALLOWED_CLASSES)
 
@@ -348,3 +348,30 @@ def test_unset_settings_of_other_strategies_do_not_travel() -> None:
     assert settings["strategy"] == {"name": "fedavg", "initialisation": "shared"}
     again = json.dumps(experiment_values(experiment_from(settings, "job")))
     assert json.loads(again) == settings
+
+
+def test_compression_stands_behind_the_gate_and_is_undone_before_anything_looks() -> None:
+    job = experiment("fedavg", federation={"compression": "fp16"})
+    site, server = site_config(job), server_config("fedavg", job)
+
+    def classes(chains: list[dict[str, Any]]) -> list[str]:
+        return [path.rpartition(".")[2] for path in class_paths(chains)]
+
+    assert classes(site["task_result_filters"]) == ["AllowedUpdate", "Compress"]
+    assert classes(server["task_result_filters"]) == ["Restore"]
+    assert classes(server["task_data_filters"]) == ["Compress"]
+    assert classes(site["task_data_filters"]) == ["Restore"]
+    assert run_name("fedavg", job) != run_name("fedavg", experiment("fedavg"))
+
+
+def test_the_claims_of_gpus_stand_in_the_job_for_the_sites_that_are_named() -> None:
+    federation = {"gpus": {"north": 2, "east": 0}, "gpu_memory": 12.0}
+    spec = meta("fedavg", experiment("fedavg", federation=federation))["resource_spec"]
+    assert spec == {"north": {"num_of_gpus": 2, "mem_per_gpu_in_GiB": 12.0}}
+
+
+def test_the_time_of_a_round_bounds_training_and_evaluation() -> None:
+    job = experiment("fedavg", federation={"round_timeout": 900})
+    training, evaluation = server_config("fedavg", job)["workflows"]
+    assert training["args"]["train_timeout"] == 900
+    assert evaluation["args"]["validation_timeout"] == 900

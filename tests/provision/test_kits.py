@@ -104,8 +104,9 @@ def test_the_allow_list_is_exactly_the_classes_of_our_jobs(
         for side in ("app_server", "app_site")
         for found in named_classes(job.parent / side / "config")
     }
-    # No committed job starts from a model file; an exported one may.
+    # No committed job starts from a model file or compresses; an exported one may.
     used.add("app_custom.widgets.initial_model.InitialModel")
+    used |= {"app_custom.filters.compress.Compress", "app_custom.filters.restore.Restore"}
     resources = local(provisioned, name, "resources.json")
     assert resources["class_list_enforcement_mode"] == "enforce"
     assert set(resources["class_allow_list"]) == used
