@@ -15,6 +15,12 @@ from jobs.topologies import parts, ring, star, swarm
 from jobs.topologies.parts import Config, ServerSide, SiteSide, plain_site
 from lightning_modules.configuration import experiment_values
 
+_CUT_NETWORK: Config = {
+    # NVFlare asks for arrays piece by piece. A piece that a cut network has lost is asked for again
+    # after so many seconds, by default 600; the sender keeps it for 300.
+    "np_streaming_per_request_timeout": 60.0,
+}
+
 
 def meta(name: str, job: FederatedExperiment) -> Config:
     """``meta.json``: names the sites, so that no command needs to."""
@@ -41,6 +47,7 @@ def server_config(name: str, job: FederatedExperiment) -> Config:
         "server": {"heart_beat_timeout": 600, "task_request_interval": 0.1},
         "dead_client_grace_period": 5.0,
         "dead_client_check_lead_time": 5.0,
+        **_CUT_NETWORK,
         "task_data_filters": parts.compressing(job),
         "task_result_filters": parts.restoring(job),
         "components": side.components,
@@ -55,6 +62,7 @@ def site_config(job: FederatedExperiment) -> Config:
     return {
         "format_version": 2,
         "default_task_fetch_interval": 0.1,
+        **_CUT_NETWORK,
         **side.variables,
         "executors": side.executors,
         "task_data_filters": side.task_data_filters,
