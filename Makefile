@@ -10,7 +10,7 @@ PACKAGES := partitions lightning_modules app_custom jobs provision report
 
 .PHONY: help setup data provision poc demo smoke smoke-cyclegan strategies report tensorboard \
 	lint format types test test-fast jobs \
-	benchmark benchmark-aggregation benchmark-callback figure-hostile clean
+	benchmark benchmark-aggregation benchmark-callback benchmark-scale figure-hostile clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-22s %s\n", $$1, $$2}'
@@ -97,6 +97,10 @@ benchmark: data ## wall time of the federation against a plain PyTorch loop
 
 benchmark-aggregation: setup ## time and memory of every aggregator beside FedAvg
 	@$(RUN) benchmarks/aggregation.py
+
+benchmark-scale: data ## seconds, bytes and server memory per round for 2 to 32 sites
+	@$(RUN) benchmarks/scale.py
+	@$(RUN) benchmarks/scale.py --large
 
 benchmark-callback: setup ## cost of the strategies' gradient callback in a training step
 	@$(RUN) benchmarks/strategy_callback.py

@@ -16,15 +16,15 @@ import threading
 import time
 from pathlib import Path
 
-import psutil
 import torch
-from lightning_modules.networks.pix2pix_networks import build_networks
+from process_memory import watch_memory
 
 from jobs.federation import DEFAULT_FILE, read_federated_experiment, strategy_overrides
 from jobs.workspace import prepare_workspace
 from lightning_modules.configuration import ExperimentConfig
 from lightning_modules.hardware import available_cores
 from lightning_modules.losses.adversarial import AdversarialLoss
+from lightning_modules.networks.building import build_networks
 from lightning_modules.slice_order import SliceOrder
 from lightning_modules.training_slices import TrainingSlices
 from partitions.manifest import read_manifest
@@ -111,7 +111,7 @@ def simulate(data: Path, threads: int) -> tuple[float, dict[str, int]]:
         with (Path(folder) / "log").open("w") as log:
             process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
             peaks: dict[str, int] = {}
-            watch = threading.Thread(target=_watch_memory, args=(process, peaks))
+            watch = threading.Thread(target=watch_memory, args=(process, peaks))
             watch.start()
             process.wait()
         seconds = time.perf_counter() - started
@@ -120,19 +120,6 @@ def simulate(data: Path, threads: int) -> tuple[float, dict[str, int]]:
         if process.returncode or not model.exists():
             sys.exit(f"error: the simulator failed:\n{(Path(folder) / 'log').read_text()[-2000:]}")
         return seconds, peaks
-
-
-def _watch_memory(process: subprocess.Popen[bytes], peaks: dict[str, int]) -> None:
-    while process.poll() is None:
-        try:
-            for child in psutil.Process(process.pid).children(recursive=True):
-                command = child.cmdline()
-                site = command[command.index("--client") + 1] if "--client" in command else ""
-                name = f"site {site}" if site else "server"
-                peaks[name] = max(peaks.get(name, 0), child.memory_info().rss)
-        except (psutil.NoSuchProcess, IndexError):
-            pass
-        time.sleep(0.5)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -15,7 +15,8 @@ from types import TracebackType
 from partitions.errors import UserError
 
 _CONFIRM = "Confirm with User Name: "
-_PROMPT = re.compile(rf"(^|\n)(> |{_CONFIRM})$")
+_SURE = "Are you sure (y/N): "
+_PROMPT = re.compile(rf"(^|\n)(> |{_CONFIRM}|{re.escape(_SURE)})$")
 _SUBMITTED = re.compile(r"Submitted job: ([0-9a-f-]{36})")
 _WINDOW = (50, 500)
 """Lines and columns. In a narrow window the line editor scrolls long commands out of sight."""
@@ -75,7 +76,7 @@ class AdminConsole:
             os.close(self._terminal)
 
     def type(self, command: str, seconds: float = 60.0) -> str:
-        """Type a line, and the user's name where the console asks to confirm.
+        """Type a line, and the user's name or yes where the console asks to confirm.
 
         Returns:
             What the console showed until its next prompt.
@@ -85,7 +86,9 @@ class AdminConsole:
         """
         os.write(self._terminal, command.encode() + b"\n")
         shown = self._screen(_PROMPT, seconds)
-        return self.type(self._kit.name, seconds) if shown.endswith(_CONFIRM) else shown
+        if shown.endswith(_CONFIRM):
+            return self.type(self._kit.name, seconds)
+        return self.type("y", seconds) if shown.endswith(_SURE) else shown
 
     def submit_job(self, job: Path) -> str:
         """``submit_job``; returns the job's id.
