@@ -2,7 +2,9 @@
 
 NVFlare 2.9's own manager counts memory, so two jobs that ask for a GPU but for no memory get the
 same one; and a job that asks for nothing inherits the devices of whichever job started before it.
-A site's ``resources.json`` lists this manager; it works in the site's own process.
+A site's ``resources.json`` lists this manager; it works in the site's own process. The processes of
+jobs build it too, and NVFlare's would refuse to be built where it sees fewer GPUs than the site
+has.
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ from nvflare.apis.fl_context import FLContext
 from nvflare.app_common.resource_managers.gpu_resource_manager import GPUResourceManager
 
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
+_OF_A_JOB = "FEDI2I_PROCESS_OF_A_JOB"
+"""Environment variable that only processes of jobs inherit."""
 
 
 class ExclusiveGPUs(GPUResourceManager):
@@ -31,6 +35,8 @@ class ExclusiveGPUs(GPUResourceManager):
         mem_per_gpu_in_GiB: float,  # noqa: N803 - NVFlare's name, in every resources.json
         **options: Any,
     ) -> None:
+        if _OF_A_JOB in os.environ:
+            options["ignore_host"] = True
         super().__init__(num_of_gpus, mem_per_gpu_in_GiB, **options)
         self._in_use: set[int] = set()
 
@@ -48,6 +54,7 @@ class ExclusiveGPUs(GPUResourceManager):
         allocated: dict[int, float] = super().allocate_resources(
             resource_requirement, token, fl_ctx
         )
+        os.environ[_OF_A_JOB] = "1"
         os.environ[_VISIBLE] = ",".join(str(gpu) for gpu in allocated)
         return allocated
 

@@ -80,8 +80,12 @@ def poc_command(options: argparse.Namespace) -> None:
     from provision.poc.federation import PocConfig
     from provision.poc.run import run_poc
 
-    training = {"rounds": options.rounds, "steps": options.steps}
-    job = read_federated_experiment(options.experiment, {"experiment": {"training": training}})
+    gpus = _gpus(options.gpus)
+    changes = {
+        "experiment": {"training": {"rounds": options.rounds, "steps": options.steps}},
+        "federation": {"gpus": {site: len(numbers) for site, numbers in gpus.items()}},
+    }
+    job = read_federated_experiment(options.experiment, changes)
     datasets = dict(
         name_and_path(text, "--dataset", "name=folder, e.g. demo=data/demo")
         for text in options.dataset or ["demo=data/demo"]
@@ -93,8 +97,25 @@ def poc_command(options: argparse.Namespace) -> None:
         port=options.port,
         project_file=options.project,
         torch_threads=options.torch_threads,
+        gpus=gpus,
+        gpu_memory=options.gpu_memory,
     )
     run_poc(config, job)
+
+
+def _gpus(texts: list[str]) -> dict[str, tuple[int, ...]]:
+    """``north=0,1`` and ``east=2``: which site has which GPUs of this machine."""
+    try:
+        pairs = (text.split("=") for text in texts)
+        gpus = {site: tuple(int(n) for n in numbers.split(",")) for site, numbers in pairs}
+    except ValueError as error:
+        raise ConfigError(
+            f"--gpus {' '.join(texts)}: write site=numbers, e.g. --gpus north=0,1 --gpus east=2"
+        ) from error
+    taken = [number for numbers in gpus.values() for number in numbers]
+    if len(taken) != len(set(taken)):
+        raise ConfigError(f"--gpus {' '.join(texts)}: two sites cannot have the same GPU")
+    return gpus
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -135,6 +156,10 @@ def _poc_options(poc: argparse.ArgumentParser) -> None:
     poc.add_argument("--dataset", action="append", metavar="NAME=FOLDER")
     poc.add_argument("--rounds", type=int, default=2, help="rounds of the job")
     poc.add_argument("--steps", type=int, default=30, help="optimizer steps per site and round")
+    poc.add_argument(
+        "--gpus", action="append", default=[], metavar="SITE=N,N", help="GPUs of this machine"
+    )
+    poc.add_argument("--gpu-memory", type=float, default=8.0, metavar="GIB", help="of each")
     poc.add_argument("--torch-threads", type=int, help="threads per site process")
     poc.set_defaults(run=poc_command)
 

@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -46,6 +46,8 @@ class PocConfig:
         port: the server's port.
         project_file: the project.
         torch_threads: threads per site; by default cores / sites.
+        gpus: GPUs of this machine by site, as their numbers in ``nvidia-smi``.
+        gpu_memory: GiB that a job may count on at each of them.
     """
 
     out: Path
@@ -54,6 +56,8 @@ class PocConfig:
     port: int = 8102
     project_file: Path = field(default=PROJECT_FILE)
     torch_threads: int | None = None
+    gpus: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    gpu_memory: float = 8.0
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,7 @@ def running_federation(config: PocConfig) -> Iterator[Federation]:
         StartError: a participant did not come up, with its last words.
     """
     kits = prepare(config)
-    with Participants(kits, _environment()) as participants:
+    with Participants(kits, _environment(), _visible_gpus(config)) as participants:
         participants.start(SERVER)
         _wait_for(lambda: is_listening(config.port), participants, kits, [SERVER])
         for site in config.sites:
@@ -112,11 +116,28 @@ def prepare(config: PocConfig) -> Path:
         if any(out.iterdir()) and not (out / _PROJECT).is_file():
             raise ConfigError(f"{out}: holds other files; choose another folder with --out")
         shutil.rmtree(out)
-    write_localhost_project(config.project_file, out / _PROJECT, config.port, out / "storage")
+    write_localhost_project(
+        config.project_file, out / _PROJECT, config.port, out / "storage", _capacity(config)
+    )
     kits = provision(out / _PROJECT, out / "kits")
     for site in config.sites:
         map_data(kits / site, site, config)
     return kits
+
+
+def _capacity(config: PocConfig) -> dict[str, dict[str, float]]:
+    return {
+        site: {"num_of_gpus": len(gpus), "mem_per_gpu_in_GiB": config.gpu_memory}
+        for site, gpus in config.gpus.items()
+    }
+
+
+def _visible_gpus(config: PocConfig) -> dict[str, dict[str, str]]:
+    """Each site's process sees its own GPUs only, so that two sites never give out the same one."""
+    return {
+        site: {"CUDA_VISIBLE_DEVICES": ",".join(str(gpu) for gpu in config.gpus.get(site, ()))}
+        for site in config.sites
+    }
 
 
 def map_data(kit: Path, site: str, config: PocConfig) -> None:
@@ -159,7 +180,7 @@ def _is_registered(kit: Path) -> bool:
 def _check_sites(config: PocConfig) -> None:
     """Refuse sites that the project does not know."""
     known = [p.get("name") for p in read_yaml(config.project_file).get("participants", [])]
-    for site in config.sites:
+    for site in (*config.sites, *config.gpus):
         if site not in known:
             raise ConfigError(
                 f"{config.project_file}: no site '{site}'; {nearest(site, map(str, known))}"

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -27,12 +28,19 @@ class Participants:
     Args:
         kits: the folder with one kit per participant.
         environment: variables besides those of this process.
+        own: further variables of single participants, by name.
     """
 
-    def __init__(self, kits: Path, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        kits: Path,
+        environment: dict[str, str] | None = None,
+        own: Mapping[str, dict[str, str]] | None = None,
+    ) -> None:
         self._kits = kits
         self._mark = uuid.uuid4().hex
         self._environment = {**os.environ, **(environment or {}), _MARK: self._mark}
+        self._own = own or {}
         self._running: dict[str, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> Participants:
@@ -67,7 +75,7 @@ class Participants:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env=self._environment,
+                env={**self._environment, **self._own.get(name, {})},
                 start_new_session=True,
             )
 

@@ -18,6 +18,8 @@ def gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ExclusiveGPUs:
     stand_in_gpus.install(tmp_path / "bin", monkeypatch, number=2, gib=16)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")  # recorded, so that the test's end restores it
+    monkeypatch.setenv("FEDI2I_PROCESS_OF_A_JOB", "")
+    monkeypatch.delenv("FEDI2I_PROCESS_OF_A_JOB")
     return ExclusiveGPUs(num_of_gpus=2, mem_per_gpu_in_GiB=16)
 
 
@@ -94,3 +96,12 @@ def test_more_gpus_than_the_machine_has_keep_the_site_from_starting(
     stand_in_gpus.install(tmp_path / "bin", monkeypatch, number=1, gib=16)
     with pytest.raises(ValueError, match="exceeds available GPUs: 1"):
         ExclusiveGPUs(num_of_gpus=2, mem_per_gpu_in_GiB=16)
+
+
+def test_the_process_of_a_job_that_sees_fewer_gpus_can_still_read_the_site_s_settings(
+    gpus: ExclusiveGPUs,
+) -> None:
+    start(gpus, asked(1))
+    ExclusiveGPUs(num_of_gpus=2, mem_per_gpu_in_GiB=16)
+    start(gpus, {})
+    ExclusiveGPUs(num_of_gpus=2, mem_per_gpu_in_GiB=16)

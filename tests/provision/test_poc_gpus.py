@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import stand_in_gpus
-from omegaconf import OmegaConf
 from poc_processes import (
     LEAD,
     free_port,
@@ -20,7 +19,6 @@ from simulator_runs import export
 
 from provision.poc.console import AdminConsole
 from provision.poc.federation import Federation, PocConfig, running_federation
-from provision.provisioning import PROJECT_FILE
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -29,55 +27,60 @@ ENDLESS = ("--sites", "north,east", "--rounds", "2", "--steps", "100000")
 
 @pytest.fixture(scope="module")
 def federation(tiny_cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
-    """North has two GPUs, east none."""
+    """North has two of the machine's three GPUs, east none."""
     folder = tmp_path_factory.mktemp("gpus")
-    project = OmegaConf.load(PROJECT_FILE)
-    for participant in project.participants:
-        if participant.name == "north":
-            participant.capacity = {"num_of_gpus": 2, "mem_per_gpu_in_GiB": 16}
-    OmegaConf.save(project, folder / "project.yml")
     with pytest.MonkeyPatch.context() as patch:
-        stand_in_gpus.install(folder / "bin", patch, number=2, gib=16)
+        stand_in_gpus.install(folder / "bin", patch, number=3, gib=16)
         config = PocConfig(
             out=folder / "poc",
             datasets={"tiny": tiny_cohort},
             sites=("north", "east"),
             port=free_port(),
-            project_file=folder / "project.yml",
             torch_threads=1,
+            gpus={"north": (1, 2)},
         )
         with running_federation(config) as running:
             yield running
     assert processes_of(folder) == []
 
 
-@pytest.fixture(autouse=True)
-def nothing_left(federation: Federation, tmp_path: Path) -> Iterator[None]:
+class Jobs:
+    """Jobs without end, which are aborted when the test is over."""
+
+    def __init__(self, federation: Federation, folder: Path) -> None:
+        self._federation = federation
+        self._folder = folder
+        self._submitted: list[str] = []
+
+    def submit(self, *options: str) -> str:
+        number = len(self._submitted)
+        folder = self._folder / str(number) / "fedavg"
+        job = export(folder, *ENDLESS, "--set", f"seed={number}", *options)
+        self._submitted.append(self._federation.user(LEAD).submit(job))
+        return self._submitted[-1]
+
+    def abort(self, *job_ids: str) -> None:
+        environment = self._federation.participants.environment
+        screen = self._folder / "screen.txt"
+        with AdminConsole(self._federation.kits / LEAD, screen, environment) as console:
+            for job_id in job_ids:
+                console.type(f"abort_job {job_id}")
+        wait_for(lambda: not any(self._processes(job_id) for job_id in job_ids), 60)
+
+    def abort_all(self) -> None:
+        self.abort(*self._submitted)
+
+    def _processes(self, job_id: str) -> list[object]:
+        kits = [self._federation.kits / site for site in ("north", "east")]
+        return [process for kit in kits for process in processes_of_job(kit, job_id)]
+
+
+@pytest.fixture
+def jobs(federation: Federation, tmp_path: Path) -> Iterator[Jobs]:
     """No job outlives its test."""
-    yield
-    with console(federation, tmp_path) as typed:
-        for job_id in list_jobs(federation):
-            typed.type(f"abort_job {job_id}")
-    sites = [federation.kits / site for site in ("north", "east")]
-    wait_for(lambda: not any("worker_process" in line for k in sites for line in commands(k)), 60)
-
-
-def commands(kit: Path) -> list[str]:
-    return [" ".join(process.cmdline()) for process in processes_of(kit)]
-
-
-def list_jobs(federation: Federation) -> list[str]:
-    return [path.name for path in (federation.kits / "server").glob("*-*-*-*-*")]
-
-
-def console(federation: Federation, folder: Path) -> AdminConsole:
-    screen = folder / "screen.txt"
-    return AdminConsole(federation.kits / LEAD, screen, federation.participants.environment)
-
-
-def submit(federation: Federation, folder: Path, name: str, *options: str) -> str:
-    job = export(folder / name / "fedavg", *ENDLESS, "--set", f"seed={len(name)}", *options)
-    return federation.user(LEAD).submit(job)
+    started = Jobs(federation, tmp_path)
+    yield started
+    started.abort_all()
 
 
 def devices(federation: Federation, site: str, job_id: str) -> str:
@@ -95,36 +98,31 @@ def status(federation: Federation, job_id: str) -> str:
 
 
 def test_jobs_get_gpus_of_their_own_a_third_waits_and_starts_when_one_is_aborted(
-    federation: Federation, tmp_path: Path
+    federation: Federation, jobs: Jobs
 ) -> None:
-    one = submit(federation, tmp_path, "a", "--gpus", "north=1")
-    assert (devices(federation, "north", one), devices(federation, "east", one)) == ("0", "")
-    two = submit(federation, tmp_path, "bb", "--gpus", "north=1", "--gpu-memory", "8")
-    assert devices(federation, "north", two) == "1"
-    three = submit(federation, tmp_path, "ccc", "--gpus", "north=1")
+    one = jobs.submit("--gpus", "north=1")
+    assert (devices(federation, "north", one), devices(federation, "east", one)) == ("1", "")
+    two = jobs.submit("--gpus", "north=1", "--gpu-memory", "8")
+    assert devices(federation, "north", two) == "2"
+    three = jobs.submit("--gpus", "north=1")
     wait_for(lambda: "waiting for 1 GPU(s): 0 of 2 are free" in status(federation, three), 60)
     assert status(federation, three).startswith("SUBMITTED")
-    with console(federation, tmp_path) as typed:
-        typed.type(f"abort_job {one}")
-    assert devices(federation, "north", three) == "0"
-    assert not processes_of_job(federation.kits / "north", one)
+    jobs.abort(one)
+    assert devices(federation, "north", three) == "1"
 
 
 def test_a_job_without_a_claim_computes_on_the_cpu_of_a_site_with_gpus(
-    federation: Federation, tmp_path: Path
+    federation: Federation, jobs: Jobs
 ) -> None:
-    claiming = submit(federation, tmp_path, "a", "--gpus", "north=2")
-    assert devices(federation, "north", claiming) == "0,1"
-    plain = submit(federation, tmp_path, "bb")
-    assert devices(federation, "north", plain) == ""
+    claiming = jobs.submit("--gpus", "north=2")
+    assert devices(federation, "north", claiming) == "1,2"
+    assert devices(federation, "north", jobs.submit()) == ""
 
 
 def test_a_claim_that_no_site_can_ever_meet_is_not_started_and_says_why(
-    federation: Federation, tmp_path: Path
+    federation: Federation, jobs: Jobs
 ) -> None:
-    too_many = submit(federation, tmp_path, "a", "--gpus", "north=3")
-    wait_for(
-        lambda: "north: the job asks for 3 GPU(s), this site has 2" in status(federation, too_many),
-        60,
-    )
+    too_many = jobs.submit("--gpus", "north=3")
+    why = "north: the job asks for 3 GPU(s), this site has 2"
+    wait_for(lambda: why in status(federation, too_many), 60)
     assert processes_of_job(federation.kits / "north", too_many) == []

@@ -221,3 +221,21 @@ def test_help_needs_no_federation() -> None:
         [sys.executable, "-m", "provision", "--help"], capture_output=True, text=True, check=True
     )
     assert "add-site" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("texts", "sentence"),
+    [
+        (["north"], "write site=numbers"),
+        (["north=a"], "write site=numbers"),
+        (["north=0,1", "east=1"], "two sites cannot have the same GPU"),
+        (["nort=0"], "'nort'"),
+    ],
+)
+def test_gpus_that_cannot_be_given_out_are_one_sentence(
+    texts: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [part for text in texts for part in ("--gpus", text)]
+    assert main(["poc", *arguments]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ") and sentence in line
