@@ -10,7 +10,7 @@ PACKAGES := partitions lightning_modules app_custom jobs provision report
 
 .PHONY: help setup data provision poc demo smoke smoke-cyclegan strategies report tensorboard \
 	lint format types test test-fast jobs \
-	benchmark benchmark-aggregation benchmark-callback benchmark-scale figure-hostile clean
+	benchmark benchmark-aggregation benchmark-callback benchmark-scale benchmark-soak figure-hostile clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-22s %s\n", $$1, $$2}'
@@ -101,6 +101,9 @@ benchmark-aggregation: setup ## time and memory of every aggregator beside FedAv
 benchmark-scale: data ## seconds, bytes and server memory per round for 2 to 32 sites
 	@$(RUN) benchmarks/scale.py
 	@$(RUN) benchmarks/scale.py --large
+
+benchmark-soak: data ## fifty rounds: memory and open files of every process
+	@$(RUN) benchmarks/soak.py
 
 benchmark-callback: setup ## cost of the strategies' gradient callback in a training step
 	@$(RUN) benchmarks/strategy_callback.py
