@@ -167,6 +167,13 @@ def answers_gate(job: FederatedExperiment, tasks: Sequence[str]) -> Config:
     return gate(job, tasks, "app_custom.filters.allowed_update.AllowedUpdate")
 
 
+def _gate_then_compressing(job: FederatedExperiment) -> Config:
+    """The gate first: it sees what the learner made. NVFlare takes one chain for each task."""
+    chain = answers_gate(job, ["train", "validate"])
+    further = [item for smaller in compressing(job) for item in smaller["filters"]]
+    return {**chain, "filters": [*chain["filters"], *further]}
+
+
 def compressing(job: FederatedExperiment) -> list[Config]:
     """Makes arrays smaller before they travel, where the federation wants it."""
     kind = job.federation.compression
@@ -211,7 +218,6 @@ def plain_site(job: FederatedExperiment) -> SiteSide:
     return SiteSide(
         executors=[learner(job)],
         components=curves(),
-        # The gate first: it sees what the learner made.
-        task_result_filters=[answers_gate(job, ["train", "validate"]), *compressing(job)],
+        task_result_filters=[_gate_then_compressing(job)],
         task_data_filters=restoring(job),
     )

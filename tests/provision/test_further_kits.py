@@ -45,7 +45,7 @@ def test_a_fifth_hospital_gets_a_kit_of_the_same_authority_and_nobody_else_s_cha
     for name in ("authorization.json", "privacy.json"):
         path = Path("local") / name
         assert (made / "island" / path).read_bytes() == (project.kits / "north" / path).read_bytes()
-    assert "GPUResourceManager" in (made / "island" / "local" / "resources.json").read_text()
+    assert "ExclusiveGPUs" in (made / "island" / "local" / "resources.json").read_text()
 
 
 def test_a_renewed_certificate_has_a_new_key_and_the_same_authority(project: Provisioned) -> None:
