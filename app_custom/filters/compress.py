@@ -6,7 +6,7 @@ from nvflare.apis.dxo import DXO, DataKind, MetaKey, from_shareable
 from nvflare.apis.filter import Filter
 from nvflare.apis.fl_constant import ReturnCode
 from nvflare.apis.fl_context import FLContext
-from nvflare.apis.shareable import Shareable
+from nvflare.apis.shareable import ReservedHeaderKey, Shareable
 
 from app_custom.compression import KINDS, compressed
 from partitions.typed_config import choose
@@ -42,4 +42,12 @@ class Compress(Filter):
             return shareable
         meta = {**dxo.meta, MetaKey.PROCESSED_ALGORITHM: f"{MARK}{self._kind}"}
         smaller = DXO(dxo.data_kind, data=compressed(dxo.data, self._kind), meta=meta)
-        return smaller.update_shareable(Shareable(shareable))
+        return with_arrays(shareable, smaller)
+
+
+def with_arrays(shareable: Shareable, dxo: DXO) -> Shareable:
+    """A new message like the given one, headers included, with other arrays."""
+    message = Shareable()
+    message.update(shareable)
+    message[ReservedHeaderKey.HEADERS] = dict(shareable.get(ReservedHeaderKey.HEADERS) or {})
+    return dxo.update_shareable(message)

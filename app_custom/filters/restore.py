@@ -8,7 +8,7 @@ from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import Shareable
 
 from app_custom.compression import CompressionError, restored
-from app_custom.filters.compress import MARK
+from app_custom.filters.compress import MARK, with_arrays
 
 
 class Restore(Filter):
@@ -32,4 +32,4 @@ class Restore(Filter):
             self.log_error(fl_ctx, f"a compressed message cannot be read: {error}")
             return shareable
         meta = {key: value for key, value in dxo.meta.items() if key != MetaKey.PROCESSED_ALGORITHM}
-        return DXO(dxo.data_kind, data=arrays, meta=meta).update_shareable(Shareable(shareable))
+        return with_arrays(shareable, DXO(dxo.data_kind, data=arrays, meta=meta))

@@ -7,6 +7,7 @@ from nvflare.apis.dxo import DXO, DataKind, MetaKey, from_shareable
 from nvflare.apis.fl_constant import ReturnCode
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import make_reply
+from nvflare.app_common.app_constant import AppConstants
 
 from app_custom.compression import (
     BLOCK,
@@ -126,8 +127,11 @@ def message(**meta: object) -> DXO:
 @pytest.mark.parametrize("kind", ["fp16", "bf16", "int8"])
 def test_a_message_comes_through_both_filters_with_its_numbers(kind: str) -> None:
     original = message(**{MetaKey.NUM_STEPS_CURRENT_ROUND: 12}).to_shareable()
+    original.set_header(AppConstants.CURRENT_ROUND, 4)
     sent = Compress(kind).process(original, FLContext())
-    arrived = from_shareable(Restore().process(sent, FLContext()))
+    received = Restore().process(sent, FLContext())
+    assert received.get_header(AppConstants.CURRENT_ROUND) == 4
+    arrived = from_shareable(received)
     assert arrived.meta == {MetaKey.NUM_STEPS_CURRENT_ROUND: 12}
     np.testing.assert_array_equal(arrived.data["generator.w"], through(values((40,)), kind))
 
