@@ -109,7 +109,8 @@ def _scaled(key: str, value: np.ndarray, scales: np.ndarray | None) -> np.ndarra
     expected = -(-value.size // BLOCK)
     if value.dtype != np.int8 or scales.shape != (expected,) or scales.dtype != np.float32:
         raise CompressionError(f"array '{key}' and its scales do not belong together")
-    blocks = _blocks(value.reshape(-1).astype(np.float32)) * scales[:, None]
+    with np.errstate(invalid="ignore"):  # an infinite scale: the receiver refuses what comes of it
+        blocks = _blocks(value.reshape(-1).astype(np.float32)) * scales[:, None]
     return np.asarray(blocks.reshape(-1)[: value.size].reshape(value.shape), dtype=np.float32)
 
 

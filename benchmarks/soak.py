@@ -1,8 +1,9 @@
 """Fifty rounds in the simulator: does any process grow?
 
 Usage: ``make benchmark-soak`` (or ``python benchmarks/soak.py [--rounds 50]``). Resident memory and
-open files of the server and of every site, read once a second. Growth is the slope of a straight
-line through the readings of the second half, when caches are full.
+open files of the server and of every site, read once a second. The first three columns are the
+memory after a tenth, half and all of the time; growth is the slope of a straight line through the
+readings of the second half, when caches are full.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ def main() -> None:
         if process.returncode:
             sys.exit(f"error: the simulator failed:\n{(folder / 'log').read_text()[-2000:]}")
     print(f"{options.rounds} rounds")
-    print(f"{'process':<12}{'MiB':>8}{'growth per round':>18}{'files':>8}{'growth':>9}")
+    print(f"{'process':<12}{'MiB: tenth':>12}{'half':>8}{'end':>8}", end="")
+    print(f"{'growth per round':>18}{'files':>8}{'growth':>9}")
     for name, found in sorted(readings.items()):
         print(_line(name, found, options.rounds))
 
@@ -53,24 +55,37 @@ def watch(process: subprocess.Popen[bytes]) -> dict[str, list[Reading]]:
     readings: dict[str, list[Reading]] = {}
     started = time.monotonic()
     while process.poll() is None:
-        try:
-            for child in psutil.Process(process.pid).children(recursive=True):
-                command = child.cmdline()
-                site = command[command.index("--client") + 1] if "--client" in command else ""
-                now = time.monotonic() - started
-                reading = (now, child.memory_info().rss / 2**20, float(child.num_fds()))
-                readings.setdefault(site or "server", []).append(reading)
-        except (psutil.NoSuchProcess, IndexError):
-            pass
+        seconds = time.monotonic() - started
+        for name, found in _now(process.pid).items():
+            readings.setdefault(name, []).append((seconds, *found))
         time.sleep(1.0)
     return readings
+
+
+def _now(simulator: int) -> dict[str, tuple[float, float]]:
+    """MiB and open files of each site, and of the server with what it has started for itself."""
+    found: dict[str, tuple[float, float]] = {}
+    try:
+        for process in psutil.Process(simulator).children(recursive=True):
+            command = process.cmdline()
+            name = command[command.index("--client") + 1] if "--client" in command else "server"
+            memory, files = found.get(name, (0.0, 0.0))
+            memory += process.memory_info().rss / 2**20
+            found[name] = (memory, files + process.num_fds())
+    except psutil.NoSuchProcess:
+        return {}
+    return found
 
 
 def _line(name: str, readings: list[Reading], rounds: int) -> str:
     seconds, memory, files = np.array(readings[len(readings) // 2 :]).T
     per_round = (seconds[-1] - seconds[0]) / (0.5 * rounds)
     grows = [np.polyfit(seconds, values, 1)[0] * per_round for values in (memory, files)]
-    return f"{name:<12}{memory[-1]:>8.0f}{grows[0]:>14.3f} MiB{files[-1]:>8.0f}{grows[1]:>9.3f}"
+    early = readings[len(readings) // 10][1]
+    return (
+        f"{name:<12}{early:>12.0f}{memory[0]:>8.0f}{memory[-1]:>8.0f}"
+        f"{grows[0]:>14.3f} MiB{files[-1]:>8.0f}{grows[1]:>9.3f}"
+    )
 
 
 def _parser() -> argparse.ArgumentParser:

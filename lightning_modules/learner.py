@@ -6,6 +6,7 @@ and in where the next state comes from.
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -185,6 +186,9 @@ class Learner:
             personal=personal and _on_cpu(self._module.state_dict()),
             personal_optimizers=personal and personal.optimizers,
         )
+        # Lightning's trainers refer to themselves in cycles that are few and large, with batches,
+        # and Python's own collector comes by too rarely: a site would grow with every round.
+        gc.collect()
         return RoundResult(
             state=SharingScope(self.trained).select(self._scope.select(trained)),
             samples=self._source.samples,
@@ -210,11 +214,13 @@ class Learner:
         torch.manual_seed(derive_seed(self._experiment.seed, stream, self._arm, round_number))
         started = time.perf_counter()
         trainer.fit(self._module, train_dataloaders=self._batches(round_number))
-        return _Fit(
+        fit = _Fit(
             metrics={**history.means(), **(editor.ratios() if editor else {})},
             optimizers=[o.state_dict() for o in trainer.optimizers] if keep else [],
             seconds=time.perf_counter() - started,
         )
+        trainer.optimizers = []  # the module keeps its trainer until the next round
+        return fit
 
     def _batches(self, round_number: int) -> DataLoader[Batch]:
         batches = self._source.batches(round_number * self._steps, self._steps)

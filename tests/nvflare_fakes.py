@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -40,7 +41,9 @@ class Engine:
         self.events: list[tuple[str, Any]] = []
         self.connected: set[str] = set()
         self._sites = sites
-        self._workspace = workspace_at(root, name) if root is not None else None
+        self._folder = tempfile.TemporaryDirectory() if root is None else None
+        self._workspace = workspace_at(root or Path(str(self._folder and self._folder.name)), name)
+        Path(self._workspace.get_run_dir(JOB)).mkdir(parents=True, exist_ok=True)
 
     def new_context(self) -> FLContext:
         return self.manager.new_context()
@@ -51,7 +54,7 @@ class Engine:
     def get_component(self, component_id: str) -> Any:
         return self.components.get(component_id)
 
-    def get_workspace(self) -> Workspace | None:
+    def get_workspace(self) -> Workspace:
         return self._workspace
 
     def get_cell(self) -> Any:

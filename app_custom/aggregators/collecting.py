@@ -27,7 +27,8 @@ from app_custom.aggregators.site_update import (
     network_of,
     networks_of,
 )
-from app_custom.nvflare_context import peer_name
+from app_custom.aggregators.spooled_update import spooled
+from app_custom.nvflare_context import peer_name, run_folder
 from app_custom.plain_updates import refuse_encryption
 from lightning_modules.model_networks import role_of
 from lightning_modules.networks.shared_networks import SharedNetworks
@@ -42,7 +43,8 @@ class CollectingAggregator(ModelAggregator):
     Updates of other rounds, second updates of a site, updates with other keys or shapes than the
     global model and updates that hold NaN or infinity are refused and the site is named; the round
     goes on with the rest. Sums run in the order of names, not of arrival, so that results do not
-    depend on timing. Every network is combined for itself, from the sites that trained it.
+    depend on timing. Until then they wait in the run's folder, not in memory (``spooled_update``).
+    Every network is combined for itself, from the sites that trained it.
 
     Args:
         min_sites: fewest updates that make a round; with fewer the job ends and names the sites
@@ -139,7 +141,7 @@ class CollectingAggregator(ModelAggregator):
         """
         update = update_from(model, peer_name(self.fl_ctx))
         check_update(update, self._anchor(), self.kinds, self._partial)
-        self._updates[update.site] = update
+        self._updates[update.site] = spooled(update, run_folder(self.fl_ctx))
 
     def aggregate(self, fl_ctx: FLContext) -> Shareable:
         """Combine what was collected, or end the job where too few sites answered."""

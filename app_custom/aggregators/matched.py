@@ -101,7 +101,7 @@ class MatchedAggregator(CollectingAggregator):
                 self.memory[name] = permutation
 
 
-def bare(weights: Weights) -> Weights:
+def bare(weights: Mapping[str, np.ndarray]) -> Weights:
     """One network's weights without its name in the keys."""
     return {key.split(".", 1)[1]: value for key, value in weights.items()}
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -22,14 +22,35 @@ class SiteUpdate:
     """
 
     site: str
-    weights: Weights
+    weights: Mapping[str, np.ndarray]
     samples: float
-    arrays: Weights = field(default_factory=dict)
+    arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def of(self, network: str) -> SiteUpdate:
         """The part that belongs to one network; no array is copied."""
-        weights = {k: value for k, value in self.weights.items() if network_of(k) == network}
-        return SiteUpdate(self.site, weights, self.samples, self.arrays)
+        return replace(self, weights=_OneNetwork(self.weights, network))
+
+
+class _OneNetwork(Mapping[str, np.ndarray]):
+    """The arrays of one network among others; each is looked up when it is asked for."""
+
+    def __init__(self, weights: Mapping[str, np.ndarray], network: str) -> None:
+        self._weights = weights
+        self._keys = {key: None for key in weights if network_of(key) == network}
+
+    def __getitem__(self, key: str) -> np.ndarray:
+        """Look one array up."""
+        if key not in self._keys:
+            raise KeyError(key)
+        return self._weights[key]
+
+    def __iter__(self) -> Iterator[str]:
+        """Names in the order of the update."""
+        return iter(self._keys)
+
+    def __len__(self) -> int:
+        """Number of arrays."""
+        return len(self._keys)
 
 
 class UpdateRefusedError(ValueError):

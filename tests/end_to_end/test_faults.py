@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -39,11 +40,12 @@ def kill_site(simulator_pid: int, site: str) -> None:
     until = time.monotonic() + 120
     while time.monotonic() < until:
         for process in psutil.Process(simulator_pid).children(recursive=True):
-            command = process.cmdline()
-            if "--client" in command and command[command.index("--client") + 1] == site:
-                time.sleep(0.5)
-                process.kill()
-                return
+            with suppress(psutil.NoSuchProcess):  # it ended on its own: wait for the next one
+                command = process.cmdline()
+                if "--client" in command and command[command.index("--client") + 1] == site:
+                    time.sleep(0.5)
+                    process.kill()
+                    return
         time.sleep(0.2)
 
 

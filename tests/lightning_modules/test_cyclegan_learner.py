@@ -372,7 +372,9 @@ def test_it_learns_to_invert_contrast_without_ever_seeing_a_pair(
     make_experiment: MakeExperiment, hardware: Hardware, tmp_path: Path
 ) -> None:
     # The identity term asks for the opposite of an inversion; docs/cyclegan.md has figures.
-    rates = {"learning_rate_generator": 4e-3, "learning_rate_discriminator": 1e-3}
+    # Unpaired training goes up and down: four seeds had between 12 and 23 dB after five rounds,
+    # and which of them depends on the processor; after eight, all had 19.7 dB or more.
+    rates = {"learning_rate_generator": 4e-3, "learning_rate_discriminator": 5e-4}
     experiment = _cyclegan(
         make_experiment,
         model={"lambda_cycle": 3.0, "lambda_identity": 0.0, "image_buffer": 50},
@@ -397,7 +399,7 @@ def test_it_learns_to_invert_contrast_without_ever_seeing_a_pair(
 
     state = learner.initial_state()
     before = quality(state)
-    for number in range(5):
+    for number in range(8):
         state = learner.train(state, number).state
     after = quality(state)
     as_source = [patient_metrics(patient.source, patient) for patient in patients(unseen)]

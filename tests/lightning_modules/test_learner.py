@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -227,6 +228,23 @@ def test_training_leaves_no_files_behind(
     monkeypatch.chdir(tmp_path)
     _rounds(make_learner(make_experiment()), 1)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_rounds_leave_no_optimizer_behind(
+    make_experiment: MakeExperiment, make_learner: MakeLearner
+) -> None:
+    learner = make_learner(make_experiment(training={"steps": 2}))
+
+    def optimizers() -> int:
+        return sum(issubclass(type(found), torch.optim.Optimizer) for found in gc.get_objects())
+
+    before = optimizers()
+    gc.disable()  # Python's own collector may come by or not
+    try:
+        _rounds(learner, 3)
+        assert optimizers() == before
+    finally:
+        gc.enable()
 
 
 def test_bf16_stays_near_full_precision_and_gives_back_float32(

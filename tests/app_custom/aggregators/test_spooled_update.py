@@ -1,0 +1,112 @@
+"""Updates that wait on disk."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from app_custom.aggregators.site_update import SiteUpdate
+from app_custom.aggregators.spooled_update import SMALL, SpooledArrays, spooled
+from app_custom.aggregators.weighted_mean import weighted_mean
+
+MIB = 1 << 20
+
+
+def _update(site: str, size: int = SMALL, seed: int = 0) -> SiteUpdate:
+    rng = np.random.default_rng(seed)
+    weights = {
+        "generator.b": rng.normal(size=3).astype(np.float32),
+        "generator.w": rng.normal(size=(2, size)).astype(np.float32),
+        "generator.steps": np.array(7),
+        "generator.half": rng.normal(size=size).astype(np.float16),
+        "discriminator.w": rng.normal(size=(size, 1)),
+    }
+    return SiteUpdate(site, weights, 3.0, {"control/generator.w": -weights["generator.w"]})
+
+
+def test_it_comes_back_to_the_last_bit_with_its_types_and_in_its_order(tmp_path: Path) -> None:
+    before = _update("north")
+    after = spooled(before, tmp_path)
+    assert isinstance(after.weights, SpooledArrays)
+    for found, given in ((after.weights, before.weights), (after.arrays, before.arrays)):
+        assert list(found) == list(given)
+        for key, value in given.items():
+            assert type(found[key]) is np.ndarray
+            assert found[key].dtype == value.dtype
+            np.testing.assert_array_equal(found[key], value)
+    assert (after.site, after.samples) == (before.site, before.samples)
+    with pytest.raises(KeyError):
+        after.weights["generator.x"]
+
+
+def test_one_network_of_it_is_read_array_by_array(tmp_path: Path) -> None:
+    part = spooled(_update("north"), tmp_path).of("discriminator")
+    assert list(part.weights) == ["discriminator.w"]
+    with pytest.raises(KeyError):
+        part.weights["generator.w"]
+
+
+def test_the_mean_is_that_of_updates_in_memory_to_the_last_bit(tmp_path: Path) -> None:
+    updates = [_update(str(n), 3 * SMALL, n) for n in range(3)]
+    expected = weighted_mean(updates)
+    found = weighted_mean([spooled(update, tmp_path) for update in updates])
+    for key, value in expected.items():
+        np.testing.assert_array_equal(found[key], value)
+
+
+def test_no_folder_lists_the_file_and_it_ends_with_the_update(tmp_path: Path) -> None:
+    files = psutil.Process().num_fds()
+    update = spooled(_update("north"), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    assert psutil.Process().num_fds() == files + 2
+    del update
+    gc.collect()
+    assert psutil.Process().num_fds() == files
+
+
+def test_an_array_can_be_written_to_without_changing_the_update(tmp_path: Path) -> None:
+    update = spooled(_update("north"), tmp_path)
+    array = update.weights["generator.w"]
+    before = array.copy()
+    array += 1
+    np.testing.assert_array_equal(update.weights["generator.w"], before)
+
+
+def test_memory_does_not_grow_with_sites(tmp_path: Path) -> None:
+    process = psutil.Process(os.getpid())
+
+    def grown(sites: int, folder: Path | None) -> float:
+        gc.collect()
+        before = process.memory_info().rss
+        held = []
+        for site in range(sites):
+            update = SiteUpdate(
+                str(site), {f"generator.{n}": np.ones(MIB, np.float32) for n in range(8)}, 1.0
+            )
+            held.append(update if folder is None else spooled(update, folder))
+            del update
+        gc.collect()
+        return (process.memory_info().rss - before) / MIB
+
+    assert grown(6, None) > 180  # 32 MiB each
+    assert grown(6, tmp_path) < 40
+
+
+def test_where_the_file_cannot_be_written_it_stays_in_memory_and_the_log_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    update = _update("north")
+    with caplog.at_level(logging.WARNING):
+        assert spooled(update, tmp_path / "gone") is update
+    assert "the update of site 'north' stays in memory (No such file or directory)" in caplog.text
+
+
+def test_a_small_update_needs_no_file(tmp_path: Path) -> None:
+    update = SiteUpdate("north", {"generator.w": np.ones(3)}, 1.0)
+    assert spooled(update, tmp_path).weights is update.weights
