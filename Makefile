@@ -100,7 +100,8 @@ benchmark-aggregation: setup ## time and memory of every aggregator beside FedAv
 
 benchmark-scale: data ## seconds, bytes and server memory per round for 2 to 32 sites
 	@$(RUN) benchmarks/scale.py
-	@$(RUN) benchmarks/scale.py --large
+	@$(RUN) benchmarks/scale.py --model medium --sites 2 4 8 16
+	@$(RUN) benchmarks/scale.py --model large --sites 4 --compression none fp16
 
 benchmark-soak: data ## fifty rounds: memory and open files of every process
 	@$(RUN) benchmarks/soak.py

@@ -1,10 +1,10 @@
 """Seconds, bytes and the server's memory per round, for more and more sites in the simulator.
 
-Usage: ``make benchmark-scale`` (or ``python benchmarks/scale.py [--sites 2 4 8 16 32] [--large]``).
+Usage: ``make benchmark-scale`` (or ``python benchmarks/scale.py [--sites 2 4 8 16 32]
+[--model small|medium|large]``).
 Every site has the same three patients of the demo cohort under a name of its own, takes two steps a
-round with a small model, and all sites run at once, so that the time is the federation's own. The
-first round, in which processes start, is left out. ``--large`` measures a generator of 54 million
-parameters over four sites instead, as it is and with half the bytes.
+round, and all sites run at once, so that with the small model the time is the federation's own. The
+first round, in which processes start, is left out. A site needs 0.7 GB and five times its model.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import csv
 import dataclasses
+import itertools
 import re
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from pathlib import Path
 
 from process_memory import watch_memory
 
+from app_custom.compression import KINDS
 from jobs.export import export_job
 from jobs.federation import DEFAULT_FILE, read_federated_experiment
 from jobs.workspace import prepare_workspace
@@ -30,8 +32,13 @@ from partitions.manifest import read_manifest, write_manifest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 ROUNDS = 4
-SMALL = (16, 32, 64)
-LARGE = (145, 290, 580, 1160, 2320)
+CHANNELS = {
+    "small": (16, 32, 64),
+    "medium": (64, 128, 256, 512, 1024),
+    "large": (145, 290, 580, 1160, 2320),
+}
+"""U-Nets of 0.2, 10.5 and 54 million parameters."""
+
 _LINE = re.compile(r"^(\S+ \S+) - .*Round (\d+) (started|finished)\.", re.MULTILINE)
 
 
@@ -47,18 +54,12 @@ class Measured:
 def main() -> None:
     """Run and print the table."""
     options = _parser().parse_args()
-    cases = [(sites, SMALL, "none") for sites in options.sites]
-    if options.large:
-        cases = [(4, LARGE, kind) for kind in ("none", "fp16")]
-    print(
-        f"{'sites':>5} {'channels from':>13} {'compression':>11} {'s/round':>9} {'MB/round':>9}",
-        end="",
-    )
-    print(f" {'server MiB':>10}")
-    for sites, channels, kind in cases:
-        found = measure(options.data.resolve(), sites, channels, kind)
+    print(f"model: {options.model}")
+    print(f"{'sites':>5} {'compression':>11} {'s/round':>9} {'MB/round':>9} {'server MiB':>10}")
+    for sites, kind in itertools.product(options.sites, options.compression):
+        found = measure(options.data.resolve(), sites, CHANNELS[options.model], kind)
         print(
-            f"{sites:>5} {channels[0]:>13} {kind:>11} {found.seconds:>9.2f} "
+            f"{sites:>5} {kind:>11} {found.seconds:>9.2f} "
             f"{found.megabytes:>9.1f} {found.server_mib:>10.0f}",
             flush=True,
         )
@@ -131,7 +132,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=REPOSITORY / "data" / "demo")
     parser.add_argument("--sites", type=int, nargs="+", default=[2, 4, 8, 16, 32])
-    parser.add_argument("--large", action="store_true", help="54 M parameters over four sites")
+    parser.add_argument("--model", choices=CHANNELS, default="small")
+    parser.add_argument("--compression", choices=KINDS, nargs="+", default=["none"])
     return parser
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from nvflare.app_common.app_constant import AppConstants
@@ -12,7 +13,7 @@ from app_custom.aggregators.site_update import SiteUpdate, Weights
 from lightning_modules.matching.channel_groups import ChannelGroups
 from lightning_modules.matching.matching import MatchSettings
 from lightning_modules.matching.network_groups import network_groups
-from lightning_modules.matching.permutations import Permutations, moved_fraction, permute
+from lightning_modules.matching.permutations import Permutations, moved_fraction, permute_tensor
 from lightning_modules.model_networks import role_of
 from lightning_modules.networks.shared_networks import SharedNetworks
 from lightning_modules.strategies.realignment import PERMUTATION, permutation_name
@@ -67,15 +68,10 @@ class MatchedAggregator(CollectingAggregator):
             moves: permutations by site.
         """
         self._note_moves(network, moves)
+        groups = self.groups[network]
         return [
-            SiteUpdate(
-                update.site,
-                named(network, permute(bare(update.weights), self.groups[network], found)),
-                update.samples,
-                update.arrays,
-            )
+            replace(update, weights=_Permuted(update.weights, groups, moves[update.site]))
             for update in updates
-            for found in (moves[update.site],)
         ]
 
     def _note_moves(self, network: str, moves: Mapping[str, Permutations]) -> None:
@@ -106,9 +102,31 @@ def bare(weights: Mapping[str, np.ndarray]) -> Weights:
     return {key.split(".", 1)[1]: value for key, value in weights.items()}
 
 
-def named(network: str, weights: Mapping[str, np.ndarray]) -> Weights:
-    """The opposite of ``bare``."""
-    return {f"{network}.{key}": value for key, value in weights.items()}
+class _Permuted(Mapping[str, np.ndarray]):
+    """One network's weights in another channel order; an array is reordered when it is asked for.
+
+    So the server need not hold a reordered copy of every site's model.
+    """
+
+    def __init__(
+        self, weights: Mapping[str, np.ndarray], groups: ChannelGroups, moves: Permutations
+    ) -> None:
+        self._weights = weights
+        self._groups = groups
+        self._moves = moves
+
+    def __getitem__(self, key: str) -> np.ndarray:
+        """Reorder one array."""
+        array = self._weights[key]
+        return permute_tensor(key.split(".", 1)[1], array, self._groups, self._moves)
+
+    def __iter__(self) -> Iterator[str]:
+        """Names in the order of the update."""
+        return iter(self._weights)
+
+    def __len__(self) -> int:
+        """Number of arrays."""
+        return len(self._weights)
 
 
 def _belongs(name: str, site: str, network: str) -> bool:

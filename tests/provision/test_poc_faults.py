@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import datetime
 import json
+import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -214,6 +216,51 @@ def test_a_job_outlives_a_cut_of_a_site_s_network_for_a_minute(
     assert status == COMPLETED
     assert "no usable update" not in log
     assert_equal(model_in(tmp_path), undisturbed)
+
+
+@pytest.fixture
+def set_clock_of_east(federation: Federation, tmp_path: Path) -> Iterator[Callable[[int], None]]:
+    """Start east again with a clock that is so many seconds ahead of the others'."""
+    environment = federation.participants.environment
+    before = environment.get("PYTHONPATH")
+
+    def start_with(path: str | None) -> None:
+        crash(federation.kits / "east")
+        environment.pop("PYTHONPATH", None)
+        environment.update({} if path is None else {"PYTHONPATH": path})
+        start_again(federation, "east")
+
+    def set_clock(ahead: int) -> None:
+        # Python runs a module of this name before anything else, in every process of the site.
+        (tmp_path / "sitecustomize.py").write_text(
+            "import time\nright, right_ns = time.time, time.time_ns\n"
+            f"time.time = lambda: right() + {ahead}\n"
+            f"time.time_ns = lambda: right_ns() + {ahead} * 10**9\n"
+        )
+        start_with(os.pathsep.join([str(tmp_path), *([before] if before else [])]))
+
+    yield set_clock
+    start_with(before)
+
+
+@pytest.mark.parametrize("ahead", [86400, -86400], ids=["a_day_ahead", "a_day_behind"])
+def test_a_site_whose_clock_is_wrong_takes_part_as_if_it_were_right(
+    federation: Federation,
+    job: Path,
+    undisturbed: Model,
+    set_clock_of_east: Callable[[int], None],
+    ahead: int,
+    tmp_path: Path,
+) -> None:
+    set_clock_of_east(ahead)
+    job_id = federation.user(LEAD).submit(job)
+    status, log = ended(federation, job_id, tmp_path / "result")
+    assert status == COMPLETED
+    assert "no usable update" not in log
+    assert_equal(model_in(tmp_path / "result"), undisturbed)
+    written = (federation.kits / "east" / job_id / "log.txt").read_text()[: len("2026-01-31")]
+    difference = datetime.date.fromisoformat(written) - datetime.datetime.now().date()
+    assert difference.total_seconds() == ahead
 
 
 @pytest.fixture

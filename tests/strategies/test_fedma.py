@@ -16,7 +16,7 @@ from nvflare_fakes import Engine
 from torch import Tensor, nn
 
 from app_custom.aggregators.fedma import FedMAAggregator
-from app_custom.aggregators.matched import MatchedAggregator, bare, named
+from app_custom.aggregators.matched import MatchedAggregator, bare
 from app_custom.aggregators.site_update import Weights
 from lightning_modules.configuration import ModelConfig, experiment_from
 from lightning_modules.matching.layer_stages import (
@@ -70,7 +70,8 @@ def shuffled(federation: InProcessFederation, seed: int) -> Tamper:
         for network, groups in aggregator.groups.items():
             own = bare({k: v for k, v in trained.items() if k.startswith(f"{network}.")})
             moves = random_permutations(network, seed, **aggregator.groups)
-            sent |= named(network, permute(own, groups, moves))
+            moved = permute(own, groups, moves)
+            sent |= {f"{network}.{key}": value for key, value in moved.items()}
         return sent
 
     return tamper
