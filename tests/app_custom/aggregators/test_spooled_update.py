@@ -62,7 +62,7 @@ def test_the_mean_is_that_of_updates_in_memory_to_the_last_bit(tmp_path: Path) -
 
 def _open_below(folder: Path) -> int:
     """Files of this process that lie, or lay, in the folder."""
-    links = [os.readlink(link) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+    links = [str(link.readlink()) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
     return sum(link.startswith(str(folder)) for link in links)
 
 
