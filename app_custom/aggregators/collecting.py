@@ -28,6 +28,7 @@ from app_custom.aggregators.site_update import (
     networks_of,
 )
 from app_custom.aggregators.spooled_update import spooled
+from app_custom.large_blocks import return_large_blocks
 from app_custom.nvflare_context import peer_name, run_folder
 from app_custom.plain_updates import refuse_encryption
 from lightning_modules.model_networks import role_of
@@ -111,6 +112,7 @@ class CollectingAggregator(ModelAggregator):
 
     def _start(self, fl_ctx: FLContext) -> None:
         self.fl_ctx = fl_ctx
+        return_large_blocks()
         persistor = fl_ctx.get_engine().get_component(self._persistor_id)
         networks = getattr(persistor, "model", None)
         try:
