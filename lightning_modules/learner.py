@@ -6,7 +6,6 @@ and in where the next state comes from.
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -186,9 +185,6 @@ class Learner:
             personal=personal and _on_cpu(self._module.state_dict()),
             personal_optimizers=personal and personal.optimizers,
         )
-        # Lightning's trainers refer to themselves in cycles that are few and large, with batches,
-        # and Python's own collector comes by too rarely: a site would grow with every round.
-        gc.collect()
         return RoundResult(
             state=SharingScope(self.trained).select(self._scope.select(trained)),
             samples=self._source.samples,
@@ -219,7 +215,9 @@ class Learner:
             optimizers=[o.state_dict() for o in trainer.optimizers] if keep else [],
             seconds=time.perf_counter() - started,
         )
-        trainer.optimizers = []  # the module keeps its trainer until the next round
+        # Trainer and module refer to each other, so a trainer waits for Python's cycle collector,
+        # which comes by rarely: its optimizers' moments must not, or a site grows with every round.
+        trainer.optimizers = []
         return fit
 
     def _batches(self, round_number: int) -> DataLoader[Batch]:
