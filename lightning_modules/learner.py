@@ -25,6 +25,7 @@ from lightning_modules.local_state import LocalStateStore
 from lightning_modules.model_networks import MODELS, trained_networks
 from lightning_modules.quiet_trainer import quiet_trainer
 from lightning_modules.restored_optimizers import RestoredOptimizers
+from lightning_modules.round_garbage import free_round_garbage
 from lightning_modules.round_history import RoundHistory
 from lightning_modules.seeding import derive_seed
 from lightning_modules.sharing_scope import SharingScope
@@ -185,6 +186,7 @@ class Learner:
             personal=personal and _on_cpu(self._module.state_dict()),
             personal_optimizers=personal and personal.optimizers,
         )
+        free_round_garbage()
         return RoundResult(
             state=SharingScope(self.trained).select(self._scope.select(trained)),
             samples=self._source.samples,
@@ -215,9 +217,7 @@ class Learner:
             optimizers=[o.state_dict() for o in trainer.optimizers] if keep else [],
             seconds=time.perf_counter() - started,
         )
-        # Trainer and module refer to each other, so a trainer waits for Python's cycle collector,
-        # which comes by rarely: its optimizers' moments must not, or a site grows with every round.
-        trainer.optimizers = []
+        trainer.optimizers = []  # the module keeps its trainer, and that its moments, otherwise
         return fit
 
     def _batches(self, round_number: int) -> DataLoader[Batch]:
