@@ -68,7 +68,7 @@ poc: data ## server and four sites on this machine over TLS, two submissions, st
 	@$(RUN) -m provision poc
 
 tensorboard: setup ## curves and panels of all runs at http://localhost:6006
-	@$(BIN)/tensorboard --logdir runs/demo/workspaces
+	@$(BIN)/tensorboard --logdir runs
 
 jobs: setup ## write the committed job folders again from jobs/experiments/demo.yaml
 	@$(RUN) -m jobs committed

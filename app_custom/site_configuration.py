@@ -43,6 +43,13 @@ class SiteConfig:
     share_curves: bool = True
     share_images: bool = False
 
+    def __post_init__(self) -> None:
+        """Refuse a number of threads that no process can have."""
+        if self.torch_threads is not None and self.torch_threads < 1:
+            raise ConfigError(
+                f"torch_threads is {self.torch_threads}; write 1 or more, or leave it out"
+            )
+
 
 def read_site_config(local_folder: Path) -> SiteConfig:
     """Read ``fedi2i.yaml`` from a workspace's ``local`` folder.

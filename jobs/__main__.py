@@ -33,8 +33,8 @@ def export_command(options: argparse.Namespace) -> None:
     changes = merged({"experiment": strategy_overrides(options.strategy)}, _changes(options))
     asked = OmegaConf.select(OmegaConf.create(changes), "experiment.training.rounds")
     job = read_federated_experiment(options.experiment, changes, fit_rounds=asked is None)
-    out = options.out or JOBS_FOLDER / options.strategy
-    print(f"wrote {export_job(out.name, job, out)}: {', '.join(job.federation.sites)}")
+    out = export_job(options.out.name, job, options.out)
+    print(f"wrote {out}: {', '.join(job.federation.sites)}")
 
 
 def committed_command(options: argparse.Namespace) -> None:
@@ -99,11 +99,18 @@ def _changes(options: argparse.Namespace) -> dict[str, Any]:
     for text in dots:
         if not text.split("=", 1)[1]:
             raise ConfigError(f"--set {text}: write key=value, e.g. training.rounds=4")
+        if text.split("=", 1)[0] in ("strategy", "strategy.name"):
+            raise ConfigError(f"--set {text}: the command names the strategy; leave this out")
     try:
         settings = OmegaConf.to_container(OmegaConf.from_dotlist(dots), resolve=True)
     except Exception as error:  # YAML parsers raise many unrelated types
         raise ConfigError(f"--set {' '.join(dots)}: a value cannot be read as YAML") from error
     changes: dict[str, Any] = {"experiment": settings}
+    for name in ("sites", "gpus", "dataset", "initial_model"):
+        if getattr(options, name, None) == "":
+            raise ConfigError(f"--{name.replace('_', '-')}: empty; give a value or leave it out")
+    if getattr(options, "gpu_memory", None) is not None and options.gpus is None:
+        raise ConfigError("--gpu-memory: of how many GPUs? give --gpus as well")
     if getattr(options, "sites", None):
         changes["federation"] = {"sites": options.sites.split(","), "unseen": []}
     if getattr(options, "gpus", None):
@@ -137,13 +144,23 @@ def _gpus(options: argparse.Namespace) -> dict[str, int]:
         ) from error
 
 
+_SETTINGS: dict[str, Any] = {
+    "action": "append",
+    "default": [],
+    "metavar": "KEY=VALUE",
+    "help": "of the experiment, e.g. training.batch_size=4; may be repeated",
+}
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m jobs", description=__doc__)
     commands = parser.add_subparsers(required=True)
     export = commands.add_parser("export", help="write a job folder for your sites and settings")
     export.add_argument("strategy", help=f"one of {', '.join(STRATEGY_JOBS)}")
     export.add_argument("--experiment", type=Path, default=DEFAULT_FILE, help="YAML file")
-    export.add_argument("--out", type=Path, help="job folder; its name is the job's name")
+    export.add_argument(
+        "--out", type=Path, required=True, help="job folder; its name is the job's name"
+    )
     export.add_argument("--sites", help="comma-separated names, e.g. CS,DU,HT")
     export.add_argument("--dataset", help="data set name, as the sites map it")
     export.add_argument("--rounds", type=int, help="communication rounds")
@@ -154,32 +171,42 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--gpu-memory", type=float, metavar="GIB", help="that each must have")
     export.add_argument("--compression", help=f"of arrays that travel: {', '.join(KINDS)}")
     export.add_argument("--initial-model", metavar="NAME", help="as the server maps it")
-    export.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    export.add_argument("--set", **_SETTINGS)
     export.set_defaults(run=export_command)
     committed = commands.add_parser("committed", help="write the committed job folders again")
     committed.set_defaults(run=committed_command)
     workspace = commands.add_parser("workspace", help="prepare a simulator workspace")
     workspace.add_argument("folder", type=Path, nargs="?", default=Path(DEFAULT_NAME))
-    workspace.add_argument("--dataset", action="append", metavar="NAME=FOLDER")
-    workspace.add_argument("--model", action="append", default=[], metavar="NAME=FILE")
+    workspace.add_argument(
+        "--dataset", action="append", metavar="NAME=FOLDER", help="the folder of all sites' data"
+    )
+    workspace.add_argument(
+        "--model",
+        action="append",
+        default=[],
+        metavar="NAME=FILE",
+        help="that jobs may start from",
+    )
     workspace.add_argument("--torch-threads", type=int, help="threads per site process")
     workspace.add_argument("--no-images", action="store_true", help="send no picture panels")
     workspace.set_defaults(run=workspace_command)
     compare = commands.add_parser("compare", help="run and evaluate all arms of an experiment")
     compare.add_argument("--experiment", type=Path, default=DEFAULT_FILE, help="YAML file")
-    compare.add_argument("--data", type=Path, default=Path("data/demo"))
-    compare.add_argument("--out", type=Path, default=Path("runs/demo"))
+    compare.add_argument(
+        "--data", type=Path, default=Path("data/demo"), help="by default data/demo"
+    )
+    compare.add_argument("--out", type=Path, default=Path("runs/demo"), help="by default runs/demo")
     compare.add_argument("--strategies", default="fedavg,fedprox", help="comma-separated, or 'all'")
     compare.add_argument("--at-once", type=int, help="processes that train at the same time")
     compare.add_argument("--title", default="FedI2I demo")
-    compare.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    compare.add_argument("--set", **_SETTINGS)
     compare.set_defaults(run=compare_command)
     grid = commands.add_parser("grid", help="run one strategy over a small grid of its settings")
     grid.add_argument("strategy", help=f"one of {', '.join(STRATEGY_GRIDS)}")
     grid.add_argument("--experiment", type=Path, default=DEFAULT_FILE, help="YAML file")
-    grid.add_argument("--data", type=Path, default=Path("data/demo"))
-    grid.add_argument("--out", type=Path, default=Path("runs/grid"))
-    grid.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    grid.add_argument("--data", type=Path, default=Path("data/demo"), help="by default data/demo")
+    grid.add_argument("--out", type=Path, default=Path("runs/grid"), help="by default runs/grid")
+    grid.add_argument("--set", **_SETTINGS)
     grid.set_defaults(run=grid_command)
     return parser
 

@@ -23,7 +23,7 @@ def prepare_workspace(
     share_images: bool = True,
     models: dict[str, Path] | None = None,
 ) -> Path:
-    """Write ``local/resources.json`` and ``local/fedi2i.yaml``; other files are left alone.
+    """Write ``local/resources.json`` and ``local/fedi2i.yaml``.
 
     The simulator keeps ``local`` when it empties a workspace. What must outlive that (finished
     rounds, kept optimizers) goes to a folder beside the workspace.
@@ -36,7 +36,7 @@ def prepare_workspace(
         models: model name to a file that jobs may start from.
 
     Raises:
-        DataError: a data folder or a model file does not exist.
+        DataError: a data folder or a model file does not exist, or the folder is in use.
     """
     for name, folder in datasets.items():
         if not folder.is_dir():
@@ -46,6 +46,12 @@ def prepare_workspace(
             raise DataError(f"{path}: no such file for model '{name}'; train it first")
     root = workspace.resolve()
     local = root / "local"
+    former = (local / "resources.json").is_file() or (root / "startup").is_dir()
+    if root.is_dir() and any(root.iterdir()) and not former:
+        raise DataError(
+            f"{workspace}: holds other files, which the simulator would delete; give a new or "
+            "empty folder"
+        )
     resources = {"format_version": 2, "class_allow_list": list(ALLOWED_CLASSES)}
     write_text(local / "resources.json", json.dumps(resources, indent=2) + "\n")
     config = SiteConfig(

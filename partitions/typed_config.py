@@ -57,6 +57,8 @@ def record_from(record_type: type[Record], values: Mapping[str, Any], where: str
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", None) or "?"
         reason = str(getattr(error, "msg", None) or error).splitlines()[0]
+        if "is not a TupleConfig" in reason:
+            reason = "write a list, e.g. [a, b]"
         raise ConfigError(f"{where}: key '{key}': {reason}") from error
 
 
@@ -71,7 +73,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         content = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
     except Exception as error:  # YAML parsers raise many unrelated types
-        raise ConfigError(f"{path}: not valid YAML ({str(error).splitlines()[0]})") from error
+        mark = getattr(error, "problem_mark", None)
+        line = f"line {mark.line + 1}: " if mark is not None else ""
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"{path}: not valid YAML ({line}{reason})") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: expected 'key: value' lines, found a {type(content).__name__}")
     return cast(dict[str, Any], content)

@@ -34,10 +34,10 @@ def kits_command(options: argparse.Namespace) -> None:
 
 def check_command(options: argparse.Namespace) -> None:
     """Check a kit where it is installed."""
-    from provision.kit_check import check_certificate, check_kit
+    from provision.kit_check import check_before_start, check_kit
 
-    if options.certificate_only:
-        check_certificate(options.kit)
+    if options.before_start:
+        check_before_start(options.kit)
         return
     fine, wrong = check_kit(options.kit)
     for sentence in fine:
@@ -126,13 +126,13 @@ def _parser() -> argparse.ArgumentParser:
     check = commands.add_parser("check", help="check a kit where it is installed")
     check.add_argument("kit", type=Path, nargs="?", default=Path(), help="the kit's folder")
     check.add_argument(
-        "--certificate-only", action="store_true", help="as the kit's start script does"
+        "--before-start", action="store_true", help="what the kit's start script checks"
     )
     check.set_defaults(run=check_command)
     add = commands.add_parser("add-site", help="make a kit for one more site")
     add.add_argument("site", help="its name, as jobs call it")
     add.add_argument("--org", help="its organisation; by default named as the site")
-    add.add_argument("--gpus", type=int, default=0, help="number of its GPUs")
+    add.add_argument("--gpus", type=int, default=0, help="number of its GPUs (with --gpu-memory)")
     add.add_argument("--gpu-memory", type=float, default=0.0, metavar="GIB", help="of each GPU")
     add.set_defaults(run=add_site_command)
     renew = commands.add_parser("renew", help="new key and certificate for a participant")

@@ -54,6 +54,11 @@ def add_site(
             f"'{site}' has a kit already; choose another name, or renew its certificate with "
             f"'python -m provision renew {site}'"
         )
+    if (gpus > 0) != (gpu_memory > 0):
+        raise ConfigError(
+            f"'{site}': give the number of its GPUs and the memory of each, or neither, e.g. "
+            "--gpus 1 --gpu-memory 24"
+        )
     participant: dict[str, object] = {"name": site, "type": "client", "org": org}
     if gpus:
         participant["capacity"] = {"num_of_gpus": gpus, "mem_per_gpu_in_GiB": gpu_memory}

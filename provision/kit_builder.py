@@ -26,7 +26,7 @@ from provision.kit_readme import KitFacts, kit_readme
 from provision.lost_sites import with_heartbeat_timeout
 from provision.permissions import PERMISSIONS
 from provision.privacy_policy import privacy_policy
-from provision.start_script import SUB_START, with_certificate_check
+from provision.start_script import SUB_START, with_check
 from provision.startup_signature import sign_startup
 
 _STORAGE = "storage"
@@ -109,7 +109,7 @@ def _write_readme(participant: Participant, project: Project, ctx: ProvisionCont
 def _complete_start_script(startup: Path) -> None:
     script = startup / SUB_START
     if script.is_file():  # people's kits start nothing
-        script.write_text(with_certificate_check(script.read_text(encoding="utf-8")))
+        script.write_text(with_check(script.read_text(encoding="utf-8")))
 
 
 def _complete_server_config(startup: Path) -> None:

@@ -19,6 +19,7 @@ from app_custom.allowed_classes import ALLOWED_CLASSES
 from app_custom.site_configuration import FILE_NAME, data_folder, read_site_config
 from partitions.errors import ConfigError, UserError
 from partitions.manifest import read_manifest
+from provision.privacy_policy import missing_gates
 from provision.startup_signature import startup_is_genuine
 
 _SOON = datetime.timedelta(days=30)
@@ -89,14 +90,17 @@ def check_kit(folder: Path) -> tuple[list[str], list[str]]:
     return fine, wrong
 
 
-def check_certificate(folder: Path) -> None:
-    """What keeps a participant from starting although NVFlare does not say so.
+def check_before_start(folder: Path) -> None:
+    """What must keep a participant from starting although NVFlare does not see to it.
 
     Raises:
-        ConfigError: the folder is no kit, or its certificate is not valid now.
+        ConfigError: the folder is no kit, its certificate is not valid now, or the site's privacy
+            policy is not there.
     """
-    for _ in _certificate(open_kit(folder)):
-        pass
+    kit = open_kit(folder)
+    for check in (_certificate, _privacy_policy):
+        for _ in check(kit):
+            pass
 
 
 def _unreadable(path: Path | str) -> str:
@@ -181,12 +185,38 @@ def _allow_list(kit: Kit) -> Iterator[str]:
 
 
 def _resources(kit: Kit) -> dict[str, Any]:
-    path = kit.folder / "local" / "resources.json"
+    return _local(kit, "resources.json")
+
+
+def _local(kit: Kit, name: str) -> dict[str, Any]:
+    path = kit.folder / "local" / name
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return content
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: missing or damaged; unpack the kit again") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: damaged; unpack the kit again")
+    return content
+
+
+def _privacy_policy(kit: Kit) -> Iterator[str]:
+    """NVFlare runs a site without a policy as one that limits nothing."""
+    if kit.kind != "client":
+        return
+    found = _local(kit, "privacy.json")
+    lacking = missing_gates(found)
+    if lacking:
+        raise ConfigError(
+            f"{kit.folder / 'local/privacy.json'}: {lacking}, so nothing at this site would limit "
+            "what jobs send; unpack the file again, then shorten its lists"
+        )
+    yield "privacy policy: checks every answer of every job"
+
+
+def _rights(kit: Kit) -> Iterator[str]:
+    if kit.kind != "admin":
+        _local(kit, "authorization.json")
+        yield "authorization: readable"
 
 
 def _data(kit: Kit) -> Iterator[str]:
@@ -232,6 +262,8 @@ _CHECKS: tuple[Callable[[Kit], Iterator[str]], ...] = (
     _private_key,
     _writable,
     _allow_list,
+    _privacy_policy,
+    _rights,
     _data,
     _server_name,
 )

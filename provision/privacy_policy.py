@@ -6,6 +6,7 @@ our jobs may share. So a job that asks for more is stopped at the site, whatever
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from lightning_modules.model_networks import MODELS
@@ -15,6 +16,9 @@ SCOPE = "fedi2i"
 
 STRATEGY_ARRAYS = ("control",)
 """What strategies send beside parameters: SCAFFOLD's control variates."""
+
+_ANSWERS = "app_custom.filters.site_policy.SitePolicy"
+_MESSAGES = "app_custom.filters.allowed_peer_message.AllowedPeerMessage"
 
 
 def privacy_policy() -> dict[str, Any]:
@@ -28,18 +32,28 @@ def privacy_policy() -> dict[str, Any]:
             {
                 "name": SCOPE,
                 "properties": {},
-                "task_result_filters": [
-                    {"path": "app_custom.filters.site_policy.SitePolicy", "args": most}
-                ],
+                "task_result_filters": [{"path": _ANSWERS, "args": most}],
                 # In a swarm sites send to each other; NVFlare filters those messages as data.
-                "task_data_filters": [
-                    {
-                        "path": "app_custom.filters.allowed_peer_message.AllowedPeerMessage",
-                        "args": most,
-                        "direction": "out",
-                    }
-                ],
+                "task_data_filters": [{"path": _MESSAGES, "args": most, "direction": "out"}],
             }
         ],
         "default_scope": SCOPE,
     }
+
+
+def missing_gates(policy: Mapping[str, Any]) -> str:
+    """What a site's ``privacy.json`` lacks to stop what is not listed; empty if nothing.
+
+    A site may shorten the lists, add filters, and add scopes that have the gates as well.
+    """
+    scopes = policy.get("scopes")
+    if not isinstance(scopes, list) or not all(isinstance(scope, dict) for scope in scopes):
+        return "it has no list of scopes"
+    if policy.get("default_scope") not in [scope.get("name") for scope in scopes]:
+        return "its default_scope is none of its scopes"
+    for scope in scopes:
+        for key, gate in (("task_result_filters", _ANSWERS), ("task_data_filters", _MESSAGES)):
+            filters = scope.get(key) or []
+            if gate not in [found.get("path") for found in filters if isinstance(found, dict)]:
+                return f"scope '{scope.get('name')}' lacks {gate} in its {key}"
+    return ""

@@ -1,7 +1,8 @@
-"""A participant whose certificate is not valid now says so and does not start.
+"""A participant that must not start says so and does not.
 
-NVFlare 2.9 notices it in a background thread that dies without a word, and the participant waits
-for ever: nothing in its log, nothing at the server.
+With a certificate that is not valid now NVFlare 2.9 fails in a background thread without a word,
+and the participant waits for ever: nothing in its log, nothing at the server. A site whose privacy
+policy is lost would run as one that limits nothing.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ SUB_START = "sub_start.sh"
 """The script that every way of starting a server or site goes through."""
 
 _AFTER = 'SOURCE_WORKSPACE="$( cd "$DIR/.." >/dev/null 2>&1 && pwd )"\n'
-_CHECK = 'python3 -m provision check "$SOURCE_WORKSPACE" --certificate-only || exit 2\n'
+_CHECK = 'python3 -m provision check "$SOURCE_WORKSPACE" --before-start || exit 2\n'
 
 
-def with_certificate_check(script: str) -> str:
-    """NVFlare's start script, with the check before anything else.
+def with_check(script: str) -> str:
+    """NVFlare's start script, with our check before anything else.
 
     Raises:
         ConfigError: the script is not the one of NVFlare 2.9.

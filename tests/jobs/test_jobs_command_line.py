@@ -121,6 +121,37 @@ def test_the_working_folder_is_never_replaced(
     assert [path.name for path in tmp_path.iterdir()] == ["meta.json"]
 
 
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--set", "strategy.name=fedprox"), "the command names the strategy; leave this out"),
+        (("--sites", ""), "--sites: empty; give a value or leave it out"),
+        (("--initial-model", ""), "--initial-model: empty"),
+        (("--gpu-memory", "5"), "--gpu-memory: of how many GPUs? give --gpus as well"),
+    ],
+)
+def test_options_that_contradict_or_say_nothing_are_refused(
+    options: tuple[str, str],
+    sentence: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "job"
+    code, _, error = run(capsys, "export", "fedavg", "--out", str(out), *options)
+    assert code == 2
+    assert sentence in error
+    assert not out.exists()
+
+
+def test_export_asks_for_a_folder_and_never_replaces_a_committed_job_by_default(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        run(capsys, "export", "fedavg", "--rounds", "3")
+    assert stopped.value.code == 2
+    assert "--out" in capsys.readouterr().err
+
+
 def test_export_writes_a_job_for_the_given_sites_data_and_settings(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

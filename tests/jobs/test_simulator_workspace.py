@@ -8,7 +8,7 @@ import pytest
 from app_custom.allowed_classes import ALLOWED_CLASSES
 from app_custom.site_configuration import data_folder, read_site_config
 from jobs.workspace import prepare_workspace
-from partitions.errors import DataError
+from partitions.errors import ConfigError, DataError
 
 
 @pytest.fixture
@@ -64,3 +64,22 @@ def test_a_missing_data_folder_is_named_and_nothing_is_written(tmp_path: Path) -
     with pytest.raises(DataError, match="no such folder for data set 'demo'; prepare it first"):
         prepare_workspace(tmp_path / "work", {"demo": tmp_path / "nowhere"})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_with_other_files_is_not_given_to_the_simulator(
+    data: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "thesis"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("years of work", encoding="utf-8")
+    with pytest.raises(DataError, match="holds other files, which the simulator would delete"):
+        prepare_workspace(folder, {"demo": data})
+    assert [path.name for path in folder.iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize("threads", [0, -3])
+def test_a_number_of_threads_that_cannot_be_is_refused(
+    data: Path, tmp_path: Path, threads: int
+) -> None:
+    with pytest.raises(ConfigError, match=f"torch_threads is {threads}; write 1 or more"):
+        prepare_workspace(tmp_path / "work", {"demo": data}, torch_threads=threads)

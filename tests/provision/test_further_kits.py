@@ -81,6 +81,15 @@ def test_a_name_that_cannot_be_is_one_sentence_and_makes_nothing(
     assert [path.name for path in (project.workspace / "fedi2i").glob("prod_*")] == ["prod_00"]
 
 
+@pytest.mark.parametrize("options", [("--gpus", "1"), ("--gpu-memory", "16")])
+def test_gpus_without_their_memory_are_one_sentence(
+    project: Provisioned, capsys: pytest.CaptureFixture[str], options: tuple[str, str]
+) -> None:
+    assert command(project, "add-site", "island", *options) == 2
+    assert "give the number of its GPUs and the memory of each" in capsys.readouterr().err
+    assert [path.name for path in (project.workspace / "fedi2i").glob("prod_*")] == ["prod_00"]
+
+
 def test_without_first_kits_there_is_no_further_one(
     project: Provisioned, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

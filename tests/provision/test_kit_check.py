@@ -3,8 +3,9 @@ from __future__ import annotations
 import datetime
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from provisioned_project import Provisioned
@@ -110,7 +111,7 @@ def test_an_expired_certificate_is_a_fault_and_one_that_expires_soon_a_warning(
 
     monkeypatch.setattr(kit_check.datetime, "datetime", Clock)
     fine, wrong = check_kit(filled_kit)
-    assert (main(["check", str(filled_kit), "--certificate-only"]) != 0) is fault
+    assert (main(["check", str(filled_kit), "--before-start"]) != 0) is fault
     assert any("clock" in line for line in wrong) is fault
     assert any("renew" in line for line in fine) is not fault
 
@@ -137,6 +138,53 @@ def test_a_server_name_that_does_not_resolve_is_one_sentence(
 @pytest.mark.parametrize("name", ["server", "lead@north.example.org"])
 def test_kits_of_server_and_people_need_no_data(provisioned: Provisioned, name: str) -> None:
     assert check_kit(provisioned.kits / name)[1] == []
+
+
+def _without(name: str) -> Callable[[dict[str, Any]], None]:
+    def change(policy: dict[str, Any]) -> None:
+        policy["scopes"][0][name] = []
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda policy: policy.clear(), "it has no list of scopes"),
+        (lambda policy: policy.update(default_scope="none"), "its default_scope is none of its"),
+        (_without("task_result_filters"), "scope 'fedi2i' lacks app_custom.filters.site_policy."),
+        (_without("task_data_filters"), "scope 'fedi2i' lacks app_custom.filters.allowed_peer_"),
+        (lambda policy: policy["scopes"].append({"name": "open"}), "scope 'open' lacks"),
+    ],
+)
+def test_a_site_that_would_limit_nothing_is_told_so_and_does_not_start(
+    filled_kit: Path, change: Callable[[dict[str, Any]], None], said: str
+) -> None:
+    path = filled_kit / "local" / "privacy.json"
+    policy = json.loads(path.read_text())
+    change(policy)
+    path.write_text(json.dumps(policy))
+    assert said in only_fault(filled_kit)
+    assert main(["check", str(filled_kit), "--before-start"]) == 2
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]"])
+@pytest.mark.parametrize("name", ["privacy.json", "authorization.json"])
+def test_a_file_of_local_that_is_lost_or_damaged_is_named(
+    filled_kit: Path, name: str, content: str | None
+) -> None:
+    path = filled_kit / "local" / name
+    path.unlink() if content is None else path.write_text(content)
+    assert f"{path}: " in only_fault(filled_kit)
+
+
+def test_a_site_may_share_less_than_the_policy_of_its_kit(filled_kit: Path) -> None:
+    path = filled_kit / "local" / "privacy.json"
+    policy = json.loads(path.read_text())
+    policy["scopes"][0]["task_result_filters"][0]["args"]["networks"] = ["generator"]
+    path.write_text(json.dumps(policy))
+    assert main(["check", str(filled_kit)]) == 0
+    assert main(["check", str(filled_kit), "--before-start"]) == 0
 
 
 def test_a_folder_that_is_no_kit_is_one_sentence(

@@ -22,7 +22,7 @@ from app_custom.class_check import named_classes
 from app_custom.site_configuration import SiteConfig, read_site_config
 from partitions.errors import ConfigError
 from provision.component_policy import server_resources, site_resources
-from provision.start_script import with_certificate_check
+from provision.start_script import with_check
 
 JOBS = Path(__file__).resolve().parents[2] / "jobs"
 PARTICIPANTS = ("server", *SITES)
@@ -280,7 +280,7 @@ def test_server_and_sites_check_their_certificate_before_they_start(
 
 def test_a_start_script_of_another_nvflare_is_not_edited_blindly() -> None:
     with pytest.raises(ConfigError, match=r"not as NVFlare 2\.9 writes it"):
-        with_certificate_check("#!/bin/bash\npython3 -m something\n")
+        with_check("#!/bin/bash\npython3 -m something\n")
 
 
 def test_the_server_counts_a_silent_site_as_lost_after_two_minutes(
