@@ -1,0 +1,69 @@
+"""What the documents name is there."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+
+from app_custom.site_configuration import SiteConfig
+from jobs.federation import FederationConfig
+from lightning_modules.configuration import ExperimentConfig
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+DOCUMENTS = sorted(
+    [*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md"), *REPOSITORY.glob("provision/*.md")]
+)
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
+
+
+def _slug(heading: str) -> str:
+    """The anchor that GitHub gives a heading."""
+    kept = re.sub(r"[^\w\- ]", "", heading.strip().lower())
+    return kept.replace(" ", "-")
+
+
+def _anchors(document: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.*)$", document.read_text(encoding="utf-8"), re.MULTILINE)
+    return {_slug(heading) for heading in headings}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.name))
+def test_a_link_leads_to_a_file_and_its_heading(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    for link in _LINK.findall(text):
+        if re.match(r"[a-z]+:", link):
+            continue
+        name, _, anchor = link.partition("#")
+        target = (document.parent / name).resolve() if name else document
+        assert target.exists(), link
+        if anchor:
+            assert anchor in _anchors(target), link
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.name))
+def test_no_line_waits_to_be_written(document: Path) -> None:
+    for line in document.read_text(encoding="utf-8").splitlines():
+        assert not re.fullmatch(r"[A-Z]{3,}|.*\b(TODO|TBD|FIXME)\b.*", line), line
+
+
+def _keys(record: type, prefix: str = "") -> list[str]:
+    keys: list[str] = []
+    for field in dataclasses.fields(record):
+        default = field.default_factory() if callable(field.default_factory) else field.default
+        if dataclasses.is_dataclass(default) and field.name != "strategy":
+            keys += _keys(type(default), f"{prefix}{field.name}.")
+        elif field.name != "strategy":
+            keys.append(prefix + field.name)
+    return keys
+
+
+@pytest.mark.parametrize("record", [ExperimentConfig, FederationConfig, SiteConfig])
+def test_every_setting_is_listed(record: type) -> None:
+    text = (REPOSITORY / "docs/settings.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"(?<!`)`([^`\n]+)`(?!`)", text))
+    for key in _keys(record):
+        last = key.rsplit(".", 1)[-1]
+        assert {key, f".{last}"} & listed, key
