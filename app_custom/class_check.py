@@ -1,4 +1,4 @@
-"""Refuse a job that names a class off the participant's allow-list, before anything starts.
+"""Refuse a job that names a class off the participant's allow-list, or brings or names files.
 
 NVFlare refuses such a class when it builds it: the job has started by then, and whoever submitted
 it reads no more than ``EXECUTION_EXCEPTION``. This check runs when the job arrives, and its
@@ -7,6 +7,7 @@ sentence goes back to the submitter. NVFlare's own check stays the gate; this on
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,18 +28,37 @@ REFUSED = "class_check.refused"
 class ClassCheck(AppValidator):
     """Holds the classes of an arriving job against the participant's ``class_allow_list``.
 
-    Names are compared as a whole: a package name on the list stands for nothing below it.
+    Names are compared as a whole: a package name on the list stands for nothing below it. An app
+    is its two configurations and nothing else, and no value in them leads out of its folder: the
+    arguments of a listed class must not reach other files of the participant.
     """
 
     def validate(self, app_folder: str) -> tuple[str, dict[str, Any]]:
         """Check one app; returns the reason for a refusal, or an empty text."""
-        resources = ConfigService.get_section(SystemConfigs.RESOURCES_CONF) or {}
-        allowed = frozenset(resources.get("class_allow_list", ()))
-        refused = sorted(named_classes(Path(app_folder) / "config") - allowed)
-        if not refused:
-            return "", {}
-        AuditService.add_event(user="system", action=REFUSED, msg=refusal(refused))
-        return refusal(refused), {}
+        reason = _reason(Path(app_folder))
+        if reason:
+            AuditService.add_event(user="system", action=REFUSED, msg=reason)
+        return reason, {}
+
+
+def _reason(app: Path) -> str:
+    """Why an app is refused, or an empty text."""
+    resources = ConfigService.get_section(SystemConfigs.RESOURCES_CONF) or {}
+    allowed = frozenset(resources.get("class_allow_list", ()))
+    refused = sorted(named_classes(app / "config") - allowed)
+    if refused:
+        return refusal(refused)
+    listed = {app / "config" / name for name in _CONFIGS}
+    # Code in 'custom' is for NVFlare's right 'byoc' to allow or refuse.
+    others = sorted(
+        path
+        for path in app.rglob("*")
+        if not path.is_dir() and path not in listed and path.parts[len(app.parts)] != "custom"
+    )
+    if others:
+        return f"holds more than its configuration: {others[0].relative_to(app)}"
+    outside = sorted(set(_paths_outside(list(_configs(app / "config")))))
+    return f"names a path outside the job: {outside[0]}" if outside else ""
 
 
 def refusal(classes: Collection[str]) -> str:
@@ -48,8 +68,28 @@ def refusal(classes: Collection[str]) -> str:
 
 def named_classes(folder: Path) -> set[str]:
     """All classes that the configurations in a job's ``config`` folder name."""
-    configs = (ConfigFactory.load_config(name, [str(folder)]) for name in _CONFIGS)
-    return {name for config in configs if config is not None for name in _classes(config.to_dict())}
+    return {name for config in _configs(folder) for name in _classes(config)}
+
+
+def _configs(folder: Path) -> Iterator[dict[str, Any]]:
+    for name in _CONFIGS:
+        config = ConfigFactory.load_config(name, [str(folder)])
+        if config is not None:
+            yield config.to_dict()
+
+
+def _paths_outside(element: Any) -> Iterator[str]:
+    """Texts that would be a path out of the job's own folder: none of ours needs one."""
+    if isinstance(element, str):
+        if element.startswith(("/", "~", "\\")) or ".." in re.split(r"[/\\]", element):
+            yield element
+    elif isinstance(element, dict):
+        for key, value in element.items():
+            yield from _paths_outside(key)
+            yield from _paths_outside(value)
+    elif isinstance(element, list):
+        for value in element:
+            yield from _paths_outside(value)
 
 
 def _classes(element: Any) -> Iterator[str]:

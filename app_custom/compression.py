@@ -66,7 +66,11 @@ def restored(arrays: Mapping[str, np.ndarray], kind: str) -> Arrays:
 
 def travelling_bytes(arrays: Mapping[str, object], kind: str) -> float:
     """Bytes that ``compressed`` arrays have, computed from the originals."""
-    sizes = (_size(value, kind) for value in arrays.values() if isinstance(value, np.ndarray))
+    sizes = (
+        value.nbytes if key.startswith(SCALES) else _size(value, kind)
+        for key, value in arrays.items()
+        if isinstance(value, np.ndarray)
+    )
     return float(sum(sizes))
 
 

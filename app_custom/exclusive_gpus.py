@@ -10,6 +10,7 @@ has.
 from __future__ import annotations
 
 import os
+import sys
 from typing import Any
 
 from nvflare.apis.fl_context import FLContext
@@ -72,7 +73,10 @@ class ExclusiveGPUs(GPUResourceManager):
         self._in_use.difference_update(resources)
 
     def _asked(self, requirement: dict[str, Any]) -> tuple[int, float]:
-        return requirement.get(self.num_gpu_key, 0), requirement.get(self.gpu_mem_key, 0)
+        number, memory = requirement.get(self.num_gpu_key, 0), requirement.get(self.gpu_mem_key, 0)
+        # A number that cannot be is more than any site has, and the reason shows it.
+        possible = isinstance(number, int) and number >= 0
+        return (number if possible else sys.maxsize), memory
 
     def _free(self, memory: float) -> list[int]:
         return [gpu for gpu in self._fitting(memory) if gpu not in self._in_use]

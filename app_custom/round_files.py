@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -86,7 +86,9 @@ class RoundFiles:
 
     def clear(self) -> None:
         """Forget the run: it is complete."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        (self.folder / _FILE).unlink(missing_ok=True)
+        with suppress(OSError):  # the folder stays where something else lies in it
+            self.folder.rmdir()
 
 
 def _tensors(weights: Weights) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from numbers import Real
 
 TRAIN_METRICS = "train_metrics"
 """Meta key of a training answer: round means of the losses and strategy diagnostics."""
@@ -29,5 +31,9 @@ SHARED_METRICS = frozenset(
 
 
 def shared_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
-    """The metrics that may leave, as plain floats; others stay behind."""
-    return {name: float(value) for name, value in metrics.items() if name in SHARED_METRICS}
+    """The metrics that may leave, as plain floats; others, and what is no number, stay behind."""
+    return {
+        name: float(value)
+        for name, value in metrics.items()
+        if name in SHARED_METRICS and isinstance(value, Real) and math.isfinite(value)
+    }

@@ -117,9 +117,9 @@ def _startup(kit: Kit) -> Iterator[str]:
 
 
 def _certificate(kit: Kit) -> Iterator[str]:
-    certificate = x509.load_pem_x509_certificate(kit.certificate.read_bytes())
+    certificate = _read_certificate(kit.certificate)
     root_file = kit.folder / "startup" / "rootCA.pem"
-    root = x509.load_pem_x509_certificate(root_file.read_bytes())
+    root = _read_certificate(root_file)
     try:
         certificate.verify_directly_issued_by(root)
     except (InvalidSignature, ValueError) as error:
@@ -137,6 +137,13 @@ def _certificate(kit: Kit) -> Iterator[str]:
         )
     warning = "; ask the project admin to renew it" if left < _SOON else ""
     yield f"certificate: valid until {day}{warning}"
+
+
+def _read_certificate(path: Path) -> x509.Certificate:
+    try:
+        return x509.load_pem_x509_certificate(path.read_bytes())
+    except (FileNotFoundError, ValueError) as error:
+        raise ConfigError(f"{path}: missing or damaged; unpack the kit again") from error
 
 
 def _private_key(kit: Kit) -> Iterator[str]:
@@ -161,8 +168,13 @@ def _writable(kit: Kit) -> Iterator[str]:
 
 
 def _server_storage(kit: Kit) -> str:
-    components = _resources(kit)["components"]
-    return next(str(c["args"]["uri_root"]) for c in components if c["id"] == "job_manager")
+    try:
+        components = _resources(kit)["components"]
+        (root,) = (str(c["args"]["uri_root"]) for c in components if c["id"] == "job_manager")
+    except (KeyError, TypeError, ValueError) as error:
+        path = kit.folder / "local" / "resources.json"
+        raise ConfigError(f"{path}: names no job storage; unpack the kit again") from error
+    return root
 
 
 def _nearest_existing(folder: Path) -> Path:
@@ -238,7 +250,7 @@ def _data(kit: Kit) -> Iterator[str]:
 
 def _site_name(kit: Kit) -> str:
     """The site's name, which is its certificate's; the folder may have been renamed."""
-    certificate = x509.load_pem_x509_certificate(kit.certificate.read_bytes())
+    certificate = _read_certificate(kit.certificate)
     return str(certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)[0].value)
 
 

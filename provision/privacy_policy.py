@@ -52,8 +52,13 @@ def missing_gates(policy: Mapping[str, Any]) -> str:
     if policy.get("default_scope") not in [scope.get("name") for scope in scopes]:
         return "its default_scope is none of its scopes"
     for scope in scopes:
-        for key, gate in (("task_result_filters", _ANSWERS), ("task_data_filters", _MESSAGES)):
-            filters = scope.get(key) or []
-            if gate not in [found.get("path") for found in filters if isinstance(found, dict)]:
-                return f"scope '{scope.get('name')}' lacks {gate} in its {key}"
+        for key, gate, directions in (
+            # Without a direction NVFlare filters answers on their way out, and data on its way in.
+            ("task_result_filters", _ANSWERS, (None, "out", "inout")),
+            ("task_data_filters", _MESSAGES, ("out", "inout")),
+        ):
+            filters = [found for found in scope.get(key) or [] if isinstance(found, dict)]
+            ours = [found for found in filters if found.get("path") == gate]
+            if not any(found.get("direction") in directions for found in ours):
+                return f"scope '{scope.get('name')}' lacks {gate}, for what goes out, in its {key}"
     return ""

@@ -18,6 +18,7 @@ from nvflare.apis.dxo import from_shareable
 from nvflare.apis.event_type import EventType
 from nvflare.app_common.abstract.model import make_model_learnable
 from nvflare.app_common.app_constant import AppConstants
+from nvflare.app_common.app_event_type import AppEventType
 from nvflare_fakes import Engine, train_answer, with_peer
 from torch import Tensor
 
@@ -117,6 +118,7 @@ class InProcessFederation:
         model = make_model_learnable(self.weights, {})
         ctx.set_prop(AppConstants.CURRENT_ROUND, self.round_number, private=True, sticky=True)
         ctx.set_prop(AppConstants.GLOBAL_MODEL, model, private=True, sticky=True)
+        self.aggregator.handle_event(AppEventType.ROUND_STARTED, ctx)
         self.refused, self.results = [], {}
         sent = from_shareable(self._generator.learnable_to_shareable(model, ctx)).data
         state, arrays = separated(sent)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar
@@ -77,6 +78,8 @@ class CollectingAggregator(ModelAggregator):
         self._partial = partial_networks
         self._networks: SharedNetworks | None = None
         self._updates: dict[str, SiteUpdate] = {}
+        self._turn = threading.Lock()
+        self._closed = False
 
     @abstractmethod
     def combine(self, network: str, updates: Sequence[SiteUpdate], anchor: Weights) -> Weights:
@@ -108,7 +111,9 @@ class CollectingAggregator(ModelAggregator):
         if event_type == EventType.START_RUN:
             self._start(fl_ctx)
         elif event_type == AppEventType.ROUND_STARTED:
-            self.reset_stats()
+            with self._turn:
+                self.reset_stats()
+                self._closed = False
 
     def _start(self, fl_ctx: FLContext) -> None:
         self.fl_ctx = fl_ctx
@@ -128,8 +133,10 @@ class CollectingAggregator(ModelAggregator):
         self.fl_ctx = fl_ctx
         site = peer_name(fl_ctx)
         try:
-            self._check_turn(site, shareable.get_cookie(AppConstants.CONTRIBUTION_ROUND), fl_ctx)
-            self.accept_model(model_of(shareable, fl_ctx))
+            with self._turn:
+                contribution_round = shareable.get_cookie(AppConstants.CONTRIBUTION_ROUND)
+                self._check_turn(site, contribution_round, fl_ctx)
+                self.accept_model(model_of(shareable, fl_ctx))
         except UpdateRefusedError as refused:
             self.log_warning(fl_ctx, f"update of site '{site}' refused: {refused}")
             return False
@@ -146,7 +153,13 @@ class CollectingAggregator(ModelAggregator):
         self._updates[update.site] = spooled(update, run_folder(self.fl_ctx))
 
     def aggregate(self, fl_ctx: FLContext) -> Shareable:
-        """Combine what was collected, or end the job where too few sites answered."""
+        """Combine what was collected, or end the job where too few sites answered.
+
+        From now on until the next round NVFlare hands late answers on from another thread. They are
+        refused: one network would be combined without them and the next one with them.
+        """
+        with self._turn:
+            self._closed = True
         self.fl_ctx = fl_ctx
         missing = sorted(set(self.invited()) - set(self._updates))
         current_round = fl_ctx.get_prop(AppConstants.CURRENT_ROUND)
@@ -214,5 +227,7 @@ class CollectingAggregator(ModelAggregator):
         current = fl_ctx.get_prop(AppConstants.CURRENT_ROUND)
         if contribution_round != current:
             raise UpdateRefusedError(f"it belongs to round {contribution_round}, not {current}")
+        if self._closed:
+            raise UpdateRefusedError(f"it came when round {current} was over")
         if site in self._updates:
             raise UpdateRefusedError("the site has already answered in this round")

@@ -37,5 +37,12 @@ def update_from(model: FLModel, site: str) -> SiteUpdate:
     samples = (model.meta or {}).get(MetaKey.NUM_STEPS_CURRENT_ROUND)
     if not isinstance(samples, Real):
         raise UpdateRefusedError("it states no number of training samples")
+    try:
+        count = float(samples)
+    except (OverflowError, ValueError) as error:
+        raise UpdateRefusedError("it states a number of samples that cannot be") from error
+    for key in model.params or {}:
+        if not isinstance(key, str):
+            raise UpdateRefusedError(f"its key '{key}' is no name")
     weights, arrays = separated(model.params or {})
-    return SiteUpdate(site, weights, float(samples), arrays)
+    return SiteUpdate(site, weights, count, arrays)

@@ -33,9 +33,8 @@ _RETURN_CODES = frozenset(
     value for name, value in vars(ReturnCode).items() if not name.startswith("_")
 )
 _META = frozenset({MetaKey.NUM_STEPS_CURRENT_ROUND, MetaKey.INITIAL_METRICS, TRAIN_METRICS})
-_BOOKKEEPING = frozenset(
-    {MetaKey.PROCESSED_ALGORITHM, MetaKey.PROCESSED_KEYS, MetaKey.FILTER_HISTORY}
-)
+_FILTERS = frozenset({"ExcludeVars", "PercentilePrivacy", "SVTPrivacy"})
+"""NVFlare's filters that a site may set before ours; each leaves its name in the answer."""
 _NUMBERS = frozenset("biuf")
 """NumPy kinds: boolean, signed, unsigned, floating; not text, bytes, records or objects."""
 
@@ -89,7 +88,8 @@ class AllowedUpdate(Filter):
         return shareable
 
     def _check(self, dxo: DXO) -> None:
-        _refuse_unlisted(dxo.meta, _META | _BOOKKEEPING, "meta key")
+        _refuse_unlisted(dxo.meta, _META | {MetaKey.FILTER_HISTORY}, "meta key")
+        _refuse_unlisted(_names(dxo.meta.get(MetaKey.FILTER_HISTORY)), _FILTERS, "filter")
         for name in (MetaKey.INITIAL_METRICS, TRAIN_METRICS):
             _check_numbers(dxo.meta.get(name) or {})
         if not isinstance(dxo.meta.get(MetaKey.NUM_STEPS_CURRENT_ROUND, 0), Real):
@@ -115,6 +115,15 @@ class AllowedUpdate(Filter):
             return self._scope.covers(key)
         kind, _, parameter = key[len(PREFIX) :].partition("/")
         return kind in self._kinds and self._scope.covers(parameter)
+
+
+def _names(history: object) -> list[str]:
+    """What stands in the history of filters; anything but names is shown by its type."""
+    if history is None:
+        return []
+    if isinstance(history, list) and all(isinstance(name, str) for name in history):
+        return history
+    return [type(history).__name__]
 
 
 def _check_headers(headers: dict[str, object]) -> None:

@@ -51,7 +51,7 @@ def persistor(job: FederatedExperiment) -> Config:
     experiment = job.experiment
     return component(
         "persistor",
-        "nvflare.app_opt.pt.file_model_persistor.PTFileModelPersistor",
+        "app_custom.model_files.ModelFiles",
         model={
             "path": "lightning_modules.networks.shared_networks.SharedNetworks",
             "args": {
@@ -206,9 +206,7 @@ def curves() -> list[Config]:
         ),
         component(
             "curve_forwarder",
-            "nvflare.app_common.widgets.convert_to_fed_event.ConvertToFedEvent",
-            events_to_convert=["analytix_log_stats"],
-            fed_event_prefix="fed.",
+            "app_custom.widgets.shared_curves.SharedCurves",
         ),
     ]
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,29 @@ def test_a_package_on_the_list_allows_nothing_below_it(tmp_path: Path) -> None:
 def test_without_a_list_nothing_is_allowed(tmp_path: Path) -> None:
     ConfigService.reset()
     assert ALLOWED in ClassCheck().validate(app(tmp_path, {"x": {"path": ALLOWED}}))[0]
+
+
+@pytest.mark.parametrize("name", ["FL_global_model.pt", "config/environment.json", "config/x.py"])
+def test_an_app_that_brings_a_file_is_refused(tmp_path: Path, name: str) -> None:
+    folder = app(tmp_path, {"x": {"path": ALLOWED}})
+    (tmp_path / name).write_text("anything")
+    assert ClassCheck().validate(folder) == (f"holds more than its configuration: {name}", {})
+
+
+def test_code_is_left_to_the_right_that_nvflare_checks(tmp_path: Path) -> None:
+    folder = app(tmp_path, {"x": {"path": ALLOWED}})
+    (tmp_path / "custom").mkdir()
+    (tmp_path / "custom" / "own.py").write_text("print()")
+    assert ClassCheck().validate(folder) == ("", {})
+
+
+@pytest.mark.parametrize("text", ["/etc/passwd", "../../local/privacy.json", "~/x", "a/../../b"])
+@pytest.mark.parametrize("wrap", [lambda t: t, lambda t: [t], lambda t: {t: 1}])
+def test_an_argument_that_leads_out_of_the_job_is_refused(
+    tmp_path: Path, text: str, wrap: Callable[[str], Any]
+) -> None:
+    folder = app(tmp_path, {"x": {"path": ALLOWED, "args": {"file": wrap(text)}}})
+    assert ClassCheck().validate(folder) == (f"names a path outside the job: {text}", {})
 
 
 @pytest.mark.parametrize("job", sorted(path.parent.name for path in JOBS.glob("*/meta.json")))

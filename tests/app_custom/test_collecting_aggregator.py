@@ -11,6 +11,7 @@ from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import Shareable, make_reply
 from nvflare.app_common.abstract.model import make_model_learnable
 from nvflare.app_common.app_constant import AppConstants
+from nvflare.app_common.app_event_type import AppEventType
 from nvflare.app_common.decomposers.numpy_decomposers import NumpyArrayDecomposer
 from nvflare.app_common.shareablegenerators.full_model_shareable_generator import (
     FullModelShareableGenerator,
@@ -37,6 +38,7 @@ class Server:
         ctx.set_prop(AppConstants.CURRENT_ROUND, round_number, private=True, sticky=True)
         model = make_model_learnable(weights, {})
         ctx.set_prop(AppConstants.GLOBAL_MODEL, model, private=True, sticky=True)
+        self.aggregator.handle_event(AppEventType.ROUND_STARTED, ctx)
 
     def context(self) -> FLContext:
         return self.engine.new_context()
@@ -92,6 +94,7 @@ REFUSED = {
     "negative samples": (train_answer(weights_of(1), -3, ROUND), "-3.0 training samples"),
     "NaN samples": (train_answer(weights_of(1), np.nan, ROUND), "nan training samples"),
     "infinite samples": (train_answer(weights_of(1), np.inf, ROUND), "inf training samples"),
+    "samples beyond any number": (train_answer(weights_of(1), 10**400, ROUND), "cannot be"),
     "samples in words": (train_answer(weights_of(1), "many", ROUND), "no number"),
     "no sample count": (train_answer(weights_of(1), None, ROUND), "no number"),
     "differences": (
@@ -142,6 +145,19 @@ def test_a_refused_site_may_answer_again_in_the_same_round() -> None:
     server = Server()
     assert server.accept("east", with_one(np.nan)) is False
     assert server.accept("east", good(1))
+
+
+def test_an_answer_that_comes_while_the_round_is_combined_is_refused_until_the_next(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    server = Server(min_sites=1)
+    server.accept("east", good(1))
+    result = from_shareable(server.aggregate()).data
+    assert server.accept("north", good(2)) is False
+    assert "'north' refused: it came when round 3 was over" in caplog.text
+    server.aggregator.reset(server.context())
+    assert server.accept("north", good(2)) is False
+    np.testing.assert_array_equal(result["generator.w"], weights_of(1)["generator.w"])
 
 
 def test_after_a_reset_the_next_round_takes_new_answers_of_the_same_sites() -> None:

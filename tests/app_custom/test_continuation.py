@@ -24,6 +24,7 @@ from app_custom.aggregators.fedavg import FedAvgAggregator
 from app_custom.site_configuration import FILE_NAME
 from app_custom.widgets.continuation import Continuation
 from app_custom.widgets.global_metrics import GlobalMetrics
+from partitions.errors import ConfigError
 
 ROUNDS = 4
 FINAL = "final_evaluation"
@@ -318,3 +319,9 @@ def test_a_server_that_cannot_save_a_round_ends_the_job_with_the_reason(
     again = Server(root)
     again.load()
     assert again.controller._current_round == 2
+
+
+@pytest.mark.parametrize("name", ["/var/lib/jobs", "../other", "a/b", "", "."])
+def test_a_run_s_name_is_no_path(name: str) -> None:
+    with pytest.raises(ConfigError, match="use letters, digits"):
+        Continuation(name, ROUNDS, FINAL, "persistor")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import stand_in_gpus
@@ -62,6 +63,12 @@ def test_a_reservation_that_is_cancelled_holds_nothing(gpus: ExclusiveGPUs) -> N
     enough, token = gpus.check_resources(asked(2), CTX)
     assert enough
     gpus.cancel_resources(asked(2), token, CTX)
+    assert list(start(gpus, asked(2))) == [0, 1]
+
+
+@pytest.mark.parametrize("number", [-1, "all", 0.5])
+def test_a_number_of_gpus_that_cannot_be_gets_none(gpus: ExclusiveGPUs, number: Any) -> None:
+    assert gpus.check_resources(asked(number), CTX)[0] is False
     assert list(start(gpus, asked(2))) == [0, 1]
 
 

@@ -133,6 +133,14 @@ def test_a_cleared_run_starts_anew_and_other_runs_stay(tmp_path: Path) -> None:
     assert_same(other.load(), ROUNDS)
 
 
+def test_clearing_leaves_what_is_not_the_run_s(tmp_path: Path) -> None:
+    files = RoundFiles(tmp_path / "run")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.txt").write_text("years of work")
+    files.clear()
+    assert (tmp_path / "run" / "thesis.txt").is_file()
+
+
 def test_clearing_twice_is_no_error(tmp_path: Path) -> None:
     files = RoundFiles(tmp_path / "run")
     files.clear()

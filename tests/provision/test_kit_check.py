@@ -147,6 +147,15 @@ def _without(name: str) -> Callable[[dict[str, Any]], None]:
     return change
 
 
+def _directed(name: str, direction: str | None) -> Callable[[dict[str, Any]], None]:
+    def change(policy: dict[str, Any]) -> None:
+        (gate,) = policy["scopes"][0][name]
+        gate.pop("direction", None)
+        gate.update({} if direction is None else {"direction": direction})
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -155,6 +164,9 @@ def _without(name: str) -> Callable[[dict[str, Any]], None]:
         (_without("task_result_filters"), "scope 'fedi2i' lacks app_custom.filters.site_policy."),
         (_without("task_data_filters"), "scope 'fedi2i' lacks app_custom.filters.allowed_peer_"),
         (lambda policy: policy["scopes"].append({"name": "open"}), "scope 'open' lacks"),
+        (_directed("task_result_filters", "in"), "scope 'fedi2i' lacks app_custom.filters.site_p"),
+        (_directed("task_data_filters", "in"), "scope 'fedi2i' lacks app_custom.filters.allowed_"),
+        (_directed("task_data_filters", None), "scope 'fedi2i' lacks app_custom.filters.allowed_"),
     ],
 )
 def test_a_site_that_would_limit_nothing_is_told_so_and_does_not_start(
@@ -166,6 +178,17 @@ def test_a_site_that_would_limit_nothing_is_told_so_and_does_not_start(
     path.write_text(json.dumps(policy))
     assert said in only_fault(filled_kit)
     assert main(["check", str(filled_kit), "--before-start"]) == 2
+
+
+@pytest.mark.parametrize("content", [None, "", "-----BEGIN CERTIFICATE-----"])
+@pytest.mark.parametrize("name", ["client.crt", "rootCA.pem"])
+def test_a_damaged_certificate_is_one_sentence(
+    filled_kit: Path, name: str, content: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = filled_kit / "startup" / name
+    path.unlink() if content is None else path.write_text(content)
+    assert main(["check", str(filled_kit), "--before-start"]) == 2
+    assert f"{path}: missing or damaged; unpack the kit again" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("content", [None, "{", "[]"])
