@@ -17,8 +17,12 @@ from nvflare.apis.fl_constant import JobConstants, SystemConfigs
 from nvflare.fuel.sec.audit import AuditService
 from nvflare.fuel.utils.config_factory import ConfigFactory
 from nvflare.fuel.utils.config_service import ConfigService
+from nvflare.lighter.tool_consts import NVFLARE_SIG_FILE, NVFLARE_SUBMITTER_CRT_FILE
 
 _CONFIGS = (JobConstants.SERVER_JOB_CONFIG, JobConstants.CLIENT_JOB_CONFIG)
+_SIGNATURES = (NVFLARE_SIG_FILE, NVFLARE_SUBMITTER_CRT_FILE)
+"""NVFlare signs a submitted job with a file in each of its folders."""
+
 _CLASS_KEYS = ("path", "class_path")
 
 REFUSED = "class_check.refused"
@@ -53,7 +57,10 @@ def _reason(app: Path) -> str:
     others = sorted(
         path
         for path in app.rglob("*")
-        if not path.is_dir() and path not in listed and path.parts[len(app.parts)] != "custom"
+        if not path.is_dir()
+        and path not in listed
+        and path.name not in _SIGNATURES
+        and path.relative_to(app).parts[0] != "custom"
     )
     if others:
         return f"holds more than its configuration: {others[0].relative_to(app)}"

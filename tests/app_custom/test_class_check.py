@@ -64,6 +64,13 @@ def test_an_app_that_brings_a_file_is_refused(tmp_path: Path, name: str) -> None
     assert ClassCheck().validate(folder) == (f"holds more than its configuration: {name}", {})
 
 
+def test_the_signatures_of_a_submitted_job_are_no_files_of_its_own(tmp_path: Path) -> None:
+    folder = app(tmp_path, {"x": {"path": ALLOWED}})
+    for where in (tmp_path, tmp_path / "config"):
+        (where / ".__nvfl_sig.json").write_text("{}")
+    assert ClassCheck().validate(folder) == ("", {})
+
+
 def test_code_is_left_to_the_right_that_nvflare_checks(tmp_path: Path) -> None:
     folder = app(tmp_path, {"x": {"path": ALLOWED}})
     (tmp_path / "custom").mkdir()
