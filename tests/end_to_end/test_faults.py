@@ -69,7 +69,7 @@ def test_a_killed_site_ends_the_job_and_a_rerun_continues_to_the_same_weights(
 def test_a_strategy_with_state_at_server_and_sites_continues_to_the_same_weights(
     tmp_path: Path, tiny_cohort: Path
 ) -> None:
-    options = ("--rounds", "3", "--steps", "20", "--set", "training.optimizer_state=keep")
+    options = ("--rounds", "3", "--steps", "60", "--set", "training.optimizer_state=keep")
     job = export(tmp_path / "scaffold", *options, strategy="scaffold")
     whole = simulate(job, prepared_workspace(tmp_path / "whole" / "ws", tiny_cohort), "-t", "4")
     workspace = prepared_workspace(tmp_path / "broken" / "ws", tiny_cohort)
@@ -77,7 +77,9 @@ def test_a_strategy_with_state_at_server_and_sites_continues_to_the_same_weights
     assert broken.exit_code != 0
     continued = simulate(job, workspace, "-t", "1")
     assert continued.exit_code == 0, continued.output[-3000:]
-    assert "continuing an interrupted run after 2 of 3 finished rounds" in continued.output
+    assert "continuing an interrupted run after 2 of 3 finished rounds" in continued.output, (
+        broken.output[-3000:]
+    )
     assert whole.weights
     for key, value in whole.weights.items():
         assert value.equal(continued.weights[key]), key
