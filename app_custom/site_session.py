@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,7 +23,7 @@ from app_custom.nvflare_context import (
 from app_custom.nvflare_files import PERSONAL_MODEL
 from app_custom.shared_record import SHARED_METRICS
 from app_custom.site_configuration import SiteConfig, data_folder, expand, read_site_config
-from lightning_modules.configuration import ExperimentConfig, experiment_values
+from lightning_modules.configuration import ExperimentConfig
 from lightning_modules.hardware import Hardware, choose_hardware, threads_for
 from lightning_modules.learner import Learner, RoundResult
 from lightning_modules.local_state import LocalStateStore
@@ -77,20 +75,29 @@ class SiteSession:
         state: Mapping[str, np.ndarray],
         arrays: Mapping[str, np.ndarray],
         round_number: int,
+        accepted_round: int | None = None,
     ) -> RoundResult:
         """Train one round from the received state and the strategy's arrays."""
         report = self._send_scalar if self._config.share_curves else None
-        return self._learner.train(_tensors(state), round_number, report, _tensors(arrays))
+        return self._learner.train(
+            _tensors(state), round_number, report, _tensors(arrays), accepted_round
+        )
 
-    def validate(self, state: Mapping[str, np.ndarray], round_number: int) -> dict[str, float]:
+    def validate(
+        self,
+        state: Mapping[str, np.ndarray],
+        round_number: int,
+        accepted_round: int | None = None,
+    ) -> dict[str, float]:
         """Metrics on this site's validation patients.
 
         ``val/...`` belong to the received model, completed by what the site keeps to itself;
         ``personal/...`` to the site's own model where the strategy has one.
         """
         started = time.perf_counter()
-        metrics = self._measure(self._learner.complete(_tensors(state), round_number), "val")
-        personal = self._learner.personal(round_number)
+        whole = self._learner.complete(_tensors(state), round_number, accepted_round)
+        metrics = self._measure(whole, "val")
+        personal = self._learner.personal(round_number, accepted_round)
         if personal is not None:
             metrics |= self._measure(personal, "personal")
         for name, value in metrics.items():
@@ -131,7 +138,7 @@ class SiteSession:
             self._curves.write(tag, value, AnalyticsDataType[kind], global_step=step)
 
 
-def open_session(experiment: ExperimentConfig, fl_ctx: FLContext) -> SiteSession:
+def open_session(experiment: ExperimentConfig, run_name: str, fl_ctx: FLContext) -> SiteSession:
     """Read this site's configuration and data, and build its learner.
 
     Raises:
@@ -147,16 +154,10 @@ def open_session(experiment: ExperimentConfig, fl_ctx: FLContext) -> SiteSession
         arm=site,
         slices=TrainingSlices([prepared.split("train")]),
         hardware=hardware,
-        store=LocalStateStore(state / site / experiment_name(experiment)),
+        store=LocalStateStore(state / site / run_name),
     )
     curves = fl_ctx.get_engine().get_component(WRITER_ID)
     return SiteSession(experiment, prepared, learner, hardware, config, curves, run_folder(fl_ctx))
-
-
-def experiment_name(experiment: ExperimentConfig) -> str:
-    """A folder name for what belongs to one experiment: strategy and hash of all settings."""
-    text = json.dumps(experiment_values(experiment), sort_keys=True)
-    return f"{experiment.strategy.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
 def _prepared_data(experiment: ExperimentConfig, config: SiteConfig, site: str) -> PreparedSite:

@@ -10,6 +10,7 @@ from nvflare.app_common.shareablegenerators.full_model_shareable_generator impor
     FullModelShareableGenerator,
 )
 
+from app_custom.accepted_rounds import META_KEY
 from app_custom.aggregators.collecting import CollectingAggregator
 from app_custom.strategy_arrays import joined
 
@@ -28,10 +29,15 @@ class StrategyModelGenerator(FullModelShareableGenerator):
     def learnable_to_shareable(
         self, model_learnable: ModelLearnable, fl_ctx: FLContext
     ) -> Shareable:
-        """The weights and the strategy's arrays; the learnable itself stays as it is."""
+        """The weights, the strategy's arrays, and which answers the server took last.
+
+        The learnable itself stays as it is.
+        """
         aggregator: CollectingAggregator = fl_ctx.get_engine().get_component(self._aggregator_id)
         aggregator.fl_ctx = fl_ctx
         data = joined(model_learnable[ModelLearnableKey.WEIGHTS], aggregator.arrays_for_sites())
-        return DXO(
-            DataKind.WEIGHTS, data=data, meta=model_learnable[ModelLearnableKey.META]
-        ).to_shareable()
+        meta = {
+            **model_learnable[ModelLearnableKey.META],
+            META_KEY: aggregator.accepted_rounds(),
+        }
+        return DXO(DataKind.WEIGHTS, data=data, meta=meta).to_shareable()

@@ -13,8 +13,10 @@ from nvflare.apis.shareable import Shareable, make_reply
 from nvflare.apis.signal import Signal
 from nvflare.app_common.app_constant import AppConstants
 
+from app_custom.accepted_rounds import accepted_round_of
 from app_custom.nvflare_context import site_name
 from app_custom.plain_updates import refuse_encryption
+from app_custom.run_name import checked_run_name
 from app_custom.shared_record import TRAIN_METRICS, shared_metrics
 from app_custom.strategy_arrays import joined, separated
 from lightning_modules.configuration import experiment_from
@@ -32,13 +34,15 @@ class TranslationExecutor(Executor):
 
     Args:
         settings: the experiment's values that differ from the defaults.
+        run_name: names the run: what this site keeps from round to round belongs to it alone.
 
     Raises:
-        ConfigError: unknown or impossible settings.
+        ConfigError: unknown or impossible settings, or a name that is a path.
     """
 
-    def __init__(self, settings: Mapping[str, Any]) -> None:
+    def __init__(self, settings: Mapping[str, Any], run_name: str) -> None:
         super().__init__()
+        self._run_name = checked_run_name(run_name)
         self._experiment = experiment_from(settings, "job argument 'settings'")
         self._session: SiteSession | None = None
 
@@ -65,10 +69,12 @@ class TranslationExecutor(Executor):
 
     def _train(self, shareable: Shareable, fl_ctx: FLContext) -> Shareable:
         session = self._opened(fl_ctx)
-        state, arrays = separated(from_shareable(shareable).data)
+        received = from_shareable(shareable)
+        state, arrays = separated(received.data)
         round_number = int(shareable.get_header(AppConstants.CURRENT_ROUND))
-        validated = session.validate(state, round_number)
-        result = session.train(state, arrays, round_number)
+        accepted = accepted_round_of(site_name(fl_ctx), received.meta)
+        validated = session.validate(state, round_number, accepted)
+        result = session.train(state, arrays, round_number, accepted)
         sent = joined(result.state, result.contribution)
         update = DXO(
             DataKind.WEIGHTS,
@@ -96,5 +102,5 @@ class TranslationExecutor(Executor):
             from app_custom.site_session import open_session
 
             refuse_encryption(fl_ctx, f"strategy '{self._experiment.strategy.name}'")
-            self._session = open_session(self._experiment, fl_ctx)
+            self._session = open_session(self._experiment, self._run_name, fl_ctx)
         return self._session

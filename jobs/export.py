@@ -18,7 +18,7 @@ def job_files(name: str, job: FederatedExperiment) -> dict[str, str]:
     content: dict[str, Any] = {
         "meta.json": job_folder.meta(name, job),
         "app_server/config/config_fed_server.json": job_folder.server_config(name, job),
-        "app_site/config/config_fed_client.json": job_folder.site_config(job),
+        "app_site/config/config_fed_client.json": job_folder.site_config(name, job),
     }
     return {path: json.dumps(value, indent=2) + "\n" for path, value in content.items()}
 

@@ -55,10 +55,10 @@ def server_config(name: str, job: FederatedExperiment) -> Config:
     }
 
 
-def site_config(job: FederatedExperiment) -> Config:
+def site_config(name: str, job: FederatedExperiment) -> Config:
     """``config_fed_client.json``."""
     _, site = _topology(job)
-    side = site(job)
+    side = site(run_name(name, job), job)
     return {
         "format_version": 2,
         "default_task_fetch_interval": 0.1,
@@ -85,7 +85,8 @@ def run_name(name: str, job: FederatedExperiment) -> str:
 
 
 Topology = tuple[
-    Callable[[str, FederatedExperiment], ServerSide], Callable[[FederatedExperiment], SiteSide]
+    Callable[[str, FederatedExperiment], ServerSide],
+    Callable[[str, FederatedExperiment], SiteSide],
 ]
 
 _TOPOLOGIES: dict[str, Topology] = {

@@ -32,7 +32,7 @@ from lightning_modules.sharing_scope import SharingScope
 from lightning_modules.starting_point import Kept, StartingPoints
 from lightning_modules.strategies.gradient_editor import GradientEditor, GradientTerm
 from lightning_modules.strategies.proximal import ProximalTerm
-from lightning_modules.strategies.settings import coefficients
+from lightning_modules.strategies.settings import MIRRORED_STRATEGIES, coefficients
 from lightning_modules.strategies.site_side import contribution, gradient_term, memory_of
 from lightning_modules.training_slices import Batch, TrainingSlices
 from lightning_modules.translation_module import build_module
@@ -123,22 +123,26 @@ class Learner:
         """The shared part of the seeded initial networks: where every arm starts."""
         return self._scope.select(self._fresh_state(self._experiment.seed))
 
-    def complete(self, state: Mapping[str, Tensor], round_number: int) -> State:
+    def complete(
+        self, state: Mapping[str, Tensor], round_number: int, accepted_round: int | None = None
+    ) -> State:
         """A received state together with what this site keeps to itself: a whole model.
 
         Args:
             state: shared keys of the state_dict.
             round_number: the round that starts from the state.
+            accepted_round: see ``train``.
 
         Raises:
             ConfigError: keys or shapes of ``state`` are not the shared ones of this model.
         """
         self._check(state)
-        return self._starts.whole(state, self._kept(round_number))
+        return self._starts.whole(state, self._kept(round_number, accepted_round))
 
-    def personal(self, round_number: int) -> State | None:
+    def personal(self, round_number: int, accepted_round: int | None = None) -> State | None:
         """The site's own model beside the global one (Ditto), as the last round left it."""
-        personal: State | None = self._kept(round_number).state.get("personal")
+        kept = self._kept(round_number, accepted_round)
+        personal: State | None = kept.state.get("personal")
         return personal
 
     def train(
@@ -147,6 +151,7 @@ class Learner:
         round_number: int,
         report: Report | None = None,
         server: Mapping[str, Tensor] | None = None,
+        accepted_round: int | None = None,
     ) -> RoundResult:
         """Train one round from a received state.
 
@@ -158,16 +163,20 @@ class Learner:
             round_number: counted from 0.
             report: called with (tag, value, step) as training goes on.
             server: arrays that the strategy sent with the state, as ``name/key``.
+            accepted_round: the last round of this learner that the server took, -1 for none: what
+                was kept after later ones is not used. None where nobody says.
 
         Raises:
             ConfigError: keys or shapes of ``state`` are not the shared ones of this model.
-            DataError: the state kept from the last round is damaged, or there is no slice.
+            DataError: the state kept from the last round is damaged, or missing where the server
+                counts on it; or there is no slice.
         """
         if not self.trained:
             raise DataError(f"{self._arm}: no training slices; give this site training subjects")
         self._check(state)
         arrays = server or {}
-        kept = self._kept(round_number)
+        kept = self._kept(round_number, accepted_round)
+        self._check_memory(kept, accepted_round)
         memory: State = kept.state.get("strategy", {})
         term = gradient_term(self._strategy, memory, arrays, self._networks.roles)
         self._module.load_state_dict(self._starts.weights(state, kept, round_number, arrays))
@@ -179,6 +188,7 @@ class Learner:
         personal = self._train_personal(state, round_number, kept)
         self._keep(
             round_number,
+            kept.round_number,
             optimizers=fit.optimizers,
             networks=self._scope.remainder(trained),
             strategy=memory_of(term, memory, trained),
@@ -247,15 +257,27 @@ class Learner:
         optimizers = kept.state.get("personal_optimizers")
         return self._fit(round_number, "personal noise", term, optimizers, silent)
 
-    def _kept(self, round_number: int) -> Kept:
-        """What the last round left that this site took part in."""
-        return Kept(*(self._store.load(round_number) or (-1, {})))
+    def _check_memory(self, kept: Kept, accepted_round: int | None) -> None:
+        """The server's sums hold what this site kept: without it they would be wrong for all."""
+        if self._strategy.name not in MIRRORED_STRATEGIES or accepted_round in (None, -1):
+            return
+        if kept.round_number != accepted_round:
+            raise DataError(
+                f"{self._store.path(accepted_round)}: what {self._strategy.name} kept here after "
+                f"round {accepted_round} is missing, and the server counts on it; put it back, or "
+                "start the run anew under another name or seed"
+            )
 
-    def _keep(self, round_number: int, **state: Any) -> None:
+    def _kept(self, round_number: int, accepted_round: int | None = None) -> Kept:
+        """What the last round left that this site took part in and the server took."""
+        last = round_number if accepted_round is None else min(round_number, accepted_round + 1)
+        return Kept(*(self._store.load(last) or (-1, {})))
+
+    def _keep(self, round_number: int, started_from: int, **state: Any) -> None:
         """Save what is not empty."""
         full = {name: value for name, value in state.items() if value}
         if full:
-            self._store.save(round_number, full)
+            self._store.save(round_number, full, started_from)
 
     def _fresh_state(self, seed: int) -> State:
         return _on_cpu(self._fresh_module(seed).state_dict())

@@ -1,9 +1,9 @@
 """What a site keeps between rounds: optimizers, networks that are not shared, a strategy's memory.
 
 A site's process may die between any two tasks, so the state lives in files. Each file belongs to
-one finished round, is written atomically and stays until the site has finished two more: a
-federation that goes back one round finds the state that belongs to it. A site that missed rounds
-goes on with the state of the last one it took part in.
+one finished round and is written atomically. With it stays the file that the round started from:
+until the server has taken the round, the site may have to start there again. A site that missed
+rounds goes on with the state of the last one it took part in.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from lightning_modules.tensor_file import write_tensors
 from partitions.errors import DataError
 
 LocalState = dict[str, Any]
-_KEPT_ROUNDS = 2
 _NAME = re.compile(r"^after-round-(\d{5})\.pt$")
 
 
@@ -41,7 +40,7 @@ class LocalStateStore:
         rounds = [number for number in self._rounds() if number < before_round]
         if not rounds:
             return None
-        path = self._path(max(rounds))
+        path = self.path(max(rounds))
         try:
             state: LocalState = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # torch raises many unrelated types on damaged files
@@ -52,20 +51,24 @@ class LocalStateStore:
             ) from error
         return max(rounds), state
 
-    def save(self, after_round: int, state: LocalState) -> None:
-        """Write the state of a finished round; drop older ones but one, and those of later rounds.
+    def save(self, after_round: int, state: LocalState, started_from: int) -> None:
+        """Write the state of a finished round; keep that and the one it started from.
 
-        State of a later round is left from a federation that has gone back, or from an older run.
+        State of other rounds is older, or was left by a federation that has gone back, by a round
+        that the server did not take, or by an older run.
+
+        Args:
+            after_round: the finished round.
+            state: what is kept of it.
+            started_from: the round whose state it started from, or -1.
 
         Raises:
             DataError: there is no room, or the folder may not be written.
         """
-        write_tensors(self._path(after_round), state)
-        earlier = [number for number in self._rounds() if number <= after_round]
-        kept = earlier[-_KEPT_ROUNDS:]
+        write_tensors(self.path(after_round), state)
         for number in self._rounds():
-            if number not in kept:
-                self._path(number).unlink(missing_ok=True)
+            if number not in (after_round, started_from):
+                self.path(number).unlink(missing_ok=True)
 
     def _rounds(self) -> list[int]:
         if not self._folder.is_dir():
@@ -73,5 +76,6 @@ class LocalStateStore:
         matches = [_NAME.match(path.name) for path in self._folder.iterdir()]
         return sorted(int(match[1]) for match in matches if match)
 
-    def _path(self, after_round: int) -> Path:
+    def path(self, after_round: int) -> Path:
+        """The file with the state after a round."""
         return self._folder / f"after-round-{after_round:05d}.pt"

@@ -22,6 +22,7 @@ from nvflare.app_common.app_event_type import AppEventType
 from nvflare_fakes import Engine, train_answer, with_peer
 from torch import Tensor
 
+from app_custom.accepted_rounds import accepted_round_of
 from app_custom.aggregators.collecting import CollectingAggregator
 from app_custom.aggregators.site_update import Weights
 from app_custom.strategy_arrays import joined, separated
@@ -120,11 +121,14 @@ class InProcessFederation:
         ctx.set_prop(AppConstants.GLOBAL_MODEL, model, private=True, sticky=True)
         self.aggregator.handle_event(AppEventType.ROUND_STARTED, ctx)
         self.refused, self.results = [], {}
-        sent = from_shareable(self._generator.learnable_to_shareable(model, ctx)).data
-        state, arrays = separated(sent)
+        sent = from_shareable(self._generator.learnable_to_shareable(model, ctx))
+        state, arrays = separated(sent.data)
         for site in participants:
             result = self.learner(site).train(
-                _tensors(state), self.round_number, server=_tensors(arrays)
+                _tensors(state),
+                self.round_number,
+                server=_tensors(arrays),
+                accepted_round=accepted_round_of(site, sent.meta),
             )
             self.results[site] = result
             answer = {key: value.numpy() for key, value in result.state.items()}

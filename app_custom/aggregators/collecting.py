@@ -17,6 +17,7 @@ from nvflare.app_common.app_constant import AppConstants
 from nvflare.app_common.app_event_type import AppEventType
 from nvflare.app_common.utils.fl_model_utils import FLModelUtils
 
+from app_custom.accepted_rounds import accepted_rounds, note_accepted
 from app_custom.aggregators.diagnostics import Diagnostic, Diagnostics
 from app_custom.aggregators.distance import squares_from_mean
 from app_custom.aggregators.received_update import model_of, update_from
@@ -102,6 +103,10 @@ class CollectingAggregator(ModelAggregator):
         """What goes out beside the global model, as ``name/key``."""
         return {}
 
+    def accepted_rounds(self) -> dict[str, int]:
+        """The last round of each site of the job that went into the global model, or -1."""
+        return accepted_rounds(self.memory, self.invited())
+
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
         """Prepare when the run starts, by when the persistor has its networks; begin each round.
 
@@ -174,7 +179,9 @@ class CollectingAggregator(ModelAggregator):
                 fl_ctx,
             )
             return Shareable()
-        return FLModelUtils.to_shareable(self.aggregate_model())
+        combined = self.aggregate_model()
+        note_accepted(self.memory, self._updates, int(current_round))
+        return FLModelUtils.to_shareable(combined)
 
     def aggregate_model(self) -> FLModel:
         """The combined model of the updates collected so far."""

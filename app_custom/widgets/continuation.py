@@ -9,7 +9,6 @@ the next round.
 from __future__ import annotations
 
 import math
-import re
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +24,9 @@ from nvflare.widgets.widget import Widget
 from app_custom.nvflare_context import app_folder, local_folder, site_name, workspace_folder
 from app_custom.round_files import FinishedRounds, RoundFiles, Weights
 from app_custom.run_lock import RunLock
+from app_custom.run_name import checked_run_name
 from app_custom.site_configuration import expand, read_site_config
-from partitions.errors import ConfigError, UserError
+from partitions.errors import UserError
 
 
 class Continuation(Widget):
@@ -51,9 +51,7 @@ class Continuation(Widget):
         aggregator_id: str | None = None,
     ) -> None:
         super().__init__()
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", run_name):
-            raise ConfigError(f"run_name '{run_name}': use letters, digits, '_', '-' and '.'")
-        self._run_name = run_name
+        self._run_name = checked_run_name(run_name)
         self._num_rounds = num_rounds
         self._final_workflow_id = final_workflow_id
         self._ids = {

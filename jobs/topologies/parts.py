@@ -126,7 +126,7 @@ def final_evaluation(job: FederatedExperiment) -> Config:
     )
 
 
-def learner(job: FederatedExperiment) -> Config:
+def learner(run: str, job: FederatedExperiment) -> Config:
     """The executor for training and validation."""
     # All settings, not only what differs from defaults: a site whose installed version has other
     # defaults must not silently train something else.
@@ -135,6 +135,7 @@ def learner(job: FederatedExperiment) -> Config:
         ["train", "validate"],
         "app_custom.translation_executor.TranslationExecutor",
         settings=settings,
+        run_name=run,
     )
 
 
@@ -211,10 +212,10 @@ def curves() -> list[Config]:
     ]
 
 
-def plain_site(job: FederatedExperiment) -> SiteSide:
+def plain_site(run: str, job: FederatedExperiment) -> SiteSide:
     """A site that answers the server and nobody else."""
     return SiteSide(
-        executors=[learner(job)],
+        executors=[learner(run, job)],
         components=curves(),
         task_result_filters=[_gate_then_compressing(job)],
         task_data_filters=restoring(job),

@@ -53,13 +53,13 @@ def server(run: str, job: FederatedExperiment) -> ServerSide:
     )
 
 
-def site(job: FederatedExperiment) -> SiteSide:
+def site(run: str, job: FederatedExperiment) -> SiteSide:
     """A site's side: it may be the one that aggregates."""
     path, arguments = aggregator(job.experiment, job.federation.needed)
     models = [BEST_TASK, FINAL_TASK]
     return SiteSide(
         executors=[
-            parts.learner(job),
+            parts.learner(run, job),
             _swarm_member(job),
             parts.executor(models, "app_custom.held_models.HeldModels"),
         ],

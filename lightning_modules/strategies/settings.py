@@ -159,6 +159,9 @@ CONTROL = "control"
 ARRAYS_SENT: dict[str, tuple[str, ...]] = {"scaffold": (CONTROL,)}
 """What sites send beside their model, by strategy."""
 
+MIRRORED_STRATEGIES = frozenset({"scaffold", "feddyn"})
+"""Strategies whose server keeps sums of what the sites keep."""
+
 PERSONAL_STRATEGIES = ("fedbn", "fedper", "ditto")
 """Strategies after which every site has a model of its own."""
 

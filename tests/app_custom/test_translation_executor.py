@@ -24,6 +24,7 @@ from lightning_modules.learner import RoundResult
 from partitions.errors import ConfigError, DataError
 
 SETTINGS = {"training": {"rounds": 7}}
+RUN = "fedavg-0123456789ab"
 LEAK = "scan /data/hospital/Doe_Jane_1950/t1.nii.gz of patient Doe_Jane"
 
 
@@ -32,12 +33,18 @@ class Session:
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, int]] = []
+        self.accepted: list[int | None] = []
         self.failure: Exception | None = None
 
     def train(
-        self, state: dict[str, np.ndarray], arrays: dict[str, np.ndarray], round_number: int
+        self,
+        state: dict[str, np.ndarray],
+        arrays: dict[str, np.ndarray],
+        round_number: int,
+        accepted_round: int | None,
     ) -> RoundResult:
         self.calls.append(("train", round_number))
+        self.accepted.append(accepted_round)
         self.arrays = arrays
         if self.failure is not None:
             raise self.failure
@@ -48,8 +55,14 @@ class Session:
             moved, samples=42, metrics=metrics, steps=5, seconds=1.5, contribution=sent
         )
 
-    def validate(self, state: dict[str, np.ndarray], round_number: int) -> dict[str, float]:
+    def validate(
+        self,
+        state: dict[str, np.ndarray],
+        round_number: int,
+        accepted_round: int | None = None,
+    ) -> dict[str, float]:
         self.calls.append(("validate", round_number))
+        self.accepted.append(accepted_round)
         return {"val/psnr": float(state["generator.w"].sum()), "val/oldest_patient": 91.0}
 
     def keep_personal_model(self, state: dict[str, np.ndarray], round_number: int) -> None:
@@ -59,7 +72,7 @@ class Session:
 @pytest.fixture
 def session(monkeypatch: pytest.MonkeyPatch) -> Session:
     fake = Session()
-    monkeypatch.setattr(site_session, "open_session", lambda experiment, fl_ctx: fake)
+    monkeypatch.setattr(site_session, "open_session", lambda experiment, run, fl_ctx: fake)
     return fake
 
 
@@ -71,7 +84,7 @@ def task(round_number: Any = 3) -> Shareable:
 
 
 def execute(name: str, sent: Shareable | None = None) -> Shareable:
-    executor = TranslationExecutor(SETTINGS)
+    executor = TranslationExecutor(SETTINGS, RUN)
     ctx = Engine(name="east").new_context()
     return executor.execute(name, sent or task(), ctx, Signal())
 
@@ -119,7 +132,7 @@ def test_the_strategy_s_arrays_travel_beside_the_model_and_back(session: Session
 def test_a_site_that_encrypts_its_updates_is_refused_before_it_trains(
     session: Session, caplog: pytest.LogCaptureFixture
 ) -> None:
-    executor = TranslationExecutor({**SETTINGS, "strategy": {"name": "fedma"}})
+    executor = TranslationExecutor({**SETTINGS, "strategy": {"name": "fedma"}}, RUN)
     ctx = Engine(name="east").new_context()
     encrypting = type("HEModelEncryptor", (), {"__module__": "nvflare.app_opt.he.model_encryptor"})
     runner = SimpleNamespace(task_result_filters={"train": [encrypting()]})
@@ -156,7 +169,7 @@ def test_a_failing_site_tells_the_server_nothing_by_events_either(session: Sessi
     """NVFlare's widget can send a site's log events to the server; ours must not."""
     session.failure = DataError(LEAK)
     engine = Engine(name="east")
-    TranslationExecutor(SETTINGS).execute("train", task(), engine.new_context(), Signal())
+    TranslationExecutor(SETTINGS, RUN).execute("train", task(), engine.new_context(), Signal())
     leaking = {kind for kind, data in engine.events if LEAK in repr(data)}
     assert leaking
     assert leaking.isdisjoint(SharedCurves().events_to_convert)
@@ -186,6 +199,24 @@ def test_an_unknown_task_is_answered_as_unknown(session: Session) -> None:
     assert session.calls == []
 
 
+@pytest.mark.parametrize(
+    ("meta", "expected"),
+    [({}, None), ({"accepted_rounds": {"east": 1}}, 1), ({"accepted_rounds": {"west": 2}}, -1)],
+)
+def test_both_tasks_of_a_round_go_on_from_the_round_that_the_server_took_last(
+    session: Session, meta: dict[str, Any], expected: int | None
+) -> None:
+    sent = task()
+    sent["DXO"]["meta"].update(meta)
+    execute("train", sent)
+    assert session.accepted == [expected, expected]
+
+
+def test_a_run_s_name_that_is_a_path_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"run_name '\.\./other'"):
+        TranslationExecutor(SETTINGS, "../other")
+
+
 def test_a_session_is_opened_once_for_all_tasks_of_a_process(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -196,7 +227,7 @@ def test_a_session_is_opened_once_for_all_tasks_of_a_process(
         return opened[-1]
 
     monkeypatch.setattr(site_session, "open_session", open_session)
-    executor = TranslationExecutor(SETTINGS)
+    executor = TranslationExecutor(SETTINGS, RUN)
     for name in ("train", "train", "validate"):
         executor.execute(name, task(), Engine(name="east").new_context(), Signal())
     assert len(opened) == 1
@@ -204,12 +235,12 @@ def test_a_session_is_opened_once_for_all_tasks_of_a_process(
 
 def test_an_unknown_setting_is_refused_when_the_job_is_read_with_the_nearest_name() -> None:
     with pytest.raises(ConfigError, match=r"unknown key 'training.round'; did you mean 'rounds'"):
-        TranslationExecutor({"training": {"round": 3}})
+        TranslationExecutor({"training": {"round": 3}}, RUN)
 
 
 def test_an_impossible_setting_is_refused_when_the_job_is_read() -> None:
     with pytest.raises(ConfigError, match=r"training\.rounds is 0"):
-        TranslationExecutor({"training": {"rounds": 0}})
+        TranslationExecutor({"training": {"rounds": 0}}, RUN)
 
 
 def test_reading_the_job_imports_no_training_code() -> None:
@@ -222,19 +253,3 @@ def test_reading_the_job_imports_no_training_code() -> None:
     heavy = done.stdout.strip().splitlines()[-1]
     assert "pytorch_lightning" not in heavy
     assert "monai" not in heavy
-
-
-def test_the_session_s_folder_name_changes_with_every_setting() -> None:
-    from lightning_modules.configuration import experiment_from
-
-    names = {
-        site_session.experiment_name(experiment_from(values, "test"))
-        for values in (
-            {},
-            {"seed": 1},
-            {"training": {"steps": 151}},
-            {"data": {"preparation": {"target": "flair"}}},
-            {"strategy": {"name": "fedprox", "mu_generator": 0.5}},
-        )
-    }
-    assert len(names) == 5

@@ -350,9 +350,28 @@ def test_unset_settings_of_other_strategies_do_not_travel() -> None:
     assert json.loads(again) == settings
 
 
+def test_sites_and_server_keep_a_run_under_one_name_that_no_other_job_has() -> None:
+    plain = experiment("fedavg")
+    jobs = [
+        ("fedavg", plain),
+        ("again", plain),
+        ("fedavg", experiment("fedavg", federation={"sites": ["north", "east"]})),
+        ("fedavg", experiment("fedavg", federation={"compression": "bf16"})),
+        ("fedavg", experiment("fedavg", seed=1)),
+    ]
+    names = []
+    for name, job in jobs:
+        arguments = site_config(name, job)["executors"][0]["executor"]["args"]
+        components = server_config(name, job)["components"]
+        (continuation,) = [item for item in components if item["id"] == "continuation"]
+        assert arguments["run_name"] == continuation["args"]["run_name"]
+        names.append(arguments["run_name"])
+    assert len(set(names)) == len(jobs)
+
+
 def test_compression_stands_behind_the_gate_and_is_undone_before_anything_looks() -> None:
     job = experiment("fedavg", federation={"compression": "fp16"})
-    site, server = site_config(job), server_config("fedavg", job)
+    site, server = site_config("fedavg", job), server_config("fedavg", job)
 
     def classes(chains: list[dict[str, Any]]) -> list[str]:
         return [path.rpartition(".")[2] for path in class_paths(chains)]

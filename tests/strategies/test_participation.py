@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ from in_process_federation import InProcessFederation, same
 
 from app_custom.aggregators.site_update import Weights
 from jobs.strategy_jobs import STRATEGY_JOBS
+from partitions.errors import DataError
 
 MakeFederation = Callable[..., InProcessFederation]
 SITES = ("east", "north", "south", "west")
@@ -40,15 +43,17 @@ def test_a_useless_update_is_refused_and_the_round_completes_as_if_the_site_were
     sites = ("east", "north", "south")
     broken = make_federation(sites, strategy=STRATEGY_JOBS[job])
     absent = make_federation(sites, strategy=STRATEGY_JOBS[job])
+    for federation in (broken, absent):
+        federation.run()  # so that north has kept something that a refused round must not change
     for tamper in (with_nan, with_infinity, without_a_layer):
         broken.run(tamper={"north": tamper})
         assert broken.refused == ["north"]
         assert "update of site 'north' refused" in caplog.text
         absent.run(participants=["east", "south"])
     assert all(np.isfinite(value).all() for value in broken.weights.values())
-    if job not in ("scaffold", "feddyn"):
-        # there a refused site has moved its own control on, an absent one has not
-        assert same(broken.weights, absent.weights)
+    for federation in (broken, absent):
+        federation.run(rounds=2)  # what a refused site kept of those rounds is not used either
+    assert same(broken.weights, absent.weights)
 
 
 @pytest.mark.parametrize("name", ["scaffold", "feddyn"])
@@ -83,6 +88,49 @@ def test_the_server_s_control_is_the_mean_of_the_sites_controls_whoever_answered
         np.testing.assert_allclose(
             control, mean / sum(samples.values()), rtol=1e-4, atol=1e-6, err_msg=key
         )
+
+
+def test_a_refused_round_leaves_the_server_s_control_the_mean_of_those_the_sites_use(
+    make_federation: MakeFederation,
+) -> None:
+    federation = make_federation(SITES, strategy={"name": "scaffold"})
+    federation.run()
+    federation.run(tamper={"north": with_nan})
+    accepted = federation.aggregator.accepted_rounds()
+    assert accepted == {"east": 1, "north": 0, "south": 1, "west": 1}
+    kept = {s: federation.learner(s)._kept(2, accepted[s]).state["strategy"] for s in SITES}
+    samples = {site: result.samples for site, result in federation.results.items()}
+    for name, control in federation.aggregator.arrays_for_sites().items():
+        key = name.removeprefix("control/")
+        mean = sum(samples[s] * kept[s][key].numpy().astype(np.float64) for s in SITES)
+        np.testing.assert_allclose(
+            control, mean / sum(samples.values()), rtol=1e-4, atol=1e-6, err_msg=key
+        )
+
+
+def test_a_new_run_uses_nothing_that_an_older_one_left_at_a_site_that_joins_late(
+    make_federation: MakeFederation,
+) -> None:
+    settings: dict[str, Any] = {"strategy": {"name": "ditto"}, "folder": "sites"}
+    make_federation(**settings).run(rounds=2)
+    again = make_federation(**settings)
+    fresh = make_federation(strategy={"name": "ditto"})
+    for federation in (again, fresh):
+        federation.run(participants=["east"])
+        federation.run(rounds=2)
+    kept = [federation.learner("north")._kept(3).state["personal"] for federation in (again, fresh)]
+    assert same(*kept)
+
+
+@pytest.mark.parametrize("name", ["scaffold", "feddyn"])
+def test_a_site_that_lost_what_the_server_counts_on_does_not_train(
+    make_federation: MakeFederation, name: str, tmp_path: Path
+) -> None:
+    federation = make_federation(strategy={"name": name}, folder="sites")
+    federation.run(rounds=2)
+    shutil.rmtree(tmp_path / "sites" / "north")
+    with pytest.raises(DataError, match=r"round 1.* is missing.*another name"):
+        federation.run()
 
 
 def test_a_site_of_another_architecture_is_refused_before_it_trains(
