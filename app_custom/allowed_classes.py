@@ -27,6 +27,7 @@ ALLOWED_CLASSES: tuple[str, ...] = (
     "app_custom.strategy_model_generator.StrategyModelGenerator",
     "app_custom.translation_executor.TranslationExecutor",
     "app_custom.widgets.all_at_once.AllAtOnce",
+    "app_custom.widgets.best_model.BestModel",
     "app_custom.widgets.continuation.Continuation",
     "app_custom.widgets.final_selection.FinalSelection",
     "app_custom.widgets.global_metrics.GlobalMetrics",

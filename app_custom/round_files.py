@@ -25,7 +25,7 @@ class FinishedRounds:
         rounds: number of finished rounds.
         weights: the global model after them.
         best_weights: the best global model so far, or None before the first comparison.
-        best_value: its mean validation metric.
+        best_round: number of rounds that it had; 0 before the first comparison.
         rows: the rows of the metrics file.
         memory: what the strategy keeps at the server, see ``CollectingAggregator``.
     """
@@ -33,7 +33,7 @@ class FinishedRounds:
     rounds: int
     weights: Weights
     best_weights: Weights | None
-    best_value: float
+    best_round: int
     rows: list[tuple[str, int, str, float]]
     memory: Weights = field(default_factory=dict)
 
@@ -59,7 +59,7 @@ class RoundFiles:
                 rounds=int(content["rounds"]),
                 weights=_arrays(content["weights"]),
                 best_weights=content["best_weights"] and _arrays(content["best_weights"]),
-                best_value=float(content["best_value"]),
+                best_round=int(content["best_round"]),
                 rows=[(str(s), int(r), str(m), float(v)) for s, r, m, v in content["rows"]],
                 memory=_arrays(content["memory"]),
             )
@@ -78,7 +78,7 @@ class RoundFiles:
             "rounds": finished.rounds,
             "weights": _tensors(finished.weights),
             "best_weights": finished.best_weights and _tensors(finished.best_weights),
-            "best_value": float(finished.best_value),
+            "best_round": int(finished.best_round),
             "rows": [list(row) for row in finished.rows],
             "memory": _tensors(finished.memory),
         }

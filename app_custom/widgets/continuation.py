@@ -8,7 +8,6 @@ the next round.
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +116,7 @@ class Continuation(Widget):
         self._component("metrics", fl_ctx).restore(finished.rows, fl_ctx)
         selector = self._component("selector", fl_ctx)
         if selector is not None:
-            selector.best_val_metric = finished.best_value
+            selector.best_round = finished.best_round
         aggregator = self._component("aggregator", fl_ctx)
         if aggregator is not None:
             aggregator.memory = dict(finished.memory)
@@ -169,7 +168,7 @@ class Continuation(Widget):
             rounds=self._finished,
             weights=_weights(fl_ctx),
             best_weights=self._best_weights,
-            best_value=-math.inf if selector is None else float(selector.best_val_metric),
+            best_round=0 if selector is None else selector.best_round,
             rows=self._component("metrics", fl_ctx).rows,
             memory={} if aggregator is None else aggregator.memory,
         )

@@ -1,4 +1,4 @@
-"""Keep the final model as the best one where it is."""
+"""Keep a swarm's final model as the best one where it is."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from app_custom.widgets.global_metrics import GlobalMetrics
 class FinalSelection(Widget):
     """After the final evaluation, lets the final model compete with the best of earlier rounds.
 
-    NVFlare's ``IntimeModelSelector`` decides while rounds run; this widget applies its rule once
-    more to the model that the last round produced.
+    NVFlare's ``IntimeModelSelector`` decides at the sites of a swarm while rounds run; this widget
+    applies its rule once more to the model that the last round produced. In a swarm every site
+    takes part in every round, so that means over sites can be compared.
 
     Args:
         key_metric: the metric that both compare; higher is better.

@@ -89,6 +89,14 @@ class GlobalMetrics(Widget):
         values = [row[3] for row in self.rows if row[:3] == (ALL_SITES, round_number, metric)]
         return values[-1] if values else None
 
+    def by_site(self, metric: str, round_number: int) -> dict[str, float]:
+        """Every site's value of a metric after a number of rounds, as far as it has come in."""
+        return {
+            site: value
+            for site, number, name, value in [*self.rows, *self._round_rows]
+            if (number, name) == (round_number, metric) and site != ALL_SITES
+        }
+
     def take(self, rows: Iterable[Row]) -> None:
         """Add rows to the current round that were collected elsewhere (in a swarm)."""
         self._round_rows += rows

@@ -72,7 +72,7 @@ def initial_model(job: FederatedExperiment) -> list[Config]:
 
 
 def model_selector() -> Config:
-    """Compares global models by their mean metric; with ``final_selection`` at the end."""
+    """In a swarm: compares models by their mean metric; with ``final_selection`` at the end."""
     return component(
         "model_selector",
         "nvflare.app_common.widgets.intime_model_selector.IntimeModelSelector",
@@ -87,6 +87,17 @@ def final_selection() -> Config:
         "app_custom.widgets.final_selection.FinalSelection",
         key_metric=KEY_METRIC,
         selector_id="model_selector",
+        metrics_id="global_metrics",
+        workflow_id=EVALUATION,
+    )
+
+
+def best_model() -> Config:
+    """Compares global models over the sites that measured both."""
+    return component(
+        "best_model",
+        "app_custom.widgets.best_model.BestModel",
+        key_metric=KEY_METRIC,
         metrics_id="global_metrics",
         workflow_id=EVALUATION,
     )

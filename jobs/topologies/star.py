@@ -26,7 +26,6 @@ def server(run: str, job: FederatedExperiment) -> ServerSide:
                 aggregator_id="aggregator",
             ),
             component("aggregator", path, **arguments),
-            parts.model_selector(),
             parts.final_model_locator(),
             # Widgets hear events in this order: numbers first, then who compares, then who saves.
             component(
@@ -35,7 +34,7 @@ def server(run: str, job: FederatedExperiment) -> ServerSide:
                 aggregator_id="aggregator",
                 **parts.counted_compression(job),
             ),
-            parts.final_selection(),
+            parts.best_model(),
             component(
                 "continuation",
                 "app_custom.widgets.continuation.Continuation",
@@ -43,7 +42,7 @@ def server(run: str, job: FederatedExperiment) -> ServerSide:
                 num_rounds=job.experiment.training.rounds,
                 final_workflow_id=parts.EVALUATION,
                 persistor_id="persistor",
-                selector_id="model_selector",
+                selector_id="best_model",
                 metrics_id="global_metrics",
                 aggregator_id="aggregator",
             ),

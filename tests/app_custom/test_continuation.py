@@ -15,13 +15,13 @@ from nvflare.apis.fl_context import FLContext
 from nvflare.app_common.abstract.model import make_model_learnable
 from nvflare.app_common.app_constant import AppConstants
 from nvflare.app_common.app_event_type import AppEventType
-from nvflare.app_common.widgets.intime_model_selector import IntimeModelSelector
 from nvflare.app_common.workflows.scatter_and_gather import ScatterAndGather
 from nvflare.app_opt.pt.file_model_persistor import PTFileModelPersistor
 from nvflare_fakes import Engine, server_runner, weights_of
 
 from app_custom.aggregators.fedavg import FedAvgAggregator
 from app_custom.site_configuration import FILE_NAME
+from app_custom.widgets.best_model import BestModel
 from app_custom.widgets.continuation import Continuation
 from app_custom.widgets.global_metrics import GlobalMetrics
 from partitions.errors import ConfigError
@@ -49,7 +49,7 @@ class Server:
         self.app = root / "app"
         self.app.mkdir(parents=True, exist_ok=True)
         self.metrics = GlobalMetrics()
-        self.selector = IntimeModelSelector(key_metric="val/psnr")
+        self.selector = BestModel("val/psnr", "metrics", FINAL)
         self.persistor = PTFileModelPersistor(model=TinyModel())
         self.aggregator = FedAvgAggregator(1)
         self.engine = Engine(
@@ -94,8 +94,8 @@ class Server:
         model = make_model_learnable(weights, {})
         self.event(AppEventType.ROUND_DONE, CURRENT_ROUND=number, GLOBAL_MODEL=model)
 
-    def best(self, weights: dict[str, np.ndarray], value: float) -> None:
-        self.selector.best_val_metric = value
+    def best(self, weights: dict[str, np.ndarray], rounds: int) -> None:
+        self.selector.best_round = rounds
         model = make_model_learnable(weights, {})
         self.event(AppEventType.GLOBAL_BEST_MODEL_AVAILABLE, GLOBAL_MODEL=model)
 
@@ -123,7 +123,7 @@ def interrupted_after_two_rounds(root: Path) -> Server:
     server = Server(root)
     server.load()
     server.round_done(0, weights_of(1))
-    server.best(weights_of(1), 21.5)
+    server.best(weights_of(1), 1)
     server.metrics.rows = [("all", 0, "val/psnr", 20.0), ("all", 1, "val/psnr", 21.5)]
     server.round_done(1, weights_of(2))
     server.die()
@@ -168,7 +168,7 @@ def test_a_restarted_server_knows_the_best_model_and_the_metrics(root: Path) -> 
     interrupted_after_two_rounds(root)
     again = Server(root)
     again.load()
-    assert again.selector.best_val_metric == 21.5
+    assert again.selector.best_round == 1
     assert again.metrics.mean("val/psnr", 1) == 21.5
     # The next round's file must still hold the best model, although it was found before.
     again.round_done(2, weights_of(3))

@@ -16,14 +16,14 @@ ROUNDS = FinishedRounds(
     rounds=2,
     weights=weights_of(1),
     best_weights=weights_of(2),
-    best_value=23.4567890123,
+    best_round=2,
     rows=[("east", 0, "val/psnr", 20.125), ("all", 1, "val/psnr", 1 / 3)],
 )
 
 
 def assert_same(loaded: FinishedRounds | None, saved: FinishedRounds) -> None:
     assert loaded is not None
-    assert (loaded.rounds, loaded.best_value) == (saved.rounds, saved.best_value)
+    assert (loaded.rounds, loaded.best_round) == (saved.rounds, saved.best_round)
     assert loaded.rows == saved.rows
     for one, other in ((loaded.weights, saved.weights), (loaded.best_weights, saved.best_weights)):
         assert one is not None and other is not None
@@ -43,11 +43,11 @@ def test_what_is_saved_comes_back_bit_for_bit_counters_without_axes_included(
 
 def test_before_the_first_comparison_there_is_no_best_model(tmp_path: Path) -> None:
     files = RoundFiles(tmp_path)
-    files.save(replace(ROUNDS, best_weights=None, best_value=-np.inf))
+    files.save(replace(ROUNDS, best_weights=None, best_round=0))
     loaded = files.load()
     assert loaded is not None
     assert loaded.best_weights is None
-    assert loaded.best_value == -np.inf
+    assert loaded.best_round == 0
 
 
 def test_arrays_with_any_memory_layout_can_be_saved(tmp_path: Path) -> None:

@@ -357,7 +357,7 @@ def test_sites_and_server_keep_a_run_under_one_name_that_no_other_job_has() -> N
         ("again", plain),
         ("fedavg", experiment("fedavg", federation={"sites": ["north", "east"]})),
         ("fedavg", experiment("fedavg", federation={"compression": "bf16"})),
-        ("fedavg", experiment("fedavg", seed=1)),
+        ("fedavg", experiment("fedavg", experiment={"seed": 1})),
     ]
     names = []
     for name, job in jobs:
