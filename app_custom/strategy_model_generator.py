@@ -37,7 +37,7 @@ class StrategyModelGenerator(FullModelShareableGenerator):
         aggregator.fl_ctx = fl_ctx
         data = joined(model_learnable[ModelLearnableKey.WEIGHTS], aggregator.arrays_for_sites())
         meta = {
-            **model_learnable[ModelLearnableKey.META],
+            **(model_learnable[ModelLearnableKey.META] or {}),
             META_KEY: aggregator.accepted_rounds(),
         }
         return DXO(DataKind.WEIGHTS, data=data, meta=meta).to_shareable()
