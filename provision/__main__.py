@@ -1,4 +1,4 @@
-"""``python -m provision``: check a kit, add a site, renew a certificate, run a proof of concept."""
+"""``python -m provision``: make, check, extend and renew kits; run a proof of concept."""
 
 from __future__ import annotations
 
@@ -64,6 +64,23 @@ def add_site_command(options: argparse.Namespace) -> None:
     )
     print(f"wrote {kit}; nobody else's kit changed")
     print(f"now add '{options.site}' to {options.project}, so that later runs know it")
+
+
+def add_person_command(options: argparse.Namespace) -> None:
+    """Make a console kit for one more person."""
+    from provision.further_kits import add_person
+
+    kit = add_person(options.project, options.workspace, options.person, options.org, options.role)
+    print(f"wrote {kit}; nobody else's kit changed")
+    print(f"now add '{options.person}' to {options.project}, so that later runs know them")
+
+
+def block_person_command(options: argparse.Namespace) -> None:
+    """Take every right at a participant from a person."""
+    from provision.blocked_person import block_person
+
+    path = block_person(options.kit, options.person)
+    print(f"wrote {path}: '{options.person}' has no right here once this participant is restarted")
 
 
 def renew_command(options: argparse.Namespace) -> None:
@@ -135,14 +152,23 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("--gpus", type=int, default=0, help="number of its GPUs (with --gpu-memory)")
     add.add_argument("--gpu-memory", type=float, default=0.0, metavar="GIB", help="of each GPU")
     add.set_defaults(run=add_site_command)
+    person = commands.add_parser("add-person", help="make a console kit for one more person")
+    person.add_argument("person", help="e-mail address")
+    person.add_argument("--org", required=True, help="organisation, as in the project file")
+    person.add_argument("--role", required=True, help="project_admin, org_admin, lead or member")
+    person.set_defaults(run=add_person_command)
+    block = commands.add_parser("block-person", help="take a person's rights at one participant")
+    block.add_argument("person", help="as in the project file")
+    block.add_argument("kit", type=Path, nargs="?", default=Path(), help="the installed kit")
+    block.set_defaults(run=block_person_command)
     renew = commands.add_parser("renew", help="new key and certificate for a participant")
     renew.add_argument("name", help="as in the project file")
     renew.set_defaults(run=renew_command)
-    for command in (kits, add, renew):
+    for command in (kits, add, person, renew):
         command.add_argument("--workspace", type=Path, default=KITS, help="folder of all kits")
     poc = commands.add_parser("poc", help="server and sites on this machine, two jobs, stop")
     _poc_options(poc)
-    for command in (kits, add, renew, poc):
+    for command in (kits, add, person, renew, poc):
         command.add_argument("--project", type=Path, default=PROJECT_FILE, help="project file")
     return parser
 

@@ -1,4 +1,4 @@
-"""Kits after the first ones: a new site, a renewed certificate. Nobody else's kit is touched.
+"""Kits after the first ones: a new site or person, a renewed certificate; no other is touched.
 
 NVFlare makes all kits anew at every run, from the keys it keeps in ``state``. Only those asked for
 are kept, so that nobody hands out a second copy of another's.
@@ -10,16 +10,19 @@ import json
 import re
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from omegaconf import OmegaConf
 
 from partitions.atomic_file import write_text
 from partitions.errors import ConfigError
-from partitions.typed_config import nearest, read_yaml
+from partitions.typed_config import choose, nearest, read_yaml
+from provision.permissions import PERMISSIONS
 from provision.provisioning import kit_folders, provision
 
 _SITE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+_PERSON_NAME = re.compile(r"[A-Za-z0-9._+-]+@[A-Za-z0-9.-]+")
 _ORG_NAME = re.compile(r"[A-Za-z0-9_]+")
 
 
@@ -49,11 +52,7 @@ def add_site(
             f"'{site}' of organisation '{org}': use letters, digits and '_', in a site's name "
             "also '-'"
         )
-    if site in _known(project_file, workspace):
-        raise ConfigError(
-            f"'{site}' has a kit already; choose another name, or renew its certificate with "
-            f"'python -m provision renew {site}'"
-        )
+    _refuse_known(project_file, workspace, site)
     if (gpus > 0) != (gpu_memory > 0):
         raise ConfigError(
             f"'{site}': give the number of its GPUs and the memory of each, or neither, e.g. "
@@ -62,11 +61,31 @@ def add_site(
     participant: dict[str, object] = {"name": site, "type": "client", "org": org}
     if gpus:
         participant["capacity"] = {"num_of_gpus": gpus, "mem_per_gpu_in_GiB": gpu_memory}
-    with tempfile.TemporaryDirectory() as temporary:
-        file = Path(temporary) / f"{site}.yml"
-        file.write_text(OmegaConf.to_yaml(OmegaConf.create(participant)), encoding="utf-8")
-        made = provision(project_file, workspace, "--add_client", str(file.resolve()))
-    return _only(made, site)
+    return _added(project_file, workspace, "--add_client", participant)
+
+
+def add_person(project_file: Path, workspace: Path, name: str, org: str, role: str) -> Path:
+    """Make a kit for the console for one more person; returns the kit.
+
+    Args:
+        project_file: the project as it was provisioned.
+        workspace: the folder given to ``nvflare provision -w``.
+        name: the person's e-mail address.
+        org: their organisation; what they may do at a site depends on it.
+        role: one of ``provision.permissions``.
+
+    Raises:
+        ConfigError: a name, organisation or role that cannot be, or is taken, or no kits so far.
+    """
+    if not _PERSON_NAME.fullmatch(name) or not _ORG_NAME.fullmatch(org):
+        raise ConfigError(
+            f"'{name}' of organisation '{org}': give an e-mail address, and an organisation in "
+            "letters, digits and '_'"
+        )
+    choose(role, PERMISSIONS["permissions"], "--role")
+    _refuse_known(project_file, workspace, name)
+    participant = {"name": name, "type": "admin", "org": org, "role": role}
+    return _added(project_file, workspace, "--add_user", participant)
 
 
 def renew(project_file: Path, workspace: Path, name: str) -> Path:
@@ -93,6 +112,25 @@ def renew(project_file: Path, workspace: Path, name: str) -> Path:
         write_text(state, before)
         state.chmod(0o600)
         raise
+
+
+def _added(
+    project_file: Path, workspace: Path, option: str, participant: Mapping[str, object]
+) -> Path:
+    name = str(participant["name"])
+    with tempfile.TemporaryDirectory() as temporary:
+        file = Path(temporary) / "participant.yml"
+        file.write_text(OmegaConf.to_yaml(OmegaConf.create(dict(participant))), encoding="utf-8")
+        made = provision(project_file, workspace, option, str(file.resolve()))
+    return _only(made, name)
+
+
+def _refuse_known(project_file: Path, workspace: Path, name: str) -> None:
+    if name in _known(project_file, workspace):
+        raise ConfigError(
+            f"'{name}' has a kit already; choose another name, or renew its certificate with "
+            f"'python -m provision renew {name}'"
+        )
 
 
 def _known(project_file: Path, workspace: Path) -> set[str]:

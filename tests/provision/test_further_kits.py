@@ -48,6 +48,21 @@ def test_a_fifth_hospital_gets_a_kit_of_the_same_authority_and_nobody_else_s_cha
     assert "ExclusiveGPUs" in (made / "island" / "local" / "resources.json").read_text()
 
 
+def test_one_more_person_gets_a_console_kit_with_their_role_and_nobody_else_s_changes(
+    project: Provisioned,
+) -> None:
+    before = content(project.kits)
+    name = "new.lead@west.example.org"
+    assert command(project, "add-person", name, "--org", "west", "--role", "lead") == 0
+    assert content(project.kits) == before
+    made = project.workspace / "fedi2i" / "prod_01"
+    assert [kit.name for kit in made.iterdir()] == [name]
+    certificate = own_certificate(made / name)
+    certificate.verify_directly_issued_by(root(project.kits / "server"))
+    named = {str(part.value) for part in certificate.subject}
+    assert {name, "west", "lead"} <= named
+
+
 def test_a_renewed_certificate_has_a_new_key_and_the_same_authority(project: Provisioned) -> None:
     before = content(project.kits)
     assert command(project, "renew", "west") == 0
@@ -67,6 +82,9 @@ def test_a_renewed_certificate_has_a_new_key_and_the_same_authority(project: Pro
         (("add-site", "is land"), "use letters, digits"),
         (("renew", "wset"), "did you mean 'west'?"),
         (("kits",), "kits were made before"),
+        (("add-person", "lead@north.example.org", "--org", "north", "--role", "lead"), "already"),
+        (("add-person", "someone", "--org", "north", "--role", "lead"), "an e-mail address"),
+        (("add-person", "a@b.org", "--org", "north", "--role", "led"), "did you mean 'lead'"),
     ],
 )
 def test_a_name_that_cannot_be_is_one_sentence_and_makes_nothing(
