@@ -8,6 +8,9 @@ from nvflare.app_common.abstract.model import model_learnable_to_dxo
 from nvflare.app_common.abstract.model_locator import ModelLocator
 from nvflare.app_common.app_constant import AppConstants
 
+from app_custom.accepted_rounds import META_KEY
+from app_custom.aggregators.collecting import CollectingAggregator
+
 NAME = "final"
 
 
@@ -16,8 +19,16 @@ class FinalModelLocator(ModelLocator):
 
     NVFlare judges the model that a round starts from, so the result of the last round would never
     be measured. NVFlare's own locator would send the best model too, which the sites have already
-    measured.
+    measured. With it goes the last round of each site that the server took, where it collects
+    rounds.
+
+    Args:
+        aggregator_id: component that collects them.
     """
+
+    def __init__(self, aggregator_id: str = "aggregator") -> None:
+        super().__init__()
+        self._aggregator_id = aggregator_id
 
     def get_model_names(self, fl_ctx: FLContext) -> list[str]:
         """The one model to evaluate."""
@@ -25,4 +36,9 @@ class FinalModelLocator(ModelLocator):
 
     def locate_model(self, model_name: str, fl_ctx: FLContext) -> DXO:
         """The global model as the sites receive it."""
-        return model_learnable_to_dxo(fl_ctx.get_prop(AppConstants.GLOBAL_MODEL))
+        model = model_learnable_to_dxo(fl_ctx.get_prop(AppConstants.GLOBAL_MODEL))
+        aggregator = fl_ctx.get_engine().get_component(self._aggregator_id)
+        if isinstance(aggregator, CollectingAggregator):
+            aggregator.fl_ctx = fl_ctx
+            model.set_meta_prop(META_KEY, aggregator.accepted_rounds())
+        return model

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,7 +25,7 @@ from app_custom.nvflare_context import (
 from app_custom.nvflare_files import PERSONAL_MODEL
 from app_custom.shared_record import SHARED_METRICS
 from app_custom.site_configuration import SiteConfig, data_folder, expand, read_site_config
-from lightning_modules.configuration import ExperimentConfig
+from lightning_modules.configuration import ExperimentConfig, experiment_values
 from lightning_modules.hardware import Hardware, choose_hardware, threads_for
 from lightning_modules.learner import Learner, RoundResult
 from lightning_modules.local_state import LocalStateStore
@@ -100,22 +102,28 @@ class SiteSession:
         personal = self._learner.personal(round_number, accepted_round)
         if personal is not None:
             metrics |= self._measure(personal, "personal")
-        for name, value in metrics.items():
-            self._send_scalar(name, value, round_number)
+        if self._config.share_curves:
+            for name, value in metrics.items():
+                self._send_scalar(name, value, round_number)
         if self._picture is not None:
             self._send("val/source_target_translated_error", self._picture, round_number, "IMAGE")
         metrics["time/validate_seconds"] = time.perf_counter() - started
         return metrics
 
-    def keep_personal_model(self, state: Mapping[str, np.ndarray], round_number: int) -> None:
+    def keep_personal_model(
+        self,
+        state: Mapping[str, np.ndarray],
+        round_number: int,
+        accepted_round: int | None = None,
+    ) -> None:
         """Write the model that this site would use: with its local parts, or its personal one.
 
         It is written where the strategy makes sites differ, and stays at the site.
         """
         if self._experiment.strategy.name not in PERSONAL_STRATEGIES:
             return
-        model = self._learner.personal(round_number) or self._learner.complete(
-            _tensors(state), round_number
+        model = self._learner.personal(round_number, accepted_round) or self._learner.complete(
+            _tensors(state), round_number, accepted_round
         )
         write_tensors(self._run_folder / PERSONAL_MODEL, {"model": model})
 
@@ -154,10 +162,20 @@ def open_session(experiment: ExperimentConfig, run_name: str, fl_ctx: FLContext)
         arm=site,
         slices=TrainingSlices([prepared.split("train")]),
         hardware=hardware,
-        store=LocalStateStore(state / site / run_name),
+        store=LocalStateStore(state / site / f"{run_name}-{settings_digest(experiment)}"),
     )
     curves = fl_ctx.get_engine().get_component(WRITER_ID)
     return SiteSession(experiment, prepared, learner, hardware, config, curves, run_folder(fl_ctx))
+
+
+def settings_digest(experiment: ExperimentConfig) -> str:
+    """A short hash of all settings.
+
+    The run's name comes with the job, from whoever exported it: what other settings left under the
+    same name must not be used.
+    """
+    text = json.dumps(experiment_values(experiment), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def _prepared_data(experiment: ExperimentConfig, config: SiteConfig, site: str) -> PreparedSite:

@@ -92,9 +92,11 @@ class TranslationExecutor(Executor):
     def _validate(self, shareable: Shareable, fl_ctx: FLContext) -> Shareable:
         session = self._opened(fl_ctx)
         rounds = self._experiment.training.rounds
-        state, _ = separated(from_shareable(shareable).data)
-        metrics = session.validate(state, rounds)
-        session.keep_personal_model(state, rounds)
+        received = from_shareable(shareable)
+        state, _ = separated(received.data)
+        accepted = accepted_round_of(site_name(fl_ctx), received.meta)
+        metrics = session.validate(state, rounds, accepted)
+        session.keep_personal_model(state, rounds, accepted)
         return DXO(DataKind.METRICS, data=shared_metrics(metrics)).to_shareable()
 
     def _opened(self, fl_ctx: FLContext) -> SiteSession:

@@ -46,6 +46,8 @@ def without_person(policy: dict[str, Any], name: str) -> dict[str, Any]:
         **policy,
         "permissions": {
             role: {right: _without(given, name) for right, given in rights.items()}
+            if isinstance(rights, dict)
+            else _without(rights, name)  # NVFlare's short form: one condition for every right
             for role, rights in policy["permissions"].items()
         },
     }

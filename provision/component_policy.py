@@ -17,11 +17,20 @@ _NO_GPUS = {"num_of_gpus": 0, "mem_per_gpu_in_GiB": 0}
 _CONSUMER = "nvflare.app_common.resource_consumers"
 # Sends a site's error log to the server; and what receives it there.
 _LOG_STREAMING = ("site_log_streamer", "log_receiver")
-_REFUSAL_AUDIT = {
+CLASS_CHECK = "app_custom.class_check.ClassCheck"
+_REFUSAL_AUDIT: Resources = {
     "id": "refusal_audit",
     "path": "app_custom.refusal_audit.RefusalAudit",
     "args": {},
 }
+_COMMAND_GUARD: Resources = {
+    "id": "command_guard",
+    "path": "app_custom.command_guard.CommandGuard",
+    "args": {},
+}
+OWN_COMPONENTS = (_REFUSAL_AUDIT["path"], _COMMAND_GUARD["path"])
+"""What every participant's own process must run."""
+
 _PATIENT_SCHEDULER = {"max_schedule_interval": 300.0, "max_schedule_count": 2016}
 """A job that waits for GPUs or sites is tried every five minutes for a week. NVFlare's default
 gives up after ten tries, while the job before it may train for days."""
@@ -45,6 +54,7 @@ def site_resources(template: Resources, gpus: dict[str, Any] | None) -> Resource
     """
     resources = _with_our_policy(template)
     resources["allow_log_streaming"] = False
+    resources["app_validator"] = {"path": CLASS_CHECK, "args": {"needs_gates": True}}
     resources["components"] = [
         _scheduling(component, gpus) for component in resources["components"]
     ]
@@ -82,10 +92,11 @@ def _with_our_policy(template: Resources) -> Resources:
         **template,
         "class_list_enforcement_mode": "enforce",
         "class_allow_list": list(ALLOWED_CLASSES),
-        "app_validator": {"path": "app_custom.class_check.ClassCheck", "args": {}},
+        "app_validator": {"path": CLASS_CHECK, "args": {}},
         "components": [
             *(c for c in template["components"] if c["id"] not in _LOG_STREAMING),
             _REFUSAL_AUDIT,
+            _COMMAND_GUARD,
         ],
     }
 

@@ -16,10 +16,12 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
 from app_custom.allowed_classes import ALLOWED_CLASSES
+from app_custom.privacy_gates import missing_gates
 from app_custom.site_configuration import FILE_NAME, data_folder, read_site_config
 from partitions.errors import ConfigError, UserError
 from partitions.manifest import read_manifest
-from provision.privacy_policy import missing_gates
+from provision.component_policy import CLASS_CHECK, OWN_COMPONENTS
+from provision.permissions import forbidden_rights
 from provision.startup_signature import startup_is_genuine
 
 _SOON = datetime.timedelta(days=30)
@@ -196,6 +198,32 @@ def _allow_list(kit: Kit) -> Iterator[str]:
     yield f"allow-list: {len(listed)} classes, none besides FedI2I's{note}"
 
 
+def _own_components(kit: Kit) -> Iterator[str]:
+    """What refuses and writes down refusals must be there, and what sends logs must not."""
+    if kit.kind == "admin":
+        return
+    found = _resources(kit)
+    validator = found.get("app_validator") or {}
+    gates = bool((validator.get("args") or {}).get("needs_gates"))
+    present = {component.get("path") for component in found.get("components", [])}
+    faults = {
+        "class_list_enforcement_mode is not 'enforce'": (
+            found.get("class_list_enforcement_mode") != "enforce"
+        ),
+        "its app_validator is not the kit's": (
+            validator.get("path") != CLASS_CHECK or gates != (kit.kind == "client")
+        ),
+        **{f"it lacks {path}": path not in present for path in OWN_COMPONENTS},
+        "allow_log_streaming is true": bool(found.get("allow_log_streaming")),
+    }
+    wrong = [fault for fault, holds in faults.items() if holds]
+    if wrong:
+        raise ConfigError(
+            f"{kit.folder / 'local/resources.json'}: {'; '.join(wrong)}; unpack the file again"
+        )
+    yield "resources: classes are enforced, refusals are audited, no logs are sent"
+
+
 def _resources(kit: Kit) -> dict[str, Any]:
     return _local(kit, "resources.json")
 
@@ -227,8 +255,14 @@ def _privacy_policy(kit: Kit) -> Iterator[str]:
 
 def _rights(kit: Kit) -> Iterator[str]:
     if kit.kind != "admin":
-        _local(kit, "authorization.json")
-        yield "authorization: readable"
+        path = kit.folder / "local/authorization.json"
+        granted = forbidden_rights(_local(kit, path.name))
+        if granted:
+            raise ConfigError(
+                f"{path}: {granted}; code and shell commands must be 'none' for every role; "
+                "unpack the file again"
+            )
+        yield "authorization: nobody may bring code or read files"
 
 
 def _data(kit: Kit) -> Iterator[str]:
@@ -274,6 +308,7 @@ _CHECKS: tuple[Callable[[Kit], Iterator[str]], ...] = (
     _private_key,
     _writable,
     _allow_list,
+    _own_components,
     _privacy_policy,
     _rights,
     _data,

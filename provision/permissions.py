@@ -51,3 +51,18 @@ PERMISSIONS: dict[str, Any] = {
         "member": {"view": ANYBODY, "show_errors": NOBODY},
     },
 }
+
+
+def forbidden_rights(policy: dict[str, Any]) -> str:
+    """The first right to code or shell that a policy grants somebody, in words; empty if none."""
+    roles = policy.get("permissions")
+    if not isinstance(roles, dict):
+        return "it has no permissions"
+    for role, rights in roles.items():
+        if not isinstance(rights, dict):
+            return f"role '{role}' has every right at once"
+        for right in _NEVER:
+            given = rights.get(right, NOBODY)  # what is not listed is not granted
+            if given not in (NOBODY, [NOBODY]):
+                return f"role '{role}' has the right '{right}'"
+    return ""

@@ -12,6 +12,7 @@ from nvflare.fuel.utils.config_service import ConfigService
 
 from app_custom.allowed_classes import ALLOWED_CLASSES
 from app_custom.class_check import REFUSED, ClassCheck, named_classes
+from provision.privacy_policy import privacy_policy
 
 ALLOWED = "app_custom.filters.allowed_update.AllowedUpdate"
 JOBS = Path(__file__).resolve().parents[2] / "jobs"
@@ -85,6 +86,35 @@ def test_an_argument_that_leads_out_of_the_job_is_refused(
 ) -> None:
     folder = app(tmp_path, {"x": {"path": ALLOWED, "args": {"file": wrap(text)}}})
     assert ClassCheck().validate(folder) == (f"names a path outside the job: {text}", {})
+
+
+@pytest.mark.parametrize("text", ["{WORKSPACE}/startup/client.key", "{$HOME}/x", "a{d}{d}b"])
+def test_a_text_that_nvflare_would_replace_at_the_participant_is_refused(
+    tmp_path: Path, text: str
+) -> None:
+    folder = app(tmp_path, {"x": {"path": ALLOWED, "args": {"file": [text]}}})
+    reason, _ = ClassCheck().validate(folder)
+    assert reason == f"leaves a text to be replaced at the participant: {text}"
+
+
+@pytest.mark.parametrize("content", [None, "", "[]", "{}", '{"scopes": [], "default_scope": "a"}'])
+def test_a_site_whose_privacy_policy_is_gone_or_open_takes_no_job(
+    tmp_path: Path, content: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local, job = tmp_path / "local", tmp_path / "job"
+    local.mkdir()
+    job.mkdir()
+    monkeypatch.setattr(ConfigService, "_config_path", [str(local)])
+    folder = app(job, {"x": {"path": ALLOWED}})
+    policy = local / "privacy.json"
+    policy.write_text(json.dumps(privacy_policy()))
+    assert ClassCheck(needs_gates=True).validate(folder) == ("", {})
+    policy.unlink()
+    if content is not None:
+        policy.write_text(content)
+    reason, _ = ClassCheck(needs_gates=True).validate(folder)
+    assert reason.startswith("this site's privacy.json would limit nothing: ")
+    assert ClassCheck().validate(folder) == ("", {})  # the server has no such file
 
 
 @pytest.mark.parametrize("job", sorted(path.parent.name for path in JOBS.glob("*/meta.json")))

@@ -65,8 +65,14 @@ class Session:
         self.accepted.append(accepted_round)
         return {"val/psnr": float(state["generator.w"].sum()), "val/oldest_patient": 91.0}
 
-    def keep_personal_model(self, state: dict[str, np.ndarray], round_number: int) -> None:
+    def keep_personal_model(
+        self,
+        state: dict[str, np.ndarray],
+        round_number: int,
+        accepted_round: int | None,
+    ) -> None:
         self.calls.append(("keep", round_number))
+        self.accepted.append(accepted_round)
 
 
 @pytest.fixture
@@ -203,13 +209,14 @@ def test_an_unknown_task_is_answered_as_unknown(session: Session) -> None:
     ("meta", "expected"),
     [({}, None), ({"accepted_rounds": {"east": 1}}, 1), ({"accepted_rounds": {"west": 2}}, -1)],
 )
-def test_both_tasks_of_a_round_go_on_from_the_round_that_the_server_took_last(
+def test_all_tasks_go_on_from_the_round_that_the_server_took_last(
     session: Session, meta: dict[str, Any], expected: int | None
 ) -> None:
     sent = task()
     sent["DXO"]["meta"].update(meta)
-    execute("train", sent)
-    assert session.accepted == [expected, expected]
+    for name in ("train", "validate"):
+        execute(name, sent)
+    assert session.accepted == [expected] * 4
 
 
 def test_a_run_s_name_that_is_a_path_is_refused() -> None:

@@ -66,6 +66,26 @@ def test_a_killed_site_ends_the_job_and_a_rerun_continues_to_the_same_weights(
         assert value.equal(continued.weights[key]), key
 
 
+def test_a_killed_simulator_continues_to_the_same_weights(
+    finished_run: SimulatorRun, tiny_job: Path, new_workspace: Callable[[str], Path]
+) -> None:
+    workspace = new_workspace("killed_whole")
+    with simulator(tiny_job, workspace, "-t", "4") as process:
+        for line in process.stdout or ():
+            if "Round 2 started" in line:
+                break
+        whole = psutil.Process(process.pid)
+        for one in [*whole.children(recursive=True), whole]:
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
+    assert process.returncode == -signal.SIGKILL
+    continued = simulate(tiny_job, workspace, "-t", "4")
+    assert continued.exit_code == 0, continued.output[-3000:]
+    assert "continuing an interrupted run after 2 of 3 finished rounds" in continued.output
+    for key, value in finished_run.weights.items():
+        assert value.equal(continued.weights[key]), key
+
+
 def test_a_strategy_with_state_at_server_and_sites_continues_to_the_same_weights(
     tmp_path: Path, tiny_cohort: Path
 ) -> None:

@@ -66,6 +66,13 @@ def test_people_are_blocked_one_after_the_other_and_twice_is_once() -> None:
         assert granted(both, name, "lead", name) == set()
 
 
+def test_nvflare_s_short_form_for_all_rights_is_understood() -> None:
+    short = {**PERMISSIONS, "permissions": {"lead": "any"}}
+    assert granted(short, BLOCKED, "lead", BLOCKED)
+    assert granted(without_person(short, BLOCKED), BLOCKED, "lead", BLOCKED) == set()
+    assert granted(without_person(short, BLOCKED), "a@b.org", "lead", BLOCKED)
+
+
 @pytest.mark.parametrize(
     ("name", "damage", "sentence"),
     [
@@ -73,7 +80,7 @@ def test_people_are_blocked_one_after_the_other_and_twice_is_once() -> None:
         ("n:somebody", None, "as in the project file"),
         (BLOCKED, "", "damaged"),
         (BLOCKED, "[]", "damaged"),
-        (BLOCKED, '{"permissions": {"lead": "any"}}', "damaged"),
+        (BLOCKED, '{"permissions": []}', "damaged"),
     ],
 )
 def test_what_cannot_be_is_one_sentence_and_changes_nothing(

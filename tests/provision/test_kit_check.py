@@ -13,6 +13,7 @@ from tiny_cohort import write_tiny_cohort
 
 from provision import kit_check
 from provision.__main__ import main
+from provision.component_policy import CLASS_CHECK
 from provision.kit_check import check_kit
 
 
@@ -199,6 +200,44 @@ def test_a_file_of_local_that_is_lost_or_damaged_is_named(
     path = filled_kit / "local" / name
     path.unlink() if content is None else path.write_text(content)
     assert f"{path}: " in only_fault(filled_kit)
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"class_list_enforcement_mode": "warn"}, "class_list_enforcement_mode is not 'enforce'"),
+        ({"app_validator": None}, "its app_validator is not the kit's"),
+        ({"app_validator": {"path": CLASS_CHECK}}, "its app_validator is not the kit's"),
+        ({"components": []}, "it lacks app_custom.refusal_audit.RefusalAudit; it lacks app_custom"),
+        ({"allow_log_streaming": True}, "allow_log_streaming is true"),
+    ],
+)
+def test_a_kit_whose_own_checks_were_taken_away_is_open_and_told_so(
+    filled_kit: Path, change: dict[str, Any], fault: str
+) -> None:
+    path = filled_kit / "local" / "resources.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    assert f"{path}: {fault}" in only_fault(filled_kit)
+
+
+@pytest.mark.parametrize("right", ["byoc", "shell_commands"])
+@pytest.mark.parametrize("given", ["any", "o:site", ["n:lead@north.example.org"]])
+def test_a_kit_that_lets_somebody_bring_code_or_read_files_is_told_so(
+    filled_kit: Path, right: str, given: Any
+) -> None:
+    path = filled_kit / "local" / "authorization.json"
+    policy = json.loads(path.read_text())
+    policy["permissions"]["lead"][right] = given
+    path.write_text(json.dumps(policy))
+    assert f"role 'lead' has the right '{right}'" in only_fault(filled_kit)
+    policy["permissions"]["lead"] = "any"
+    path.write_text(json.dumps(policy))
+    assert "role 'lead' has every right at once" in only_fault(filled_kit)
+
+
+def test_a_kit_that_has_blocked_a_person_has_nothing_to_mend(filled_kit: Path) -> None:
+    assert main(["block-person", "lead@north.example.org", str(filled_kit)]) == 0
+    assert main(["check", str(filled_kit)]) == 0
 
 
 def test_a_site_may_share_less_than_the_policy_of_its_kit(filled_kit: Path) -> None:

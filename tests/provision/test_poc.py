@@ -277,6 +277,38 @@ def test_a_site_of_another_authority_is_not_accepted(
     assert "New client south" not in (federation.kits / "server" / "log.txt").read_text()
 
 
+def test_nobody_commands_a_site_past_the_server(federation: Federation) -> None:
+    """NVFlare passes such a message on, and the site would have printed the file."""
+    secret = federation.kits / "north" / "local" / "fedi2i.yaml"
+    kit = federation.kits / MEMBER
+    script = Path(__file__).with_name("direct_command.py")
+    before = len(audited(federation, "server", "[A:command_guard.refused]"))
+    done = subprocess.run(
+        [sys.executable, str(script), MEMBER, str(kit), "north", f"cat {secret}"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    (answer,) = [line for line in done.stdout.splitlines() if line.startswith("ANSWER")]
+    assert not answer.startswith("ANSWER ok"), done.stdout + done.stderr
+    assert "datasets" not in done.stdout
+    assert len(audited(federation, "server", "[A:command_guard.refused]")) > before
+    assert audited(federation, "north", "[A:sys.shell]") == []
+
+
+def test_a_site_whose_privacy_policy_is_lost_while_it_runs_takes_no_job(
+    federation: Federation, small_job: Path
+) -> None:
+    policy = federation.kits / "north" / "local" / "privacy.json"
+    content = policy.read_bytes()
+    policy.unlink()
+    try:
+        assert "this site's privacy.json would limit nothing" in refused(federation, small_job)
+    finally:
+        policy.write_bytes(content)
+
+
 @pytest.fixture
 def expired_west(federation: Federation) -> Path:
     """West's kit, genuine but for a certificate that was valid until yesterday."""

@@ -1,0 +1,84 @@
+"""No participant or person commands another past the server, which is where rights are judged.
+
+NVFlare 2.9's server passes any authenticated participant's message on to any other, also on the
+channels for commands; a site judges a command only where the message itself asks for it, and its
+handler for shell commands reads files by absolute paths. Both ends are closed here: the server
+passes no command on, and sites have no shell. Commands that the server itself sends are not
+touched: it has judged who gave them. A participant's ``resources.json`` lists this component.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nvflare.apis.event_type import EventType
+from nvflare.apis.fl_component import FLComponent
+from nvflare.apis.fl_context import FLContext
+from nvflare.fuel.f3.cellnet.defs import (
+    CellChannel,
+    MessageHeaderKey,
+    MessageType,
+    ReturnCode,
+)
+from nvflare.fuel.f3.cellnet.utils import make_reply
+from nvflare.fuel.f3.message import Message
+from nvflare.fuel.sec.audit import AuditService
+from nvflare.private.defs import SysCommandTopic
+
+COMMAND_CHANNELS = frozenset(
+    {
+        CellChannel.CLIENT_MAIN,
+        CellChannel.CLIENT_COMMAND,
+        CellChannel.CLIENT_SUB_WORKER_COMMAND,
+        CellChannel.SERVER_COMMAND,
+        CellChannel.SERVER_PARENT_LISTENER,
+        CellChannel.MULTI_PROCESS_EXECUTOR,
+        CellChannel.EDGE_REQUEST,
+        "_net_manager",
+    }
+)
+"""Channels on which nothing but commands travels. Tasks, events and models have others."""
+
+REFUSED = "command_guard.refused"
+"""The action in the server's audit trail."""
+
+
+class CommandGuard(FLComponent):
+    """Closes both ends when the participant has started."""
+
+    def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
+        """At the server filter what passes through; at a site take the shell away."""
+        if event_type != EventType.SYSTEM_START:
+            return
+        engine = fl_ctx.get_engine()
+        agent = getattr(engine, "admin_agent", None)
+        if agent is not None:
+            agent.processors.pop(SysCommandTopic.SHELL, None)
+        server = getattr(engine, "server", None)
+        if server is not None:
+            # NVFlare takes the most special list of filters alone: a list for one channel would
+            # put the server's check of who sends out of action there.
+            cell = server.cell
+            cell.core_cell.add_incoming_filter("*", "*", refuse_passing_on, cell.get_fqcn())
+
+
+def refuse_passing_on(message: Message, own_name: str) -> Message | None:
+    """A refusal for a command that another participant sends through the server, else None.
+
+    Args:
+        message: any message that arrives at the server's cell.
+        own_name: the name of that cell.
+    """
+    headers: dict[str, Any] = message.headers or {}
+    channel = headers.get(MessageHeaderKey.CHANNEL)
+    destination = headers.get(MessageHeaderKey.DESTINATION)
+    if (
+        headers.get(MessageHeaderKey.MSG_TYPE) != MessageType.REQ
+        or channel not in COMMAND_CHANNELS
+        or destination == own_name
+    ):
+        return None
+    origin = headers.get(MessageHeaderKey.ORIGIN)
+    what = f"'{channel}' from {origin} to {destination}: commands go through the server's console"
+    AuditService.add_event(user=str(origin), action=REFUSED, msg=what)
+    return make_reply(ReturnCode.UNAUTHENTICATED, error=what)
