@@ -55,7 +55,8 @@ def workspace_command(options: argparse.Namespace) -> None:
     prepare_workspace(
         options.folder, datasets, options.torch_threads, not options.no_images, models
     )
-    print(f"prepared {options.folder}: run 'nvflare simulator jobs/fedavg -w {options.folder}'")
+    job = "jobs/fedavg" if "demo" in datasets else "<job for your data set>"
+    print(f"prepared {options.folder}: run 'nvflare simulator {job} -w {options.folder}'")
 
 
 def compare_command(options: argparse.Namespace) -> None:

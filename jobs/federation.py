@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf.errors import OmegaConfBaseException
 
 from app_custom.compression import KINDS
-from jobs.strategy_jobs import strategy_overrides
+from jobs.strategy_jobs import WHAT_JOBS_DIFFER_IN, strategy_overrides
 from jobs.whole_passes import check_whole_passes, with_whole_passes
 from lightning_modules.configuration import (
     ExperimentConfig,
@@ -112,6 +112,8 @@ def with_strategy(
 ) -> FederatedExperiment:
     """The same federation and experiment under the strategy of a committed job.
 
+    Where the experiment has settings for this very strategy, they hold.
+
     Args:
         job: federation and experiment, whatever its strategy.
         name: the committed job.
@@ -121,7 +123,10 @@ def with_strategy(
         ConfigError: there is no such job, or the strategy does not fit this federation.
     """
     values = experiment_values(job.experiment)
-    values["strategy"] = {**strategy_overrides(name)["strategy"], **(settings or {})}
+    committed = strategy_overrides(name)["strategy"]
+    own = values["strategy"] if values["strategy"]["name"] == committed["name"] else {}
+    tuned = {key: value for key, value in own.items() if key not in WHAT_JOBS_DIFFER_IN}
+    values["strategy"] = {**tuned, **committed, **(settings or {})}
     experiment = with_whole_passes(experiment_from(values, f"strategy '{name}'"))
     changed = FederatedExperiment(job.federation, experiment)
     _check_strategy_fits(changed, f"strategy '{name}'")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable
 
 from jobs.federation import FederatedExperiment
@@ -73,15 +74,19 @@ def site_config(name: str, job: FederatedExperiment) -> Config:
 
 def run_name(name: str, job: FederatedExperiment) -> str:
     """Job name and a hash of everything that makes the result: another setting, another run."""
-    content = {
+    content: Config = {
         "sites": job.federation.sites,
         "initial_model": job.federation.initial_model,
         "experiment": experiment_values(job.experiment),
     }
     if job.federation.compression != "none":  # runs without it keep the name they have had
         content["compression"] = job.federation.compression
+    # The name becomes a folder's at every participant, which takes it only in plain characters.
+    plain = re.sub(r"[^A-Za-z0-9_.-]+", "_", name).lstrip("_.-") or "job"
+    if plain != name:
+        content["name"] = name
     text = json.dumps(content, sort_keys=True, default=list)
-    return f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    return f"{plain}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
 Topology = tuple[

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import platform
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -123,18 +125,23 @@ def _site(manifest: SiteManifest, job: FederatedExperiment) -> dict[str, Any]:
 
 def _description(manifest: SiteManifest) -> str:
     """Field strength and mean age, as far as the manifest knows them."""
-    fields = {
-        float(record.metadata["field_strength"])
-        for record in manifest.subjects
-        if record.metadata.get("field_strength")
-    }
-    ages = [record.metadata["age"] for record in manifest.subjects if record.metadata.get("age")]
+    fields = set(_numbers(manifest, "field_strength"))
+    ages = _numbers(manifest, "age")
     parts = [f"{field:g} T" for field in sorted(fields)]
     if ages:
         parts.append(f"mean age {sum(ages) / len(ages):.0f} years")
     if manifest.computed:
         parts.append("computed")
     return ", ".join(parts)
+
+
+def _numbers(manifest: SiteManifest, key: str) -> list[float]:
+    """What the subjects' metadata say under a key, as far as it is a number."""
+    found = []
+    for record in manifest.subjects:
+        with suppress(TypeError, ValueError):
+            found.append(float(record.metadata.get(key) or "unknown"))
+    return [number for number in found if math.isfinite(number)]
 
 
 def _machine(precision: str, sites: int) -> dict[str, Any]:

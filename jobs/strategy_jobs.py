@@ -31,6 +31,8 @@ STRATEGY_JOBS: dict[str, dict[str, Any]] = {
 """Strategy values of each committed job; the rest are the defaults of
 ``lightning_modules.strategies.settings``, and docs/strategies.md says how those were chosen."""
 
+WHAT_JOBS_DIFFER_IN = frozenset(key for values in STRATEGY_JOBS.values() for key in values)
+"""What makes a job this one and no other, and is no tuning: name, start, server's optimizer."""
 
 _LABELS = {
     "fedavg": "FedAvg",

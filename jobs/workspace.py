@@ -36,7 +36,8 @@ def prepare_workspace(
         models: model name to a file that jobs may start from.
 
     Raises:
-        DataError: a data folder or a model file does not exist, or the folder is in use.
+        DataError: a data folder or a model file does not exist, the folder is in use, or its path
+            has blanks.
     """
     for name, folder in datasets.items():
         if not folder.is_dir():
@@ -45,6 +46,11 @@ def prepare_workspace(
         if not path.is_file():
             raise DataError(f"{path}: no such file for model '{name}'; train it first")
     root = workspace.resolve()
+    if any(character.isspace() for character in str(root)):
+        raise DataError(
+            f"{root}: NVFlare's simulator starts no site in a folder whose path has blanks; give "
+            "another one"
+        )
     local = root / "local"
     former = (local / "resources.json").is_file() or (root / "startup").is_dir()
     if root.is_dir() and any(root.iterdir()) and not former:

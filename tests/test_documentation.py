@@ -11,6 +11,7 @@ import pytest
 from app_custom.site_configuration import SiteConfig
 from jobs.federation import FederationConfig
 from lightning_modules.configuration import ExperimentConfig
+from lightning_modules.strategies.settings import STRATEGIES
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted(
@@ -58,6 +59,20 @@ def _keys(record: type, prefix: str = "") -> list[str]:
         elif field.name != "strategy":
             keys.append(prefix + field.name)
     return keys
+
+
+def test_every_setting_of_every_strategy_is_listed_with_its_default() -> None:
+    text = (REPOSITORY / "docs/settings.md").read_text(encoding="utf-8")
+    for strategy, settings in STRATEGIES.items():
+        rows = [line for line in text.splitlines() if re.match(rf"\| .*`{strategy}`.* \|", line)]
+        for key, setting in settings.items():
+            (row,) = [row for row in rows if f"`{key}`" in row] or [""]
+            if key.startswith("server_learning_rate") and strategy == "fedadam":
+                continue  # the row says "the same rates"
+            assert row, (strategy, key)
+            default = setting.default
+            shown = f"{default:g}" if isinstance(default, float) else str(default).lower()
+            assert re.search(rf"\b{re.escape(shown)}\b", row), (strategy, key, shown)
 
 
 @pytest.mark.parametrize("record", [ExperimentConfig, FederationConfig, SiteConfig])

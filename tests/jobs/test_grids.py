@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 
 import pytest
 from tiny_cohort import write_tiny_cohort
 
+from app_custom.run_name import checked_run_name
 from jobs import federated_arm
 from jobs.arm_process import ArmProcess
 from jobs.federation import read_federated_experiment, with_strategy
 from jobs.grid import run_grid
 from jobs.strategy_grids import STRATEGY_GRIDS, grid_of
+from jobs.strategy_jobs import STRATEGY_JOBS
 from partitions.errors import ConfigError
 
 TINY = Path(__file__).parents[1] / "experiments" / "tiny.yaml"
@@ -30,6 +33,31 @@ def test_every_setting_of_a_grid_is_one_of_the_strategy_and_in_its_range(name: s
     for settings in grid_of(name):
         strategy = with_strategy(job, name, settings).experiment.strategy
         assert {key: getattr(strategy, key) for key in settings} == settings
+
+
+def test_a_tuned_strategy_is_compared_as_it_was_tuned_and_the_others_with_their_defaults() -> None:
+    tuned = {"experiment": {"strategy": {"name": "fedprox", "mu_generator": 5.0}}}
+    job = read_federated_experiment(TINY, tuned)
+    assert with_strategy(job, "fedprox").experiment.strategy.mu_generator == 5.0
+    assert (
+        with_strategy(job, "fedprox", {"mu_generator": 0.1}).experiment.strategy
+        == (
+            with_strategy(read_federated_experiment(TINY), "fedprox", {"mu_generator": 0.1})
+        ).experiment.strategy
+    )
+    for other in ("ditto", "fedavg"):
+        plain = with_strategy(read_federated_experiment(TINY), other)
+        assert with_strategy(job, other).experiment.strategy == plain.experiment.strategy
+
+
+@pytest.mark.parametrize(("tuned", "other"), [("fedadam", "fedyogi"), ("fedyogi", "fedadam")])
+def test_what_makes_one_job_of_a_strategy_is_not_carried_to_another(tuned: str, other: str) -> None:
+    values = {"strategy": {**STRATEGY_JOBS[tuned], "server_tau": 0.5}}
+    job = read_federated_experiment(TINY, {"experiment": values})
+    found = with_strategy(job, other).experiment.strategy
+    expected = with_strategy(read_federated_experiment(TINY), other).experiment.strategy
+    assert found.server_optimizer == expected.server_optimizer
+    assert found.server_tau == 0.5
 
 
 def test_a_strategy_without_a_grid_is_refused_with_the_nearest_name() -> None:
@@ -54,6 +82,12 @@ def test_a_grid_runs_every_setting_in_a_folder_of_its_own_and_lists_their_valida
     run_grid(read_federated_experiment(TINY), data, out, "fedprox")
 
     assert len(set(workspaces)) == 4
+    names = []
+    for file in out.rglob("config_fed_server.json"):
+        components = json.loads(file.read_text(encoding="utf-8"))["components"]
+        (saving,) = [item["args"] for item in components if item["id"] == "continuation"]
+        names.append(checked_run_name(saving["run_name"]))  # participants refuse other names
+    assert len(set(names)) == 4
     with (out / "strategies.csv").open(newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     assert [float(row["psnr"]) for row in rows] == [21.0, 22.0, 23.0, 24.0]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from nvflare.private.json_configer import ComponentNotAuthorized
 from app_custom.aggregators.collecting import CollectingAggregator
 from app_custom.allowed_classes import ALLOWED_CLASSES
 from app_custom.filters.allowed_update import AllowedUpdate
+from app_custom.run_name import checked_run_name
 from app_custom.translation_executor import TranslationExecutor
 from jobs.__main__ import JOBS_FOLDER
 from jobs.export import export_job, job_files
@@ -367,6 +369,16 @@ def test_sites_and_server_keep_a_run_under_one_name_that_no_other_job_has() -> N
         assert arguments["run_name"] == continuation["args"]["run_name"]
         names.append(arguments["run_name"])
     assert len(set(names)) == len(jobs)
+
+
+@pytest.mark.parametrize(
+    "name", ["fedprox-mu_generator=0.001", "my job", "../x", "=", "Überlingen"]
+)
+def test_a_job_of_any_name_keeps_its_run_under_a_plain_one_of_its_own(name: str) -> None:
+    job = experiment("fedavg")
+    plain = run_name(name, job)
+    assert checked_run_name(plain) == plain
+    assert plain != run_name(re.sub(r"[^A-Za-z0-9_.-]+", "_", name), job)
 
 
 def test_compression_stands_behind_the_gate_and_is_undone_before_anything_looks() -> None:

@@ -10,7 +10,7 @@ import torch
 
 from jobs.arm_outcome import ArmModel, ArmOutcome
 from jobs.federation import FederatedExperiment, FederationConfig
-from jobs.run_record import write_curves, write_run_record
+from jobs.run_record import _description, write_curves, write_run_record
 from lightning_modules.configuration import experiment_from
 from partitions.manifest import SiteManifest, SubjectRecord
 from report.run_folder import read_run
@@ -186,3 +186,11 @@ def test_curves_are_the_arms_metrics_with_their_names_in_front(
         "centralised,all,0,val/psnr,11",
         "local-north,all,0,val/psnr,11",
     ]
+
+
+def test_ages_and_fields_that_are_no_numbers_are_left_out_of_the_description() -> None:
+    odd = manifest("north", "train", age="61Y", field_strength="high")
+    assert _description(odd) == "computed"
+    assert _description(manifest("north", "train", age="40", field_strength="nan")) == (
+        "mean age 40 years, computed"
+    )

@@ -83,3 +83,12 @@ def test_a_number_of_threads_that_cannot_be_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=f"torch_threads is {threads}; write 1 or more"):
         prepare_workspace(tmp_path / "work", {"demo": data}, torch_threads=threads)
+
+
+@pytest.mark.parametrize("name", ["W S", "one\ttab", "a b/ws"])
+def test_a_path_with_blanks_is_refused_as_nvflare_would_wait_for_its_sites_for_ever(
+    tmp_path: Path, data: Path, name: str
+) -> None:
+    with pytest.raises(DataError, match="whose path has blanks"):
+        prepare_workspace(tmp_path / name, {"demo": data})
+    assert not (tmp_path / name).exists()
