@@ -137,11 +137,37 @@ def check_manifest(manifest: SiteManifest, where: str = "manifest") -> None:
 
 
 def check_partition(manifests: Iterable[SiteManifest]) -> None:
-    """Refuse a subject that two sites hold.
+    """Refuse a subject that two sites hold, and a patient or scan that is in two splits.
+
+    A patient may have several scans (``patient_id`` in the metadata); what a model has trained on
+    must not be what it is tested on.
 
     Raises:
-        DataError: naming the subject and both sites.
+        DataError: naming the subjects and both sites or splits.
     """
+    found = list(manifests)
+    _check_owners(found)
+    _check_leaks(found)
+
+
+def _check_leaks(manifests: Iterable[SiteManifest]) -> None:
+    seen: dict[str, SubjectRecord] = {}
+    for manifest in manifests:
+        for record in manifest.subjects:
+            scans = (f"scan '{(manifest.root / path).resolve()}'" for path in record.files.values())
+            # Hospitals number their patients by themselves: the same number may be two people.
+            patient = record.metadata.get("patient_id") or record.subject
+            for what in (f"patient '{patient}' of site '{record.site}'", *scans):
+                first = seen.setdefault(what, record)
+                if first.split != record.split:
+                    raise DataError(
+                        f"{what} is in split '{first.split}' (subject '{first.subject}', site "
+                        f"'{first.site}') and in '{record.split}' (subject '{record.subject}', "
+                        f"site '{record.site}'); keep a patient in one split"
+                    )
+
+
+def _check_owners(manifests: Iterable[SiteManifest]) -> None:
     owner: dict[str, str] = {}
     for manifest in manifests:
         for record in manifest.subjects:
@@ -190,7 +216,7 @@ def _from_json(content: Mapping[str, Any], path: Path) -> SiteManifest:
             computed=bool(content["computed"]),
             split_seed=content["split_seed"],
         )
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: damaged manifest ({error}); write it again") from error
     recorded = content.get("content_hash")
     if recorded is not None and recorded != manifest.content_hash():
