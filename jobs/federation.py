@@ -26,6 +26,7 @@ DEFAULT_FILE = Path(__file__).parent / "experiments" / "demo.yaml"
 DECENTRALISED = ("cyclic", "swarm")
 """Strategies in which sites depend on each other, not on the server alone."""
 
+_TAKEN = ("all", "server")
 _SITE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 """Names become folders, and NVFlare joins them with dots."""
 
@@ -168,10 +169,10 @@ def _check_federation(federation: FederationConfig, where: str) -> None:
     if not federation.sites:
         raise ConfigError(f"{where}: federation.sites is empty; name the sites that train")
     for name in names:
-        if not _SITE_NAME.fullmatch(name) or name == "server":
+        if not _SITE_NAME.fullmatch(name) or name in _TAKEN:
             raise ConfigError(
                 f"{where}: '{name}' cannot be a site's name in federation; use letters, digits, "
-                "'_' and '-', and not the name 'server'"
+                "'_' and '-', and not the names 'all' and 'server', which metrics use"
             )
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:

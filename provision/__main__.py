@@ -80,7 +80,10 @@ def block_person_command(options: argparse.Namespace) -> None:
     from provision.blocked_person import block_person
 
     path = block_person(options.kit, options.person)
-    print(f"wrote {path}: '{options.person}' has no right here once this participant is restarted")
+    print(
+        f"wrote {path}: whoever is named '{options.person}' has no right here once this participant "
+        "is restarted; compare the name with the certificate or project file, letter by letter"
+    )
 
 
 def renew_command(options: argparse.Namespace) -> None:

@@ -45,6 +45,7 @@ EXPORT_ERRORS = {
     "a site name with a space": (["fedavg", "--sites", "CS, DU"], "' DU' cannot be"),
     "a site name with a path": (["fedavg", "--sites", "../CS"], "'../CS' cannot be"),
     "a site name with a dot": (["fedavg", "--sites", "a.b"], "'a.b' cannot be"),
+    "a site called all": (["fedavg", "--sites", "all,CS"], "'all' cannot be"),
     "a site called server": (["fedavg", "--sites", "server,CS"], "'server' cannot be"),
     "a missing experiment": (
         ["fedavg", "--experiment", "nowhere.yaml"],
