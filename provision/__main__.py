@@ -81,7 +81,7 @@ def block_person_command(options: argparse.Namespace) -> None:
 
     path = block_person(options.kit, options.person)
     print(
-        f"wrote {path}: whoever is named '{options.person}' has no right here once this participant "
+        f"wrote {path}: nobody named '{options.person}' has a right here once this participant "
         "is restarted; compare the name with the certificate or project file, letter by letter"
     )
 
