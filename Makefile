@@ -73,9 +73,11 @@ tensorboard: setup ## curves and panels of all runs at http://localhost:6006
 jobs: setup ## write the committed job folders again from jobs/experiments/demo.yaml
 	@$(RUN) -m jobs committed
 
-lint: $(VENV)/installed-dev ## ruff: rules and format
+lint: $(VENV)/installed-dev ## ruff: rules and format; the container files
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@$(BIN)/hadolint provision/container/Dockerfile
+	@$(BIN)/yamllint -d relaxed --no-warnings provision/container/compose.yaml
 
 format: $(VENV)/installed-dev ## let ruff format the code
 	@$(BIN)/ruff format .
