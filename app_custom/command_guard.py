@@ -23,7 +23,7 @@ from nvflare.fuel.f3.cellnet.defs import (
 from nvflare.fuel.f3.cellnet.utils import make_reply
 from nvflare.fuel.f3.message import Message
 from nvflare.fuel.sec.audit import AuditService
-from nvflare.private.defs import SysCommandTopic
+from nvflare.private.defs import CellMessageHeaderKeys, SysCommandTopic
 
 COMMAND_CHANNELS = frozenset(
     {
@@ -34,7 +34,7 @@ COMMAND_CHANNELS = frozenset(
         CellChannel.SERVER_PARENT_LISTENER,
         CellChannel.MULTI_PROCESS_EXECUTOR,
         CellChannel.EDGE_REQUEST,
-        "_net_manager",
+        "_net_manager",  # NVFlare's own tools to look into its network, and to stop parts of it
     }
 )
 """Channels on which nothing but commands travels. Tasks, events and models have others."""
@@ -80,5 +80,7 @@ def refuse_passing_on(message: Message, own_name: str) -> Message | None:
         return None
     origin = headers.get(MessageHeaderKey.ORIGIN)
     what = f"'{channel}' from {origin} to {destination}: commands go through the server's console"
-    AuditService.add_event(user=str(origin), action=REFUSED, msg=what)
+    # By now NVFlare has checked that the message carries this participant's own token.
+    sender = str(headers.get(CellMessageHeaderKeys.CLIENT_NAME) or origin)
+    AuditService.add_event(user=sender, action=REFUSED, msg=what)
     return make_reply(ReturnCode.UNAUTHENTICATED, error=what)

@@ -9,6 +9,8 @@ from nvflare.app_common.app_event_type import AppEventType
 from nvflare.app_common.widgets.intime_model_selector import IntimeModelSelector
 from nvflare_fakes import Engine, weights_of
 
+from app_custom.accepted_rounds import accepted_round_of, note_accepted
+from app_custom.aggregators.fedavg import FedAvgAggregator
 from app_custom.final_model import FinalModelLocator
 from app_custom.widgets.final_selection import FinalSelection
 from app_custom.widgets.global_metrics import GlobalMetrics
@@ -69,3 +71,14 @@ def test_the_final_evaluation_sends_the_model_after_the_last_round_and_no_other(
     locator = FinalModelLocator()
     (name,) = locator.get_model_names(ctx)
     assert locator.locate_model(name, ctx).data == weights
+
+
+def test_with_the_final_model_goes_the_round_of_each_site_that_the_server_took_last() -> None:
+    aggregator = FedAvgAggregator(min_sites=1)
+    note_accepted(aggregator.memory, ["east"], 2)
+    engine = Engine(sites=("east", "west"), components={"aggregator": aggregator})
+    ctx = engine.new_context()
+    model = make_model_learnable(weights_of(7), {})
+    ctx.set_prop(AppConstants.GLOBAL_MODEL, model, private=True, sticky=True)
+    sent = FinalModelLocator().locate_model("final", ctx)
+    assert [accepted_round_of(site, sent.meta) for site in ("east", "west")] == [2, -1]

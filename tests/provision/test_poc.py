@@ -282,7 +282,7 @@ def test_nobody_commands_a_site_past_the_server(federation: Federation) -> None:
     secret = federation.kits / "north" / "local" / "fedi2i.yaml"
     kit = federation.kits / MEMBER
     script = Path(__file__).with_name("direct_command.py")
-    before = len(audited(federation, "server", "[A:command_guard.refused]"))
+    before = len(audited(federation, "server", f"[U:{MEMBER}][A:command_guard.refused]"))
     done = subprocess.run(
         [sys.executable, str(script), MEMBER, str(kit), "north", f"cat {secret}"],
         capture_output=True,
@@ -293,7 +293,7 @@ def test_nobody_commands_a_site_past_the_server(federation: Federation) -> None:
     (answer,) = [line for line in done.stdout.splitlines() if line.startswith("ANSWER")]
     assert not answer.startswith("ANSWER ok"), done.stdout + done.stderr
     assert "datasets" not in done.stdout
-    assert len(audited(federation, "server", "[A:command_guard.refused]")) > before
+    assert len(audited(federation, "server", f"[U:{MEMBER}][A:command_guard.refused]")) > before
     assert audited(federation, "north", "[A:sys.shell]") == []
 
 

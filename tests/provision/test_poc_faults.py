@@ -316,6 +316,21 @@ def test_two_different_jobs_run_at_once(federation: Federation, tmp_path: Path) 
     assert [wait_for_end(federation, job) for job in jobs] == [COMPLETED, COMPLETED]
 
 
+def test_two_jobs_with_the_same_settings_under_other_names_disturb_nothing_that_sites_keep(
+    federation: Federation, tmp_path: Path
+) -> None:
+    sizes = ("--sites", "north,east", "--rounds", "3", "--steps", "20")
+    user = federation.user(LEAD)
+    jobs = [
+        user.submit(export(tmp_path / name, *sizes, strategy="scaffold"))
+        for name in ("first", "second")
+    ]
+    wait_for(lambda: all("Round 0 started" in server_log(federation, job) for job in jobs), 120)
+    for job in jobs:
+        assert ended(federation, job, tmp_path / job)[0] == COMPLETED
+    assert_equal(*(model_in(tmp_path / job) for job in jobs))
+
+
 def test_a_job_that_is_aborted_from_the_console_leaves_no_process_at_any_site(
     federation: Federation, tmp_path: Path
 ) -> None:

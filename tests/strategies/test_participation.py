@@ -80,7 +80,14 @@ def test_the_server_s_control_is_the_mean_of_the_sites_controls_whoever_answered
     federation = make_federation(SITES, strategy={"name": "scaffold"})
     for participants in (["east", "north"], ["north", "south"], ["west"], list(SITES)):
         federation.run(participants=participants)
-    kept = {site: federation.learner(site)._kept(9).state["strategy"] for site in SITES}
+    last = dict.fromkeys(SITES, 3)
+    assert federation.aggregator.accepted_rounds() == last
+    check_control_is_mean_of_sites(federation, last)
+
+
+def check_control_is_mean_of_sites(federation: InProcessFederation, last: dict[str, int]) -> None:
+    """SCAFFOLD's invariant, from what each site kept after its last accepted round."""
+    kept = {s: federation.learner(s)._kept(9, last[s]).state["strategy"] for s in SITES}
     samples = {site: result.samples for site, result in federation.results.items()}
     for name, control in federation.aggregator.arrays_for_sites().items():
         key = name.removeprefix("control/")
@@ -98,14 +105,7 @@ def test_a_refused_round_leaves_the_server_s_control_the_mean_of_those_the_sites
     federation.run(tamper={"north": with_nan})
     accepted = federation.aggregator.accepted_rounds()
     assert accepted == {"east": 1, "north": 0, "south": 1, "west": 1}
-    kept = {s: federation.learner(s)._kept(2, accepted[s]).state["strategy"] for s in SITES}
-    samples = {site: result.samples for site, result in federation.results.items()}
-    for name, control in federation.aggregator.arrays_for_sites().items():
-        key = name.removeprefix("control/")
-        mean = sum(samples[s] * kept[s][key].numpy().astype(np.float64) for s in SITES)
-        np.testing.assert_allclose(
-            control, mean / sum(samples.values()), rtol=1e-4, atol=1e-6, err_msg=key
-        )
+    check_control_is_mean_of_sites(federation, accepted)
 
 
 def test_a_new_run_uses_nothing_that_an_older_one_left_at_a_site_that_joins_late(
@@ -131,6 +131,18 @@ def test_a_site_that_lost_what_the_server_counts_on_does_not_train(
     shutil.rmtree(tmp_path / "sites" / "north")
     with pytest.raises(DataError, match=r"round 1.* is missing.*another name"):
         federation.run()
+
+
+@pytest.mark.parametrize("name", ["ditto", "fedper"])
+def test_without_sums_at_the_server_a_site_that_lost_what_it_kept_starts_afresh(
+    make_federation: MakeFederation, name: str, tmp_path: Path
+) -> None:
+    federation = make_federation(strategy={"name": name}, folder="sites")
+    federation.run(rounds=2)
+    shutil.rmtree(tmp_path / "sites" / "north")
+    federation.run()
+    assert federation.refused == []
+    assert federation.learner("north")._kept(3).round_number == 2
 
 
 def test_a_site_of_another_architecture_is_refused_before_it_trains(
