@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := $(BIN)/python
 TEST_FILES_AT_ONCE ?= 2
-PACKAGES := partitions lightning_modules app_custom jobs provision report
+PACKAGES := fedi2i partitions lightning_modules app_custom jobs provision report
 
 .PHONY: help setup data provision poc demo smoke smoke-cyclegan strategies report tensorboard \
 	lint format types test test-fast jobs \

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from app_custom.widgets.global_metrics import FILE_NAME as METRICS_FILE
+from fedi2i.metric_files import FILE_NAME as METRICS_FILE
 
 _RUN = Path("server") / "simulate_job"
 PERSONAL_MODEL = "personal_model.pt"

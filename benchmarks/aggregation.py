@@ -86,9 +86,9 @@ def measure(strategy: str, sites: int, millions: int) -> dict[str, float]:
 def _aggregator(strategy: str, sites: int, millions: int) -> tuple[Any, Any]:
     import importlib
 
-    from jobs.server_aggregators import aggregator
+    from jobs.writing.server_aggregators import aggregator
     from lightning_modules.configuration import experiment_from
-    from lightning_modules.networks.shared_networks import SharedNetworks
+    from lightning_modules.sharing.shared_networks import SharedNetworks
 
     model = {"generator": {"channels": list(CHANNELS[millions])}}
     settings = {"name": strategy, **STRATEGIES[strategy]}

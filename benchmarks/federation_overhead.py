@@ -19,14 +19,14 @@ from pathlib import Path
 import torch
 from process_memory import watch_memory
 
-from jobs.federation import DEFAULT_FILE, read_federated_experiment, strategy_overrides
-from jobs.workspace import prepare_workspace
+from fedi2i.cores import available_cores
+from jobs.writing.federation import DEFAULT_FILE, read_federated_experiment, strategy_overrides
+from jobs.writing.workspace import prepare_workspace
 from lightning_modules.configuration import ExperimentConfig
-from lightning_modules.hardware import available_cores
+from lightning_modules.data.slice_order import SliceOrder
+from lightning_modules.data.slices import TrainingSlices
 from lightning_modules.losses.adversarial import AdversarialLoss
 from lightning_modules.networks.building import build_networks
-from lightning_modules.slice_order import SliceOrder
-from lightning_modules.training_slices import TrainingSlices
 from partitions.manifest import read_manifest
 from partitions.preparation import prepare_site
 

@@ -23,14 +23,14 @@ from app_custom.aggregators.fedavg import FedAvgAggregator
 from app_custom.aggregators.fedmedian import FedMedianAggregator
 from app_custom.aggregators.site_update import SiteUpdate, network_of, networks_of
 from app_custom.aggregators.trimmed_mean import TrimmedMeanAggregator
-from jobs.federation import DEFAULT_FILE, read_federated_experiment
+from jobs.writing.federation import DEFAULT_FILE, read_federated_experiment
 from lightning_modules.configuration import ExperimentConfig
-from lightning_modules.hardware import Hardware
-from lightning_modules.learner import Learner
-from lightning_modules.local_state import LocalStateStore
+from lightning_modules.data.slices import TrainingSlices
+from lightning_modules.evaluation.validation import load_translator, validate
 from lightning_modules.networks.generator import build_generator
-from lightning_modules.training_slices import TrainingSlices
-from lightning_modules.validation import load_translator, validate
+from lightning_modules.training.hardware import Hardware
+from lightning_modules.training.learner import Learner
+from lightning_modules.training.local_state import LocalStateStore
 from partitions.manifest import read_manifest
 from partitions.preparation import PreparedSite, prepare_site
 

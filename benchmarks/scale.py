@@ -24,10 +24,10 @@ from pathlib import Path
 
 from process_memory import watch_memory
 
-from app_custom.compression import KINDS
-from jobs.export import export_job
-from jobs.federation import DEFAULT_FILE, read_federated_experiment
-from jobs.workspace import prepare_workspace
+from app_custom.aggregation.compression import KINDS
+from jobs.writing.export import export_job
+from jobs.writing.federation import DEFAULT_FILE, read_federated_experiment
+from jobs.writing.workspace import prepare_workspace
 from partitions.manifest import read_manifest, write_manifest
 
 REPOSITORY = Path(__file__).resolve().parents[1]

@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from jobs.export import export_job
-from jobs.federation import DEFAULT_FILE, read_federated_experiment
-from jobs.workspace import prepare_workspace
+from jobs.writing.export import export_job
+from jobs.writing.federation import DEFAULT_FILE, read_federated_experiment
+from jobs.writing.workspace import prepare_workspace
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 Reading = tuple[float, float, float]

@@ -9,15 +9,15 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from app_custom.compression import KINDS
-from jobs.export import export_job
-from jobs.federation import DEFAULT_FILE, read_federated_experiment
-from jobs.strategy_grids import STRATEGY_GRIDS
-from jobs.strategy_jobs import STRATEGY_JOBS, strategy_overrides, with_both_starts
-from jobs.workspace import DEFAULT_NAME, prepare_workspace
-from partitions.command_line import name_and_path, run_command
-from partitions.errors import ConfigError
-from partitions.typed_config import merged
+from app_custom.aggregation.compression import KINDS
+from fedi2i.commands import name_and_path, run_command
+from fedi2i.errors import ConfigError
+from fedi2i.typed_config import merged
+from jobs.running.strategy_grids import STRATEGY_GRIDS
+from jobs.writing.export import export_job
+from jobs.writing.federation import DEFAULT_FILE, read_federated_experiment
+from jobs.writing.strategy_jobs import STRATEGY_JOBS, strategy_overrides, with_both_starts
+from jobs.writing.workspace import DEFAULT_NAME, prepare_workspace
 
 JOBS_FOLDER = Path(__file__).parent
 
@@ -61,7 +61,7 @@ def workspace_command(options: argparse.Namespace) -> None:
 
 def compare_command(options: argparse.Namespace) -> None:
     """Run all arms of an experiment, evaluate them and write a run folder."""
-    from jobs.comparison import Comparison, run_comparison
+    from jobs.running.comparison import Comparison, run_comparison
 
     job = read_federated_experiment(options.experiment, _changes(options))
     run_comparison(
@@ -78,7 +78,7 @@ def compare_command(options: argparse.Namespace) -> None:
 
 def grid_command(options: argparse.Namespace) -> None:
     """Run one strategy over a small grid of its settings."""
-    from jobs.grid import run_grid
+    from jobs.running.grid import run_grid
 
     job = read_federated_experiment(options.experiment, _changes(options))
     run_grid(job, options.data, options.out, options.strategy)

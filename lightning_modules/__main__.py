@@ -7,9 +7,9 @@ import logging
 import sys
 from pathlib import Path
 
+from fedi2i.commands import name_and_path, run_command
+from fedi2i.errors import ConfigError
 from lightning_modules.configuration import ExperimentConfig, read_experiment
-from partitions.command_line import name_and_path, run_command
-from partitions.errors import ConfigError
 from partitions.manifest import read_manifest
 from partitions.preparation import PreparedSite, prepare_site
 
@@ -29,8 +29,8 @@ def train_command(options: argparse.Namespace) -> None:
     _check_folder(options.out)
     experiment = read_experiment(options.experiment)
     # Imported here, as a mistake in the experiment should not wait seconds for torch.
-    from lightning_modules.hardware import choose_hardware
-    from lightning_modules.training_run import Arm, train_arm
+    from lightning_modules.training.hardware import choose_hardware
+    from lightning_modules.training.training_run import Arm, train_arm
 
     sites = _sites(experiment, options.data)
     hardware = choose_hardware(experiment.training.precision, options.threads)
@@ -45,8 +45,8 @@ def evaluate_command(options: argparse.Namespace) -> None:
     experiment = read_experiment(options.experiment)
     models = _models(options.model)
     # Imported here, as a mistake in the experiment should not wait seconds for torch.
-    from lightning_modules.evaluation import evaluate, read_generator
-    from lightning_modules.hardware import choose_hardware
+    from lightning_modules.evaluation.evaluation import evaluate, read_generator
+    from lightning_modules.training.hardware import choose_hardware
 
     generators = {name: read_generator(experiment.model, path) for name, path in models.items()}
     hardware = choose_hardware(experiment.training.precision, options.threads)

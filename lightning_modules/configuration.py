@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from fedi2i.errors import ConfigError
+from fedi2i.typed_config import as_dict, choose, merged, read_yaml, record_from
 from lightning_modules.model_networks import MODELS, shared_networks
 from lightning_modules.strategies.settings import StrategyConfig, with_defaults
-from partitions.errors import ConfigError
 from partitions.preparation.configuration import PreparationConfig
-from partitions.typed_config import as_dict, choose, merged, read_yaml, record_from
 
 OPTIMIZERS = ("adam", "sgd")
 OPTIMIZER_STATES = ("reset", "keep")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from partitions.errors import ConfigError
+from fedi2i.errors import ConfigError
+from fedi2i.typed_config import nearest
 from partitions.preparation.configuration import DOMAINS
-from partitions.typed_config import nearest
 
 ROLES = ("generator", "discriminator")
 

@@ -7,7 +7,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from partitions.command_line import run_command
+from fedi2i.commands import run_command
 from partitions.commands import check, csv_table, demo, lgg, prepare
 
 

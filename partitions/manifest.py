@@ -6,7 +6,6 @@ subjects only. File paths are relative to the folder that holds it, so a folder 
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -14,9 +13,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from partitions.atomic_file import write_text
-from partitions.errors import DataError
-from partitions.typed_config import choose, record_from
+from fedi2i.digest import digest
+from fedi2i.errors import DataError
+from fedi2i.files import write_text
+from fedi2i.typed_config import choose, record_from
 
 VERSION = 1
 FILE_NAME = "manifest.json"
@@ -75,8 +75,7 @@ class SiteManifest:
 
     def content_hash(self) -> str:
         """SHA-256 over everything but the folder, independent of the order of subjects."""
-        text = json.dumps(_to_json(self), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()
+        return digest(_to_json(self))
 
 
 def write_manifest(manifest: SiteManifest) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from partitions.errors import DataError
+from fedi2i.errors import DataError
 from partitions.manifest import FILE_NAME
 
 

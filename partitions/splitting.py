@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from partitions.errors import ConfigError
+from fedi2i.errors import ConfigError
 from partitions.manifest import SPLITS
 
 FRACTIONS = (0.7, 0.1, 0.2)

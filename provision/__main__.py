@@ -6,8 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from partitions.command_line import name_and_path, run_command
-from partitions.errors import ConfigError
+from fedi2i.commands import name_and_path, run_command
+from fedi2i.errors import ConfigError
 from provision.provisioning import PROJECT_FILE
 
 KITS = Path("kits")
@@ -96,7 +96,7 @@ def renew_command(options: argparse.Namespace) -> None:
 
 def poc_command(options: argparse.Namespace) -> None:
     """Run a proof of concept on this machine."""
-    from jobs.federation import read_federated_experiment
+    from jobs.writing.federation import read_federated_experiment
     from provision.poc.federation import PocConfig
     from provision.poc.run import run_poc
 
@@ -177,7 +177,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _poc_options(poc: argparse.ArgumentParser) -> None:
-    from jobs.federation import DEFAULT_FILE
+    from jobs.writing.federation import DEFAULT_FILE
 
     poc.add_argument("--out", type=Path, default=Path("runs/poc"), help="its folder, replaced")
     poc.add_argument("--port", type=int, default=8102, help="the server's port on this machine")

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from partitions.atomic_file import write_text
-from partitions.errors import ConfigError
+from fedi2i.errors import ConfigError
+from fedi2i.files import write_text
 from provision.permissions import NOBODY
 
 Conditions = str | list[str]

@@ -8,8 +8,8 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 from typing import Any
 
-from app_custom.allowed_classes import ALLOWED_CLASSES
-from partitions.errors import ConfigError
+from app_custom.participant.allowed_classes import ALLOWED_CLASSES
+from fedi2i.errors import ConfigError
 
 Resources = dict[str, Any]
 
@@ -17,15 +17,15 @@ _NO_GPUS = {"num_of_gpus": 0, "mem_per_gpu_in_GiB": 0}
 _CONSUMER = "nvflare.app_common.resource_consumers"
 # Sends a site's error log to the server; and what receives it there.
 _LOG_STREAMING = ("site_log_streamer", "log_receiver")
-CLASS_CHECK = "app_custom.class_check.ClassCheck"
+CLASS_CHECK = "app_custom.participant.class_check.ClassCheck"
 _REFUSAL_AUDIT: Resources = {
     "id": "refusal_audit",
-    "path": "app_custom.refusal_audit.RefusalAudit",
+    "path": "app_custom.participant.refusal_audit.RefusalAudit",
     "args": {},
 }
 _COMMAND_GUARD: Resources = {
     "id": "command_guard",
-    "path": "app_custom.command_guard.CommandGuard",
+    "path": "app_custom.participant.command_guard.CommandGuard",
     "args": {},
 }
 OWN_COMPONENTS = (_REFUSAL_AUDIT["path"], _COMMAND_GUARD["path"])
@@ -37,7 +37,7 @@ gives up after ten tries, while the job before it may train for days."""
 
 _RETURNED_SITES = {
     "id": "returned_sites",
-    "path": "app_custom.returned_sites.ReturnedSites",
+    "path": "app_custom.participant.returned_sites.ReturnedSites",
     "args": {},
 }
 
@@ -105,7 +105,7 @@ def _scheduling(component: Resources, gpus: dict[str, Any] | None) -> Resources:
     """Whole GPUs for the jobs that ask for them; none where the project names none."""
     if component["id"] == "resource_manager":
         arguments = _NO_GPUS if gpus is None else _checked(gpus)
-        path = "app_custom.exclusive_gpus.ExclusiveGPUs"
+        path = "app_custom.participant.exclusive_gpus.ExclusiveGPUs"
         return {"id": component["id"], "path": path, "args": arguments}
     if component["id"] == "resource_consumer" and gpus is None:
         path = f"{_CONSUMER}.passthrough_resource_consumer.PassthroughResourceConsumer"

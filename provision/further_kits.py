@@ -15,13 +15,13 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from partitions.atomic_file import write_text
-from partitions.errors import ConfigError
-from partitions.typed_config import choose, nearest, read_yaml
+from fedi2i.errors import ConfigError
+from fedi2i.files import write_text
+from fedi2i.site_names import check_site_name
+from fedi2i.typed_config import choose, nearest, read_yaml
 from provision.permissions import PERMISSIONS
 from provision.provisioning import kit_folders, provision
 
-_SITE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _PERSON_NAME = re.compile(r"[A-Za-z0-9._+-]+@[A-Za-z0-9.-]+")
 _ORG_NAME = re.compile(r"[A-Za-z0-9_]+")
 
@@ -47,10 +47,11 @@ def add_site(
     Raises:
         ConfigError: a name that cannot be, or is taken, or no kits so far.
     """
-    if not _SITE_NAME.fullmatch(site) or not _ORG_NAME.fullmatch(org):
+    check_site_name(site, "new site")
+    if not _ORG_NAME.fullmatch(org):
         raise ConfigError(
-            f"'{site}' of organisation '{org}': use letters, digits and '_', in a site's name "
-            "also '-'"
+            f"site '{site}': organisation '{org}' cannot be used as a name; use letters, digits "
+            "and '_'"
         )
     _refuse_known(project_file, workspace, site)
     if (gpus > 0) != (gpu_memory > 0):

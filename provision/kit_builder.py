@@ -18,8 +18,8 @@ from nvflare.lighter.ctx import ProvisionContext
 from nvflare.lighter.entity import Participant, Project
 from nvflare.lighter.spec import Builder
 
-from app_custom.site_configuration import FILE_NAME
-from partitions.atomic_file import write_text
+from app_custom.executor.site_configuration import FILE_NAME
+from fedi2i.files import write_text
 from provision.component_policy import server_resources, site_resources
 from provision.data_mapping import server_mapping, site_mapping
 from provision.kit_readme import KitFacts, kit_readme

@@ -6,8 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from partitions.errors import ConfigError, UserError
-from partitions.typed_config import read_yaml
+from fedi2i.errors import ConfigError, UserError
+from fedi2i.typed_config import read_yaml
 
 PROJECT_FILE = Path(__file__).parent / "project.yml"
 

@@ -7,7 +7,7 @@ policy is lost would run as one that limits nothing.
 
 from __future__ import annotations
 
-from partitions.errors import ConfigError
+from fedi2i.errors import ConfigError
 
 SUB_START = "sub_start.sh"
 """The script that every way of starting a server or site goes through."""

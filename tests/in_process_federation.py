@@ -22,19 +22,19 @@ from nvflare.app_common.app_event_type import AppEventType
 from nvflare_fakes import Engine, train_answer, with_peer
 from torch import Tensor
 
-from app_custom.accepted_rounds import accepted_round_of
-from app_custom.aggregators.collecting import CollectingAggregator
+from app_custom.aggregation.aggregator import CollectingAggregator
+from app_custom.aggregation.extras import joined, separated
 from app_custom.aggregators.site_update import Weights
-from app_custom.strategy_arrays import joined, separated
-from app_custom.strategy_model_generator import StrategyModelGenerator
-from jobs.server_aggregators import aggregator
+from app_custom.checkpoints.accepted_rounds import accepted_round_of
+from app_custom.server.strategy_model_generator import StrategyModelGenerator
+from jobs.writing.server_aggregators import aggregator
 from lightning_modules.configuration import ExperimentConfig, experiment_values
-from lightning_modules.hardware import Hardware
-from lightning_modules.learner import Learner, RoundResult
-from lightning_modules.local_parts import sharing_scope
-from lightning_modules.local_state import LocalStateStore
-from lightning_modules.networks.shared_networks import SharedNetworks
-from lightning_modules.training_slices import TrainingSlices
+from lightning_modules.data.slices import TrainingSlices
+from lightning_modules.sharing.local_parts import sharing_scope
+from lightning_modules.sharing.shared_networks import SharedNetworks
+from lightning_modules.training.hardware import Hardware
+from lightning_modules.training.learner import Learner, RoundResult
+from lightning_modules.training.local_state import LocalStateStore
 from partitions.preparation import PreparedSite
 
 Tamper = Callable[[Weights, Weights], Weights]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from app_custom.aggregators.collecting import CollectingAggregator
+from app_custom.aggregation.aggregator import CollectingAggregator
 from app_custom.aggregators.server_step import with_server_step
 from app_custom.aggregators.site_update import SiteUpdate, Weights
 from app_custom.aggregators.weighted_mean import weighted_mean

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from app_custom.aggregators.collecting import CollectingAggregator
+from app_custom.aggregation.aggregator import CollectingAggregator
 from app_custom.aggregators.coordinatewise import coordinatewise
 from app_custom.aggregators.site_update import SiteUpdate, Weights
 

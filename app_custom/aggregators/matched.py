@@ -8,14 +8,14 @@ from dataclasses import replace
 import numpy as np
 from nvflare.app_common.app_constant import AppConstants
 
-from app_custom.aggregators.collecting import CollectingAggregator
+from app_custom.aggregation.aggregator import CollectingAggregator
 from app_custom.aggregators.site_update import SiteUpdate, Weights
 from lightning_modules.matching.channel_groups import ChannelGroups
 from lightning_modules.matching.matching import MatchSettings
 from lightning_modules.matching.network_groups import network_groups
 from lightning_modules.matching.permutations import Permutations, moved_fraction, permute_tensor
 from lightning_modules.model_networks import role_of
-from lightning_modules.networks.shared_networks import SharedNetworks
+from lightning_modules.sharing.shared_networks import SharedNetworks
 from lightning_modules.strategies.realignment import PERMUTATION, permutation_name
 
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from app_custom.aggregators.collecting import CollectingAggregator
+from app_custom.aggregation.aggregator import CollectingAggregator
 from app_custom.aggregators.known_samples import remember_samples, total_samples
 from app_custom.aggregators.site_update import SiteUpdate, Weights, network_of, networks_of
 from app_custom.aggregators.weighted_mean import weighted_mean

@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from app_custom.aggregators.collecting import CollectingAggregator
+from app_custom.aggregation.aggregator import CollectingAggregator
 from app_custom.aggregators.coordinatewise import coordinatewise
 from app_custom.aggregators.fedmedian import robust_weights
 from app_custom.aggregators.site_update import SiteUpdate, Weights

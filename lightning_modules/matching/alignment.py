@@ -9,6 +9,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from fedi2i.cores import available_cores
+from fedi2i.errors import ConfigError
 from lightning_modules.matching.channel_groups import ChannelGroups
 from lightning_modules.matching.matching import MatchSettings, match, refine
 from lightning_modules.matching.permutations import (
@@ -18,8 +20,7 @@ from lightning_modules.matching.permutations import (
     identity,
     permute_tensor,
 )
-from lightning_modules.matching.worker_threads import available_cores, worker_threads
-from partitions.errors import ConfigError
+from lightning_modules.matching.worker_threads import worker_threads
 
 _LEAVE_ONE_OUT_SWEEPS = 3
 

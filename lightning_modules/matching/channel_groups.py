@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from partitions.errors import ConfigError
+from fedi2i.errors import ConfigError
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fedi2i.errors import ConfigError
 from lightning_modules.matching.assignment import assign
 from lightning_modules.matching.channel_groups import ChannelGroups
 from lightning_modules.matching.permutations import (
@@ -37,7 +38,6 @@ from lightning_modules.matching.similarity import (
     compare,
     similarity,
 )
-from partitions.errors import ConfigError
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedi2i.errors import ConfigError
 from lightning_modules.matching.channel_groups import ChannelGroups, Segment
-from partitions.errors import ConfigError
 
 Array = NDArray[Any]
 State = Mapping[str, Array]

@@ -19,10 +19,10 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.parametrize import type_before_parametrizations
 
+from fedi2i.errors import ConfigError
 from lightning_modules.matching.flow import holds_tensor
 from lightning_modules.matching.layer_types import BATCH_OR_INSTANCE_NORMS
 from lightning_modules.matching.operation_log import logged_operations
-from partitions.errors import ConfigError
 
 _SHAPE_ATTRIBUTES = frozenset({"shape", "ndim", "dtype", "device", "is_cuda", "requires_grad"})
 

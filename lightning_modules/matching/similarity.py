@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fedi2i.errors import ConfigError, DataError
 from lightning_modules.matching.channel_groups import ChannelGroups, Segment
 from lightning_modules.matching.permutations import (
     Array,
@@ -30,7 +31,6 @@ from lightning_modules.matching.permutations import (
     State,
     entry_order,
 )
-from partitions.errors import ConfigError, DataError
 
 FloatArray = NDArray[np.float64]
 

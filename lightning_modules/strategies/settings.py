@@ -7,8 +7,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from partitions.errors import ConfigError
-from partitions.typed_config import choose
+from fedi2i.errors import ConfigError
+from fedi2i.typed_config import choose
 
 INITIALISATIONS = ("shared", "independent")
 LOCAL_PARTS = ("encoder", "decoder")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from fedi2i.digest import digest
+from fedi2i.errors import DataError
 from partitions.commands.table import site_table
-from partitions.errors import DataError
 from partitions.manifest import SiteManifest, check_partition, read_manifest
 from partitions.site_folders import find_site_folders
 
@@ -58,7 +58,7 @@ def check_data_set(manifests: Sequence[SiteManifest]) -> None:
 def data_set_hash(manifests: Sequence[SiteManifest]) -> str:
     """SHA-256 over the sites' hashes, whatever their order."""
     hashes = sorted(manifest.content_hash() for manifest in manifests)
-    return hashlib.sha256("".join(hashes).encode()).hexdigest()
+    return digest(hashes)
 
 
 def _check_files(manifest: SiteManifest) -> None:

@@ -15,13 +15,13 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from tqdm import tqdm
 
-from partitions.errors import ConfigError, UserError
+from fedi2i.errors import ConfigError, UserError
+from fedi2i.typed_config import merged, read_yaml, record_from
 from partitions.manifest import SPLITS, SiteManifest, read_manifest
 from partitions.preparation import PreparationConfig, PreparedSite, PreparedSplit, prepare_site
 from partitions.preparation.configuration import DOMAINS
 from partitions.preparation.site import find_prepared
 from partitions.site_folders import find_site_folders
-from partitions.typed_config import merged, read_yaml, record_from
 
 DEFAULT_CACHE = "prepared"
 _bar_position = 0

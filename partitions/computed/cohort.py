@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,12 @@ from typing import Any
 from joblib import Parallel, delayed, parallel_config
 from tqdm import tqdm
 
-from partitions.atomic_file import write_text
+from fedi2i.cores import available_cores
+from fedi2i.errors import ConfigError, DataError
+from fedi2i.files import write_text
 from partitions.computed.hospitals import HOSPITALS
 from partitions.computed.plan import COHORT_VERSION, PlannedSubject, cohort_key, plan_cohort
 from partitions.computed.subject_folder import read_record, write_subject
-from partitions.errors import ConfigError, DataError
 from partitions.manifest import SiteManifest, SubjectRecord, read_manifest, write_manifest
 
 COHORT_FILE = "cohort.json"
@@ -58,7 +58,7 @@ def write_cohort(
     if finished and not missing:
         return tuple(read_manifest(out / hospital.site, hospital.site) for hospital in HOSPITALS)
     _write_note(out, key, seed, size, finished=False)
-    _compute(out, missing, workers or _available_processors())
+    _compute(out, missing, workers or available_cores())
     manifests = _write_manifests(out, planned, seed)
     _write_note(out, key, seed, size, finished=True)
     return manifests
@@ -150,9 +150,3 @@ def _write_manifests(
     for manifest in manifests:
         write_manifest(manifest)
     return manifests
-
-
-def _available_processors() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

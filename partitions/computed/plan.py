@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 from dataclasses import dataclass
 
 import numpy as np
 
+from fedi2i.digest import digest
+from fedi2i.typed_config import choose
 from partitions.computed import tissues
 from partitions.computed.hospitals import HOSPITALS, Hospital
 from partitions.manifest import SPLITS
-from partitions.typed_config import choose
 
 COHORT_VERSION = 1
 """Raised whenever the same parameters would give other voxels."""
@@ -93,4 +92,4 @@ def cohort_key(seed: int, size: str) -> str:
             for field, table in tissues.BY_FIELD.items()
         },
     }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return digest(content)

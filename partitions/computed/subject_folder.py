@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from partitions.atomic_file import write_text
+from fedi2i.files import write_text
 from partitions.computed.atlas import Atlas
 from partitions.computed.plan import PlannedSubject
 from partitions.computed.subject import ComputedSubject, compute_subject

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from partitions.errors import ConfigError
+from fedi2i.errors import ConfigError
 
 TISSUES = ("gm", "wm", "csf", "lesion")
 

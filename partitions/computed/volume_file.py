@@ -9,7 +9,7 @@ import numpy as np
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 from numpy.typing import NDArray
 
-from partitions.atomic_file import replacing
+from fedi2i.files import replacing
 from partitions.computed.anatomy import grid_axes
 from partitions.computed.hospitals import Hospital
 

@@ -10,8 +10,8 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from partitions.atomic_file import replacing
-from partitions.errors import DataError
+from fedi2i.errors import DataError
+from fedi2i.files import replacing
 from partitions.manifest import SubjectRecord
 from partitions.preparation.parts import read_part
 from partitions.preparation.slices import SubjectSlices

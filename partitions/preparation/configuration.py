@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from partitions.errors import ConfigError
-from partitions.typed_config import choose
+from fedi2i.errors import ConfigError
+from fedi2i.typed_config import choose
 
 DOMAINS = ("source", "target")
 """What a slice can be: what the model reads, and what it writes."""

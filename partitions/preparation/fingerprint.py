@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import asdict
 from pathlib import Path
 
-from partitions.errors import DataError
+from fedi2i.digest import digest, file_digest
+from fedi2i.errors import DataError
 from partitions.manifest import SiteManifest, SubjectRecord
 from partitions.preparation.configuration import PreparationConfig
 from partitions.preparation.usable_subjects import domains_of
@@ -42,7 +41,7 @@ def fingerprint(
             for record in records
         },
     }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return digest(content)
 
 
 def used_files(record: SubjectRecord, config: PreparationConfig) -> tuple[str, ...]:
@@ -55,10 +54,4 @@ def used_files(record: SubjectRecord, config: PreparationConfig) -> tuple[str, .
 def _file_digest(path: Path) -> str:
     if not path.is_file():
         raise DataError(f"{path}: no such file; copy it there or correct the manifest")
-    try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise DataError(
-            f"{path}: cannot be read ({error.strerror}); check its permissions and the disk"
-        ) from error
+    return file_digest(path)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from partitions.atomic_file import replacing
+from fedi2i.files import replacing
 from partitions.preparation.slices import SubjectSlices
 
 

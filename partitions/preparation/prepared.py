@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from partitions.errors import DataError
+from fedi2i.errors import DataError
+from fedi2i.typed_config import choose, record_from
 from partitions.manifest import SPLITS
 from partitions.preparation.configuration import DOMAINS, PreparationConfig
 from partitions.preparation.fingerprint import FORMAT_VERSION
-from partitions.typed_config import choose, record_from
 
 RECORD_NAME = "prepared.json"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,12 +9,12 @@ from typing import Any
 
 import nibabel
 
-from partitions.errors import DataError
+from fedi2i.errors import DataError
+from fedi2i.files import lacks_room
 from partitions.manifest import SubjectRecord
 from partitions.preparation.configuration import PreparationConfig
 from partitions.preparation.fingerprint import used_files
 
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _BYTES_PER_PIXEL = 6  # source 2, target 2, mask 1, lesion 1
 
 
@@ -27,7 +26,7 @@ def write_failure(
     config: PreparationConfig,
 ) -> DataError:
     """The error to raise after writing to ``cache`` failed."""
-    if error.errno not in _NO_ROOM:
+    if not lacks_room(error):
         return DataError(
             f"{cache}: cannot be written ({error.strerror or error}); correct its permissions or "
             "choose another cache folder"

@@ -14,8 +14,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from partitions.atomic_file import write_text
-from partitions.errors import DataError
+from fedi2i.errors import DataError
+from fedi2i.files import write_text
 from partitions.manifest import SPLITS, SiteManifest, SubjectRecord
 from partitions.preparation.assembly import Part, assemble_split
 from partitions.preparation.configuration import PreparationConfig

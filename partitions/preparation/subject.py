@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fedi2i.errors import DataError
 from partitions import voxel_size
-from partitions.errors import DataError
 from partitions.manifest import SubjectRecord
 from partitions.preparation.configuration import PreparationConfig
 from partitions.preparation.foreground import foreground_mask

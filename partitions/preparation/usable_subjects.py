@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from partitions.errors import DataError
+from fedi2i.errors import DataError
 from partitions.manifest import SPLITS, SiteManifest, SubjectRecord
 from partitions.preparation.configuration import DOMAINS, PreparationConfig
 

@@ -16,7 +16,7 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
-from partitions.errors import DataError
+from fedi2i.errors import DataError
 
 GRID_TOLERANCE_MM = 1e-3
 _CHUNK = 1 << 22

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from partitions.errors import DataError
+from fedi2i.errors import DataError
 from partitions.manifest import SiteManifest, SubjectRecord, check_partition, write_manifest
 from partitions.readers.csv_table import TableRow, read_table
 from partitions.splitting import FRACTIONS, split_by_completeness

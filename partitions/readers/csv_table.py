@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from partitions.errors import DataError
+from fedi2i.errors import DataError
+from fedi2i.site_names import check_site_name, check_site_names
+from fedi2i.typed_config import nearest
 from partitions.manifest import SPLITS
-from partitions.typed_config import nearest
 
 _ALIASES = {"case_id": "subject", "lesion": "lesion_mask"}
 _SPECIAL = ("subject", "patient_id", "site", "split", "mask", "lesion_mask")
 _NUMBERS = ("age", "field_strength")
 _NIFTI = (".nii", ".nii.gz")
-_SITE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True)
@@ -59,6 +58,7 @@ def read_table(path: Path) -> tuple[TableRow, ...]:
     columns, cells = _read_cells(path)
     sequences = _sequence_columns(columns, cells, path)
     rows = tuple(_row(path, number, row, sequences) for number, row in cells)
+    check_site_names((row.site for row in rows), str(path))
     first: dict[str, int] = {}
     for row in rows:
         if row.subject in first:
@@ -138,10 +138,7 @@ def _row(path: Path, number: int, row: dict[str, str], sequences: tuple[str, ...
     where = f"{path}: row {number}"
     if not row["subject"]:
         raise DataError(f"{where}: the subject is empty; name it")
-    if not _SITE_NAME.fullmatch(row["site"]):
-        raise DataError(
-            f"{where}: site '{row['site']}' cannot name a folder; use letters, digits, '-', '_'"
-        )
+    check_site_name(row["site"], where)
     split = row.get("split") or None
     if split is not None and split not in SPLITS:
         raise DataError(f"{where}: unknown split '{split}'; {nearest(split, SPLITS)}")

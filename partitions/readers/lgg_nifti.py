@@ -9,7 +9,7 @@ import nibabel
 import numpy as np
 from numpy.typing import NDArray
 
-from partitions.atomic_file import replacing
+from fedi2i.files import replacing
 
 ALIGNED = 2
 """NIfTI sform code "aligned to something", as the scanner's own coordinates are not known."""

@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from partitions.errors import DataError
+from fedi2i.errors import DataError
 
 logger = logging.getLogger(__name__)
 _COLUMNS = {"age_at_initial_pathologic": "age", "gender": "gender_code"}

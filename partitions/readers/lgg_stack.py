@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from partitions.errors import DataError
+from fedi2i.errors import DataError
 
 logger = logging.getLogger(__name__)
 SEQUENCES = ("t1", "flair", "t1gd")

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from partitions.errors import UserError
+from fedi2i.errors import UserError
 from provision.provisioning import nvflare_program
 
 COMPLETED = "FINISHED:COMPLETED"

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from types import TracebackType
 
-from partitions.errors import UserError
+from fedi2i.errors import UserError
 
 _CONFIRM = "Confirm with User Name: "
 _SURE = "Are you sure (y/N): "

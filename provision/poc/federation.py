@@ -14,10 +14,10 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from app_custom.site_configuration import FILE_NAME, SiteConfig
-from partitions.atomic_file import write_text
-from partitions.errors import ConfigError, DataError, UserError
-from partitions.typed_config import as_dict, nearest, read_yaml
+from app_custom.executor.site_configuration import FILE_NAME, SiteConfig
+from fedi2i.errors import ConfigError, DataError, UserError
+from fedi2i.files import write_text
+from fedi2i.typed_config import as_dict, nearest, read_yaml
 from provision.poc.command_line import JobCommands
 from provision.poc.localhost_project import write_localhost_project
 from provision.poc.participants import Participants

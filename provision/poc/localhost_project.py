@@ -12,9 +12,9 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from partitions.atomic_file import write_text
-from partitions.errors import ConfigError
-from partitions.typed_config import read_yaml
+from fedi2i.errors import ConfigError
+from fedi2i.files import write_text
+from fedi2i.typed_config import read_yaml
 from provision.poc.ports import HOST
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 
-from partitions.errors import ConfigError
+from fedi2i.errors import ConfigError
 
 HOST = "localhost"
 

@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 from types import FrameType
 
-from jobs.export import export_job
-from jobs.federation import FederatedExperiment
+from jobs.writing.export import export_job
+from jobs.writing.federation import FederatedExperiment
 from provision.poc.command_line import JobCommands
 from provision.poc.console import AdminConsole
 from provision.poc.federation import SERVER, Federation, PocConfig, running_federation

@@ -8,7 +8,7 @@ from nvflare.apis.event_type import EventType
 from nvflare.apis.fl_constant import FLContextKey
 from nvflare_fakes import Engine
 
-from app_custom.widgets.all_at_once import AllAtOnce
+from app_custom.swarm.all_at_once import AllAtOnce
 
 
 def start(**options: Any) -> list[str]:

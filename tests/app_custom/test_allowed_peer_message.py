@@ -11,8 +11,8 @@ from nvflare.app_common.app_constant import AppConstants
 from nvflare.app_common.ccwf.common import Constant, ResultType
 from nvflare_fakes import Engine, train_answer, weights_of
 
-from app_custom.filters.allowed_peer_message import AllowedPeerMessage
-from app_custom.filters.allowed_update import UpdateNotAllowedError
+from app_custom.gates.allowed_peer_message import AllowedPeerMessage
+from app_custom.gates.allowed_update import UpdateNotAllowedError
 
 SECRET = "Doe_Jane_1950"
 

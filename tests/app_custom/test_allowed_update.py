@@ -21,9 +21,9 @@ from nvflare.private.fed.client.client_runner import (
 from nvflare.private.privacy_manager import Scope
 from nvflare_fakes import JOB, Engine, with_peer
 
-from app_custom.filters.allowed_update import AllowedUpdate, UpdateNotAllowedError
-from app_custom.shared_record import SHARED_METRICS, TRAIN_METRICS
-from partitions.errors import ConfigError
+from app_custom.gates.allowed_update import AllowedUpdate, UpdateNotAllowedError
+from app_custom.gates.shared_metrics import SHARED_METRICS, TRAIN_METRICS
+from fedi2i.errors import ConfigError
 
 SECRET = "Jane Doe"
 BOTH = ("generator", "discriminator")

@@ -7,8 +7,8 @@ from nvflare.app_common.app_constant import AppConstants
 from nvflare.app_common.app_event_type import AppEventType
 from nvflare_fakes import Engine
 
-from app_custom.widgets.best_model import BestModel
-from app_custom.widgets.global_metrics import GlobalMetrics
+from app_custom.server.best_model import BestModel
+from app_custom.server.global_metrics import GlobalMetrics
 
 FINAL = "final_evaluation"
 METRIC = "val/psnr"

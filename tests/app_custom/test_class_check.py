@@ -10,11 +10,11 @@ from nvflare.apis.fl_constant import SystemConfigs
 from nvflare.fuel.sec.audit import AuditService
 from nvflare.fuel.utils.config_service import ConfigService
 
-from app_custom.allowed_classes import ALLOWED_CLASSES
-from app_custom.class_check import REFUSED, ClassCheck, named_classes
+from app_custom.participant.allowed_classes import ALLOWED_CLASSES
+from app_custom.participant.class_check import REFUSED, ClassCheck, named_classes
 from provision.privacy_policy import privacy_policy
 
-ALLOWED = "app_custom.filters.allowed_update.AllowedUpdate"
+ALLOWED = "app_custom.gates.allowed_update.AllowedUpdate"
 JOBS = Path(__file__).resolve().parents[2] / "jobs"
 
 

@@ -21,9 +21,9 @@ from nvflare.app_common.app_event_type import AppEventType
 from nvflare.app_opt.pt.file_model_persistor import PTFileModelPersistor
 from nvflare_fakes import Engine, train_answer, weights_of
 
-from app_custom.collected_model import CollectedModel
-from app_custom.filters.allowed_update import AllowedUpdate
-from app_custom.held_models import BEST_TASK, FINAL_TASK, HeldModels
+from app_custom.gates.allowed_update import AllowedUpdate
+from app_custom.swarm.collect import CollectedModel
+from app_custom.swarm.submit import BEST_TASK, FINAL_TASK, HeldModels
 
 
 class TinyModel(torch.nn.Module):

@@ -11,7 +11,7 @@ from nvflare.fuel.f3.message import Message
 from nvflare.private.defs import SysCommandTopic
 from nvflare_fakes import Engine
 
-from app_custom.command_guard import COMMAND_CHANNELS, CommandGuard, refuse_passing_on
+from app_custom.participant.command_guard import COMMAND_CHANNELS, CommandGuard, refuse_passing_on
 
 SERVER = "server"
 

@@ -9,7 +9,8 @@ from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import make_reply
 from nvflare.app_common.app_constant import AppConstants
 
-from app_custom.compression import (
+from app_custom.aggregation.compress import Compress
+from app_custom.aggregation.compression import (
     BLOCK,
     KINDS,
     SCALES,
@@ -18,9 +19,8 @@ from app_custom.compression import (
     restored,
     travelling_bytes,
 )
-from app_custom.filters.compress import Compress
-from app_custom.filters.restore import Restore
-from partitions.errors import ConfigError
+from app_custom.aggregation.restore import Restore
+from fedi2i.errors import ConfigError
 
 SHAPES = [(), (1,), (256,), (257,), (3, 5, 7), (64, 32, 3, 3)]
 

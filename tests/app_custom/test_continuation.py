@@ -20,11 +20,11 @@ from nvflare.app_opt.pt.file_model_persistor import PTFileModelPersistor
 from nvflare_fakes import Engine, server_runner, weights_of
 
 from app_custom.aggregators.fedavg import FedAvgAggregator
-from app_custom.site_configuration import FILE_NAME
-from app_custom.widgets.best_model import BestModel
-from app_custom.widgets.continuation import Continuation
-from app_custom.widgets.global_metrics import GlobalMetrics
-from partitions.errors import ConfigError
+from app_custom.checkpoints.continuation import Continuation
+from app_custom.executor.site_configuration import FILE_NAME
+from app_custom.server.best_model import BestModel
+from app_custom.server.global_metrics import GlobalMetrics
+from fedi2i.errors import ConfigError
 
 ROUNDS = 4
 FINAL = "final_evaluation"

@@ -8,7 +8,7 @@ import pytest
 import stand_in_gpus
 from nvflare.apis.fl_context import FLContext
 
-from app_custom.exclusive_gpus import ExclusiveGPUs
+from app_custom.participant.exclusive_gpus import ExclusiveGPUs
 
 CTX = FLContext()
 

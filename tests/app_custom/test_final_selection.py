@@ -9,11 +9,11 @@ from nvflare.app_common.app_event_type import AppEventType
 from nvflare.app_common.widgets.intime_model_selector import IntimeModelSelector
 from nvflare_fakes import Engine, weights_of
 
-from app_custom.accepted_rounds import accepted_round_of, note_accepted
 from app_custom.aggregators.fedavg import FedAvgAggregator
-from app_custom.final_model import FinalModelLocator
-from app_custom.widgets.final_selection import FinalSelection
-from app_custom.widgets.global_metrics import GlobalMetrics
+from app_custom.checkpoints.accepted_rounds import accepted_round_of, note_accepted
+from app_custom.server.final_model import FinalModelLocator
+from app_custom.server.final_selection import FinalSelection
+from app_custom.server.global_metrics import GlobalMetrics
 
 ROUNDS = 3
 

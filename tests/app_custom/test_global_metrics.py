@@ -16,7 +16,7 @@ from nvflare.app_common.app_constant import AppConstants
 from nvflare.app_common.app_event_type import AppEventType
 from nvflare_fakes import JOB, Engine, server_runner, train_answer, with_peer
 
-from app_custom.widgets.global_metrics import FILE_NAME, GlobalMetrics, mean_rows
+from app_custom.server.global_metrics import FILE_NAME, GlobalMetrics, mean_rows
 
 CURVE = "analytix_log_stats"
 

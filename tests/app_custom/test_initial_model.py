@@ -13,8 +13,8 @@ from nvflare.app_common.app_constant import AppConstants
 from nvflare.app_common.app_event_type import AppEventType
 from nvflare_fakes import Engine, weights_of
 
-from app_custom.site_configuration import FILE_NAME
-from app_custom.widgets.initial_model import InitialModel
+from app_custom.executor.site_configuration import FILE_NAME
+from app_custom.server.initial_model import InitialModel
 
 
 class Server:

@@ -12,7 +12,7 @@ PROGRAM = """
 import sys
 import numpy as np
 import psutil
-from app_custom.large_blocks import return_large_blocks
+from app_custom.aggregation.malloc import return_large_blocks
 
 if sys.argv[1] == "fixed":
     assert return_large_blocks()

@@ -13,7 +13,7 @@ from nvflare.apis.fl_constant import FLContextKey
 from nvflare.app_common.abstract.model import ModelLearnableKey
 from nvflare_fakes import Engine
 
-from app_custom.model_files import ModelFiles
+from app_custom.server.model_files import ModelFiles
 
 
 @pytest.mark.parametrize(

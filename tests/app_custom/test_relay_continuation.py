@@ -17,9 +17,9 @@ from nvflare.app_common.workflows.cyclic_ctl import CyclicController
 from nvflare.app_opt.pt.file_model_persistor import PTFileModelPersistor
 from nvflare_fakes import Engine, server_runner, weights_of
 
-from app_custom.site_configuration import FILE_NAME
-from app_custom.widgets.continuation import Continuation
-from app_custom.widgets.global_metrics import GlobalMetrics
+from app_custom.checkpoints.continuation import Continuation
+from app_custom.executor.site_configuration import FILE_NAME
+from app_custom.server.global_metrics import GlobalMetrics
 
 ROUNDS = 4
 ROWS = [("east", 0, "relay/psnr", 20.0), ("all", 0, "train/l1", 0.5)]

@@ -13,7 +13,7 @@ from nvflare.app_common.app_constant import AppConstants
 from nvflare.app_common.app_event_type import AppEventType
 from nvflare_fakes import Engine, with_peer
 
-from app_custom.widgets.relay_rounds import RelayRounds
+from app_custom.cyclic.relay_rounds import RelayRounds
 
 SITES = ("east", "north", "south")
 ROUNDS = 3

@@ -18,7 +18,7 @@ from nvflare.app_common.workflows.cyclic_ctl import CyclicController
 from nvflare_fakes import Engine, train_answer, weights_of, with_peer
 
 from app_custom.aggregators.site_update import UpdateRefusedError
-from app_custom.relayed_model_generator import RelayedModelGenerator
+from app_custom.cyclic.relayed_model_generator import RelayedModelGenerator
 
 ROUND = 2
 METRICS = {"val/psnr": 21.0}

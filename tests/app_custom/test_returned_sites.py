@@ -7,7 +7,7 @@ from nvflare.apis.event_type import EventType
 from nvflare.apis.fl_constant import RunProcessKey
 from nvflare.apis.fl_context import FLContext
 
-from app_custom.returned_sites import ReturnedSites
+from app_custom.participant.returned_sites import ReturnedSites
 
 
 class ServerEngine:

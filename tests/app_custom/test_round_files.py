@@ -9,8 +9,8 @@ import pytest
 import torch
 from nvflare_fakes import weights_of
 
-from app_custom.round_files import FinishedRounds, RoundFiles
-from partitions.errors import DataError
+from app_custom.checkpoints.checkpoint import FinishedRounds, RoundFiles
+from fedi2i.errors import DataError
 
 ROUNDS = FinishedRounds(
     rounds=2,

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from nvflare.apis.shareable import Shareable
 
-from app_custom.round_record import RoundRecord, record_from
+from app_custom.swarm.record import RoundRecord, record_from
 
 ROWS = (("east", "traffic/bytes_received", 128.0), ("north", "val/psnr", 21.5))
 RECORD = RoundRecord(3, ("east", "north"), ROWS)

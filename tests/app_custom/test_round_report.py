@@ -11,8 +11,8 @@ from nvflare.app_common.app_constant import AppConstants
 from nvflare.app_common.app_event_type import AppEventType
 from nvflare_fakes import Engine, train_answer, weights_of, with_peer
 
-from app_custom.round_record import TOPIC, RoundRecord, record_from
-from app_custom.widgets.round_report import RoundReport
+from app_custom.swarm.record import TOPIC, RoundRecord, record_from
+from app_custom.swarm.reporter import RoundReport
 
 SITES = ("east", "north", "south")
 ROUND = 2

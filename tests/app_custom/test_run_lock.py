@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from app_custom.run_lock import RunLock
-from partitions.errors import UserError
+from app_custom.checkpoints.run_lock import RunLock
+from fedi2i.errors import UserError
 
 HOLDER = """
 import sys, time, pathlib
-from app_custom.run_lock import RunLock
+from app_custom.checkpoints.run_lock import RunLock
 lock = RunLock(pathlib.Path(sys.argv[1]))
 print("held", flush=True)
 time.sleep(60)

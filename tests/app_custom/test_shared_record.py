@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from app_custom.shared_record import SHARED_METRICS, shared_metrics
+from app_custom.gates.shared_metrics import SHARED_METRICS, shared_metrics
 from lightning_modules.metrics.image_quality import image_quality
 
 

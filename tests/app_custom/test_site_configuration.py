@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from app_custom.site_configuration import (
+from app_custom.executor.site_configuration import (
     FILE_NAME,
     SiteConfig,
     data_folder,
     expand,
     read_site_config,
 )
-from partitions.errors import ConfigError
+from fedi2i.errors import ConfigError
 
 
 def written(folder: Path, text: str) -> Path:

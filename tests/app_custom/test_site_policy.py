@@ -9,8 +9,8 @@ from nvflare.apis.shareable import Shareable, make_reply
 from nvflare.apis.utils.task_utils import apply_filters
 from nvflare.private.privacy_manager import Scope
 
-from app_custom.filters.allowed_update import UpdateNotAllowedError
-from app_custom.filters.site_policy import SitePolicy
+from app_custom.gates.allowed_update import UpdateNotAllowedError
+from app_custom.gates.site_policy import SitePolicy
 
 
 def update(*keys: str) -> Shareable:

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from app_custom.site_configuration import SiteConfig
-from app_custom.site_session import SiteSession, settings_digest
+from app_custom.executor.site_configuration import SiteConfig
+from app_custom.executor.site_session import SiteSession, settings_digest
 from lightning_modules.configuration import experiment_from
-from lightning_modules.hardware import Hardware
+from lightning_modules.training.hardware import Hardware
 
 
 class Curves:

@@ -12,8 +12,8 @@ from nvflare.apis.shareable import Shareable, make_reply
 from nvflare.app_common.app_event_type import AppEventType
 from nvflare_fakes import JOB, Engine, with_peer
 
-from app_custom.widgets import site_watch
-from app_custom.widgets.site_watch import STAYS_CONNECTED, SiteWatch
+from app_custom.server import site_watch
+from app_custom.server.site_watch import STAYS_CONNECTED, SiteWatch
 
 GRACE = 5.0
 

@@ -8,9 +8,9 @@ from nvflare.apis.dxo import from_shareable
 from nvflare.app_common.abstract.model import make_model_learnable
 from nvflare_fakes import Engine, weights_of
 
-from app_custom.accepted_rounds import accepted_round_of, note_accepted
 from app_custom.aggregators.fedavg import FedAvgAggregator
-from app_custom.strategy_model_generator import StrategyModelGenerator
+from app_custom.checkpoints.accepted_rounds import accepted_round_of, note_accepted
+from app_custom.server.strategy_model_generator import StrategyModelGenerator
 
 
 @pytest.mark.parametrize("meta", [None, {}, {"kept": 1}])

@@ -26,8 +26,8 @@ from nvflare.app_common.shareablegenerators.full_model_shareable_generator impor
 from nvflare.fuel.utils import fobs
 from nvflare_fakes import Engine, train_answer, weights_of
 
-from app_custom.filters.allowed_peer_message import AllowedPeerMessage
-from app_custom.filters.allowed_update import AllowedUpdate
+from app_custom.gates.allowed_peer_message import AllowedPeerMessage
+from app_custom.gates.allowed_update import AllowedUpdate
 
 SITES = ("east", "north")
 SECRET = b"Doe_Jane_1950"

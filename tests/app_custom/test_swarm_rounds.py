@@ -15,9 +15,9 @@ from nvflare.app_common.app_event_type import AppEventType
 from nvflare.app_common.ccwf.swarm_server_ctl import SwarmServerController
 from nvflare_fakes import Engine, server_runner, with_peer
 
-from app_custom.round_record import TOPIC, RoundRecord
-from app_custom.widgets.site_watch import STAYS_CONNECTED
-from app_custom.widgets.swarm_rounds import SwarmRounds
+from app_custom.server.site_watch import STAYS_CONNECTED
+from app_custom.swarm.record import TOPIC, RoundRecord
+from app_custom.swarm.rounds import SwarmRounds
 
 SITES = ("east", "north")
 ROUNDS = 3

@@ -16,12 +16,12 @@ from nvflare.apis.signal import Signal
 from nvflare.app_common.app_constant import AppConstants
 from nvflare_fakes import Engine
 
-from app_custom import site_session
-from app_custom.filters.allowed_update import AllowedUpdate
-from app_custom.translation_executor import TranslationExecutor
-from app_custom.widgets.shared_curves import SharedCurves
-from lightning_modules.learner import RoundResult
-from partitions.errors import ConfigError, DataError
+from app_custom.executor import site_session
+from app_custom.executor.translation_executor import TranslationExecutor
+from app_custom.gates.allowed_update import AllowedUpdate
+from app_custom.server.shared_curves import SharedCurves
+from fedi2i.errors import ConfigError, DataError
+from lightning_modules.training.learner import RoundResult
 
 SETTINGS = {"training": {"rounds": 7}}
 RUN = "fedavg-0123456789ab"
@@ -253,7 +253,7 @@ def test_an_impossible_setting_is_refused_when_the_job_is_read() -> None:
 def test_reading_the_job_imports_no_training_code() -> None:
     """The server and NVFlare's parent processes read configurations; that must stay quick."""
     code = (
-        "import sys, app_custom.translation_executor;"
+        "import sys, app_custom.executor.translation_executor;"
         "print([name for name in ('torch', 'pytorch_lightning', 'monai') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

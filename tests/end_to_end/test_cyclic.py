@@ -12,12 +12,12 @@ from simulator_runs import EXPERIMENT, SimulatorRun, export, prepared_workspace,
 from test_faults import simulate_and_kill
 from test_simulator import assert_same
 
-from jobs.federation import read_federated_experiment
-from jobs.strategy_jobs import strategy_overrides
-from lightning_modules.hardware import choose_hardware, threads_for
-from lightning_modules.learner import Learner
-from lightning_modules.local_state import LocalStateStore
-from lightning_modules.training_slices import TrainingSlices
+from jobs.writing.federation import read_federated_experiment
+from jobs.writing.strategy_jobs import strategy_overrides
+from lightning_modules.data.slices import TrainingSlices
+from lightning_modules.training.hardware import choose_hardware, threads_for
+from lightning_modules.training.learner import Learner
+from lightning_modules.training.local_state import LocalStateStore
 from partitions.manifest import read_manifest
 from partitions.preparation import prepare_site
 

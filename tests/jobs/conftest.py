@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from nvflare.fuel.utils.config_service import ConfigService
 
-from jobs.workspace import prepare_workspace
+from jobs.writing.workspace import prepare_workspace
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.arm_process import ArmFailedError, ArmProcess, run_process
+from jobs.running.arm_process import ArmFailedError, ArmProcess, run_process
 
 WRITES = "import sys; print('loss 0.5'); open(sys.argv[1], 'a').write('x')"
 

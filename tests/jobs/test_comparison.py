@@ -10,10 +10,10 @@ import torch
 from tiny_cohort import SITES, UNSEEN, write_tiny_cohort
 
 from app_custom.nvflare_files import personal_model_path
-from jobs import baseline_arms, comparison, federated_arm
-from jobs.arm_process import ArmFailedError, ArmProcess
-from jobs.comparison import Comparison, run_comparison
-from jobs.federation import read_federated_experiment
+from jobs.running import baseline_arms, comparison, federated_arm
+from jobs.running.arm_process import ArmFailedError, ArmProcess
+from jobs.running.comparison import Comparison, run_comparison
+from jobs.writing.federation import read_federated_experiment
 from lightning_modules.configuration import read_experiment
 
 TINY = Path(__file__).parents[1] / "experiments" / "tiny.yaml"

@@ -9,8 +9,8 @@ from nvflare.apis.fl_exception import UnsafeComponentError
 from nvflare.app_common.widgets.component_path_authorizer import ComponentPathAuthorizer
 from nvflare.fuel.utils.class_loader import load_class
 
-from app_custom.allowed_classes import ALLOWED_CLASSES
-from jobs.workspace import prepare_workspace
+from app_custom.participant.allowed_classes import ALLOWED_CLASSES
+from jobs.writing.workspace import prepare_workspace
 
 
 def authorize(path: str, workspace: Path) -> None:
@@ -33,10 +33,10 @@ def test_nvflare_accepts_a_class_of_our_jobs_in_a_prepared_workspace(
         "nvflare.app_common.executors.client_api_executor.ClientAPIExecutor",
         "nvflare.app_common.logging.job_log_streamer.JobLogStreamer",
         "app_custom.aggregators.fedavg.FedAvgAggregatorX",
-        "app_custom.aggregators.collecting.CollectingAggregator",
+        "app_custom.aggregation.aggregator.CollectingAggregator",
         "app_custom.aggregators.fedavg",
-        "lightning_modules.learner.Learner",
-        "partitions.atomic_file.replacing",
+        "lightning_modules.training.learner.Learner",
+        "fedi2i.files.replacing",
         "subprocess.Popen",
         "builtins.eval",
     ],

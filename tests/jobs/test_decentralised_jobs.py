@@ -18,16 +18,16 @@ from nvflare.app_common.workflows.global_model_eval import GlobalModelEval
 from nvflare.fuel.utils.class_utils import instantiate_class
 
 from app_custom.aggregators.fedavg import FedAvgAggregator
-from app_custom.allowed_classes import ALLOWED_CLASSES
-from app_custom.filters.allowed_peer_message import AllowedPeerMessage
-from app_custom.filters.allowed_update import AllowedUpdate
-from app_custom.held_models import HeldModels
-from app_custom.translation_executor import TranslationExecutor
+from app_custom.executor.translation_executor import TranslationExecutor
+from app_custom.gates.allowed_peer_message import AllowedPeerMessage
+from app_custom.gates.allowed_update import AllowedUpdate
+from app_custom.participant.allowed_classes import ALLOWED_CLASSES
+from app_custom.swarm.submit import HeldModels
+from fedi2i.errors import ConfigError
 from jobs.__main__ import JOBS_FOLDER
-from jobs.export import export_job, job_files
-from jobs.federation import DEFAULT_FILE, read_federated_experiment
-from jobs.strategy_jobs import strategy_overrides
-from partitions.errors import ConfigError
+from jobs.writing.export import export_job, job_files
+from jobs.writing.federation import DEFAULT_FILE, read_federated_experiment
+from jobs.writing.strategy_jobs import strategy_overrides
 
 JOBS = ("cyclic", "swarm")
 SITES = ["north", "east", "south", "west"]

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 from tiny_cohort import write_tiny_cohort
 
-from app_custom.run_name import checked_run_name
-from jobs import federated_arm
-from jobs.arm_process import ArmProcess
-from jobs.federation import read_federated_experiment, with_strategy
-from jobs.grid import run_grid
-from jobs.strategy_grids import STRATEGY_GRIDS, grid_of
-from jobs.strategy_jobs import STRATEGY_JOBS
-from partitions.errors import ConfigError
+from app_custom.checkpoints.run_name import checked_run_name
+from fedi2i.errors import ConfigError
+from jobs.running import federated_arm
+from jobs.running.arm_process import ArmProcess
+from jobs.running.grid import run_grid
+from jobs.running.strategy_grids import STRATEGY_GRIDS, grid_of
+from jobs.writing.federation import read_federated_experiment, with_strategy
+from jobs.writing.strategy_jobs import STRATEGY_JOBS
 
 TINY = Path(__file__).parents[1] / "experiments" / "tiny.yaml"
 METRICS = "site,round,metric,value\nnorth,0,traffic/bytes_sent,1000000\nall,1,val/psnr,{psnr}\n"

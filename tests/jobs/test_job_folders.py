@@ -11,22 +11,22 @@ from nvflare.app_common.workflows.scatter_and_gather import ScatterAndGather
 from nvflare.fuel.utils.class_utils import instantiate_class
 from nvflare.private.json_configer import ComponentNotAuthorized
 
-from app_custom.aggregators.collecting import CollectingAggregator
-from app_custom.allowed_classes import ALLOWED_CLASSES
-from app_custom.filters.allowed_update import AllowedUpdate
-from app_custom.run_name import checked_run_name
-from app_custom.translation_executor import TranslationExecutor
+from app_custom.aggregation.aggregator import CollectingAggregator
+from app_custom.checkpoints.run_name import checked_run_name
+from app_custom.executor.translation_executor import TranslationExecutor
+from app_custom.gates.allowed_update import AllowedUpdate
+from app_custom.participant.allowed_classes import ALLOWED_CLASSES
+from fedi2i.errors import ConfigError
 from jobs.__main__ import JOBS_FOLDER
-from jobs.export import export_job, job_files
-from jobs.federation import DEFAULT_FILE, FederatedExperiment, read_federated_experiment
-from jobs.job_folder import meta, run_name, server_config, site_config
-from jobs.strategy_jobs import STRATEGY_JOBS, strategy_overrides
+from jobs.writing.export import export_job, job_files
+from jobs.writing.federation import DEFAULT_FILE, FederatedExperiment, read_federated_experiment
+from jobs.writing.job_folder import meta, run_name, server_config, site_config
+from jobs.writing.strategy_jobs import STRATEGY_JOBS, strategy_overrides
 from lightning_modules.configuration import experiment_from, experiment_values
-from lightning_modules.local_parts import sharing_scope
-from lightning_modules.sharing_scope import SharingScope
+from lightning_modules.modules.building import build_module
+from lightning_modules.sharing.local_parts import sharing_scope
+from lightning_modules.sharing.scope import SharingScope
 from lightning_modules.strategies.settings import STRATEGIES as KNOWN_STRATEGIES
-from lightning_modules.translation_module import build_module
-from partitions.errors import ConfigError
 
 DECENTRALISED = ("cyclic", "swarm")
 """Tested in test_decentralised_jobs.py."""
@@ -216,7 +216,7 @@ def test_a_class_that_the_site_does_not_list_is_not_built(workspace: Path, tmp_p
     job = export_job("job", experiment("fedavg"), tmp_path / "job")
     text = (job / SITE_CONFIG).read_text(encoding="utf-8")
     unlisted = "nvflare.app_common.filters.svt_privacy.SVTPrivacy"
-    changed = text.replace("app_custom.filters.allowed_update.AllowedUpdate", unlisted)
+    changed = text.replace("app_custom.gates.allowed_update.AllowedUpdate", unlisted)
     (job / SITE_CONFIG).write_text(changed, encoding="utf-8")
     with pytest.raises(ComponentNotAuthorized, match="SVTPrivacy"):
         build_site(job, workspace)

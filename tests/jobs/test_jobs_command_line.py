@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from jobs.__main__ import JOBS_FOLDER, main
-from jobs.strategy_jobs import STRATEGY_JOBS, with_both_starts
+from jobs.writing.strategy_jobs import STRATEGY_JOBS, with_both_starts
 from lightning_modules.strategies.settings import STRATEGIES
 
 REPOSITORY = JOBS_FOLDER.parent
@@ -41,12 +41,15 @@ EXPORT_ERRORS = {
     "compressed swarm": (["swarm", "--compression", "fp16"], "in a swarm sites send their models"),
     "no needed sites": (["fedavg", "--min-sites", "0"], "min_sites is 0; it must be from 1"),
     "a site twice": (["fedavg", "--sites", "CS,DU,CS"], "'CS' is named twice"),
-    "an empty site name": (["fedavg", "--sites", "CS,,DU"], "'' cannot be a site's name"),
+    "an empty site name": (["fedavg", "--sites", "CS,,DU"], "site '' cannot be used as a name"),
     "a site name with a space": (["fedavg", "--sites", "CS, DU"], "' DU' cannot be"),
     "a site name with a path": (["fedavg", "--sites", "../CS"], "'../CS' cannot be"),
     "a site name with a dot": (["fedavg", "--sites", "a.b"], "'a.b' cannot be"),
-    "a site called all": (["fedavg", "--sites", "all,CS"], "'all' cannot be"),
-    "a site called server": (["fedavg", "--sites", "server,CS"], "'server' cannot be"),
+    "a site called all": (["fedavg", "--sites", "all,CS"], "a site cannot be called 'all'"),
+    "a site called server": (
+        ["fedavg", "--sites", "server,CS"],
+        "a site cannot be called 'server'",
+    ),
     "a missing experiment": (
         ["fedavg", "--experiment", "nowhere.yaml"],
         "nowhere.yaml: no such configuration file",

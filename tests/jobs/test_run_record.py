@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from jobs.arm_outcome import ArmModel, ArmOutcome
-from jobs.federation import FederatedExperiment, FederationConfig
-from jobs.run_record import _description, write_curves, write_run_record
+from jobs.running.arm_outcome import ArmModel, ArmOutcome
+from jobs.running.run_record import _description, write_curves, write_run_record
+from jobs.writing.federation import FederatedExperiment, FederationConfig
 from lightning_modules.configuration import experiment_from
 from partitions.manifest import SiteManifest, SubjectRecord
 from report.run_folder import read_run
@@ -181,10 +181,10 @@ def test_curves_are_the_arms_metrics_with_their_names_in_front(
     write_curves(tmp_path, outcomes)
     assert (tmp_path / "curves.csv").read_text(encoding="utf-8").splitlines() == [
         "arm,site,round,metric,value",
-        "fedavg,all,0,val/psnr,6",
-        "fedbn,all,0,val/psnr,5",
-        "centralised,all,0,val/psnr,11",
-        "local-north,all,0,val/psnr,11",
+        "fedavg,all,0,val/psnr,6.0",
+        "fedbn,all,0,val/psnr,5.0",
+        "centralised,all,0,val/psnr,11.0",
+        "local-north,all,0,val/psnr,11.0",
     ]
 
 

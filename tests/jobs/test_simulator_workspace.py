@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from app_custom.allowed_classes import ALLOWED_CLASSES
-from app_custom.site_configuration import data_folder, read_site_config
-from jobs.workspace import prepare_workspace
-from partitions.errors import ConfigError, DataError
+from app_custom.executor.site_configuration import data_folder, read_site_config
+from app_custom.participant.allowed_classes import ALLOWED_CLASSES
+from fedi2i.errors import ConfigError, DataError
+from jobs.writing.workspace import prepare_workspace
 
 
 @pytest.fixture

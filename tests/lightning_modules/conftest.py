@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 import torch
 
+from fedi2i.typed_config import merged, read_yaml
 from lightning_modules.configuration import ExperimentConfig, experiment_from
-from lightning_modules.hardware import Hardware
-from lightning_modules.learner import Learner
-from lightning_modules.local_state import LocalStateStore
-from lightning_modules.training_slices import TrainingSlices
+from lightning_modules.data.slices import TrainingSlices
+from lightning_modules.training.hardware import Hardware
+from lightning_modules.training.learner import Learner
+from lightning_modules.training.local_state import LocalStateStore
 from partitions.manifest import read_manifest
 from partitions.preparation import PreparedSite, prepare_site
-from partitions.typed_config import merged, read_yaml
 
 TINY = Path(__file__).parents[1] / "experiments" / "tiny.yaml"
 

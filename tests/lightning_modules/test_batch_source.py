@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from constant_slices import BOTH, constant_split, stored_values
 
-from lightning_modules.batch_source import BatchSource
-from lightning_modules.slice_order import SliceOrder
-from lightning_modules.training_slices import Batch, TrainingSlices
+from lightning_modules.data.batch_source import BatchSource
+from lightning_modules.data.slice_order import SliceOrder
+from lightning_modules.data.slices import Batch, TrainingSlices
 
 
 def _slices(*subjects: tuple[int, tuple[str, ...]]) -> TrainingSlices:

@@ -14,17 +14,22 @@ import torch
 from torch import Tensor
 from torch.nn.functional import l1_loss
 
-from lightning_modules.batch_source import BatchSource
+from fedi2i.errors import DataError
 from lightning_modules.configuration import ExperimentConfig
-from lightning_modules.hardware import Hardware
-from lightning_modules.learner import Learner
-from lightning_modules.local_state import LocalStateStore
+from lightning_modules.data.batch_source import BatchSource
+from lightning_modules.data.slices import TrainingSlices
+from lightning_modules.evaluation.validation import (
+    load_translator,
+    patient_metrics,
+    patients,
+    validate,
+)
 from lightning_modules.networks.building import build_networks
 from lightning_modules.networks.generator import build_generator
-from lightning_modules.training_run import Arm, train_arm
-from lightning_modules.training_slices import TrainingSlices
-from lightning_modules.validation import load_translator, patient_metrics, patients, validate
-from partitions.errors import DataError
+from lightning_modules.training.hardware import Hardware
+from lightning_modules.training.learner import Learner
+from lightning_modules.training.local_state import LocalStateStore
+from lightning_modules.training.training_run import Arm, train_arm
 from partitions.manifest import read_manifest
 from partitions.preparation import PreparedSite, PreparedSplit, PreparedSubject, prepare_site
 

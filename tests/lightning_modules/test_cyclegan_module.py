@@ -16,12 +16,12 @@ from lightning_modules.configuration import (
     ModelConfig,
     TrainingConfig,
 )
-from lightning_modules.cyclegan_module import CycleGANModule
-from lightning_modules.hardware import Hardware
-from lightning_modules.quiet_trainer import quiet_trainer
-from lightning_modules.round_history import RoundHistory
-from lightning_modules.training_slices import Batch
-from lightning_modules.translation_module import build_module
+from lightning_modules.data.slices import Batch
+from lightning_modules.modules.building import build_module
+from lightning_modules.modules.cyclegan import CycleGANModule
+from lightning_modules.training.hardware import Hardware
+from lightning_modules.training.quiet_trainer import quiet_trainer
+from lightning_modules.training.round_history import RoundHistory
 
 NETWORKS = ("generator_ab", "generator_ba", "discriminator_a", "discriminator_b")
 WEIGHTS = {

@@ -12,16 +12,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from fedi2i.errors import ConfigError, DataError
+from fedi2i.typed_config import as_dict
 from lightning_modules.configuration import ExperimentConfig
-from lightning_modules.evaluation import evaluate, read_generator
-from lightning_modules.hardware import Hardware
+from lightning_modules.evaluation.evaluation import evaluate, read_generator
+from lightning_modules.evaluation.panels import middle_slice
+from lightning_modules.evaluation.validation import patients, translate
 from lightning_modules.metrics.image_quality import image_quality
-from lightning_modules.networks.shared_networks import SharedNetworks
-from lightning_modules.panels import middle_slice
-from lightning_modules.validation import patients, translate
-from partitions.errors import ConfigError, DataError
+from lightning_modules.sharing.shared_networks import SharedNetworks
+from lightning_modules.training.hardware import Hardware
 from partitions.preparation import PreparedSite
-from partitions.typed_config import as_dict
 
 METRICS = {"psnr", "ssim", "mae", "nrmse", "mse"}
 

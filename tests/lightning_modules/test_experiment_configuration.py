@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
+from fedi2i.errors import ConfigError
+from fedi2i.typed_config import read_yaml
 from lightning_modules.configuration import (
     ExperimentConfig,
     experiment_from,
     read_experiment,
 )
-from partitions.errors import ConfigError
-from partitions.typed_config import read_yaml
 
 REPOSITORY = Path(__file__).parents[2]
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from lightning_modules import hardware
-from lightning_modules.hardware import choose_hardware, threads_for
+from lightning_modules.training import hardware
+from lightning_modules.training.hardware import choose_hardware, threads_for
 
 
 @pytest.fixture(autouse=True)

@@ -12,16 +12,16 @@ import pytest
 import torch
 from torch import Tensor
 
+from fedi2i.errors import ConfigError, DataError
 from lightning_modules.configuration import ExperimentConfig
-from lightning_modules.hardware import Hardware
-from lightning_modules.learner import Learner
-from lightning_modules.local_state import LocalStateStore
+from lightning_modules.data.slice_order import SliceOrder
+from lightning_modules.data.slices import TrainingSlices
+from lightning_modules.evaluation.validation import load_translator, validate
 from lightning_modules.networks.building import build_networks
 from lightning_modules.networks.generator import UNetGenerator
-from lightning_modules.slice_order import SliceOrder
-from lightning_modules.training_slices import TrainingSlices
-from lightning_modules.validation import load_translator, validate
-from partitions.errors import ConfigError, DataError
+from lightning_modules.training.hardware import Hardware
+from lightning_modules.training.learner import Learner
+from lightning_modules.training.local_state import LocalStateStore
 from partitions.preparation import PreparedSite
 
 MakeExperiment = Callable[..., ExperimentConfig]

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from lightning_modules.configuration import ExperimentConfig
-from lightning_modules.learner import Learner
-from lightning_modules.local_state import LocalStateStore
+from lightning_modules.training.learner import Learner
+from lightning_modules.training.local_state import LocalStateStore
 
 MakeExperiment = Callable[..., ExperimentConfig]
 MakeLearner = Callable[..., Learner]

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
+from fedi2i.errors import ConfigError
 from lightning_modules.configuration import ExperimentConfig
-from lightning_modules.local_parts import sharing_scope
 from lightning_modules.networks.building import build_networks
-from partitions.errors import ConfigError
+from lightning_modules.sharing.local_parts import sharing_scope
 
 MakeExperiment = Callable[..., ExperimentConfig]
 

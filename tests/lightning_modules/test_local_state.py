@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from lightning_modules.local_state import LocalStateStore
-from partitions.errors import DataError
+from fedi2i.errors import DataError
+from lightning_modules.training.local_state import LocalStateStore
 
 
 def _names(folder: Path) -> list[str]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from fedi2i.errors import ConfigError
 from lightning_modules.model_networks import MODELS, role_of, shared_networks, trained_networks
-from partitions.errors import ConfigError
 
 BOTH = ("source", "target")
 CYCLEGAN = ("generator_ab", "generator_ba", "discriminator_a", "discriminator_b")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from lightning_modules.panels import middle_slice, panel
-from lightning_modules.validation import Patient
+from lightning_modules.evaluation.panels import middle_slice, panel
+from lightning_modules.evaluation.validation import Patient
 
 ROWS, COLUMNS = 6, 5
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from lightning_modules.sharing_scope import SharingScope
-from partitions.errors import ConfigError
+from fedi2i.errors import ConfigError
+from lightning_modules.sharing.scope import SharingScope
 
 PLANTED = (
     "generator2.x",

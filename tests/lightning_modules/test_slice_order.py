@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from lightning_modules.data.slice_order import SliceOrder
 from lightning_modules.seeding import derive_seed
-from lightning_modules.slice_order import SliceOrder
 
 
 @pytest.mark.parametrize(("slices", "batch_size"), [(12, 2), (7, 3), (5, 8)])

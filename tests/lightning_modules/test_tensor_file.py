@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from lightning_modules.tensor_file import write_tensors
-from partitions.errors import DataError
+from fedi2i.errors import DataError
+from lightning_modules.sharing.tensor_file import write_tensors
 
 
 @pytest.fixture

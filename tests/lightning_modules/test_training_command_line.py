@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 from omegaconf import OmegaConf
 
+from fedi2i.typed_config import as_dict
 from lightning_modules.__main__ import main
 from lightning_modules.configuration import ExperimentConfig
-from partitions.typed_config import as_dict
 
 
 @pytest.fixture

@@ -11,13 +11,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from fedi2i.errors import DataError
 from lightning_modules.configuration import ExperimentConfig
-from lightning_modules.hardware import Hardware
-from lightning_modules.learner import Learner, RoundResult
-from lightning_modules.local_state import LocalStateStore
-from lightning_modules.training_run import Arm, train_arm
-from lightning_modules.training_slices import TrainingSlices
-from partitions.errors import DataError
+from lightning_modules.data.slices import TrainingSlices
+from lightning_modules.training.hardware import Hardware
+from lightning_modules.training.learner import Learner, RoundResult
+from lightning_modules.training.local_state import LocalStateStore
+from lightning_modules.training.training_run import Arm, train_arm
 from partitions.preparation import PreparedSite
 
 MakeExperiment = Callable[..., ExperimentConfig]

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from constant_slices import BOTH, constant_split, stored_values
 
-from lightning_modules.training_slices import (
+from lightning_modules.data.slices import (
     TrainingSlices,
     from_network,
     to_intensity,

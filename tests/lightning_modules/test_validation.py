@@ -8,9 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_modules.configuration import GeneratorConfig
-from lightning_modules.hardware import Hardware
-from lightning_modules.networks.generator import UNetGenerator
-from lightning_modules.validation import (
+from lightning_modules.evaluation.validation import (
     Patient,
     load_translator,
     mean_over_patients,
@@ -19,6 +17,8 @@ from lightning_modules.validation import (
     translate,
     validate,
 )
+from lightning_modules.networks.generator import UNetGenerator
+from lightning_modules.training.hardware import Hardware
 from partitions.preparation import PreparedSite, PreparedSplit, PreparedSubject
 
 

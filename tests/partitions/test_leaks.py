@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from fedi2i.errors import DataError
 from partitions.__main__ import main
-from partitions.errors import DataError
 from partitions.manifest import SiteManifest, SubjectRecord, check_partition
 
 

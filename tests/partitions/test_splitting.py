@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from partitions.errors import ConfigError
+from fedi2i.errors import ConfigError
 from partitions.splitting import split_by_completeness, split_patients, split_sizes
 
 

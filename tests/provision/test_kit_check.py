@@ -162,12 +162,12 @@ def _directed(name: str, direction: str | None) -> Callable[[dict[str, Any]], No
     [
         (lambda policy: policy.clear(), "it has no list of scopes"),
         (lambda policy: policy.update(default_scope="none"), "its default_scope is none of its"),
-        (_without("task_result_filters"), "scope 'fedi2i' lacks app_custom.filters.site_policy."),
-        (_without("task_data_filters"), "scope 'fedi2i' lacks app_custom.filters.allowed_peer_"),
+        (_without("task_result_filters"), "scope 'fedi2i' lacks app_custom.gates.site_policy."),
+        (_without("task_data_filters"), "scope 'fedi2i' lacks app_custom.gates.allowed_peer_"),
         (lambda policy: policy["scopes"].append({"name": "open"}), "scope 'open' lacks"),
-        (_directed("task_result_filters", "in"), "scope 'fedi2i' lacks app_custom.filters.site_p"),
-        (_directed("task_data_filters", "in"), "scope 'fedi2i' lacks app_custom.filters.allowed_"),
-        (_directed("task_data_filters", None), "scope 'fedi2i' lacks app_custom.filters.allowed_"),
+        (_directed("task_result_filters", "in"), "scope 'fedi2i' lacks app_custom.gates.site_p"),
+        (_directed("task_data_filters", "in"), "scope 'fedi2i' lacks app_custom.gates.allowed_"),
+        (_directed("task_data_filters", None), "scope 'fedi2i' lacks app_custom.gates.allowed_"),
     ],
 )
 def test_a_site_that_would_limit_nothing_is_told_so_and_does_not_start(
@@ -208,7 +208,10 @@ def test_a_file_of_local_that_is_lost_or_damaged_is_named(
         ({"class_list_enforcement_mode": "warn"}, "class_list_enforcement_mode is not 'enforce'"),
         ({"app_validator": None}, "its app_validator is not the kit's"),
         ({"app_validator": {"path": CLASS_CHECK}}, "its app_validator is not the kit's"),
-        ({"components": []}, "it lacks app_custom.refusal_audit.RefusalAudit; it lacks app_custom"),
+        (
+            {"components": []},
+            "it lacks app_custom.participant.refusal_audit.RefusalAudit; it lacks app_custom",
+        ),
         ({"allow_log_streaming": True}, "allow_log_streaming is true"),
     ],
 )

@@ -30,7 +30,7 @@ from provision.poc.federation import (
     running_federation,
     wait_until_registered,
 )
-from provision.poc.results import read_metrics
+from provision.poc.results import metric_values
 from provision.startup_signature import startup_is_genuine
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -56,7 +56,7 @@ def test_both_submissions_finish_learn_and_leave_nothing_running(
     (by_console,) = next((out / "kits").rglob(LEAD)).joinpath("transfer").iterdir()
     assert by_command.name != by_console.name
     for result in (by_command, by_console):
-        metrics = read_metrics(result / "workspace")
+        metrics = metric_values(result / "workspace")
         before, after = (metrics["all", number, "val/psnr"] for number in (0, 2))
         assert after > before + 1.0
         assert (result / "workspace" / "app_server" / "FL_global_model.pt").is_file()

@@ -12,8 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from partitions.errors import ConfigError, DataError
-from partitions.typed_config import read_yaml
+from fedi2i.errors import ConfigError, DataError
+from fedi2i.typed_config import read_yaml
 from provision.__main__ import main
 from provision.poc.console import AdminConsole, ConsoleError
 from provision.poc.federation import PocConfig, prepare

@@ -11,10 +11,10 @@ import pytest
 import torch
 from in_process_federation import InProcessFederation
 
+from fedi2i.typed_config import merged, read_yaml
 from lightning_modules.configuration import ExperimentConfig, experiment_from
 from partitions.manifest import read_manifest
 from partitions.preparation import PreparedSite, prepare_site
-from partitions.typed_config import merged, read_yaml
 
 TINY = Path(__file__).parents[1] / "experiments" / "tiny.yaml"
 

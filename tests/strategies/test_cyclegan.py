@@ -9,7 +9,7 @@ import pytest
 from in_process_federation import InProcessFederation, same
 from test_participation import AGGREGATED
 
-from jobs.strategy_jobs import STRATEGY_JOBS
+from jobs.writing.strategy_jobs import STRATEGY_JOBS
 from lightning_modules.model_networks import MODELS
 
 MakeFederation = Callable[..., InProcessFederation]

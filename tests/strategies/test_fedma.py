@@ -27,7 +27,7 @@ from lightning_modules.matching.layer_stages import (
 from lightning_modules.matching.network_groups import network_groups
 from lightning_modules.matching.permutations import Permutations, permute
 from lightning_modules.networks.building import build_networks
-from lightning_modules.networks.shared_networks import SharedNetworks
+from lightning_modules.sharing.shared_networks import SharedNetworks
 from lightning_modules.strategies.realignment import (
     permutation_name,
     permutations_for,

@@ -12,8 +12,8 @@ import pytest
 from in_process_federation import InProcessFederation, same
 
 from app_custom.aggregators.site_update import Weights
-from jobs.strategy_jobs import STRATEGY_JOBS
-from partitions.errors import DataError
+from fedi2i.errors import DataError
+from jobs.writing.strategy_jobs import STRATEGY_JOBS
 
 MakeFederation = Callable[..., InProcessFederation]
 SITES = ("east", "north", "south", "west")

@@ -19,7 +19,7 @@ from nvflare_fakes import Engine
 from torch import Tensor
 from torch.optim import SGD, Adam, Optimizer
 
-from app_custom.aggregators.collecting import CollectingAggregator
+from app_custom.aggregation.aggregator import CollectingAggregator
 from app_custom.aggregators.fedavg import FedAvgAggregator
 from app_custom.aggregators.feddyn import FedDynAggregator
 from app_custom.aggregators.scaffold import ScaffoldAggregator

@@ -9,8 +9,8 @@ import pytest
 from in_process_federation import InProcessFederation, same
 from test_participation import AGGREGATED
 
-from app_custom.round_files import FinishedRounds, RoundFiles
-from jobs.strategy_jobs import STRATEGY_JOBS
+from app_custom.checkpoints.checkpoint import FinishedRounds, RoundFiles
+from jobs.writing.strategy_jobs import STRATEGY_JOBS
 
 MakeFederation = Callable[..., InProcessFederation]
 

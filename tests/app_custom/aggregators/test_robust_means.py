@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.stats import trim_mean
 
+from app_custom.aggregation.aggregator import CollectingAggregator
 from app_custom.aggregators import blocks
-from app_custom.aggregators.collecting import CollectingAggregator
 from app_custom.aggregators.distance import squares_from_mean
 from app_custom.aggregators.fedavg import FedAvgAggregator
 from app_custom.aggregators.fedmedian import FedMedianAggregator

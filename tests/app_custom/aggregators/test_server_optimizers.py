@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
-from app_custom.aggregators.collecting import CollectingAggregator
+from app_custom.aggregation.aggregator import CollectingAggregator
 from app_custom.aggregators.fedadam import FedAdamAggregator
 from app_custom.aggregators.fedavgm import FedAvgMAggregator
 from app_custom.aggregators.site_update import SiteUpdate

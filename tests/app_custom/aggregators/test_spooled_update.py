@@ -11,10 +11,10 @@ import numpy as np
 import psutil
 import pytest
 
+from app_custom.aggregation.malloc import return_large_blocks
+from app_custom.aggregation.spooled_update import SMALL, SpooledArrays, spooled
 from app_custom.aggregators.site_update import SiteUpdate
-from app_custom.aggregators.spooled_update import SMALL, SpooledArrays, spooled
 from app_custom.aggregators.weighted_mean import weighted_mean
-from app_custom.large_blocks import return_large_blocks
 
 MIB = 1 << 20
 

@@ -21,6 +21,7 @@ from matching_networks import (
     weighted_mean,
 )
 
+from fedi2i.errors import ConfigError
 from lightning_modules.matching import worker_threads
 from lightning_modules.matching.alignment import align
 from lightning_modules.matching.channel_groups import ChannelGroups
@@ -32,7 +33,6 @@ from lightning_modules.matching.permutations import (
     moved_fraction,
     permute,
 )
-from partitions.errors import ConfigError
 
 SAMPLES = {"east": 10.0, "north": 30.0, "south": 20.0, "west": 5.0}
 CASE = REGISTERED["U-Net, batch norm"]

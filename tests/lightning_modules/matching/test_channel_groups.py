@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from matching_networks import NETWORKS, REGISTERED, Case, mlp
 from torch import Tensor, nn
 
+from fedi2i.errors import ConfigError
 from lightning_modules.matching.channel_groups import ChannelGroups, Segment
 from lightning_modules.matching.shape_tracer import UntraceableNetworkError
 from lightning_modules.matching.tracing import channel_groups
-from partitions.errors import ConfigError
 
 CASES = pytest.mark.parametrize("case", NETWORKS.values(), ids=NETWORKS.keys())
 IMAGE = torch.zeros(1, 1, 8, 8)

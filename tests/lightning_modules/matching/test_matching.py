@@ -20,6 +20,7 @@ from matching_networks import (
     shuffles,
 )
 
+from fedi2i.errors import ConfigError, DataError
 from lightning_modules.matching.channel_groups import ChannelGroups
 from lightning_modules.matching.matching import MatchSettings, match, refine
 from lightning_modules.matching.permutations import (
@@ -30,7 +31,6 @@ from lightning_modules.matching.permutations import (
     permute,
 )
 from lightning_modules.matching.tracing import channel_groups
-from partitions.errors import ConfigError, DataError
 
 CASES = pytest.mark.parametrize("case", NETWORKS.values(), ids=NETWORKS.keys())
 WIDE = Case(lambda: mlp((6, 16, 12, 3)), ((4, 6),), 2)

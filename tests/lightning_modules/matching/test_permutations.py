@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from matching_networks import NETWORKS, REGISTERED, Case, equal, random_state, shuffles
 
+from fedi2i.errors import ConfigError
 from lightning_modules.matching.channel_groups import ChannelGroups, Segment
 from lightning_modules.matching.permutations import (
     compose,
@@ -15,7 +16,6 @@ from lightning_modules.matching.permutations import (
     permute,
     permute_tensor,
 )
-from partitions.errors import ConfigError
 
 # A layer that makes 3 channels, and one that reads a pinned channel, those 3, and 2 others.
 GROUPS = ChannelGroups(

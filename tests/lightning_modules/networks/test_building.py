@@ -8,6 +8,8 @@ import pytest
 import torch
 from torch import nn
 
+from fedi2i.errors import ConfigError
+from fedi2i.typed_config import record_from
 from lightning_modules.configuration import (
     DiscriminatorConfig,
     GeneratorConfig,
@@ -15,15 +17,13 @@ from lightning_modules.configuration import (
     TrainingConfig,
 )
 from lightning_modules.model_networks import MODELS
+from lightning_modules.modules.building import build_module
+from lightning_modules.modules.pix2pix import Pix2PixModule
 from lightning_modules.networks.building import build_networks
 from lightning_modules.networks.discriminator import PatchGAN
 from lightning_modules.networks.generator import UNetGenerator
-from lightning_modules.networks.shared_networks import SharedNetworks
-from lightning_modules.pix2pix_module import Pix2PixModule
-from lightning_modules.sharing_scope import SharingScope
-from lightning_modules.translation_module import build_module
-from partitions.errors import ConfigError
-from partitions.typed_config import record_from
+from lightning_modules.sharing.scope import SharingScope
+from lightning_modules.sharing.shared_networks import SharedNetworks
 
 NOT_DEFAULT: dict[str, Any] = {
     "generator": {"channels": [4, 8, 12], "residual_units": 1, "norm": "instance_affine"},

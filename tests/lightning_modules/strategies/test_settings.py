@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from fedi2i.errors import ConfigError
 from lightning_modules.configuration import experiment_from, experiment_values
 from lightning_modules.strategies.settings import STRATEGIES, coefficients, settings_of
-from partitions.errors import ConfigError
 
 
 def strategy(**values: Any) -> dict[str, Any]:

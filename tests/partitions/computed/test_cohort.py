@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from fedi2i.errors import ConfigError, DataError
 from partitions.computed import cohort, plan
 from partitions.computed.cohort import write_cohort
 from partitions.computed.hospitals import HOSPITALS
 from partitions.computed.plan import plan_cohort
 from partitions.computed.subject_folder import write_subject
-from partitions.errors import ConfigError, DataError
 from partitions.manifest import check_partition, read_manifest, split_counts
 
 SITES = tuple(hospital.site for hospital in HOSPITALS)

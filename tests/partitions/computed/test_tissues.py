@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from fedi2i.errors import ConfigError
 from partitions.computed.tissues import TISSUES, draw_tissues, tissues_at
-from partitions.errors import ConfigError
 
 PROTON_HZ_PER_TESLA = 42.577e6
 

@@ -13,7 +13,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from partitions.errors import DataError
+from fedi2i.errors import DataError
 from partitions.manifest import SiteManifest
 from partitions.preparation import PreparationConfig, PreparedSite, open_prepared, prepare_site
 from partitions.preparation import subject as subject_module

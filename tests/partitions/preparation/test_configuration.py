@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from partitions.errors import ConfigError
+from fedi2i.errors import ConfigError
+from fedi2i.typed_config import as_dict, record_from
 from partitions.preparation import PreparationConfig
-from partitions.typed_config import as_dict, record_from
 
 
 def test_lists_and_null_from_yaml_become_the_typed_record() -> None:

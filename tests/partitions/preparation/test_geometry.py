@@ -11,7 +11,7 @@ import pytest
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 from numpy.typing import NDArray
 
-from partitions.errors import DataError
+from fedi2i.errors import DataError
 from partitions.manifest import SubjectRecord
 from partitions.preparation import PreparationConfig
 from partitions.preparation.subject import prepare_subject

@@ -12,8 +12,8 @@ import nibabel
 import numpy as np
 import pytest
 
+from fedi2i.errors import ConfigError, DataError
 from partitions.__main__ import main
-from partitions.errors import ConfigError, DataError
 from partitions.manifest import SiteManifest, SubjectRecord, write_manifest
 from partitions.preparation import PreparationConfig, PreparedSite, prepare_site
 from partitions.preparation.foreground import foreground_mask

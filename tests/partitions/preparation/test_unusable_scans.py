@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from partitions.errors import DataError
+from fedi2i.errors import DataError
 from partitions.manifest import SiteManifest, read_manifest
 from partitions.preparation import PreparationConfig, prepare_site
 from partitions.voxel_size import KEY, UNKNOWN

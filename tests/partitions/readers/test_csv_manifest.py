@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from partitions.errors import DataError
+from fedi2i.errors import DataError, UserError
 from partitions.manifest import SiteManifest, read_manifest, split_counts
 from partitions.preparation import PreparationConfig, prepare_site
 from partitions.readers.csv_manifest import import_csv
@@ -98,8 +98,8 @@ GOOD = "S0,P0,North,p0_t1.nii.gz,p0_t2.nii.gz,,,"
         ([GOOD, "S1,P1,North,scan.dcm,p1_t2.nii.gz,,,"], "row 3: 'scan.dcm' in the sequence"),
         ([GOOD, "S1,P1,North"], "row 3: 3 cells under 8 columns"),
         ([GOOD, ",P1,North,p1_t1.nii.gz,p1_t2.nii.gz,,,"], "row 3: the subject is empty"),
-        ([GOOD, _row(1, site="a/b", rest=",,,")], "row 3: site 'a/b' cannot name a folder"),
-        ([GOOD, _row(1, site="..", rest=",,,")], "row 3: site '..' cannot name a folder"),
+        ([GOOD, _row(1, site="a/b", rest=",,,")], "row 3: site 'a/b' cannot be used as a name"),
+        ([GOOD, _row(1, site="..", rest=",,,")], "row 3: site '..' cannot be used as a name"),
         ([GOOD, _row(1, rest=",,old,")], "row 3: age 'old' is not a number"),
         (["S0,P0,North,p0_t1.nii.gz,,,,"], "found 1 sequence columns, two are needed"),
     ],
@@ -107,7 +107,7 @@ GOOD = "S0,P0,North,p0_t1.nii.gz,p0_t2.nii.gz,,,"
 def test_a_row_that_cannot_be_used_is_named_and_nothing_is_written(
     scans: Path, rows: list[str], sentence: str
 ) -> None:
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(UserError) as caught:
         _import(_table(scans, *rows))
     assert sentence in str(caught.value)
     assert "scans.csv" in str(caught.value)

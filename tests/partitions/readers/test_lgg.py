@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from partitions.errors import DataError
+from fedi2i.errors import DataError
 from partitions.manifest import read_manifest, split_counts
 from partitions.preparation import PreparationConfig, prepare_site
 from partitions.readers.lgg import import_lgg

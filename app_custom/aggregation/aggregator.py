@@ -1,0 +1,240 @@
+"""What all our aggregators do before they combine: check, collect and order the sites' updates."""
+
+from __future__ import annotations
+
+import math
+import threading
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar
+
+from nvflare.apis.event_type import EventType
+from nvflare.apis.fl_context import FLContext
+from nvflare.apis.shareable import Shareable
+from nvflare.app_common.abstract.fl_model import FLModel, ParamsType
+from nvflare.app_common.aggregators.model_aggregator import ModelAggregator
+from nvflare.app_common.app_constant import AppConstants
+from nvflare.app_common.app_event_type import AppEventType
+from nvflare.app_common.utils.fl_model_utils import FLModelUtils
+
+from app_custom.aggregation.malloc import return_large_blocks
+from app_custom.aggregation.plain_updates import refuse_encryption
+from app_custom.aggregation.received_update import model_of, update_from
+from app_custom.aggregation.spooled_update import spooled
+from app_custom.aggregators.diagnostics import Diagnostic, Diagnostics
+from app_custom.aggregators.distance import squares_from_mean
+from app_custom.aggregators.site_update import (
+    SiteUpdate,
+    UpdateRefusedError,
+    Weights,
+    check_update,
+    network_of,
+    networks_of,
+)
+from app_custom.checkpoints.accepted_rounds import accepted_rounds, note_accepted
+from app_custom.nvflare_context import peer_name, run_folder
+from fedi2i.errors import UserError
+from lightning_modules.model_networks import role_of
+from lightning_modules.sharing.shared_networks import SharedNetworks
+
+_DISTANCE = "strategy/server_ratio_"
+
+
+class CollectingAggregator(ModelAggregator):
+    """Collects one checked update per site, then combines them in the order of site names.
+
+    Updates of other rounds, second updates of a site, updates with other keys or shapes than the
+    global model and updates that hold NaN or infinity are refused and the site is named; the round
+    goes on with the rest. Sums run in the order of names, not of arrival, so that results do not
+    depend on timing. Until then they wait in the run's folder, not in memory (``spooled_update``).
+    Every network is combined for itself, from the sites that trained it.
+
+    Args:
+        min_sites: fewest updates that make a round; with fewer the job ends and names the sites
+            that are missing.
+        persistor_id: component that holds the global model's networks.
+        partial_networks: whether a site may leave out whole networks that it could not train.
+
+    Attributes:
+        memory: what the strategy keeps at the server from round to round, as arrays by name; it is
+            saved with every finished round.
+        diagnostics: what the last aggregation has to say, for the run's metrics.
+        notes: the same while it is being collected.
+        kinds: names of the arrays that the strategy's sites send besides the model.
+        is_mean: whether ``combine`` is the plain weighted mean, so that nothing needs measuring.
+    """
+
+    kinds: ClassVar[frozenset[str]] = frozenset()
+    is_mean: ClassVar[bool] = False
+
+    def __init__(
+        self, min_sites: int, persistor_id: str = "persistor", partial_networks: bool = False
+    ) -> None:
+        super().__init__()
+        self.memory: Weights = {}
+        self.diagnostics: list[Diagnostic] = []
+        self.notes = Diagnostics()
+        self._min_sites = min_sites
+        self._persistor_id = persistor_id
+        self._partial = partial_networks
+        self._networks: SharedNetworks | None = None
+        self._updates: dict[str, SiteUpdate] = {}
+        self._turn = threading.Lock()
+        self._closed = False
+
+    @abstractmethod
+    def combine(self, network: str, updates: Sequence[SiteUpdate], anchor: Weights) -> Weights:
+        """Combine the updates of one network into its next global weights.
+
+        Args:
+            network: its name.
+            updates: at least one, ordered by site name, with this network's weights alone.
+            anchor: this network as it was sent out in this round.
+        """
+
+    def prepare(self, networks: SharedNetworks) -> None:
+        """Look at the networks before the first round.
+
+        Raises:
+            UserError: the strategy cannot work on them; the job ends with this sentence.
+        """
+
+    def arrays_for_sites(self) -> Weights:
+        """What goes out beside the global model, as ``name/key``."""
+        return {}
+
+    def accepted_rounds(self) -> dict[str, int]:
+        """The last round of each site of the job that went into the global model, or -1."""
+        return accepted_rounds(self.memory, self.invited())
+
+    def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
+        """Prepare when the run starts, by when the persistor has its networks; begin each round.
+
+        ScatterAndGather also resets its aggregator after each round. Swarm learning never does, and
+        a site that aggregates twice would find the answers of last time.
+        """
+        if event_type == EventType.START_RUN:
+            self._start(fl_ctx)
+        elif event_type == AppEventType.ROUND_STARTED:
+            with self._turn:
+                self.reset_stats()
+                self._closed = False
+
+    def _start(self, fl_ctx: FLContext) -> None:
+        self.fl_ctx = fl_ctx
+        return_large_blocks()
+        persistor = fl_ctx.get_engine().get_component(self._persistor_id)
+        networks = getattr(persistor, "model", None)
+        try:
+            refuse_encryption(fl_ctx, type(self).__name__)
+            if isinstance(networks, SharedNetworks):
+                self._networks = networks
+                self.prepare(networks)
+        except UserError as error:
+            self.system_panic(f"server: {error}", fl_ctx)
+
+    def accept(self, shareable: Shareable, fl_ctx: FLContext) -> bool:
+        """Check and keep one site's update; False if it was refused."""
+        self.fl_ctx = fl_ctx
+        site = peer_name(fl_ctx)
+        try:
+            with self._turn:
+                contribution_round = shareable.get_cookie(AppConstants.CONTRIBUTION_ROUND)
+                self._check_turn(site, contribution_round, fl_ctx)
+                self.accept_model(model_of(shareable, fl_ctx))
+        except UpdateRefusedError as refused:
+            self.log_warning(fl_ctx, f"update of site '{site}' refused: {refused}")
+            return False
+        return True
+
+    def accept_model(self, model: FLModel) -> None:
+        """Check and keep one update.
+
+        Raises:
+            UpdateRefusedError: it does not fit the global model or is not finite.
+        """
+        update = update_from(model, peer_name(self.fl_ctx))
+        check_update(update, self._anchor(), self.kinds, self._partial)
+        self._updates[update.site] = spooled(update, run_folder(self.fl_ctx))
+
+    def aggregate(self, fl_ctx: FLContext) -> Shareable:
+        """Combine what was collected, or end the job where too few sites answered.
+
+        From now on until the next round NVFlare hands late answers on from another thread. They are
+        refused: one network would be combined without them and the next one with them.
+        """
+        with self._turn:
+            self._closed = True
+        self.fl_ctx = fl_ctx
+        missing = sorted(set(self.invited()) - set(self._updates))
+        current_round = fl_ctx.get_prop(AppConstants.CURRENT_ROUND)
+        if missing:
+            self.log_warning(
+                fl_ctx, f"round {current_round}: no usable update from {', '.join(missing)}"
+            )
+        if len(self._updates) < self._min_sites:
+            self.system_panic(
+                f"round {current_round}: {len(self._updates)} site(s) answered, at least "
+                f"{self._min_sites} are needed; missing: {', '.join(missing)}",
+                fl_ctx,
+            )
+            return Shareable()
+        combined = self.aggregate_model()
+        note_accepted(self.memory, self._updates, int(current_round))
+        return FLModelUtils.to_shareable(combined)
+
+    def aggregate_model(self) -> FLModel:
+        """The combined model of the updates collected so far."""
+        anchor = self._anchor()
+        self.notes = Diagnostics()
+        combined: Weights = {}
+        for network in networks_of(anchor):
+            before = {k: value for k, value in anchor.items() if network_of(k) == network}
+            combined |= self._combined(network, before)
+        weights = {key: combined[key] for key in anchor}
+        # The networks' squares were added up; their ratio's root is the ratio of the lengths.
+        self.diagnostics = [
+            (site, name, math.sqrt(value) if name.startswith(_DISTANCE) else value)
+            for site, name, value in self.notes.rows()
+        ]
+        return FLModel(params_type=ParamsType.FULL, params=weights)
+
+    def reset_stats(self) -> None:
+        """Forget the round's updates."""
+        self._updates = {}
+
+    def invited(self) -> list[str]:
+        """Names of all sites of the job."""
+        return sorted(client.name for client in self.fl_ctx.get_engine().get_clients())
+
+    def is_parameter(self, key: str) -> bool:
+        """Whether a key is a parameter; buffers are averaged, not optimised.
+
+        Where no networks are at hand every key counts as one.
+        """
+        if self._networks is None:
+            return True
+        return key in dict(self._networks.named_parameters())
+
+    def _combined(self, network: str, anchor: Weights) -> Weights:
+        updates = [self._updates[site].of(network) for site in sorted(self._updates)]
+        trained = [update for update in updates if update.weights]
+        if not trained:
+            return anchor
+        combined = self.combine(network, trained, anchor)
+        apart = (0.0, 1.0) if self.is_mean else squares_from_mean(combined, trained, anchor)
+        self.notes.add(f"{_DISTANCE}{role_of(network)}", *apart)
+        return combined
+
+    def _anchor(self) -> Weights:
+        model = self.fl_ctx.get_prop(AppConstants.GLOBAL_MODEL)
+        return dict(model["weights"])
+
+    def _check_turn(self, site: str, contribution_round: object, fl_ctx: FLContext) -> None:
+        current = fl_ctx.get_prop(AppConstants.CURRENT_ROUND)
+        if contribution_round != current:
+            raise UpdateRefusedError(f"it belongs to round {contribution_round}, not {current}")
+        if self._closed:
+            raise UpdateRefusedError(f"it came when round {current} was over")
+        if site in self._updates:
+            raise UpdateRefusedError("the site has already answered in this round")

@@ -1,0 +1,193 @@
+"""One site's data, learner and validation during one process; imported at the first task."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from nvflare.apis.analytix import AnalyticsDataType
+from nvflare.apis.fl_context import FLContext
+from nvflare.app_common.tracking.log_writer import LogWriter
+from torch import Tensor
+
+from app_custom.executor.site_configuration import SiteConfig, data_folder, expand, read_site_config
+from app_custom.gates.shared_metrics import SHARED_METRICS
+from app_custom.nvflare_context import (
+    job_sites,
+    local_folder,
+    run_folder,
+    site_name,
+    workspace_folder,
+)
+from app_custom.nvflare_files import PERSONAL_MODEL
+from fedi2i.digest import digest
+from lightning_modules.configuration import ExperimentConfig, experiment_values
+from lightning_modules.data.slices import TrainingSlices
+from lightning_modules.evaluation.panels import panel
+from lightning_modules.evaluation.validation import (
+    load_translator,
+    mean_over_patients,
+    patient_metrics,
+    patients,
+    translate,
+)
+from lightning_modules.model_networks import MODELS
+from lightning_modules.networks.generator import build_generator
+from lightning_modules.sharing.tensor_file import write_tensors
+from lightning_modules.strategies.settings import PERSONAL_STRATEGIES
+from lightning_modules.training.hardware import Hardware, choose_hardware, threads_for
+from lightning_modules.training.learner import Learner, RoundResult
+from lightning_modules.training.local_state import LocalStateStore
+from partitions.manifest import read_manifest
+from partitions.preparation import PreparedSite, prepare_site
+
+WRITER_ID = "curve_sender"
+
+
+class SiteSession:
+    """The site's side of a job: what the executor needs for its tasks."""
+
+    def __init__(
+        self,
+        experiment: ExperimentConfig,
+        prepared: PreparedSite,
+        learner: Learner,
+        hardware: Hardware,
+        config: SiteConfig,
+        curves: LogWriter | None,
+        run_folder: Path,
+    ) -> None:
+        self._experiment = experiment
+        self._prepared = prepared
+        self._learner = learner
+        self._hardware = hardware
+        self._config = config
+        self._curves = curves
+        self._run_folder = run_folder
+        self._picture: np.ndarray | None = None
+        self._translator = MODELS[experiment.model.name].translator
+        self._generator = build_generator(experiment.model.generator)
+
+    def train(
+        self,
+        state: Mapping[str, np.ndarray],
+        arrays: Mapping[str, np.ndarray],
+        round_number: int,
+        accepted_round: int | None = None,
+    ) -> RoundResult:
+        """Train one round from the received state and the strategy's arrays."""
+        report = self._send_scalar if self._config.share_curves else None
+        return self._learner.train(
+            _tensors(state), round_number, report, _tensors(arrays), accepted_round
+        )
+
+    def validate(
+        self,
+        state: Mapping[str, np.ndarray],
+        round_number: int,
+        accepted_round: int | None = None,
+    ) -> dict[str, float]:
+        """Metrics on this site's validation patients.
+
+        ``val/...`` belong to the received model, completed by what the site keeps to itself;
+        ``personal/...`` to the site's own model where the strategy has one.
+        """
+        started = time.perf_counter()
+        whole = self._learner.complete(_tensors(state), round_number, accepted_round)
+        metrics = self._measure(whole, "val")
+        personal = self._learner.personal(round_number, accepted_round)
+        if personal is not None:
+            metrics |= self._measure(personal, "personal")
+        if self._config.share_curves:
+            for name, value in metrics.items():
+                self._send_scalar(name, value, round_number)
+        if self._picture is not None:
+            self._send("val/source_target_translated_error", self._picture, round_number, "IMAGE")
+        metrics["time/validate_seconds"] = time.perf_counter() - started
+        return metrics
+
+    def keep_personal_model(
+        self,
+        state: Mapping[str, np.ndarray],
+        round_number: int,
+        accepted_round: int | None = None,
+    ) -> None:
+        """Write the model that this site would use: with its local parts, or its personal one.
+
+        It is written where the strategy makes sites differ, and stays at the site.
+        """
+        if self._experiment.strategy.name not in PERSONAL_STRATEGIES:
+            return
+        model = self._learner.personal(round_number, accepted_round) or self._learner.complete(
+            _tensors(state), round_number, accepted_round
+        )
+        write_tensors(self._run_folder / PERSONAL_MODEL, {"model": model})
+
+    def _measure(self, model: Mapping[str, Tensor], prefix: str) -> dict[str, float]:
+        load_translator(self._generator, model, self._translator)
+        rows: list[dict[str, float]] = []
+        for patient in patients(self._prepared.split("val")):
+            prediction = translate(self._generator, patient.source, self._hardware)
+            rows.append(patient_metrics(prediction, patient))
+            if len(rows) == 1 and prefix == "val" and self._config.share_images:
+                self._picture = panel(patient, prediction)
+        return mean_over_patients(rows, prefix)
+
+    def _send_scalar(self, tag: str, value: float, step: int) -> None:
+        if tag in SHARED_METRICS:
+            self._send(tag, value, step, "SCALAR")
+
+    def _send(self, tag: str, value: float | np.ndarray, step: int, kind: str) -> None:
+        if self._curves is not None:
+            self._curves.write(tag, value, AnalyticsDataType[kind], global_step=step)
+
+
+def open_session(experiment: ExperimentConfig, run_name: str, fl_ctx: FLContext) -> SiteSession:
+    """Read this site's configuration and data, and build its learner.
+
+    Raises:
+        UserError: configuration or data that cannot be used.
+    """
+    site = site_name(fl_ctx)
+    config = read_site_config(local_folder(fl_ctx))
+    prepared = _prepared_data(experiment, config, site)
+    hardware = choose_hardware(experiment.training.precision, _threads(config, fl_ctx))
+    state = expand(config.state, site) if config.state else workspace_folder(fl_ctx) / "state"
+    learner = Learner(
+        experiment,
+        arm=site,
+        slices=TrainingSlices([prepared.split("train")]),
+        hardware=hardware,
+        store=LocalStateStore(state / site / f"{run_name}-{settings_digest(experiment)}"),
+    )
+    curves = fl_ctx.get_engine().get_component(WRITER_ID)
+    return SiteSession(experiment, prepared, learner, hardware, config, curves, run_folder(fl_ctx))
+
+
+def settings_digest(experiment: ExperimentConfig) -> str:
+    """A short hash of all settings.
+
+    The run's name comes with the job, from whoever exported it: what other settings left under the
+    same name must not be used.
+    """
+    return digest(experiment_values(experiment))[:8]
+
+
+def _prepared_data(experiment: ExperimentConfig, config: SiteConfig, site: str) -> PreparedSite:
+    folder = data_folder(config, experiment.data.dataset, site)
+    manifest = read_manifest(folder, expected_site=site)
+    cache = expand(config.cache, site) if config.cache else folder / "prepared"
+    return prepare_site(manifest, experiment.data.preparation, cache, progress=False)
+
+
+def _threads(config: SiteConfig, fl_ctx: FLContext) -> int:
+    if config.torch_threads is not None:
+        return config.torch_threads
+    return threads_for(job_sites(fl_ctx) if config.shared_machine else 1)
+
+
+def _tensors(state: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
+    return {key: torch.as_tensor(np.array(value)) for key, value in state.items()}

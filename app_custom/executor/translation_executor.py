@@ -1,0 +1,109 @@
+"""The federated client: receives the global model, validates and trains it, returns an update."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from nvflare.apis.dxo import DXO, DataKind, MetaKey, from_shareable
+from nvflare.apis.executor import Executor
+from nvflare.apis.fl_constant import ReturnCode
+from nvflare.apis.fl_context import FLContext
+from nvflare.apis.shareable import Shareable, make_reply
+from nvflare.apis.signal import Signal
+from nvflare.app_common.app_constant import AppConstants
+
+from app_custom.aggregation.extras import joined, separated
+from app_custom.aggregation.plain_updates import refuse_encryption
+from app_custom.checkpoints.accepted_rounds import accepted_round_of
+from app_custom.checkpoints.run_name import checked_run_name
+from app_custom.gates.shared_metrics import TRAIN_METRICS, shared_metrics
+from app_custom.nvflare_context import site_name
+from fedi2i.errors import UserError
+from lightning_modules.configuration import experiment_from
+
+if TYPE_CHECKING:
+    from app_custom.executor.site_session import SiteSession
+
+
+class TranslationExecutor(Executor):
+    """Runs the learner for the tasks ``train`` and ``validate``.
+
+    NVFlare may build this object anew for every task; what must last is in files (see
+    ``lightning_modules.training.local_state``). Torch, MONAI and Lightning are imported at the
+    first task.
+
+    Args:
+        settings: the experiment's values that differ from the defaults.
+        run_name: names the run: what this site keeps from round to round belongs to it alone.
+
+    Raises:
+        ConfigError: unknown or impossible settings, or a name that is a path.
+    """
+
+    def __init__(self, settings: Mapping[str, Any], run_name: str) -> None:
+        super().__init__()
+        self._run_name = checked_run_name(run_name)
+        self._experiment = experiment_from(settings, "job argument 'settings'")
+        self._session: SiteSession | None = None
+
+    def execute(
+        self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal
+    ) -> Shareable:
+        """Do one task; a failure is answered with a return code and explained in this site's log.
+
+        The explanation may name files and patients, so it stays at the site.
+        """
+        try:
+            if task_name == AppConstants.TASK_TRAIN:
+                return self._train(shareable, fl_ctx)
+            if task_name == AppConstants.TASK_VALIDATION:
+                return self._validate(shareable, fl_ctx)
+            return make_reply(ReturnCode.TASK_UNKNOWN)
+        except UserError as error:
+            self.log_error(fl_ctx, f"site '{site_name(fl_ctx)}' cannot do '{task_name}': {error}")
+        except Exception as error:  # noqa: BLE001 - any failure must reach the server
+            self.log_exception(
+                fl_ctx, f"site '{site_name(fl_ctx)}' failed in '{task_name}': {error}"
+            )
+        return make_reply(ReturnCode.EXECUTION_EXCEPTION)
+
+    def _train(self, shareable: Shareable, fl_ctx: FLContext) -> Shareable:
+        session = self._opened(fl_ctx)
+        received = from_shareable(shareable)
+        state, arrays = separated(received.data)
+        round_number = int(shareable.get_header(AppConstants.CURRENT_ROUND))
+        accepted = accepted_round_of(site_name(fl_ctx), received.meta)
+        validated = session.validate(state, round_number, accepted)
+        result = session.train(state, arrays, round_number, accepted)
+        sent = joined(result.state, result.contribution)
+        update = DXO(
+            DataKind.WEIGHTS,
+            data={key: value.numpy() for key, value in sent.items()},
+            meta={
+                MetaKey.NUM_STEPS_CURRENT_ROUND: result.samples,
+                MetaKey.INITIAL_METRICS: shared_metrics(validated),
+                TRAIN_METRICS: shared_metrics(
+                    {**result.metrics, "time/train_seconds": result.seconds}
+                ),
+            },
+        )
+        return update.to_shareable()
+
+    def _validate(self, shareable: Shareable, fl_ctx: FLContext) -> Shareable:
+        session = self._opened(fl_ctx)
+        rounds = self._experiment.training.rounds
+        received = from_shareable(shareable)
+        state, _ = separated(received.data)
+        accepted = accepted_round_of(site_name(fl_ctx), received.meta)
+        metrics = session.validate(state, rounds, accepted)
+        session.keep_personal_model(state, rounds, accepted)
+        return DXO(DataKind.METRICS, data=shared_metrics(metrics)).to_shareable()
+
+    def _opened(self, fl_ctx: FLContext) -> SiteSession:
+        if self._session is None:
+            from app_custom.executor.site_session import open_session
+
+            refuse_encryption(fl_ctx, f"strategy '{self._experiment.strategy.name}'")
+            self._session = open_session(self._experiment, self._run_name, fl_ctx)
+        return self._session

@@ -1,0 +1,201 @@
+"""The server's record of a run: metrics.csv and the global curves in TensorBoard."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from statistics import fmean
+from typing import Any
+
+from nvflare.apis.analytix import AnalyticsDataType
+from nvflare.apis.dxo import MetaKey, from_shareable
+from nvflare.apis.event_type import EventType
+from nvflare.apis.fl_constant import FLContextKey, ReturnCode
+from nvflare.apis.fl_context import FLContext
+from nvflare.apis.shareable import Shareable
+from nvflare.app_common.app_constant import AppConstants
+from nvflare.app_common.app_event_type import AppEventType
+from nvflare.app_common.widgets.streaming import AnalyticsSender
+from nvflare.widgets.widget import Widget
+
+from app_custom.aggregation.compression import travelling_bytes
+from app_custom.gates.shared_metrics import TRAIN_METRICS, shared_metrics
+from app_custom.nvflare_context import peer_name, run_folder
+from fedi2i.metric_files import FILE_NAME, RECEIVED, SENT, TRAFFIC, MetricRow, write_metrics
+from fedi2i.site_names import ALL_SITES
+
+VALIDATION, RELAY = "val/", "relay/"
+
+
+class GlobalMetrics(Widget):
+    """Writes one row per site, round and metric, and their unweighted mean over sites (``all``).
+
+    A validation row of round r belongs to the global model after r rounds: round 0 is the initial
+    model, the last one the final model. A training row of round r belongs to the round that
+    follows that model. The mean over sites is unweighted, so that large sites do not decide which
+    model is best. ``traffic/...`` rows count the bytes of arrays that went to and came from a site;
+    rows of site ``server``, and further rows of sites, are what the aggregator has to say.
+
+    In a relay every site validates what its predecessor made, so inside a round there is no global
+    model to speak of: these rows are called ``relay/...``, not ``val/...``, and have no mean.
+
+    Args:
+        aggregator_id: component whose diagnostics are recorded.
+        relay: whether the model goes from site to site within a round.
+        compression: how arrays travel; the bytes are counted accordingly.
+    """
+
+    def __init__(
+        self,
+        aggregator_id: str = "aggregator",
+        relay: bool = False,
+        compression: str = "none",
+    ) -> None:
+        super().__init__()
+        self._compression = compression
+        self._aggregator_id = aggregator_id
+        self._relay = relay
+        self.rows: list[MetricRow] = []
+        self._round_rows: list[MetricRow] = []
+        self._sender = AnalyticsSender()
+
+    def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
+        """Collect answers as they are accepted; write when a round or the final check is over."""
+        if event_type == EventType.START_RUN:
+            self._sender.engine = fl_ctx.get_engine()
+        elif event_type == AppEventType.BEFORE_TRAIN_TASK:
+            self._note_traffic(fl_ctx, AppConstants.TRAIN_SHAREABLE, SENT, 0)
+        elif event_type == AppEventType.SEND_MODEL_FOR_VALIDATION:
+            self._note_traffic(fl_ctx, AppConstants.MODEL_TO_VALIDATE, SENT, 1)
+        elif event_type == AppEventType.AFTER_AGGREGATION:
+            self._note_diagnostics(fl_ctx)
+        elif event_type == AppEventType.AFTER_CONTRIBUTION_ACCEPT:
+            self._note_update(fl_ctx)
+        elif event_type == AppEventType.VALIDATION_RESULT_RECEIVED:
+            self._note_final(fl_ctx)
+        elif event_type == AppEventType.ROUND_DONE:
+            self._close_round(fl_ctx)
+        elif event_type == EventType.END_WORKFLOW:
+            self._close_workflow(fl_ctx)
+
+    def mean(self, metric: str, round_number: int) -> float | None:
+        """Mean over sites of a metric after a number of rounds, or None if it is not known."""
+        values = [row[3] for row in self.rows if row[:3] == (ALL_SITES, round_number, metric)]
+        return values[-1] if values else None
+
+    def by_site(self, metric: str, round_number: int) -> dict[str, float]:
+        """Every site's value of a metric after a number of rounds, as far as it has come in."""
+        return {
+            site: value
+            for site, number, name, value in [*self.rows, *self._round_rows]
+            if (number, name) == (round_number, metric) and site != ALL_SITES
+        }
+
+    def take(self, rows: Iterable[MetricRow]) -> None:
+        """Add rows to the current round that were collected elsewhere (in a swarm)."""
+        self._round_rows += rows
+
+    def restore(self, rows: Iterable[MetricRow], fl_ctx: FLContext) -> None:
+        """Take over the rows of a run that is being continued."""
+        self.rows = [(str(s), int(r), str(m), float(v)) for s, r, m, v in rows]
+        self._write(fl_ctx)
+        self._send([row for row in self.rows if row[0] == ALL_SITES])
+
+    def _note_update(self, fl_ctx: FLContext) -> None:
+        if not fl_ctx.get_prop(AppConstants.AGGREGATION_ACCEPTED):
+            return
+        dxo = from_shareable(fl_ctx.get_prop(AppConstants.TRAINING_RESULT))
+        round_number = int(fl_ctx.get_prop(AppConstants.CURRENT_ROUND))
+        prefix = RELAY if self._relay else VALIDATION
+        for name in (MetaKey.INITIAL_METRICS, TRAIN_METRICS):
+            self._note(peer_name(fl_ctx), round_number, dxo.get_meta_prop(name) or {}, prefix)
+        self._note_traffic(fl_ctx, AppConstants.TRAINING_RESULT, RECEIVED, 0)
+
+    def _note_final(self, fl_ctx: FLContext) -> None:
+        result: Shareable = fl_ctx.get_prop(AppConstants.VALIDATION_RESULT)
+        if result.get_return_code() != ReturnCode.OK:
+            return
+        rounds = int(fl_ctx.get_prop(AppConstants.CURRENT_ROUND)) + 1
+        self._note(fl_ctx.get_prop(AppConstants.DATA_CLIENT), rounds, from_shareable(result).data)
+
+    def _note(
+        self, site: str, round_number: int, metrics: Mapping[str, Any], prefix: str = VALIDATION
+    ) -> None:
+        listed = shared_metrics(metrics)
+        for name in sorted(listed):
+            recorded = prefix + name[len(VALIDATION) :] if name.startswith(VALIDATION) else name
+            self._round_rows.append((site, round_number, recorded, listed[name]))
+
+    def _note_traffic(self, fl_ctx: FLContext, prop: str, metric: str, rounds_later: int) -> None:
+        data = from_shareable(fl_ctx.get_prop(prop)).data
+        size = travelling_bytes(data, self._compression)
+        round_number = int(fl_ctx.get_prop(AppConstants.CURRENT_ROUND)) + rounds_later
+        self._round_rows.append((peer_name(fl_ctx), round_number, metric, size))
+
+    def _note_diagnostics(self, fl_ctx: FLContext) -> None:
+        aggregator = fl_ctx.get_engine().get_component(self._aggregator_id)
+        round_number = int(fl_ctx.get_prop(AppConstants.CURRENT_ROUND))
+        self._round_rows += [
+            (site, round_number, metric, value) for site, metric, value in aggregator.diagnostics
+        ]
+
+    def _close_workflow(self, fl_ctx: FLContext) -> None:
+        """Keep the final evaluation; forget the answers of a round that was broken off.
+
+        Traffic between the last round and the final evaluation is kept with the latter.
+        """
+        if fl_ctx.get_prop(FLContextKey.RUNNER).abort_signal.triggered:
+            self._round_rows = []
+        if any(not metric.startswith(TRAFFIC) for _, _, metric, _ in self._round_rows):
+            self._close_round(fl_ctx)
+
+    def _close_round(self, fl_ctx: FLContext) -> None:
+        rows = sorted(_with_sums(self._round_rows))
+        means = mean_rows(rows)
+        self._round_rows = []
+        self.rows += [*rows, *means]
+        self._write(fl_ctx)
+        self._send(means)
+        shown = {row[2]: row[3] for row in means}
+        if {"val/psnr", "val/ssim"} <= shown.keys():
+            self.log_info(
+                fl_ctx,
+                f"global model after {means[0][1]} round(s): mean validation PSNR "
+                f"{shown['val/psnr']:.2f} dB, SSIM {shown['val/ssim']:.4f}",
+            )
+
+    def _send(self, rows: Iterable[MetricRow]) -> None:
+        for _, round_number, name, value in rows:
+            self._sender.add(
+                f"global/{name}", value, AnalyticsDataType.SCALAR, global_step=round_number
+            )
+
+    def _write(self, fl_ctx: FLContext) -> None:
+        write_metrics(run_folder(fl_ctx) / FILE_NAME, self.rows)
+
+
+def _with_sums(rows: Iterable[MetricRow]) -> list[MetricRow]:
+    """The rows, those of the same site's traffic in the same round added up."""
+    others: list[MetricRow] = []
+    sums: dict[tuple[str, int, str], float] = {}
+    for site, round_number, metric, value in rows:
+        if metric.startswith(TRAFFIC):
+            key = (site, round_number, metric)
+            sums[key] = sums.get(key, 0.0) + value
+        else:
+            others.append((site, round_number, metric, value))
+    return others + [(*key, value) for key, value in sums.items()]
+
+
+def mean_rows(rows: Iterable[MetricRow]) -> list[MetricRow]:
+    """Unweighted mean over sites of every (round, metric), under the site name ``all``.
+
+    Rows of a relay have none: every site measured another model.
+    """
+    values: dict[tuple[int, str], list[float]] = {}
+    for _, round_number, name, value in rows:
+        if not name.startswith(RELAY):
+            values.setdefault((round_number, name), []).append(value)
+    return [
+        (ALL_SITES, round_number, name, fmean(found))
+        for (round_number, name), found in sorted(values.items())
+    ]

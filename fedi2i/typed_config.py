@@ -1,0 +1,113 @@
+"""Load mappings and YAML files into typed, frozen records; unknown keys are errors.
+
+A record is a frozen dataclass. OmegaConf checks the types; this module turns its complaints into
+one sentence that names the key and, for an unknown key, the nearest known one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from fedi2i.errors import ConfigError
+
+Record = TypeVar("Record")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint naming the known word nearest to ``name``, or all known words when none is near."""
+    words = sorted(known)
+    close = difflib.get_close_matches(name, words, n=1)
+    return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(words)}"
+
+
+def choose(value: str, known: Iterable[str], key: str) -> str:
+    """Return ``value`` if it is one of ``known``.
+
+    Raises:
+        ConfigError: it is not; the sentence suggests the nearest known value.
+    """
+    words = list(known)
+    if value not in words:
+        raise ConfigError(f"{key}: unknown value '{value}'; {nearest(value, words)}")
+    return value
+
+
+def record_from(record_type: type[Record], values: Mapping[str, Any], where: str) -> Record:
+    """Build a frozen record from a mapping, checking keys and types.
+
+    Args:
+        record_type: a frozen dataclass; nested dataclasses are filled recursively.
+        values: keys and values that differ from the record's defaults.
+        where: the file or argument the mapping came from, for error messages.
+
+    Raises:
+        ConfigError: an unknown key, a missing key or a value of the wrong type.
+    """
+    _refuse_unknown_keys(record_type, values, where, prefix="")
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(record_type), OmegaConf.create(dict(values)))
+        return cast(Record, OmegaConf.to_object(merged))
+    except OmegaConfBaseException as error:
+        key = getattr(error, "full_key", None) or "?"
+        reason = str(getattr(error, "msg", None) or error).splitlines()[0]
+        if "is not a TupleConfig" in reason:
+            reason = "write a list, e.g. [a, b]"
+        raise ConfigError(f"{where}: key '{key}': {reason}") from error
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read one YAML mapping.
+
+    Raises:
+        ConfigError: the file is missing, is not YAML, or does not hold a mapping.
+    """
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such configuration file")
+    try:
+        content = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    except Exception as error:  # YAML parsers raise many unrelated types
+        mark = getattr(error, "problem_mark", None)
+        line = f"line {mark.line + 1}: " if mark is not None else ""
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"{path}: not valid YAML ({line}{reason})") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: expected 'key: value' lines, found a {type(content).__name__}")
+    return cast(dict[str, Any], content)
+
+
+def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge mappings key by key; later layers win, lists are replaced as a whole."""
+    combined = OmegaConf.merge(*(OmegaConf.create(dict(layer)) for layer in layers))
+    return cast(dict[str, Any], OmegaConf.to_container(combined, resolve=True))
+
+
+def as_dict(record: Any) -> dict[str, Any]:
+    """The record as plain dictionaries and lists, ready for JSON or YAML."""
+    return cast(
+        dict[str, Any], OmegaConf.to_container(OmegaConf.structured(record), enum_to_str=True)
+    )
+
+
+def _refuse_unknown_keys(
+    record_type: type[Any], values: Mapping[str, Any], where: str, prefix: str
+) -> None:
+    import typing
+
+    hints = typing.get_type_hints(record_type)
+    known = {field.name for field in dataclasses.fields(record_type)}
+    for key, value in values.items():
+        if key not in known:
+            raise ConfigError(f"{where}: unknown key '{prefix}{key}'; {nearest(str(key), known)}")
+        nested = hints[key]
+        if not dataclasses.is_dataclass(nested):
+            continue
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{where}: '{prefix}{key}' holds keys of its own, not {value!r}")
+        _refuse_unknown_keys(cast(type[Any], nested), value, where, f"{prefix}{key}.")

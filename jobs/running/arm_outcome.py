@@ -1,0 +1,64 @@
+"""A finished arm of a comparison: its models, its metrics and what it cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedi2i.metric_files import RECEIVED, SENT, MetricRow
+from fedi2i.site_names import ALL_SITES
+
+
+@dataclass(frozen=True)
+class ArmModel:
+    """One model that an arm ends with.
+
+    Attributes:
+        name: its name in ``results.csv``.
+        label: as the report shows it.
+        path: its file.
+        family: what models of several sites belong to; None for a model that is everybody's.
+        site: the site that it belongs to, if any.
+    """
+
+    name: str
+    label: str
+    path: Path
+    family: str | None = None
+    site: str | None = None
+
+
+@dataclass(frozen=True)
+class ArmOutcome:
+    """A finished arm.
+
+    Attributes:
+        name: the arm's name, as in ``curves.csv``.
+        models: its models.
+        metrics: its metrics file (site, round, metric, value).
+        seconds: its wall time.
+        rounds: its rounds.
+        steps: optimizer steps of each network, over all sites and rounds.
+        bytes_sent: bytes of arrays that went to sites and came from them.
+        note: what its models are.
+    """
+
+    name: str
+    models: tuple[ArmModel, ...]
+    metrics: Path
+    seconds: float
+    rounds: int
+    steps: int
+    bytes_sent: int
+    note: str
+
+
+def bytes_sent(rows: list[MetricRow]) -> int:
+    """Bytes of arrays in both directions, over all sites and rounds, as the server counted them."""
+    return int(sum(row[3] for row in rows if row[0] != ALL_SITES and row[2] in (SENT, RECEIVED)))
+
+
+def final_mean(rows: list[MetricRow], metric: str) -> float | None:
+    """Mean over sites of a metric after the last round that has it."""
+    found = {row[1]: row[3] for row in rows if row[0] == ALL_SITES and row[2] == metric}
+    return found[max(found)] if found else None

@@ -1,0 +1,106 @@
+"""Run every arm of one experiment, evaluate all models alike, and write a run folder.
+
+Each arm is a command that a person could type; the commands are printed. An arm whose settings and
+data have not changed since it finished is not run again.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from fedi2i.cores import available_cores
+from fedi2i.files import write_text
+from jobs.running.arm_outcome import ArmOutcome
+from jobs.running.arm_process import ArmProcess, run_process
+from jobs.running.baseline_arms import BaselineArms
+from jobs.running.federated_arm import FederatedArm
+from jobs.running.prepared_data import key_of, prepared_manifests
+from jobs.running.run_record import write_curves, write_run_record
+from jobs.running.strategies_table import strategies_text, strategy_line, write_strategies
+from jobs.writing.federation import FederatedExperiment, with_strategy
+from jobs.writing.job_folder import run_name
+from lightning_modules.configuration import experiment_values
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What to compare.
+
+    Attributes:
+        job: experiment and federation.
+        data: folder that holds one prepared folder per site.
+        out: run folder.
+        strategies: federated strategies to run.
+        at_once: training processes at the same time; by default the number of cores.
+        title: heading of the report.
+    """
+
+    job: FederatedExperiment
+    data: Path
+    out: Path
+    strategies: tuple[str, ...]
+    at_once: int | None
+    title: str
+
+
+def run_comparison(comparison: Comparison) -> None:
+    """Run, evaluate and record. Progress goes to the console, details to ``<out>/logs``.
+
+    Raises:
+        UserError: data or settings that cannot be used, or an arm that failed.
+    """
+    for strategy in comparison.strategies:
+        with_strategy(comparison.job, strategy)  # a misspelt one ends the run before it starts
+    manifests = prepared_manifests(comparison.job, comparison.data)
+    data_key = key_of(manifests)
+    write_text(
+        comparison.out / "experiment.yaml",
+        OmegaConf.to_yaml(OmegaConf.create(experiment_values(comparison.job.experiment))),
+    )
+    job, data, out = comparison.job, comparison.data, comparison.out
+    federated = [
+        FederatedArm(job, name, data, data_key, out).run() for name in comparison.strategies
+    ]
+    lines = [strategy_line(arm) for arm in federated]
+    write_strategies(out, lines)
+    outcomes = [*federated, *BaselineArms(job, data, data_key, out, comparison.at_once).run()]
+    _evaluate(comparison, outcomes, data_key)
+    write_curves(out, outcomes)
+    write_run_record(out, comparison.title, job, manifests, outcomes)
+    print(strategies_text(lines))
+
+
+def _evaluate(comparison: Comparison, outcomes: Sequence[ArmOutcome], data_key: str) -> None:
+    federation = comparison.job.federation
+    sites = (*federation.sites, *federation.unseen)
+    trained_models = [model for arm in outcomes for model in arm.models]
+    models = [part for m in trained_models for part in ("--model", f"{m.name}={m.path}")]
+    data = [part for site in sites for part in ("--data", str(comparison.data / site))]
+    trained = "/".join(f"{m.name}:{m.path.stat().st_mtime_ns}" for m in trained_models)
+    process = ArmProcess(
+        name="evaluation",
+        command=(
+            sys.executable,
+            "-m",
+            "lightning_modules",
+            "evaluate",
+            *models,
+            *data,
+            "--experiment",
+            str(comparison.out / "experiment.yaml"),
+            "--out",
+            str(comparison.out),
+            "--threads",
+            str(available_cores()),
+        ),
+        log=comparison.out / "logs" / "evaluation.log",
+        produces=comparison.out / "results.csv",
+        key=f"{trained}/{run_name('evaluation', comparison.job)}/{data_key}",
+        show=("error:",),
+    )
+    run_process(process, comparison.out / "finished")

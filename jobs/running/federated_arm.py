@@ -1,0 +1,110 @@
+"""Run one strategy's job in NVFlare's simulator, as a person would."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from app_custom.nvflare_files import final_model_path, metrics_path, personal_model_path
+from fedi2i.metric_files import read_metrics
+from jobs.running.arm_outcome import ArmModel, ArmOutcome, bytes_sent
+from jobs.running.arm_process import ArmProcess, run_process
+from jobs.writing.export import export_job
+from jobs.writing.federation import FederatedExperiment, with_strategy
+from jobs.writing.job_folder import run_name
+from jobs.writing.strategy_jobs import label_of
+from jobs.writing.workspace import prepare_workspace
+
+
+@dataclass(frozen=True)
+class FederatedArm:
+    """A strategy's job on some data.
+
+    Attributes:
+        job: experiment and federation, whatever its strategy.
+        name: the strategy's job, see ``STRATEGY_JOBS``.
+        data: folder that holds one prepared folder per site.
+        data_key: changes with the data.
+        out: run folder.
+        settings: settings of the strategy that differ from the job's.
+    """
+
+    job: FederatedExperiment
+    name: str
+    data: Path
+    data_key: str
+    out: Path
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def arm(self) -> str:
+        """The arm's name: the strategy's, and the settings that differ."""
+        parts = [f"{key}={value:g}" for key, value in self.settings.items()]
+        return "-".join([self.name, *parts])
+
+    def run(self) -> ArmOutcome:
+        """Export the job, run it unless it has finished before, and say what came of it.
+
+        Raises:
+            UserError: the strategy does not fit the federation, or the run failed.
+        """
+        job = with_strategy(self.job, self.name, self.settings)
+        folder = export_job(self.arm, job, self.out / "jobs" / self.arm)
+        workspace = self.out / "workspaces" / self.arm
+        prepare_workspace(workspace, {job.experiment.data.dataset: self.data})
+        seconds = run_process(self._process(job, folder, workspace), self.out / "finished")
+        training, sites = job.experiment.training, job.federation.sites
+        return ArmOutcome(
+            name=self.arm,
+            models=_models(self.name, job, workspace),
+            metrics=metrics_path(workspace),
+            seconds=seconds,
+            rounds=training.rounds,
+            steps=training.rounds * training.steps * len(sites),
+            bytes_sent=bytes_sent(read_metrics(metrics_path(workspace))),
+            note=_NOTES.get(job.experiment.strategy.name, "the final model of the server"),
+        )
+
+    def _process(self, job: FederatedExperiment, folder: Path, workspace: Path) -> ArmProcess:
+        nvflare = str(Path(sys.executable).with_name("nvflare"))
+        threads = str(len(job.federation.sites))
+        return ArmProcess(
+            name=self.arm,
+            command=(nvflare, "simulator", str(folder), "-w", str(workspace), "-t", threads),
+            log=self.out / "logs" / f"{self.arm}.log",
+            produces=final_model_path(workspace),
+            key=f"{run_name(self.arm, job)}/{self.data_key}",
+            show=("global model after", "continuing an interrupted", "ERROR", "refused"),
+        )
+
+
+_NOTES = {
+    "fedbn": "each site's own model: the server's final one with local normalisation layers",
+    "fedper": "each site's own model: the server's final one with a local part",
+    "ditto": "the server's final model, and each site's personal one",
+}
+
+
+def _models(name: str, job: FederatedExperiment, workspace: Path) -> tuple[ArmModel, ...]:
+    """The server's model, unless it is incomplete, and the sites' own, where they have any."""
+    label, strategy = label_of(name), job.experiment.strategy.name
+    whole = ArmModel(name, label, final_model_path(workspace))
+    if strategy not in _NOTES:
+        return (whole,)
+    family = f"{name}_personal" if strategy == "ditto" else name
+    personal = tuple(
+        ArmModel(
+            f"{name}@{site}",
+            f"{label} (personal)",
+            personal_model_path(workspace, site),
+            family,
+            site,
+        )
+        for site in job.federation.sites
+    )
+    if strategy == "ditto":
+        return (ArmModel(name, f"{label} (global)", whole.path), *personal)
+    return personal

@@ -1,0 +1,156 @@
+"""The files that describe a finished comparison: ``run.json`` and ``curves.csv``."""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from fedi2i.cores import available_cores
+from fedi2i.files import write_csv, write_text
+from fedi2i.metric_files import COLUMNS, read_metrics
+from jobs.running.arm_outcome import ArmOutcome
+from jobs.writing.federation import FederatedExperiment
+from jobs.writing.strategy_jobs import STRATEGY_JOBS
+from lightning_modules.configuration import experiment_values
+from lightning_modules.evaluation.evaluation import SOURCE_ARM
+from lightning_modules.metrics.image_quality import PRESET
+from lightning_modules.training.hardware import choose_hardware
+from partitions.manifest import SiteManifest, split_counts
+
+_PACKAGES = (
+    "fedi2i",
+    "torch",
+    "nvflare",
+    "pytorch-lightning",
+    "monai",
+    "nibabel",
+    "torchmetrics",
+    "omegaconf",
+    "numpy",
+    "scipy",
+    "nilearn",
+)
+_COMPUTED_NOTE = (
+    "All volumes are computed, not acquired: the ICBM152 atlas under random deformations, with "
+    "tissue parameters from the literature and simulated scanners (docs/computed-cohort.md). "
+    "Figures compare methods on this cohort; they are no evidence about real scanners."
+)
+
+
+def write_curves(out: Path, outcomes: Sequence[ArmOutcome]) -> None:
+    """Collect the arms' metrics files in ``curves.csv``, with the arm's name before each row."""
+    rows = ((arm.name, *row) for arm in outcomes for row in read_metrics(arm.metrics))
+    write_csv(out / "curves.csv", ("arm", *COLUMNS), rows)
+
+
+def write_run_record(
+    out: Path,
+    title: str,
+    job: FederatedExperiment,
+    manifests: Sequence[SiteManifest],
+    outcomes: Sequence[ArmOutcome],
+) -> None:
+    """Write ``run.json``: everything needed to repeat the run and to read its results."""
+    experiment = job.experiment
+    computed = any(manifest.computed for manifest in manifests)
+    preparation = experiment.data.preparation
+    record = {
+        "title": title,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seed": experiment.seed,
+        "computed": computed,
+        "data_note": _COMPUTED_NOTE if computed else "",
+        "preset": {**PRESET, "percentiles": list(preparation.percentiles)},
+        "experiment": {**experiment_values(experiment), "strategies": STRATEGY_JOBS},
+        "versions": {"python": platform.python_version()} | {p: version(p) for p in _PACKAGES},
+        "machine": _machine(experiment.training.precision, len(job.federation.sites)),
+        "manifests": {manifest.site: manifest.content_hash() for manifest in manifests},
+        "sites": [_site(manifest, job) for manifest in manifests],
+        "arms": [
+            {
+                "name": SOURCE_ARM,
+                "label": "Source as prediction",
+                "seconds": 0.0,
+                "rounds": 0,
+                "steps": 0,
+                "bytes_sent": 0,
+                "note": "the input taken as the output",
+            },
+            *(entry for arm in outcomes for entry in _arm(arm)),
+        ],
+    }
+    write_text(out / "run.json", json.dumps(record, indent=1) + "\n")
+
+
+def _arm(arm: ArmOutcome) -> list[dict[str, Any]]:
+    """One entry per model; what an arm cost stands in each of them."""
+    return [
+        {
+            "name": model.name,
+            "label": model.label,
+            **({"family": model.family, "site": model.site} if model.family else {}),
+            "seconds": round(arm.seconds, 1),
+            "rounds": arm.rounds,
+            "steps": arm.steps,
+            "bytes_sent": arm.bytes_sent,
+            "note": arm.note,
+        }
+        for model in arm.models
+    ]
+
+
+def _site(manifest: SiteManifest, job: FederatedExperiment) -> dict[str, Any]:
+    return {
+        "name": manifest.site,
+        "unseen": manifest.site in job.federation.unseen,
+        **split_counts(manifest),
+        "description": _description(manifest),
+    }
+
+
+def _description(manifest: SiteManifest) -> str:
+    """Field strength and mean age, as far as the manifest knows them."""
+    fields = set(_numbers(manifest, "field_strength"))
+    ages = _numbers(manifest, "age")
+    parts = [f"{field:g} T" for field in sorted(fields)]
+    if ages:
+        parts.append(f"mean age {sum(ages) / len(ages):.0f} years")
+    if manifest.computed:
+        parts.append("computed")
+    return ", ".join(parts)
+
+
+def _numbers(manifest: SiteManifest, key: str) -> list[float]:
+    """What the subjects' metadata say under a key, as far as it is a number."""
+    found = []
+    for record in manifest.subjects:
+        with suppress(TypeError, ValueError):
+            found.append(float(record.metadata.get(key) or "unknown"))
+    return [number for number in found if math.isfinite(number)]
+
+
+def _machine(precision: str, sites: int) -> dict[str, Any]:
+    hardware = choose_hardware(precision, max(1, available_cores() // sites))
+    return {
+        "cpu": _cpu_name(),
+        "cores": available_cores(),
+        "accelerator": hardware.accelerator,
+        "precision": hardware.precision,
+        "torch_threads": hardware.threads,
+    }
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()

@@ -1,0 +1,44 @@
+"""Write a job folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from fedi2i.errors import ConfigError
+from jobs.writing import job_folder
+from jobs.writing.federation import FederatedExperiment
+
+
+def job_files(name: str, job: FederatedExperiment) -> dict[str, str]:
+    """Relative path to text of every file of a job folder."""
+    content: dict[str, Any] = {
+        "meta.json": job_folder.meta(name, job),
+        "app_server/config/config_fed_server.json": job_folder.server_config(name, job),
+        "app_site/config/config_fed_client.json": job_folder.site_config(name, job),
+    }
+    return {path: json.dumps(value, indent=2) + "\n" for path, value in content.items()}
+
+
+def export_job(name: str, job: FederatedExperiment, out: Path) -> Path:
+    """Write the job folder ``out``, replacing an older one as a whole; returns it.
+
+    Raises:
+        ConfigError: ``out`` exists and is no job folder; it is left alone.
+    """
+    if not out.name or (out.exists() and not (out / "meta.json").is_file()):
+        raise ConfigError(f"{out}: exists and is no job folder; choose another folder for the job")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".exporting-") as temporary:
+        folder = Path(temporary) / out.name
+        for relative, text in job_files(name, job).items():
+            path = folder / relative
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        if out.exists():
+            shutil.rmtree(out)
+        folder.rename(out)
+    return out

@@ -1,0 +1,201 @@
+"""What a job is made from: an experiment and the federation it runs in, read from one YAML file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf.errors import OmegaConfBaseException
+
+from app_custom.aggregation.compression import KINDS
+from fedi2i.errors import ConfigError
+from fedi2i.site_names import check_site_names
+from fedi2i.typed_config import choose, merged, nearest, read_yaml, record_from
+from jobs.writing.fedma_rounds import check_whole_passes, with_whole_passes
+from jobs.writing.strategy_jobs import WHAT_JOBS_DIFFER_IN, strategy_overrides
+from lightning_modules.configuration import (
+    ExperimentConfig,
+    experiment_from,
+    experiment_values,
+)
+
+DEFAULT_FILE = Path(__file__).parents[1] / "experiments" / "demo.yaml"
+
+DECENTRALISED = ("cyclic", "swarm")
+"""Strategies in which sites depend on each other, not on the server alone."""
+
+
+@dataclass(frozen=True)
+class FederationConfig:
+    """Who takes part.
+
+    Attributes:
+        sites: names of the sites that train.
+        unseen: sites that only test the finished models.
+        min_sites: fewest sites that make a round; by default all of them.
+        initial_model: name of the model to start from, as the server maps it; by default seeded
+            random weights.
+        round_timeout: seconds after which a round is over without the sites that have not
+            answered; the job goes on if ``min_sites`` have. Choose it well above the slowest
+            site's round.
+        gpus: GPUs that the job asks of a site, by site; a site that is not named computes on its
+            CPU. In the simulator say ``nvflare simulator -gpu`` instead.
+        gpu_memory: GiB that each of these GPUs must have; 0 for any.
+        compression: how arrays travel between server and sites, ``none``, ``fp16``, ``bf16`` or
+            ``int8``; see ``app_custom.aggregation.compression``.
+    """
+
+    sites: tuple[str, ...] = ()
+    unseen: tuple[str, ...] = ()
+    min_sites: int | None = None
+    initial_model: str | None = None
+    round_timeout: int = 86400
+    gpus: dict[str, int] = field(default_factory=dict)
+    gpu_memory: float = 0.0
+    compression: str = "none"
+
+    @property
+    def needed(self) -> int:
+        """Fewest sites that make a round."""
+        return len(self.sites) if self.min_sites is None else self.min_sites
+
+
+@dataclass(frozen=True)
+class FederatedExperiment:
+    """An experiment and its federation."""
+
+    federation: FederationConfig = field(default_factory=FederationConfig)
+    experiment: ExperimentConfig = field(default_factory=ExperimentConfig)
+
+
+def read_federated_experiment(
+    path: Path, overrides: Mapping[str, Any] | None = None, fit_rounds: bool = False
+) -> FederatedExperiment:
+    """Read an experiment file with the keys ``federation`` and ``experiment``.
+
+    Args:
+        path: the file.
+        overrides: values that replace the file's.
+        fit_rounds: fit the rounds to the strategy where it needs a certain number of them.
+
+    Raises:
+        ConfigError: unknown keys, impossible values, or sites that do not add up.
+    """
+    content = read_yaml(path)
+    known = {"federation", "experiment"}
+    for key, value in content.items():
+        if key not in known:
+            raise ConfigError(f"{path}: unknown key '{key}'; {nearest(str(key), known)}")
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{path}: {key} is '{value}'; write 'key: value' lines below it")
+    try:
+        values = merged(content, overrides or {})
+    except (OmegaConfBaseException, TypeError) as error:
+        raise ConfigError(f"{path}: {str(error).splitlines()[0]}") from error
+    federation = record_from(FederationConfig, values.get("federation", {}), f"{path}: federation")
+    _check_federation(federation, str(path))
+    experiment = experiment_from(values.get("experiment", {}), f"{path}: experiment")
+    if fit_rounds:
+        experiment = with_whole_passes(experiment)
+    job = FederatedExperiment(federation, experiment)
+    _check_strategy_fits(job, str(path))
+    return job
+
+
+def with_strategy(
+    job: FederatedExperiment, name: str, settings: Mapping[str, Any] | None = None
+) -> FederatedExperiment:
+    """The same federation and experiment under the strategy of a committed job.
+
+    Where the experiment has settings for this very strategy, they hold.
+
+    Args:
+        job: federation and experiment, whatever its strategy.
+        name: the committed job.
+        settings: settings of the strategy that differ from the committed job's.
+
+    Raises:
+        ConfigError: there is no such job, or the strategy does not fit this federation.
+    """
+    values = experiment_values(job.experiment)
+    committed = strategy_overrides(name)["strategy"]
+    own = values["strategy"] if values["strategy"]["name"] == committed["name"] else {}
+    tuned = {key: value for key, value in own.items() if key not in WHAT_JOBS_DIFFER_IN}
+    values["strategy"] = {**tuned, **committed, **(settings or {})}
+    experiment = with_whole_passes(experiment_from(values, f"strategy '{name}'"))
+    changed = FederatedExperiment(job.federation, experiment)
+    _check_strategy_fits(changed, f"strategy '{name}'")
+    return changed
+
+
+def _check_strategy_fits(job: FederatedExperiment, where: str) -> None:
+    """Refuse a strategy that would change nothing, or could not work, in this federation."""
+    strategy, sites = job.experiment.strategy, len(job.federation.sites)
+    fraction = strategy.trim_fraction
+    if fraction and int(fraction * sites + 1e-9) == 0:
+        raise ConfigError(
+            f"{where}: strategy.trim_fraction {fraction:g} of {sites} site(s) drops no site; "
+            f"take at least {1 / sites:g}, or 0 for the plain mean"
+        )
+    check_whole_passes(job.experiment, where)
+    if strategy.name == "swarm" and job.federation.compression != "none":
+        raise ConfigError(
+            f"{where}: federation.compression is '{job.federation.compression}', but in a swarm "
+            "sites send their models to each other, which is not compressed; leave it out"
+        )
+    if job.federation.initial_model and (
+        strategy.initialisation == "independent" or strategy.name == "swarm"
+    ):
+        raise ConfigError(
+            f"{where}: federation.initial_model is '{job.federation.initial_model}', but here "
+            "sites draw their own first weights; leave it out"
+        )
+    if strategy.name in DECENTRALISED and not 2 <= sites == job.federation.needed:
+        raise ConfigError(
+            f"{where}: strategy '{strategy.name}' passes models between sites: it takes two or "
+            f"more, and each of them; there are {sites}, and federation.min_sites is "
+            f"{job.federation.needed}"
+        )
+
+
+def _check_federation(federation: FederationConfig, where: str) -> None:
+    names = [*federation.sites, *federation.unseen]
+    if not federation.sites:
+        raise ConfigError(f"{where}: federation.sites is empty; name the sites that train")
+    check_site_names(names, f"{where}: federation")
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ConfigError(f"{where}: site '{twice[0]}' is named twice in federation")
+    _check_gpus(federation, where)
+    choose(federation.compression, KINDS, f"{where}: federation.compression")
+    if federation.round_timeout < 1:
+        raise ConfigError(
+            f"{where}: federation.round_timeout is {federation.round_timeout}; it must be at "
+            "least 1 second"
+        )
+    if not 1 <= federation.needed <= len(federation.sites):
+        raise ConfigError(
+            f"{where}: federation.min_sites is {federation.min_sites}; it must be from 1 to the "
+            f"number of sites, {len(federation.sites)}"
+        )
+
+
+def _check_gpus(federation: FederationConfig, where: str) -> None:
+    for site, number in federation.gpus.items():
+        if site not in federation.sites:
+            raise ConfigError(
+                f"{where}: federation.gpus names '{site}', which does not train; "
+                f"{nearest(site, federation.sites)}"
+            )
+        if number < 0:
+            raise ConfigError(
+                f"{where}: federation.gpus of '{site}' is {number}; write how many GPUs the job "
+                "asks for, or leave the site out"
+            )
+    if federation.gpu_memory < 0:
+        raise ConfigError(
+            f"{where}: federation.gpu_memory is {federation.gpu_memory:g}; write GiB per GPU, or "
+            "0 for any"
+        )

@@ -1,0 +1,103 @@
+"""The content of an NVFlare job folder: plain dictionaries, computed from a federated experiment.
+
+The job carries configuration only. Code is installed at every participant beforehand, and each
+participant's allow-list (``app_custom.participant.allowed_classes``) names what it may build.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from fedi2i.digest import digest
+from jobs.writing.federation import FederatedExperiment
+from jobs.writing.topologies import parts, ring, star, swarm
+from jobs.writing.topologies.parts import Config, ServerSide, SiteSide, plain_site
+from lightning_modules.configuration import experiment_values
+
+_CUT_NETWORK: Config = {
+    # NVFlare asks for arrays piece by piece. A piece that a cut network has lost is asked for again
+    # after so many seconds, by default 600; the sender keeps it for 300.
+    "np_streaming_per_request_timeout": 60.0,
+}
+
+
+def meta(name: str, job: FederatedExperiment) -> Config:
+    """``meta.json``: names the sites, so that no command needs to."""
+    return {
+        "name": name,
+        "resource_spec": {
+            site: {"num_of_gpus": number, "mem_per_gpu_in_GiB": job.federation.gpu_memory}
+            for site, number in job.federation.gpus.items()
+            if number
+        },
+        "deploy_map": {"app_server": ["server"], "app_site": list(job.federation.sites)},
+        "min_clients": job.federation.needed,
+        "mandatory_clients": [],
+    }
+
+
+def server_config(name: str, job: FederatedExperiment) -> Config:
+    """``config_fed_server.json``."""
+    server, _ = _topology(job)
+    side = server(run_name(name, job), job)
+    return {
+        "format_version": 2,
+        # Waiting between questions is pure loss where a round takes seconds.
+        "server": {"heart_beat_timeout": 600, "task_request_interval": 0.1},
+        "dead_client_grace_period": 5.0,
+        "dead_client_check_lead_time": 5.0,
+        **_CUT_NETWORK,
+        "task_data_filters": parts.compressing(job),
+        "task_result_filters": parts.restoring(job),
+        "components": side.components,
+        "workflows": side.workflows,
+    }
+
+
+def site_config(name: str, job: FederatedExperiment) -> Config:
+    """``config_fed_client.json``."""
+    _, site = _topology(job)
+    side = site(run_name(name, job), job)
+    return {
+        "format_version": 2,
+        "default_task_fetch_interval": 0.1,
+        **_CUT_NETWORK,
+        **side.variables,
+        "executors": side.executors,
+        "task_data_filters": side.task_data_filters,
+        "task_result_filters": side.task_result_filters,
+        "components": side.components,
+    }
+
+
+def run_name(name: str, job: FederatedExperiment) -> str:
+    """Job name and a hash of everything that makes the result: another setting, another run."""
+    content: Config = {
+        "sites": job.federation.sites,
+        "initial_model": job.federation.initial_model,
+        "experiment": experiment_values(job.experiment),
+    }
+    if job.federation.compression != "none":  # runs without it keep the name they have had
+        content["compression"] = job.federation.compression
+    # The name becomes a folder's at every participant, which takes it only in plain characters.
+    plain = re.sub(r"[^A-Za-z0-9_.-]+", "_", name).lstrip("_.-") or "job"
+    if plain != name:
+        content["name"] = name
+    return f"{plain}-{digest(content)[:12]}"
+
+
+Topology = tuple[
+    Callable[[str, FederatedExperiment], ServerSide],
+    Callable[[str, FederatedExperiment], SiteSide],
+]
+
+_TOPOLOGIES: dict[str, Topology] = {
+    "cyclic": (ring.server, plain_site),
+    "swarm": (swarm.server, swarm.site),
+}
+"""Strategies that are not here use a star."""
+
+
+def _topology(job: FederatedExperiment) -> Topology:
+    return _TOPOLOGIES.get(job.experiment.strategy.name, (star.server, plain_site))

@@ -1,0 +1,235 @@
+"""What the jobs of all topologies are made of."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from jobs.writing.federation import FederatedExperiment
+from lightning_modules.configuration import experiment_values
+from lightning_modules.sharing.local_parts import sharing_scope
+from lightning_modules.strategies.settings import ARRAYS_SENT
+
+Config = dict[str, Any]
+
+KEY_METRIC = "val/psnr"
+EVALUATION = "final_evaluation"
+
+
+@dataclass(frozen=True)
+class ServerSide:
+    """A topology's part of ``config_fed_server.json``."""
+
+    components: list[Config]
+    workflows: list[Config]
+
+
+@dataclass(frozen=True)
+class SiteSide:
+    """A topology's part of ``config_fed_client.json``.
+
+    Attributes:
+        variables: NVFlare's own, which it reads from the top of the file.
+    """
+
+    executors: list[Config]
+    components: list[Config]
+    task_result_filters: list[Config]
+    task_data_filters: list[Config] = field(default_factory=list)
+    variables: Config = field(default_factory=dict)
+
+
+def component(component_id: str, path: str, **args: Any) -> Config:
+    """A component, or a workflow, as NVFlare's configurations name it."""
+    return {"id": component_id, "path": path, "args": args}
+
+
+def persistor(job: FederatedExperiment) -> Config:
+    """The seeded networks, and the files they are saved to."""
+    experiment = job.experiment
+    return component(
+        "persistor",
+        "app_custom.server.model_files.ModelFiles",
+        model={
+            "path": "lightning_modules.sharing.shared_networks.SharedNetworks",
+            "args": {
+                "model": dataclasses.asdict(experiment.model),
+                "sharing": experiment.sharing,
+                "seed": experiment.seed,
+                "local": list(sharing_scope(experiment).local),
+            },
+        },
+    )
+
+
+def initial_model(job: FederatedExperiment) -> list[Config]:
+    """Starts the run from a model file, where the federation names one."""
+    name = job.federation.initial_model
+    path = "app_custom.server.initial_model.InitialModel"
+    return [component("initial_model", path, name=name)] if name else []
+
+
+def model_selector() -> Config:
+    """In a swarm: compares models by their mean metric; with ``final_selection`` at the end."""
+    return component(
+        "model_selector",
+        "nvflare.app_common.widgets.intime_model_selector.IntimeModelSelector",
+        key_metric=KEY_METRIC,
+    )
+
+
+def final_selection() -> Config:
+    """Lets the final model compete with the best of earlier rounds."""
+    return component(
+        "final_selection",
+        "app_custom.server.final_selection.FinalSelection",
+        key_metric=KEY_METRIC,
+        selector_id="model_selector",
+        metrics_id="global_metrics",
+        workflow_id=EVALUATION,
+    )
+
+
+def best_model() -> Config:
+    """Compares global models over the sites that measured both."""
+    return component(
+        "best_model",
+        "app_custom.server.best_model.BestModel",
+        key_metric=KEY_METRIC,
+        metrics_id="global_metrics",
+        workflow_id=EVALUATION,
+    )
+
+
+def final_model_locator() -> Config:
+    """Names the model that the final evaluation sends out."""
+    return component("final_model_locator", "app_custom.server.final_model.FinalModelLocator")
+
+
+def watch_and_curves() -> list[Config]:
+    """Notice lost sites; receive curves for TensorBoard."""
+    return [
+        component(
+            "site_watch",
+            "app_custom.server.site_watch.SiteWatch",
+            grace_seconds=5.0,
+            idle_seconds=60.0,
+        ),
+        component(
+            "tensorboard",
+            "nvflare.app_opt.tracking.tb.tb_receiver.TBAnalyticsReceiver",
+            tb_folder="tb_events",
+        ),
+    ]
+
+
+def final_evaluation(job: FederatedExperiment) -> Config:
+    """The workflow that has every site validate the final model."""
+    return component(
+        EVALUATION,
+        "nvflare.app_common.workflows.global_model_eval.GlobalModelEval",
+        task_check_period=0.1,
+        model_locator_id="final_model_locator",
+        validation_task_name="validate",
+        validation_timeout=job.federation.round_timeout,
+    )
+
+
+def learner(run: str, job: FederatedExperiment) -> Config:
+    """The executor for training and validation."""
+    # All settings, not only what differs from defaults: a site whose installed version has other
+    # defaults must not silently train something else.
+    settings = experiment_values(job.experiment)
+    return executor(
+        ["train", "validate"],
+        "app_custom.executor.translation_executor.TranslationExecutor",
+        settings=settings,
+        run_name=run,
+    )
+
+
+def executor(tasks: Sequence[str], path: str, **args: Any) -> Config:
+    """Who does which tasks."""
+    return {"tasks": list(tasks), "executor": {"path": path, "args": args}}
+
+
+def gate(job: FederatedExperiment, tasks: Sequence[str], path: str, **chain: Any) -> Config:
+    """A filter that lets listed things pass and stops everything else."""
+    scope = sharing_scope(job.experiment)
+    return {
+        "tasks": list(tasks),
+        "filters": [
+            {
+                "path": path,
+                "args": {
+                    "networks": list(scope.networks),
+                    "local": list(scope.local),
+                    "arrays": list(ARRAYS_SENT.get(job.experiment.strategy.name, ())),
+                },
+            }
+        ],
+        **chain,
+    }
+
+
+def answers_gate(job: FederatedExperiment, tasks: Sequence[str]) -> Config:
+    """The gate for answers to the server."""
+    return gate(job, tasks, "app_custom.gates.allowed_update.AllowedUpdate")
+
+
+def _gate_then_compressing(job: FederatedExperiment) -> Config:
+    """The gate first: it sees what the learner made. NVFlare takes one chain for each task."""
+    chain = answers_gate(job, ["train", "validate"])
+    further = [item for smaller in compressing(job) for item in smaller["filters"]]
+    return {**chain, "filters": [*chain["filters"], *further]}
+
+
+def compressing(job: FederatedExperiment) -> list[Config]:
+    """Makes arrays smaller before they travel, where the federation wants it."""
+    kind = job.federation.compression
+    return (
+        [] if kind == "none" else [_filter("app_custom.aggregation.compress.Compress", kind=kind)]
+    )
+
+
+def restoring(job: FederatedExperiment) -> list[Config]:
+    """Undoes it where they arrive."""
+    none = job.federation.compression == "none"
+    return [] if none else [_filter("app_custom.aggregation.restore.Restore")]
+
+
+def counted_compression(job: FederatedExperiment) -> Config:
+    """What the metrics must know to count bytes as they travel."""
+    kind = job.federation.compression
+    return {} if kind == "none" else {"compression": kind}
+
+
+def _filter(path: str, **args: Any) -> Config:
+    return {"tasks": ["train", "validate"], "filters": [{"path": path, "args": args}]}
+
+
+def curves() -> list[Config]:
+    """Sends curves to the server."""
+    return [
+        component(
+            "curve_sender",
+            "nvflare.app_opt.tracking.tb.tb_writer.TBWriter",
+            event_type="analytix_log_stats",
+        ),
+        component(
+            "curve_forwarder",
+            "app_custom.server.shared_curves.SharedCurves",
+        ),
+    ]
+
+
+def plain_site(run: str, job: FederatedExperiment) -> SiteSide:
+    """A site that answers the server and nobody else."""
+    return SiteSide(
+        executors=[learner(run, job)],
+        components=curves(),
+        task_result_filters=[_gate_then_compressing(job)],
+        task_data_filters=restoring(job),
+    )

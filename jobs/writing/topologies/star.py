@@ -1,0 +1,70 @@
+"""A star: the server sends the model to all sites and combines their answers."""
+
+from __future__ import annotations
+
+from jobs.writing.federation import FederatedExperiment
+from jobs.writing.server_aggregators import aggregator
+from jobs.writing.topologies import parts
+from jobs.writing.topologies.parts import Config, ServerSide, component
+
+
+def server(run: str, job: FederatedExperiment) -> ServerSide:
+    """The server's side.
+
+    Args:
+        run: names the run for its continuation.
+        job: the experiment and its federation.
+    """
+    path, arguments = aggregator(job.experiment, job.federation.needed)
+    return ServerSide(
+        components=[
+            parts.persistor(job),
+            *parts.initial_model(job),
+            component(
+                "shareable_generator",
+                "app_custom.server.strategy_model_generator.StrategyModelGenerator",
+                aggregator_id="aggregator",
+            ),
+            component("aggregator", path, **arguments),
+            parts.final_model_locator(),
+            # Widgets hear events in this order: numbers first, then who compares, then who saves.
+            component(
+                "global_metrics",
+                "app_custom.server.global_metrics.GlobalMetrics",
+                aggregator_id="aggregator",
+                **parts.counted_compression(job),
+            ),
+            parts.best_model(),
+            component(
+                "continuation",
+                "app_custom.checkpoints.continuation.Continuation",
+                run_name=run,
+                num_rounds=job.experiment.training.rounds,
+                final_workflow_id=parts.EVALUATION,
+                persistor_id="persistor",
+                selector_id="best_model",
+                metrics_id="global_metrics",
+                aggregator_id="aggregator",
+            ),
+            *parts.watch_and_curves(),
+        ],
+        workflows=[_scatter_and_gather(job), parts.final_evaluation(job)],
+    )
+
+
+def _scatter_and_gather(job: FederatedExperiment) -> Config:
+    return component(
+        "scatter_and_gather",
+        "nvflare.app_common.workflows.scatter_and_gather.ScatterAndGather",
+        min_clients=job.federation.needed,
+        num_rounds=job.experiment.training.rounds,
+        start_round=0,
+        # Only matters with fewer needed sites than sites: how long to wait for the rest.
+        wait_time_after_min_received=60,
+        task_check_period=0.1,
+        aggregator_id="aggregator",
+        persistor_id="persistor",
+        shareable_generator_id="shareable_generator",
+        train_task_name="train",
+        train_timeout=job.federation.round_timeout,
+    )

@@ -1,0 +1,38 @@
+"""The part of a model that a federation shares, as the server builds it from a job."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from fedi2i.typed_config import record_from
+from lightning_modules.configuration import ModelConfig
+from lightning_modules.model_networks import shared_networks
+from lightning_modules.networks.building import build_networks
+from lightning_modules.sharing.scope import SharingScope
+
+
+class SharedNetworks(nn.ModuleDict):
+    """The shared networks; its state_dict holds exactly the keys that are shared.
+
+    Args:
+        model: values of ``ModelConfig`` that differ from its defaults.
+        sharing: the sharing scope's name.
+        seed: the experiment's seed; gives the initial global model.
+        local: dotted prefixes inside the shared networks that stay at the sites.
+    """
+
+    def __init__(
+        self, model: Mapping[str, Any], sharing: str, seed: int, local: Sequence[str] = ()
+    ) -> None:
+        self.config = record_from(ModelConfig, model, "job argument 'model'")
+        names = shared_networks(self.config.name, sharing)
+        networks = build_networks(self.config, seed)
+        super().__init__({name: networks[name] for name in names})
+        self.scope = SharingScope(names, tuple(local))
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:  # type: ignore[override]
+        """The shared keys only: local parts of the networks are no part of the global model."""
+        return self.scope.select(super().state_dict(*args, **kwargs))

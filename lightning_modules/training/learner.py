@@ -1,0 +1,290 @@
+"""The learner: from a state, train some steps, return a record. No federated framework in sight.
+
+Federated clients, local-only runs and the centralised run use it unchanged; they differ in data
+and in where the next state comes from.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from fedi2i.errors import ConfigError, DataError
+from lightning_modules.configuration import ExperimentConfig
+from lightning_modules.data.batch_source import BatchSource
+from lightning_modules.data.slices import Batch, TrainingSlices
+from lightning_modules.model_networks import MODELS, trained_networks
+from lightning_modules.modules.building import build_module
+from lightning_modules.seeding import derive_seed
+from lightning_modules.sharing.local_parts import sharing_scope
+from lightning_modules.sharing.scope import SharingScope
+from lightning_modules.strategies.gradient_editor import GradientEditor, GradientTerm
+from lightning_modules.strategies.proximal import ProximalTerm
+from lightning_modules.strategies.settings import MIRRORED_STRATEGIES, coefficients
+from lightning_modules.strategies.site_side import contribution, gradient_term, memory_of
+from lightning_modules.training.frozen_parameters import frozen
+from lightning_modules.training.hardware import Hardware
+from lightning_modules.training.local_state import LocalStateStore
+from lightning_modules.training.quiet_trainer import quiet_trainer
+from lightning_modules.training.restored_optimizers import RestoredOptimizers
+from lightning_modules.training.round_garbage import free_round_garbage
+from lightning_modules.training.round_history import RoundHistory
+from lightning_modules.training.round_start import Kept, StartingPoints
+
+State = dict[str, Tensor]
+Report = Callable[[str, float, int], None]
+
+
+@dataclass(frozen=True)
+class RoundResult:
+    """What one round of local training gives back.
+
+    Attributes:
+        state: the shared part of the state_dict, on the CPU, of the networks that could be trained
+            (see ``trained_networks``).
+        samples: training slices of this learner, its weight in an average: pairs for pix2pix, the
+            sum over both domains for CycleGAN.
+        metrics: mean of each training loss over the round, and strategy diagnostics.
+        steps: optimizer steps of each network.
+        seconds: time spent in training steps.
+        contribution: what the strategy sends besides the state, as ``name/key``.
+    """
+
+    state: State
+    samples: int
+    metrics: dict[str, float]
+    steps: int
+    seconds: float
+    contribution: State = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """One pass of training over the batches of a round."""
+
+    metrics: dict[str, float]
+    optimizers: list[dict[str, Any]]
+    seconds: float
+
+    def ratios(self) -> dict[str, float]:
+        """The metrics that say how far the strategy acted."""
+        return {k: value for k, value in self.metrics.items() if k.startswith("strategy/")}
+
+
+class Learner:
+    """Trains a translation GAN on the slices of one site.
+
+    Args:
+        experiment: the experiment.
+        arm: name of this learner, e.g. the site; seeds its slice order and dropout.
+        slices: its training slices.
+        hardware: device, precision and threads.
+        store: where state is kept between rounds; needed when something is kept or not shared.
+        steps: optimizer steps per round; by default the experiment's. The centralised arm takes
+            as many as all sites together.
+
+    Attributes:
+        trained: names of the networks that its slices can train.
+    """
+
+    def __init__(
+        self,
+        experiment: ExperimentConfig,
+        arm: str,
+        slices: TrainingSlices,
+        hardware: Hardware,
+        store: LocalStateStore,
+        steps: int | None = None,
+    ) -> None:
+        self._experiment = experiment
+        self._strategy = experiment.strategy
+        self._networks = MODELS[experiment.model.name]
+        self._arm = arm
+        self._source = BatchSource(
+            experiment.model.name, slices, experiment.seed, arm, experiment.training.batch_size
+        )
+        self.trained = trained_networks(experiment.model.name, self._source.domains)
+        self._hardware = hardware
+        self._store = store
+        self._steps = steps or experiment.training.steps
+        self._module = self._fresh_module(experiment.seed)
+        networks = nn.ModuleDict({n: getattr(self._module, n) for n in self._networks.names})
+        self._scope = sharing_scope(experiment, networks)
+        self._starts = StartingPoints(experiment, arm, networks, self._scope, self._fresh_state)
+
+    def initial_state(self) -> State:
+        """The shared part of the seeded initial networks: where every arm starts."""
+        return self._scope.select(self._fresh_state(self._experiment.seed))
+
+    def complete(
+        self, state: Mapping[str, Tensor], round_number: int, accepted_round: int | None = None
+    ) -> State:
+        """A received state together with what this site keeps to itself: a whole model.
+
+        Args:
+            state: shared keys of the state_dict.
+            round_number: the round that starts from the state.
+            accepted_round: see ``train``.
+
+        Raises:
+            ConfigError: keys or shapes of ``state`` are not the shared ones of this model.
+        """
+        self._check(state)
+        return self._starts.whole(state, self._kept(round_number, accepted_round))
+
+    def personal(self, round_number: int, accepted_round: int | None = None) -> State | None:
+        """The site's own model beside the global one (Ditto), as the last round left it."""
+        kept = self._kept(round_number, accepted_round)
+        personal: State | None = kept.state.get("personal")
+        return personal
+
+    def train(
+        self,
+        state: Mapping[str, Tensor],
+        round_number: int,
+        report: Report | None = None,
+        server: Mapping[str, Tensor] | None = None,
+        accepted_round: int | None = None,
+    ) -> RoundResult:
+        """Train one round from a received state.
+
+        The result depends on what was received, the kept local state, the seed and the round's
+        number only; not on what this process did before.
+
+        Args:
+            state: shared keys of the state_dict.
+            round_number: counted from 0.
+            report: called with (tag, value, step) as training goes on.
+            server: arrays that the strategy sent with the state, as ``name/key``.
+            accepted_round: the last round of this learner that the server took, -1 for none: what
+                was kept after later ones is not used. None where nobody says.
+
+        Raises:
+            ConfigError: keys or shapes of ``state`` are not the shared ones of this model.
+            DataError: the state kept from the last round is damaged, or missing where the server
+                counts on it; or there is no slice.
+        """
+        if not self.trained:
+            raise DataError(f"{self._arm}: no training slices; give this site training subjects")
+        self._check(state)
+        arrays = server or {}
+        kept = self._kept(round_number, accepted_round)
+        self._check_memory(kept, accepted_round)
+        memory: State = kept.state.get("strategy", {})
+        term = gradient_term(self._strategy, memory, arrays, self._networks.roles)
+        self._module.load_state_dict(self._starts.weights(state, kept, round_number, arrays))
+        optimizers = self._starts.optimizers(kept, arrays)
+        history = RoundHistory(first_step=round_number * self._steps, report=report)
+        with frozen(self._starts.frozen(round_number, self._module)):
+            fit = self._fit(round_number, "noise", term, optimizers, history)
+        trained = _on_cpu(self._module.state_dict())
+        personal = self._train_personal(state, round_number, kept)
+        self._keep(
+            round_number,
+            kept.round_number,
+            optimizers=fit.optimizers,
+            networks=self._scope.remainder(trained),
+            strategy=memory_of(term, memory, trained),
+            own=trained if self._strategy.name == "fedma_layerwise" else None,
+            personal=personal and _on_cpu(self._module.state_dict()),
+            personal_optimizers=personal and personal.optimizers,
+        )
+        free_round_garbage()
+        return RoundResult(
+            state=SharingScope(self.trained).select(self._scope.select(trained)),
+            samples=self._source.samples,
+            metrics={**fit.metrics, **(personal.ratios() if personal else {})},
+            steps=self._steps,
+            seconds=fit.seconds + (personal.seconds if personal else 0.0),
+            contribution=contribution(term),
+        )
+
+    def _fit(
+        self,
+        round_number: int,
+        stream: str,
+        term: GradientTerm | None,
+        optimizers: list[dict[str, Any]] | None,
+        history: RoundHistory,
+    ) -> _Fit:
+        """Train ``self._module`` on the round's batches."""
+        keep = self._experiment.training.optimizer_state == "keep"
+        editor = term and GradientEditor(term, self._networks.roles, self._scope.covers)
+        callbacks: list[pl.Callback] = [RestoredOptimizers(optimizers if keep else None), history]
+        trainer = quiet_trainer(self._hardware, [*callbacks, *([editor] if editor else [])])
+        torch.manual_seed(derive_seed(self._experiment.seed, stream, self._arm, round_number))
+        started = time.perf_counter()
+        trainer.fit(self._module, train_dataloaders=self._batches(round_number))
+        fit = _Fit(
+            metrics={**history.means(), **(editor.ratios() if editor else {})},
+            optimizers=[o.state_dict() for o in trainer.optimizers] if keep else [],
+            seconds=time.perf_counter() - started,
+        )
+        trainer.optimizers = []  # the module keeps its trainer, and that its moments, otherwise
+        return fit
+
+    def _batches(self, round_number: int) -> DataLoader[Batch]:
+        batches = self._source.batches(round_number * self._steps, self._steps)
+        return DataLoader(batches, batch_size=None)
+
+    def _check(self, state: Mapping[str, Tensor]) -> None:
+        own = self._module.state_dict()
+        self._scope.check(state, own)
+        for key, value in state.items():
+            if value.shape != own[key].shape:
+                raise ConfigError(
+                    f"received model has '{key}' of shape {list(value.shape)}, here it is "
+                    f"{list(own[key].shape)}; does the job name another model?"
+                )
+
+    def _train_personal(
+        self, state: Mapping[str, Tensor], round_number: int, kept: Kept
+    ) -> _Fit | None:
+        """Ditto: the personal model's round, pulled towards the received global model."""
+        if self._strategy.name != "ditto":
+            return None
+        received = self._starts.whole(state, kept)
+        self._module.load_state_dict(kept.state.get("personal") or received)
+        term = ProximalTerm(coefficients(self._strategy), anchors=received)
+        silent = RoundHistory(first_step=0, report=None)
+        optimizers = kept.state.get("personal_optimizers")
+        return self._fit(round_number, "personal noise", term, optimizers, silent)
+
+    def _check_memory(self, kept: Kept, accepted_round: int | None) -> None:
+        """The server's sums hold what this site kept: without it they would be wrong for all."""
+        if self._strategy.name not in MIRRORED_STRATEGIES or accepted_round in (None, -1):
+            return
+        if kept.round_number != accepted_round:
+            raise DataError(
+                f"{self._store.path(accepted_round)}: what {self._strategy.name} kept here after "
+                f"round {accepted_round} is missing, and the server counts on it; put it back, or "
+                "start the run anew under another name or seed"
+            )
+
+    def _kept(self, round_number: int, accepted_round: int | None = None) -> Kept:
+        """What the last round left that this site took part in and the server took."""
+        last = round_number if accepted_round is None else min(round_number, accepted_round + 1)
+        return Kept(*(self._store.load(last) or (-1, {})))
+
+    def _keep(self, round_number: int, started_from: int, **state: Any) -> None:
+        """Save what is not empty."""
+        full = {name: value for name, value in state.items() if value}
+        if full:
+            self._store.save(round_number, full, started_from)
+
+    def _fresh_state(self, seed: int) -> State:
+        return _on_cpu(self._fresh_module(seed).state_dict())
+
+    def _fresh_module(self, seed: int) -> pl.LightningModule:
+        return build_module(self._experiment.model, self._experiment.training, seed)
+
+
+def _on_cpu(state: Mapping[str, Tensor]) -> State:
+    return {key: value.detach().cpu().clone() for key, value in state.items()}

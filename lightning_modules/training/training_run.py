@@ -1,0 +1,167 @@
+"""Train one arm without a federation: on one site's data, or on all sites' data pooled."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import torch
+
+from fedi2i.digest import digest
+from fedi2i.errors import DataError
+from fedi2i.metric_files import MetricRow, write_metrics
+from lightning_modules.configuration import ExperimentConfig, experiment_values
+from lightning_modules.data.slices import TrainingSlices
+from lightning_modules.evaluation.validation import load_translator, validate
+from lightning_modules.model_networks import MODELS
+from lightning_modules.networks.generator import build_generator
+from lightning_modules.sharing.tensor_file import write_tensors
+from lightning_modules.strategies.settings import StrategyConfig
+from lightning_modules.training.hardware import Hardware
+from lightning_modules.training.learner import Learner, State
+from lightning_modules.training.local_state import LocalStateStore
+from partitions.preparation import PreparedSite
+
+logger = logging.getLogger(__name__)
+
+MODEL_FILE = "model.pt"
+METRICS_FILE = "metrics.csv"
+_PROGRESS_FILE = "progress.pt"
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What is trained on what.
+
+    Attributes:
+        name: name of the arm; seeds its slice order.
+        sites: whose training slices are used, and on whose validation patients it is followed.
+        steps: optimizer steps per round.
+    """
+
+    name: str
+    sites: Sequence[PreparedSite]
+    steps: int
+
+
+def train_arm(experiment: ExperimentConfig, arm: Arm, hardware: Hardware, out: Path) -> Path:
+    """Train all rounds of an arm; continues after the last finished round of a broken run.
+
+    The learner, the initial networks and the number of steps per site and round are those of the
+    federated arms. Writes ``metrics.csv`` (site, round, metric, value) and ``model.pt``.
+
+    Returns:
+        The path of ``model.pt``.
+    """
+    # An arm without a federation has no strategy, whatever the experiment's federated arms have.
+    experiment = replace(experiment, strategy=StrategyConfig())
+    slices = TrainingSlices([site.split("train") for site in arm.sites])
+    store = LocalStateStore(out / "state")
+    learner = Learner(experiment, arm.name, slices, hardware, store, steps=arm.steps)
+    _warn_of_untrained(arm, learner, MODELS[experiment.model.name].names)
+    fingerprint = _fingerprint(experiment, arm)
+    first_round, state, rows = _resume(out, fingerprint, learner)
+    validation = _Validation(experiment, arm, hardware)
+    learned_on = arm.sites[0].site if len(arm.sites) == 1 else "all"
+    for round_number in range(first_round, experiment.training.rounds):
+        rows += validation.rows(state, round_number)
+        result = learner.train(state, round_number)
+        # What this arm could not train stays as it was, so that the model stays whole.
+        state = {**state, **result.state}
+        metrics = {**result.metrics, "time/train_seconds": result.seconds}
+        rows += [(learned_on, round_number, name, metrics[name]) for name in sorted(metrics)]
+        _save_progress(out, fingerprint, round_number + 1, state, rows)
+        logger.info(
+            "%s: round %d of %d, generator's loss %.4f",
+            arm.name,
+            round_number + 1,
+            experiment.training.rounds,
+            metrics["train/loss_generator"],
+        )
+    rows += validation.rows(state, experiment.training.rounds)
+    write_metrics(out / METRICS_FILE, rows)
+    write_tensors(out / MODEL_FILE, {"model": state})
+    return out / MODEL_FILE
+
+
+def _warn_of_untrained(arm: Arm, learner: Learner, networks: Sequence[str]) -> None:
+    left = [name for name in networks if name not in learner.trained]
+    if left:
+        logger.warning(
+            "%s: its slices cannot train %s, which stay as they are drawn; without a federation "
+            "they teach nothing",
+            arm.name,
+            ", ".join(left),
+        )
+
+
+class _Validation:
+    """Follows an arm on the validation patients of its sites."""
+
+    def __init__(self, experiment: ExperimentConfig, arm: Arm, hardware: Hardware) -> None:
+        self._generator = build_generator(experiment.model.generator)
+        self._translator = MODELS[experiment.model.name].translator
+        self._sites = sorted(arm.sites, key=lambda site: site.site)
+        self._hardware = hardware
+
+    def rows(self, state: State, round_number: int) -> list[MetricRow]:
+        """Metrics of every site and their unweighted mean over sites, ``all``."""
+        load_translator(self._generator, state, self._translator)
+        per_site = {
+            site.site: validate(self._generator, site.split("val"), self._hardware)
+            for site in self._sites
+        }
+        rows = [
+            (site, round_number, name, metrics[name])
+            for site, metrics in per_site.items()
+            for name in sorted(metrics)
+        ]
+        names = sorted({row[2] for row in rows})
+        return rows + [
+            ("all", round_number, name, fmean(row[3] for row in rows if row[2] == name))
+            for name in names
+        ]
+
+
+def _fingerprint(experiment: ExperimentConfig, arm: Arm) -> str:
+    content = {
+        "experiment": experiment_values(experiment),
+        "arm": arm.name,
+        "steps": arm.steps,
+        "data": [site.content_hash for site in arm.sites],
+    }
+    return digest(content)
+
+
+def _resume(out: Path, fingerprint: str, learner: Learner) -> tuple[int, State, list[MetricRow]]:
+    path = out / _PROGRESS_FILE
+    if path.is_file():
+        progress = _read_progress(path)
+        if progress["fingerprint"] == fingerprint:
+            logger.info("continuing after %d finished round(s)", progress["rounds"])
+            return progress["rounds"], progress["state"], [tuple(row) for row in progress["rows"]]
+    return 0, learner.initial_state(), []
+
+
+def _read_progress(path: Path) -> dict[str, Any]:
+    try:
+        progress: dict[str, Any] = torch.load(path, weights_only=True)
+    except Exception as error:  # torch raises many unrelated types on damaged files
+        raise DataError(f"{path}: damaged; delete it to train this arm from its start") from error
+    return progress
+
+
+def _save_progress(
+    out: Path, fingerprint: str, rounds: int, state: State, rows: list[MetricRow]
+) -> None:
+    progress = {
+        "fingerprint": fingerprint,
+        "rounds": rounds,
+        "state": state,
+        "rows": [list(row) for row in rows],
+    }
+    write_tensors(out / _PROGRESS_FILE, progress)
