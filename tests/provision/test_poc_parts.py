@@ -204,7 +204,7 @@ def test_the_table_shows_every_site_and_the_mean(tmp_path: Path) -> None:
     rows = ["site,round,metric,value"]
     for site, psnr in (("north", 20.0), ("east", 21.0), ("all", 20.5)):
         rows += [f"{site},0,val/psnr,{psnr}", f"{site},0,val/ssim,0.5", f"{site},0,train/l1,9"]
-    (tmp_path / "metrics.csv").write_text("\n".join([*rows, "north,1,val/psnr,22,", ""]))
+    (tmp_path / "metrics.csv").write_text("\n".join([*rows, "north,1,val/psnr,22", ""]))
     table = metrics_table(tmp_path).splitlines()
     assert table[0].split()[-3:] == ["east", "north", "mean"]
     assert "21.00 / 0.500" in table[1] and "20.50 / 0.500" in table[1]
