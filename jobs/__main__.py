@@ -13,11 +13,10 @@ from app_custom.aggregation.compression import KINDS
 from fedi2i.commands import name_and_path, run_command
 from fedi2i.errors import ConfigError
 from fedi2i.typed_config import merged
-from jobs.running.strategy_grids import STRATEGY_GRIDS
 from jobs.writing.export import export_job
 from jobs.writing.federation import DEFAULT_FILE, read_federated_experiment
-from jobs.writing.strategy_jobs import STRATEGY_JOBS, strategy_overrides, with_both_starts
 from jobs.writing.workspace import DEFAULT_NAME, prepare_workspace
+from lightning_modules.strategies.catalogue import STRATEGY_JOBS, strategy_job, with_companions
 
 JOBS_FOLDER = Path(__file__).parent
 
@@ -30,7 +29,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def export_command(options: argparse.Namespace) -> None:
     """Write one job folder."""
-    changes = merged({"experiment": strategy_overrides(options.strategy)}, _changes(options))
+    changes = merged(
+        {"experiment": {"strategy": dict(strategy_job(options.strategy).values)}}, _changes(options)
+    )
     asked = OmegaConf.select(OmegaConf.create(changes), "experiment.training.rounds")
     job = read_federated_experiment(options.experiment, changes, fit_rounds=asked is None)
     out = export_job(options.out.name, job, options.out)
@@ -40,7 +41,7 @@ def export_command(options: argparse.Namespace) -> None:
 def committed_command(options: argparse.Namespace) -> None:
     """Write all committed job folders from the demo experiment."""
     for strategy in STRATEGY_JOBS:
-        changes = {"experiment": strategy_overrides(strategy)}
+        changes = strategy_job(strategy).experiment
         job = read_federated_experiment(DEFAULT_FILE, changes, fit_rounds=True)
         print(f"wrote {export_job(strategy, job, JOBS_FOLDER / strategy)}")
 
@@ -88,9 +89,9 @@ def _strategies(text: str) -> tuple[str, ...]:
     if text == "all":
         return tuple(STRATEGY_JOBS)
     asked = tuple(text.split(","))
-    compared = with_both_starts(asked)
+    compared = with_companions(asked)
     if len(compared) > len(asked):
-        print(f"FedMA is compared from both starts, so also: {', '.join(compared[len(asked) :])}")
+        print(f"also run, as the comparison needs them: {', '.join(compared[len(asked) :])}")
     return compared
 
 
@@ -203,7 +204,7 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--set", **_SETTINGS)
     compare.set_defaults(run=compare_command)
     grid = commands.add_parser("grid", help="run one strategy over a small grid of its settings")
-    grid.add_argument("strategy", help=f"one of {', '.join(STRATEGY_GRIDS)}")
+    grid.add_argument("strategy", help=f"one of {', '.join(STRATEGY_JOBS)}")
     grid.add_argument("--experiment", type=Path, default=DEFAULT_FILE, help="YAML file")
     grid.add_argument("--data", type=Path, default=Path("data/demo"), help="by default data/demo")
     grid.add_argument("--out", type=Path, default=Path("runs/grid"), help="by default runs/grid")
