@@ -10,10 +10,10 @@ from app_custom.aggregators.matched import MatchedAggregator, bare
 from app_custom.aggregators.site_update import SiteUpdate, Weights
 from app_custom.aggregators.weighted_mean import weighted_mean
 from fedi2i.cores import available_cores
+from lightning_modules.matching.alignment import worker_threads
 from lightning_modules.matching.layer_stages import number_of_stages
 from lightning_modules.matching.matching import match
 from lightning_modules.matching.permutations import Permutations
-from lightning_modules.matching.worker_threads import worker_threads
 from lightning_modules.strategies.realignment import PERMUTATION
 
 
