@@ -58,7 +58,7 @@ def channels_command(options: argparse.Namespace) -> None:
     """Print how FedMA sees the networks of an experiment."""
     experiment = read_experiment(options.experiment)
     # Imported here, as a mistake in the experiment should not wait seconds for torch.
-    from lightning_modules.matching.groups_table import groups_table
+    from lightning_modules.matching.channel_groups import groups_table
     from lightning_modules.matching.network_groups import network_groups
     from lightning_modules.networks.building import build_networks
 

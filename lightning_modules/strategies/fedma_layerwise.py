@@ -17,11 +17,11 @@ from torch import Tensor
 from fedi2i.cores import available_cores
 from lightning_modules.combining.updates import SiteUpdate, Weights
 from lightning_modules.combining.weighted_mean import weighted_mean
+from lightning_modules.matching.alignment import worker_threads
 from lightning_modules.matching.layer_stages import finished_before, number_of_stages
 from lightning_modules.matching.matching import match
 from lightning_modules.matching.permutations import Permutations
 from lightning_modules.matching.realignment import permutations_for, realigned_state
-from lightning_modules.matching.worker_threads import worker_threads
 from lightning_modules.strategies.fedma import (
     PAPER,
     MatchingSettings,
