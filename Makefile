@@ -115,4 +115,5 @@ figure-hostile: data ## one hostile site of four: FedAvg beside the robust means
 	@$(RUN) benchmarks/hostile_site.py
 
 clean: ## remove runs and caches; keeps .venv and data
-	@rm -rf runs simulator_workspace simulator_workspace_state .mypy_cache .ruff_cache .pytest_cache
+	@rm -rf runs simulator_workspace simulator_workspace_state build dist \
+		.mypy_cache .ruff_cache .pytest_cache
