@@ -14,8 +14,14 @@ import pytest
 import fedi2i
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-PACKAGES = tuple(
-    ["fedi2i", "partitions", "lightning_modules", "app_custom", "jobs", "report", "provision"]
+PACKAGES = (
+    "fedi2i",
+    "partitions",
+    "lightning_modules",
+    "app_custom",
+    "jobs",
+    "report",
+    "provision",
 )
 # What else the build reads.
 FILES = ("pyproject.toml", "README.md", "LICENSE")
