@@ -32,13 +32,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code, see ``fedi2i.commands.run_command``.
     """
     given = sys.argv[1:] if arguments is None else list(arguments)
-    word = next((text for text in given if not text.startswith("-")), None)
-    entry = next((entry for entry in ENTRIES if entry.name == word), None)
-    return run_program(lambda: _parser(word, entry), given, entry.stopped if entry else STOPPED)
+    entry = _chosen(given)
+    return run_program(lambda: parser_for(given), given, entry.stopped if entry else STOPPED)
 
 
-def _parser(word: str | None, chosen: Entry | None) -> ArgumentParser:
-    """The parser; of all packages, only that of the chosen entry is imported."""
+def parser_for(arguments: Sequence[str]) -> ArgumentParser:
+    """The parser of a command line; of all packages, only the one that it names is imported.
+
+    Args:
+        arguments: the command line without ``fedi2i``.
+    """
     parser = ArgumentParser(
         prog="fedi2i",
         usage="fedi2i [-h] [--version] COMMAND ...",
@@ -48,11 +51,21 @@ def _parser(word: str | None, chosen: Entry | None) -> ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"fedi2i {__version__}")
     parser.set_defaults(run=lambda _: parser.print_help())
-    if word is not None and chosen is None:
+    word, entry = _first_word(arguments), _chosen(arguments)
+    if entry is not None:
+        entry.add_to(parser)
+    elif word is not None:
         parser.error(f"unknown command '{word}'; {_did_you_mean(word)}")
-    if chosen is not None:
-        chosen.add_to(parser)
     return parser
+
+
+def _first_word(arguments: Sequence[str]) -> str | None:
+    return next((text for text in arguments if not text.startswith("-")), None)
+
+
+def _chosen(arguments: Sequence[str]) -> Entry | None:
+    word = _first_word(arguments)
+    return next((entry for entry in ENTRIES if entry.name == word), None)
 
 
 def _map() -> str:
