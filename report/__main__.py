@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from fedi2i.commands import ArgumentParser, run_program
-from report.commands import add_options
+from report.commands import add_arguments
 
 DESCRIPTION = "Report one run: console table and report.html."
 
@@ -18,7 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="python -m report", description=DESCRIPTION)
-    add_options(parser)
+    add_arguments(parser)
     return parser
 
 

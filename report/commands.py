@@ -10,10 +10,10 @@ from fedi2i.commands import Commands
 
 def add_commands(commands: Commands) -> None:
     """Add the one command of this package."""
-    add_options(commands.add_parser("report", help="report one run: tables and report.html"))
+    add_arguments(commands.add_parser("report", help="report one run: tables and report.html"))
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     parser.add_argument("folder", type=Path, help="run folder with run.json and results.csv")
     parser.set_defaults(run=report_command)
