@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from fedi2i import __version__
 from fedi2i.cores import available_cores
 from fedi2i.files import write_csv, write_text
 from fedi2i.metric_files import COLUMNS, read_metrics
@@ -25,7 +26,6 @@ from lightning_modules.training.hardware import choose_hardware
 from partitions.manifest import SiteManifest, split_counts
 
 _PACKAGES = (
-    "fedi2i",
     "torch",
     "nvflare",
     "pytorch-lightning",
@@ -72,7 +72,8 @@ def write_run_record(
             **experiment_values(experiment),
             "strategies": {name: dict(entry.values) for name, entry in STRATEGY_JOBS.items()},
         },
-        "versions": {"python": platform.python_version()} | {p: version(p) for p in _PACKAGES},
+        "versions": {"python": platform.python_version(), "fedi2i": __version__}
+        | {package: version(package) for package in _PACKAGES},
         "machine": _machine(experiment.training.precision, len(job.federation.sites)),
         "manifests": {manifest.site: manifest.content_hash() for manifest in manifests},
         "sites": [_site(manifest, job) for manifest in manifests],

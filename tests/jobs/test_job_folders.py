@@ -18,7 +18,7 @@ from app_custom.executor.translation_executor import TranslationExecutor
 from app_custom.gates.allowed_update import AllowedUpdate
 from app_custom.participant.allowed_classes import ALLOWED_CLASSES
 from fedi2i.errors import ConfigError
-from jobs.__main__ import JOBS_FOLDER
+from jobs.commands.job_folders import JOBS_FOLDER
 from jobs.writing.export import export_job, job_files
 from jobs.writing.federation import DEFAULT_FILE, FederatedExperiment, read_federated_experiment
 from jobs.writing.job_folder import meta, run_name, server_config, site_config
