@@ -166,9 +166,7 @@ def grid_of(name: str) -> tuple[Mapping[str, Any], ...]:
     grid = strategy_job(name).strategy.grid
     if not grid:
         tuned = [job for job, entry in STRATEGY_JOBS.items() if entry.strategy.grid]
-        raise ConfigError(
-            f"strategy '{name}' has no grid of settings; those with one: {', '.join(tuned)}"
-        )
+        raise ConfigError(f"strategy '{name}' has no grid; these have one: {', '.join(tuned)}")
     return grid
 
 
@@ -205,7 +203,7 @@ def strategy_from(values: Mapping[str, Any], where: str) -> StrategyConfig:
         )
     given = {key: value for key, value in given.items() if value is not None}
     _refuse_foreign_settings(strategy, given, where)
-    settings = record_from(strategy.settings, given, f"{where}: strategy")
+    settings = record_from(strategy.settings, given, where, "strategy.")
     check_values(settings, where, "strategy.")
     return StrategyConfig(name, start, settings)
 
