@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from app_custom.executor.site_configuration import SiteConfig
+from app_custom.participant.site_configuration import SiteConfig
 from jobs.writing.federation import FederationConfig
 from lightning_modules.configuration import ExperimentConfig
 from lightning_modules.strategies.settings import STRATEGIES

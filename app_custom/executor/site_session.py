@@ -13,7 +13,6 @@ from nvflare.apis.fl_context import FLContext
 from nvflare.app_common.tracking.log_writer import LogWriter
 from torch import Tensor
 
-from app_custom.executor.site_configuration import SiteConfig, data_folder, expand, read_site_config
 from app_custom.gates.shared_metrics import SHARED_METRICS
 from app_custom.nvflare_context import (
     job_sites,
@@ -23,6 +22,13 @@ from app_custom.nvflare_context import (
     workspace_folder,
 )
 from app_custom.nvflare_files import PERSONAL_MODEL
+from app_custom.participant.site_configuration import (
+    SiteConfig,
+    data_folder,
+    expand,
+    read_site_config,
+    state_folder,
+)
 from fedi2i.digest import digest
 from lightning_modules.configuration import ExperimentConfig, experiment_values
 from lightning_modules.data.slices import TrainingSlices
@@ -155,7 +161,7 @@ def open_session(experiment: ExperimentConfig, run_name: str, fl_ctx: FLContext)
     config = read_site_config(local_folder(fl_ctx))
     prepared = _prepared_data(experiment, config, site)
     hardware = choose_hardware(experiment.training.precision, _threads(config, fl_ctx))
-    state = expand(config.state, site) if config.state else workspace_folder(fl_ctx) / "state"
+    state = state_folder(config, site, workspace_folder(fl_ctx))
     learner = Learner(
         experiment,
         arm=site,

@@ -1,12 +1,4 @@
-"""Notice at once when a site fails or disappears in the middle of a task.
-
-On provisioned sites NVFlare reports a training process that died, and the server's process of the
-job sees no connection of any site, so no connection is watched there. The simulator reports
-nothing: the server would wait for ever. This widget watches the connections of sites that owe an
-answer and tells NVFlare's own controller, which then decides by ``min_clients`` whether the round
-can be completed. Every workflow of a job starts with an empty list of lost sites: the widget tells
-it of those that the one before had lost, in the simulator and on provisioned sites.
-"""
+"""Notice at once when a site fails, disappears in the middle of a task, or has started anew."""
 
 from __future__ import annotations
 
@@ -15,7 +7,8 @@ import time
 from typing import Any
 
 from nvflare.apis.event_type import EventType
-from nvflare.apis.fl_constant import FLContextKey, ReturnCode
+from nvflare.apis.fl_component import FLComponent
+from nvflare.apis.fl_constant import FLContextKey, ReturnCode, RunProcessKey
 from nvflare.apis.fl_context import FLContext
 from nvflare.app_common.app_event_type import AppEventType
 from nvflare.fuel.f3.cellnet.fqcn import FQCN
@@ -30,6 +23,14 @@ STAYS_CONNECTED = "fedi2i.stays_connected"
 
 class SiteWatch(Widget):
     """Reports sites that disappear while they owe an answer.
+
+    On provisioned sites NVFlare reports a training process that died, and the server's process of
+    the job sees no connection of any site, so no connection is watched there. The simulator reports
+    nothing: the server would wait for ever. This widget watches the connections of sites that owe
+    an answer and tells NVFlare's own controller, which then decides by ``min_clients`` whether the
+    round can be completed. Every workflow of a job starts with an empty list of lost sites: the
+    widget tells it of those that the one before had lost, in the simulator and on provisioned
+    sites.
 
     A site at work is lost when its connection is. A site that has not fetched its task yet may
     simply wait for its turn (the simulator runs as many sites at a time as it has threads); it is
@@ -169,3 +170,37 @@ class SiteWatch(Widget):
             sites, self._untold = sorted(self._untold), set()
         for site in sites:
             runner.handle_dead_job(site, fl_ctx)
+
+
+class ReturnedSites(FLComponent):
+    """Tells a running job, once each, of its sites that have started anew.
+
+    NVFlare 2.9 watches for sites that stay away and for jobs that a site no longer reports. A site
+    that crashes and is back before its heartbeat is missed falls between the two: it registers
+    under a new token, its process of the job is gone, the job still waits for the old token, and
+    nothing ends the wait. The server's ``resources.json`` lists this component; it works in the
+    server's own process.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told: set[tuple[str, str]] = set()
+
+    def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
+        """Look after every registration."""
+        if event_type != EventType.CLIENT_REGISTER_PROCESSED:
+            return
+        engine = fl_ctx.get_engine()
+        registered = set(engine.client_manager.clients)
+        for job_id, process in list(engine.run_processes.items()):
+            for site in self._gone(job_id, process, registered):
+                engine.notify_dead_job(job_id, site, "the site has started anew")
+
+    def _gone(self, job_id: str, process: dict[str, Any], registered: set[str]) -> list[str]:
+        participants = process.get(RunProcessKey.PARTICIPANTS) or {}
+        sites = []
+        for token, client in participants.items():
+            if token not in registered and (job_id, token) not in self._told:
+                self._told.add((job_id, token))
+                sites.append(client.name)
+        return sites

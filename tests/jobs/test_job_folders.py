@@ -12,10 +12,10 @@ from nvflare.fuel.utils.class_utils import instantiate_class
 from nvflare.private.json_configer import ComponentNotAuthorized
 
 from app_custom.aggregation.aggregator import CollectingAggregator
-from app_custom.checkpoints.run_name import checked_run_name
 from app_custom.executor.translation_executor import TranslationExecutor
 from app_custom.gates.allowed_update import AllowedUpdate
 from app_custom.participant.allowed_classes import ALLOWED_CLASSES
+from app_custom.participant.site_configuration import checked_run_name
 from fedi2i.errors import ConfigError
 from jobs.__main__ import JOBS_FOLDER
 from jobs.writing.export import export_job, job_files

@@ -18,8 +18,8 @@ from nvflare.private.fed.app.fl_conf import create_privacy_manager
 from nvflare.security.security import FLAuthorizer
 from provisioned_project import SITES, Provisioned
 
-from app_custom.executor.site_configuration import SiteConfig, read_site_config
 from app_custom.participant.class_check import named_classes
+from app_custom.participant.site_configuration import SiteConfig, read_site_config
 from fedi2i.errors import ConfigError
 from provision.component_policy import server_resources, site_resources
 from provision.start_script import with_check
@@ -105,8 +105,11 @@ def test_the_allow_list_is_exactly_the_classes_of_our_jobs(
         for found in named_classes(job.parent / side / "config")
     }
     # No committed job starts from a model file or compresses; an exported one may.
-    used.add("app_custom.server.initial_model.InitialModel")
-    used |= {"app_custom.aggregation.compress.Compress", "app_custom.aggregation.restore.Restore"}
+    used.add("app_custom.server.model_files.InitialModel")
+    used |= {
+        "app_custom.aggregation.compression_filters.Compress",
+        "app_custom.aggregation.compression_filters.Restore",
+    }
     resources = local(provisioned, name, "resources.json")
     assert resources["class_list_enforcement_mode"] == "enforce"
     assert set(resources["class_allow_list"]) == used
