@@ -1,4 +1,4 @@
-"""Where NVFlare's simulator leaves a run's files in a workspace."""
+"""NVFlare's simulator leaves a run's files at these places of a workspace."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How arrays are compressed for their way between server and sites, and restored.
+"""Compress arrays for their way between server and sites, and restore them.
 
 ``fp16`` and ``bf16`` round to nearest, ties to even. ``int8`` takes chunks of 256 values, each with
 one scale, its largest magnitude / 127 (Dettmers et al., ICLR 2022, arXiv:2110.02861, with a linear
@@ -26,10 +26,10 @@ _BITS = np.uint32(16)
 
 
 class CompressionError(ValueError):
-    """Arrays that are not what the kind of compression makes."""
+    """The arrays are not what the kind of compression makes."""
 
 
-def compressed(arrays: Mapping[str, np.ndarray], kind: str) -> Arrays:
+def compress(arrays: Mapping[str, np.ndarray], kind: str) -> Arrays:
     """Compress arrays; the originals are not changed.
 
     Values beyond 65504 become infinite in ``fp16``, and the receiver refuses them by name.
@@ -48,8 +48,8 @@ def compressed(arrays: Mapping[str, np.ndarray], kind: str) -> Arrays:
     return sent
 
 
-def restored(arrays: Mapping[str, np.ndarray], kind: str) -> Arrays:
-    """Undo ``compressed``: the arrays are float32 again.
+def restore(arrays: Mapping[str, np.ndarray], kind: str) -> Arrays:
+    """Undo ``compress``: the arrays are float32 again.
 
     Raises:
         CompressionError: an unknown kind, or arrays that do not belong to it.
@@ -65,7 +65,7 @@ def restored(arrays: Mapping[str, np.ndarray], kind: str) -> Arrays:
 
 
 def travelling_bytes(arrays: Mapping[str, object], kind: str) -> float:
-    """Compute, from the originals, how many bytes ``compressed`` arrays have."""
+    """Compute, from the originals, how many bytes arrays have after ``compress``."""
     sizes = (
         value.nbytes if key.startswith(SCALES) else _size(value, kind)
         for key, value in arrays.items()
@@ -89,7 +89,7 @@ def _widened(value: np.ndarray, kind: str) -> np.ndarray:
 
 
 def _to_bf16(value: np.ndarray) -> np.ndarray:
-    """The upper half of every float32, rounded; NumPy has no such type, so the bits in uint16."""
+    """Round to the upper half of every float32; NumPy lacks the type, so its bits are in uint16."""
     bits = np.ascontiguousarray(value).view(np.uint32)
     rounded = bits + np.uint32(0x7FFF) + ((bits >> _BITS) & np.uint32(1))
     # Rounding must not carry a NaN's payload into the sign: it stays a NaN.

@@ -8,7 +8,7 @@ from nvflare.apis.fl_constant import ReturnCode
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import ReservedHeaderKey, Shareable
 
-from app_custom.aggregation.compression import KINDS, CompressionError, compressed, restored
+from app_custom.aggregation.compression import KINDS, CompressionError, compress, restore
 from fedi2i.typed_config import choose
 
 MARK = "fedi2i/"
@@ -41,7 +41,7 @@ class Compress(Filter):
         if dxo.data_kind not in (DataKind.WEIGHTS, DataKind.WEIGHT_DIFF):
             return shareable
         meta = {**dxo.meta, MetaKey.PROCESSED_ALGORITHM: f"{MARK}{self._kind}"}
-        smaller = DXO(dxo.data_kind, data=compressed(dxo.data, self._kind), meta=meta)
+        smaller = DXO(dxo.data_kind, data=compress(dxo.data, self._kind), meta=meta)
         return _with_arrays(shareable, smaller)
 
 
@@ -61,7 +61,7 @@ class Restore(Filter):
         if not said.startswith(MARK):
             return shareable
         try:
-            arrays = restored(dxo.data, said[len(MARK) :])
+            arrays = restore(dxo.data, said[len(MARK) :])
         except CompressionError as error:
             self.log_error(fl_ctx, f"a compressed message cannot be read: {error}")
             return shareable
@@ -70,7 +70,7 @@ class Restore(Filter):
 
 
 def _with_arrays(shareable: Shareable, dxo: DXO) -> Shareable:
-    """A new message like the given one, headers included, with other arrays."""
+    """Copy a message with its headers, and put other arrays into the copy."""
     message = Shareable()
     message.update(shareable)
     message[ReservedHeaderKey.HEADERS] = dict(shareable.get(ReservedHeaderKey.HEADERS) or {})

@@ -1,4 +1,4 @@
-"""Return the memory of freed arrays to the system at once.
+"""Freed arrays return their memory to the system at once.
 
 glibc keeps freed blocks of up to 32 MiB for later, in a pool for every thread. A server that sends
 to and hears from many sites at once does so in many threads, and its memory would grow with sites

@@ -1,4 +1,4 @@
-"""What travels with a model between the server and a site, and that all of it travels in the clear.
+"""Server and sites send models with the strategy's extras and accepted rounds, never encrypted.
 
 Beside the weights go the strategy's *extras* (arrays such as SCAFFOLD's controls, told apart from
 parameters by their names) and, from the server, the last round of each site that it accepted.
@@ -92,7 +92,7 @@ def refuse_encryption(fl_ctx: FLContext, strategy: str) -> None:
 
 
 def _parts(fl_ctx: FLContext) -> Iterator[Any]:
-    """Components and filters of this participant: the job's and those of its own privacy scope."""
+    """List this participant's components and filters: the job's and its own privacy scope's."""
     runner = fl_ctx.get_prop(FLContextKey.RUNNER)
     config = getattr(runner, "config", runner)
     yield from (getattr(config, "components", None) or {}).values()

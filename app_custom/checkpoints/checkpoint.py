@@ -20,7 +20,7 @@ _FILE = "finished-rounds.pt"
 
 @dataclass(frozen=True)
 class FinishedRounds:
-    """All that a server needs to go on after its last finished round.
+    """Everything that a server needs to continue after its last finished round.
 
     Attributes:
         rounds: number of finished rounds.
@@ -40,13 +40,13 @@ class FinishedRounds:
 
 
 class RoundFiles:
-    """One experiment's finished rounds in one folder; the newest replaces the one before."""
+    """Keeps one run's finished rounds in one folder; the newest replaces the one before."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def load(self) -> FinishedRounds | None:
-        """The rounds of an unfinished run, or None.
+        """Read the rounds of an unfinished run; None if there are none.
 
         Raises:
             DataError: the file is damaged.

@@ -124,7 +124,7 @@ class Continuation(Widget):
         self._restore_controller(finished, fl_ctx)
 
     def _restore_controller(self, finished: FinishedRounds, fl_ctx: FLContext) -> None:
-        """Tell the workflow where it stands, in the words of ScatterAndGather and CyclicController.
+        """Tell the workflow where it stands, by the names of ScatterAndGather and CyclicController.
 
         Each takes from the mapping what it knows.
         """
@@ -200,7 +200,7 @@ class Continuation(Widget):
         self._lock.release()
 
     def _component(self, role: str, fl_ctx: FLContext) -> Any:
-        """A component of the job, or None where it has none of this role."""
+        """Return the job's component with this role, or None if it has none."""
         component_id = self._ids[role]
         return component_id and fl_ctx.get_engine().get_component(component_id)
 

@@ -1,4 +1,8 @@
-"""One site's data, learner and validation during one process; imported at the first task."""
+"""A session holds one site's data, learner and validation for the lifetime of a process.
+
+This module imports Torch, MONAI and Lightning. The executor imports it at the first task, so that
+reading a job's configuration does not wait for them.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +29,7 @@ from app_custom.nvflare_files import PERSONAL_MODEL
 from app_custom.participant.site_configuration import (
     SiteConfig,
     data_folder,
-    expand,
+    path_for_site,
     read_site_config,
     state_folder,
 )
@@ -54,7 +58,7 @@ WRITER_ID = "curve_sender"
 
 
 class SiteSession:
-    """The site's side of a job: what the executor needs for its tasks."""
+    """Does the executor's tasks with this site's data and learner."""
 
     def __init__(
         self,
@@ -96,14 +100,14 @@ class SiteSession:
         round_number: int,
         accepted_round: int | None = None,
     ) -> dict[str, float]:
-        """Metrics on this site's validation patients.
+        """Compute the metrics on this site's validation patients.
 
         ``val/...`` belong to the received model, completed by what the site keeps to itself;
         ``personal/...`` to the site's own model where the strategy has one.
         """
         started = time.perf_counter()
-        whole = self._learner.complete(_tensors(state), round_number, accepted_round)
-        metrics = self._measure(whole, "val")
+        completed = self._learner.complete(_tensors(state), round_number, accepted_round)
+        metrics = self._measure(completed, "val")
         personal = self._learner.personal(round_number, accepted_round)
         if personal is not None:
             metrics |= self._measure(personal, "personal")
@@ -174,7 +178,7 @@ def open_session(experiment: ExperimentConfig, run_name: str, fl_ctx: FLContext)
 
 
 def settings_digest(experiment: ExperimentConfig) -> str:
-    """A short hash of all settings.
+    """Compute a short hash of all settings.
 
     The run's name comes with the job, from whoever exported it: what other settings left under the
     same name must not be used.
@@ -185,7 +189,7 @@ def settings_digest(experiment: ExperimentConfig) -> str:
 def _prepared_data(experiment: ExperimentConfig, config: SiteConfig, site: str) -> PreparedSite:
     folder = data_folder(config, experiment.data.dataset, site)
     manifest = read_manifest(folder, expected_site=site)
-    cache = expand(config.cache, site) if config.cache else folder / "prepared"
+    cache = path_for_site(config.cache, site) if config.cache else folder / "prepared"
     return prepare_site(manifest, experiment.data.preparation, cache, progress=False)
 
 

@@ -1,4 +1,4 @@
-"""The federated client: receives the global model, validates and trains it, returns an update."""
+"""The executor receives the global model at a site, validates and trains it, returns an update."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class TranslationExecutor(Executor):
     """Runs the learner for the tasks ``train`` and ``validate``.
 
     NVFlare may build this object anew for every task; what must last is in files (see
-    ``lightning_modules.training.local_state``). Torch, MONAI and Lightning are imported at the
-    first task.
+    ``lightning_modules.training.local_state``). The session is imported at the first task, because
+    it needs Torch, MONAI and Lightning.
 
     Args:
         settings: the experiment's values that differ from the defaults.

@@ -80,7 +80,7 @@ class AllowedPeerMessage(AllowedUpdate):
 
 
 def _take(headers: Parts, name: str, allowed: Callable[[Any], bool]) -> None:
-    """Take a header out that is of the allowed kind; None says nothing and may stand anywhere."""
+    """Remove a header if it is of the allowed kind; None says nothing and is always allowed."""
     value = headers.pop(name, None)
     if value is not None and not allowed(value):
         raise UpdateNotAllowedError(f"header '{name}' is not of the kind that may leave")
@@ -95,7 +95,7 @@ def _known_cookies(jar: Any) -> bool:
 
 
 def _as_update(parts: Parts, headers: Parts) -> tuple[Parts, Parts]:
-    """A final model, which travels as NVFlare's own object, in the form of an update."""
+    """Bring a final model, which travels as NVFlare's own object, into the form of an update."""
     model = parts[Constant.RESULT]
     if not isinstance(model, ModelLearnable) or not model.keys() <= {
         ModelLearnableKey.WEIGHTS,

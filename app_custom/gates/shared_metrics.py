@@ -1,4 +1,4 @@
-"""Which numbers a site may send, by name. Executor, gates and server agree on this list."""
+"""This list names the numbers that a site may send; executor, gates and server agree on it."""
 
 from __future__ import annotations
 

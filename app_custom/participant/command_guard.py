@@ -53,7 +53,7 @@ class CommandGuard(FLComponent):
     """
 
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
-        """At the server filter what passes through; at a site take the shell away."""
+        """Filter at the server what passes through; remove the shell at a site."""
         if event_type != EventType.SYSTEM_START:
             return
         engine = fl_ctx.get_engine()
@@ -69,7 +69,7 @@ class CommandGuard(FLComponent):
 
 
 def refuse_passing_on(message: Message, own_name: str) -> Message | None:
-    """A refusal for a command that another participant sends through the server, else None.
+    """Refuse a command that another participant sends through the server; None lets it pass.
 
     Args:
         message: any message that arrives at the server's cell.

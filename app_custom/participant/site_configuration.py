@@ -18,7 +18,7 @@ FILE_NAME = "fedi2i.yaml"
 
 @dataclass(frozen=True)
 class SiteConfig:
-    """What a participant decides for itself. ``{site}`` in a path stands for its name.
+    """Settings that a participant decides for itself; ``{site}`` in a path stands for its name.
 
     Attributes:
         datasets: data set name to this site's folder with ``manifest.json``.
@@ -83,12 +83,12 @@ def data_folder(config: SiteConfig, dataset: str, site: str) -> Path:
             f"site '{site}' has no data set '{dataset}' in its {FILE_NAME}; "
             f"{nearest(dataset, config.datasets)}"
         )
-    return expand(config.datasets[dataset], site)
+    return path_for_site(config.datasets[dataset], site)
 
 
 def state_folder(config: SiteConfig, site: str, workspace: Path) -> Path:
     """Return the folder for what must survive a crash; each participant has its own in it."""
-    return expand(config.state, site) if config.state else workspace / "state"
+    return path_for_site(config.state, site) if config.state else workspace / "state"
 
 
 def checked_run_name(name: str) -> str:
@@ -104,6 +104,6 @@ def checked_run_name(name: str) -> str:
     return name
 
 
-def expand(path: str, site: str) -> Path:
+def path_for_site(path: str, site: str) -> Path:
     """Replace ``{site}`` in a path by the site's name."""
     return Path(path.replace("{site}", site)).expanduser()

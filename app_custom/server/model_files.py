@@ -1,4 +1,4 @@
-"""Model files at the server: what a run starts from, and where it saves the global model."""
+"""The server starts a run from a model file or seeded weights, and saves the global model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nvflare.app_opt.pt.file_model_persistor import PTFileModelPersistor
 from nvflare.widgets.widget import Widget
 
 from app_custom.nvflare_context import local_folder, site_name
-from app_custom.participant.site_configuration import FILE_NAME, expand, read_site_config
+from app_custom.participant.site_configuration import FILE_NAME, path_for_site, read_site_config
 from fedi2i.errors import ConfigError, UserError
 from fedi2i.typed_config import nearest
 from lightning_modules.sharing.model_file import read_model_state
@@ -79,4 +79,4 @@ class InitialModel(Widget):
                 f"no model '{self._name}' under 'models' in {FILE_NAME}; "
                 f"{nearest(self._name, models) if models else 'none is listed'}"
             )
-        return expand(models[self._name], site_name(fl_ctx))
+        return path_for_site(models[self._name], site_name(fl_ctx))

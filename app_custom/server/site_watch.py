@@ -17,6 +17,7 @@ from nvflare.widgets.widget import Widget
 from app_custom.nvflare_context import peer_name
 
 _LOOK_EVERY_SECONDS = 1.0
+_TASK_SENT = (AppEventType.BEFORE_TRAIN_TASK, AppEventType.SEND_MODEL_FOR_VALIDATION)
 STAYS_CONNECTED = "fedi2i.stays_connected"
 """Event: the peer must keep its connection until the workflow has ended, whether it owes or not."""
 
@@ -60,16 +61,10 @@ class SiteWatch(Widget):
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
         """Follow tasks from their start to their answer."""
         if event_type == EventType.START_RUN:
-            # On provisioned sites connections end at the parent process, not at this one.
-            self._sees_connections = not fl_ctx.get_prop(FLContextKey.SECURE_MODE)
-            engine = fl_ctx.get_engine()
-            threading.Thread(target=self._watch, args=(engine,), daemon=True).start()
+            self._start_watching(fl_ctx)
         elif event_type in (EventType.CLIENT_DISCONNECTED, EventType.CLIENT_RECONNECTED):
             self._note_report(event_type, fl_ctx)
-        elif event_type in (
-            AppEventType.BEFORE_TRAIN_TASK,
-            AppEventType.SEND_MODEL_FOR_VALIDATION,
-        ):
+        elif event_type in _TASK_SENT:
             with self._lock:
                 self._busy.add(peer_name(fl_ctx))
         elif event_type == STAYS_CONNECTED:
@@ -78,16 +73,17 @@ class SiteWatch(Widget):
         elif event_type == EventType.BEFORE_PROCESS_SUBMISSION:
             self._note_answer(fl_ctx)
         elif event_type in (AppEventType.ROUND_DONE, EventType.END_WORKFLOW):
-            with self._lock:
-                self._busy.clear()
-                self._owing.clear()
-                if event_type == EventType.END_WORKFLOW:
-                    self._staying.clear()
-                self._lost_since.clear()
+            self._note_end(event_type)
         elif event_type in (EventType.START_WORKFLOW, AppEventType.ROUND_STARTED):
             self._note_start(event_type, fl_ctx)
         elif event_type == EventType.END_RUN:
             self._stop.set()
+
+    def _start_watching(self, fl_ctx: FLContext) -> None:
+        # On provisioned sites connections end at the parent process, not at this one.
+        self._sees_connections = not fl_ctx.get_prop(FLContextKey.SECURE_MODE)
+        engine = fl_ctx.get_engine()
+        threading.Thread(target=self._watch, args=(engine,), daemon=True).start()
 
     def _note_start(self, event_type: str, fl_ctx: FLContext) -> None:
         with self._lock:
@@ -98,8 +94,16 @@ class SiteWatch(Widget):
                 # Every workflow keeps its own list of dead sites and starts with an empty one.
                 self._untold = set(self._gone)
 
+    def _note_end(self, event_type: str) -> None:
+        with self._lock:
+            self._busy.clear()
+            self._owing.clear()
+            if event_type == EventType.END_WORKFLOW:
+                self._staying.clear()
+            self._lost_since.clear()
+
     def _note_report(self, event_type: str, fl_ctx: FLContext) -> None:
-        """What NVFlare has found out for the current workflow."""
+        """Note what NVFlare reports to the current workflow about a site's connection."""
         disconnected = event_type == EventType.CLIENT_DISCONNECTED
         with self._lock:
             if disconnected:
@@ -138,7 +142,7 @@ class SiteWatch(Widget):
             self._tell_workflow(fl_ctx)
 
     def _newly_lost(self, fl_ctx: FLContext) -> list[str]:
-        """Sites whose time is over; each is returned once."""
+        """Return the sites whose time is over, each once."""
         cell = fl_ctx.get_engine().get_cell()
         job = fl_ctx.get_job_id()
         now = time.monotonic()

@@ -51,7 +51,7 @@ class HeldModels(Executor):
     def execute(
         self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal
     ) -> Shareable:
-        """The weights alone; ``EMPTY_RESULT`` where the site holds no such model."""
+        """Send the weights alone; ``EMPTY_RESULT`` where the site holds no such model."""
         if task_name not in _FILES:
             return make_reply(ReturnCode.TASK_UNKNOWN)
         persistor = fl_ctx.get_engine().get_component(self._persistor_id)
@@ -84,7 +84,7 @@ class CollectedModel(ResponseProcessor):
         self._first: SiteUpdate | None = None
 
     def create_task_data(self, task_name: str, fl_ctx: FLContext) -> Shareable:
-        """A task says what it asks for by its name."""
+        """Send no data: a task says by its name which model it asks for."""
         persistor = fl_ctx.get_engine().get_component(self._persistor_id)
         self._expected = dict(persistor.load(fl_ctx)[ModelLearnableKey.WEIGHTS])
         self._first = None
@@ -105,7 +105,7 @@ class CollectedModel(ResponseProcessor):
         rounds = int(fl_ctx.get_prop(AppConstants.CURRENT_ROUND)) + 1
         size = float(sum(value.nbytes for value in copy.weights.values()))
         metrics: GlobalMetrics = fl_ctx.get_engine().get_component(self._metrics_id)
-        metrics.take([(client.name, rounds, RECEIVED, size)])
+        metrics.add_rows([(client.name, rounds, RECEIVED, size)])
         return True
 
     def final_process(self, fl_ctx: FLContext) -> bool:

@@ -31,7 +31,7 @@ _KEY = "round_record"
 
 @dataclass(frozen=True)
 class RoundRecord:
-    """One round, as the site that aggregates it saw it.
+    """Holds what the aggregating site saw of one round.
 
     Attributes:
         round_number: counted from 0.
@@ -124,7 +124,7 @@ class RoundReport(Widget):
             )
 
     def _sent(self, round_number: int, fl_ctx: FLContext) -> list[SiteRow]:
-        """The mean that goes out next, as large as the model before; in round 0, that one too."""
+        """Count the bytes of the mean that goes out next; in round 0 the initial model's too."""
         size = _size(fl_ctx.get_prop(AppConstants.GLOBAL_MODEL)["weights"])
         rows: list[SiteRow] = []
         for site in (client.name for client in fl_ctx.get_engine().get_clients()):

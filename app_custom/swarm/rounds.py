@@ -62,7 +62,7 @@ class SwarmRounds(Widget):
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
         """Listen to records from the start of the run; say who must stay connected."""
         if event_type == EventType.START_RUN:
-            fl_ctx.get_engine().register_aux_message_handler(TOPIC, self.take)
+            fl_ctx.get_engine().register_aux_message_handler(TOPIC, self.handle_record)
         elif event_type == EventType.START_WORKFLOW:
             self._allow_time(fl_ctx)
         elif event_type == EventType.END_WORKFLOW:
@@ -79,7 +79,7 @@ class SwarmRounds(Widget):
         if isinstance(controller, ServerSideController):
             controller.end_workflow_timeout = self._goodbye_seconds
 
-    def take(self, topic: str, request: Shareable, fl_ctx: FLContext) -> Shareable:
+    def handle_record(self, topic: str, request: Shareable, fl_ctx: FLContext) -> Shareable:
         """Handle one record; one of an earlier round or with unlisted content is refused."""
         sender = peer_name(fl_ctx)
         try:
@@ -110,7 +110,7 @@ class SwarmRounds(Widget):
         self._finished = number + 1
         fl_ctx.set_prop(AppConstants.CURRENT_ROUND, number, private=True, sticky=True)
         metrics: GlobalMetrics = engine.get_component(self._metrics_id)
-        metrics.take((site, number, metric, value) for site, metric, value in record.rows)
+        metrics.add_rows((site, number, metric, value) for site, metric, value in record.rows)
         self.fire_event(AppEventType.ROUND_DONE, fl_ctx)
         self.log_info(fl_ctx, f"Round {number} finished, aggregated at site '{sender}'.")
         value = metrics.mean(self._key_metric, number)

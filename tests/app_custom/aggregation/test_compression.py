@@ -14,8 +14,8 @@ from app_custom.aggregation.compression import (
     KINDS,
     SCALES,
     CompressionError,
-    compressed,
-    restored,
+    compress,
+    restore,
     travelling_bytes,
 )
 from app_custom.aggregation.compression_filters import Compress, Restore
@@ -30,7 +30,7 @@ def values(shape: tuple[int, ...], scale: float = 0.05) -> np.ndarray:
 
 
 def through(array: np.ndarray, kind: str) -> np.ndarray:
-    return restored(compressed({"generator.w": array}, kind), kind)["generator.w"]
+    return restore(compress({"generator.w": array}, kind), kind)["generator.w"]
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -84,7 +84,7 @@ def test_zeros_stay_zeros_and_other_types_are_left_alone(kind: str) -> None:
         "order": np.arange(300, dtype=np.int32),
         "empty": np.zeros((0, 3), np.float32),
     }
-    back = restored(compressed(arrays, kind), kind)
+    back = restore(compress(arrays, kind), kind)
     assert back.keys() == arrays.keys()
     for key, array in arrays.items():
         np.testing.assert_array_equal(back[key], array)
@@ -94,7 +94,7 @@ def test_zeros_stay_zeros_and_other_types_are_left_alone(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_bytes_that_are_counted_are_the_bytes_that_travel(kind: str) -> None:
     arrays = {str(i): values(shape) for i, shape in enumerate(SHAPES)} | {"n": np.array(3)}
-    sent = sum(array.nbytes for array in compressed(arrays, kind).values())
+    sent = sum(array.nbytes for array in compress(arrays, kind).values())
     assert travelling_bytes(arrays, kind) == sent
 
 
@@ -116,7 +116,7 @@ def test_scales_that_do_not_belong_to_their_array_are_refused(
     arrays: dict[str, np.ndarray],
 ) -> None:
     with pytest.raises(CompressionError, match="array 'w'"):
-        restored(arrays, "int8")
+        restore(arrays, "int8")
 
 
 def message(**meta: object) -> DXO:

@@ -8,7 +8,7 @@ from app_custom.participant.site_configuration import (
     FILE_NAME,
     SiteConfig,
     data_folder,
-    expand,
+    path_for_site,
     read_site_config,
 )
 from fedi2i.errors import ConfigError
@@ -54,12 +54,12 @@ def test_the_site_s_name_is_put_in_wherever_a_path_asks_for_it() -> None:
 
 
 def test_a_path_without_place_for_the_site_stays_as_it_is() -> None:
-    assert expand("/data/demo", "east") == Path("/data/demo")
+    assert path_for_site("/data/demo", "east") == Path("/data/demo")
 
 
 def test_a_tilde_is_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/doctor")
-    assert expand("~/scans", "east") == Path("/home/doctor/scans")
+    assert path_for_site("~/scans", "east") == Path("/home/doctor/scans")
 
 
 def test_a_mapping_that_nobody_filled_in_says_where_to_write_what() -> None:

@@ -25,7 +25,7 @@ class Server:
     def compared(self, finished: int, values: dict[str, float]) -> bool:
         """Whether the model after so many rounds, with these values at sites, is the best."""
         before = len(self.engine.fired(AppEventType.GLOBAL_BEST_MODEL_AVAILABLE))
-        self.metrics.take((site, finished, METRIC, value) for site, value in values.items())
+        self.metrics.add_rows((site, finished, METRIC, value) for site, value in values.items())
         self._hear(AppEventType.BEFORE_AGGREGATION, finished)
         return len(self.engine.fired(AppEventType.GLOBAL_BEST_MODEL_AVAILABLE)) > before
 

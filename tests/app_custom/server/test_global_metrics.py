@@ -272,7 +272,7 @@ def test_rows_collected_elsewhere_are_written_with_the_round_and_have_a_mean(
     server: Server,
 ) -> None:
     server.start_round(0)
-    server.metrics.take([("west", 0, "val/psnr", 20.0), ("east", 0, "val/psnr", 22.0)])
+    server.metrics.add_rows([("west", 0, "val/psnr", 20.0), ("east", 0, "val/psnr", 22.0)])
     server.fire(AppEventType.ROUND_DONE)
     assert written(server.file) == [
         ("east", 0, "val/psnr", 22.0),
@@ -284,7 +284,9 @@ def test_rows_collected_elsewhere_are_written_with_the_round_and_have_a_mean(
 def test_bytes_that_go_the_same_way_in_one_round_are_one_row(server: Server) -> None:
     server.start_round(0)
     sent = "traffic/bytes_sent"
-    server.metrics.take([("east", 0, sent, 3.0), ("west", 0, sent, 4.0), ("east", 0, sent, 5.0)])
+    server.metrics.add_rows(
+        [("east", 0, sent, 3.0), ("west", 0, sent, 4.0), ("east", 0, sent, 5.0)]
+    )
     server.fire(AppEventType.ROUND_DONE)
     assert all_written(server.file) == [
         ("east", 0, sent, 8.0),
@@ -297,7 +299,7 @@ def test_bytes_between_the_last_round_and_the_evaluation_are_written_with_the_la
     server: Server,
 ) -> None:
     server.start_round(0)
-    server.metrics.take([("east", 1, "traffic/bytes_received", 3.0)])
+    server.metrics.add_rows([("east", 1, "traffic/bytes_received", 3.0)])
     server.fire(EventType.END_WORKFLOW)
     assert server.metrics.rows == []
     server.evaluated("east", answer({"val/psnr": 23.0}))

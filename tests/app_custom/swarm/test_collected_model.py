@@ -42,7 +42,7 @@ def participant(root: Path, name: str) -> Engine:
     root.mkdir(parents=True)
     persistor = PTFileModelPersistor(model=TinyModel())
     taken: list[Any] = []
-    metrics = SimpleNamespace(take=taken.extend, taken=taken)
+    metrics = SimpleNamespace(add_rows=taken.extend, taken=taken)
     components = {"persistor": persistor, "global_metrics": metrics}
     engine = Engine(name=name, sites=("east", "north"), components=components)
     ctx = engine.new_context()

@@ -29,7 +29,7 @@ class Metrics:
     def __init__(self) -> None:
         self.rows: list[tuple[str, int, str, float]] = []
 
-    def take(self, rows: Any) -> None:
+    def add_rows(self, rows: Any) -> None:
         self.rows += rows
 
     def mean(self, metric: str, round_number: int) -> float | None:
