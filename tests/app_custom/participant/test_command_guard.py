@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -8,7 +9,8 @@ from nvflare.fuel.f3.cellnet.core_cell import CoreCell
 from nvflare.fuel.f3.cellnet.defs import CellChannel, MessageHeaderKey, MessageType, ReturnCode
 from nvflare.fuel.f3.cellnet.registry import Registry
 from nvflare.fuel.f3.message import Message
-from nvflare.private.defs import SysCommandTopic
+from nvflare.fuel.sec.audit import AuditService
+from nvflare.private.defs import CellMessageHeaderKeys, SysCommandTopic
 from nvflare_fakes import Engine
 
 from app_custom.participant.command_guard import COMMAND_CHANNELS, CommandGuard, refuse_passing_on
@@ -37,6 +39,16 @@ def test_a_command_through_the_server_to_another_participant_is_refused(
         reply = refuse_passing_on(message(channel, destination, origin), SERVER)
         assert reply is not None
         assert reply.get_header(MessageHeaderKey.RETURN_CODE) == ReturnCode.UNAUTHENTICATED
+
+
+def test_a_refusal_names_the_authenticated_sender_in_the_audit_trail(tmp_path: Path) -> None:
+    AuditService.initialize(str(tmp_path / "audit.log"))
+    sent = message(CellChannel.CLIENT_MAIN, "south", origin="a_name_of_its_own")
+    sent.set_header(CellMessageHeaderKeys.CLIENT_NAME, "north")
+    refuse_passing_on(sent, SERVER)
+    AuditService.close()
+    (line,) = (tmp_path / "audit.log").read_text().splitlines()
+    assert f"[U:north][A:command_guard.refused]'{CellChannel.CLIENT_MAIN}' from a_name" in line
 
 
 @pytest.mark.parametrize("channel", sorted(COMMAND_CHANNELS))

@@ -10,6 +10,7 @@ from app_custom.participant.site_configuration import (
     data_folder,
     path_for_site,
     read_site_config,
+    state_folder,
 )
 from fedi2i.errors import ConfigError
 
@@ -65,3 +66,9 @@ def test_a_tilde_is_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_mapping_that_nobody_filled_in_says_where_to_write_what() -> None:
     with pytest.raises(ConfigError, match=r"'east' maps no data set: write 'demo: <folder.*yaml"):
         data_folder(SiteConfig(), "demo", "east")
+
+
+def test_state_is_kept_in_the_workspace_unless_the_site_names_a_folder() -> None:
+    assert state_folder(SiteConfig(), "east", Path("/nvflare")) == Path("/nvflare/state")
+    config = SiteConfig(state="/var/{site}")
+    assert state_folder(config, "east", Path("/nvflare")) == Path("/var/east")
