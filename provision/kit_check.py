@@ -16,9 +16,9 @@ from typing import Any
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
-from app_custom.executor.site_configuration import FILE_NAME, data_folder, read_site_config
-from app_custom.gates.privacy_gates import missing_gates
+from app_custom.gates.site_policy import missing_gates
 from app_custom.participant.allowed_classes import ALLOWED_CLASSES
+from app_custom.participant.site_configuration import FILE_NAME, data_folder, read_site_config
 from fedi2i.errors import ConfigError, UserError
 from partitions.manifest import read_manifest
 from provision.component_policy import CLASS_CHECK, OWN_COMPONENTS

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from app_custom.executor.site_configuration import SiteConfig
+from app_custom.participant.site_configuration import SiteConfig
 from fedi2i.cli.program import parser_for
 from jobs.writing.documentation import documents, settings_table, with_section
 from jobs.writing.federation import FederationConfig

@@ -72,9 +72,7 @@ def export(options: ExportOptions) -> None:
 
 def add_committed(commands: Commands) -> None:
     """Add ``committed``."""
-    parser = commands.add_parser(
-        "committed", help="write the committed job folders again"
-    )
+    parser = commands.add_parser("committed", help="write the committed job folders again")
     parser.set_defaults(run=committed)
 
 

@@ -22,7 +22,7 @@ from app_custom.executor.translation_executor import TranslationExecutor
 from app_custom.gates.allowed_peer_message import AllowedPeerMessage
 from app_custom.gates.allowed_update import AllowedUpdate
 from app_custom.participant.allowed_classes import ALLOWED_CLASSES
-from app_custom.swarm.submit import HeldModels
+from app_custom.swarm.final_model import HeldModels
 from fedi2i.errors import ConfigError
 from jobs.commands.job_folders import JOBS_FOLDER
 from jobs.writing.export import export_job, job_files
