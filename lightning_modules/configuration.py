@@ -11,6 +11,7 @@ from typing import Any
 from fedi2i.errors import ConfigError
 from fedi2i.typed_config import as_dict, choose, merged, read_yaml, record_from
 from lightning_modules.model_networks import MODELS, shared_networks
+from lightning_modules.networks.generators import generators
 from lightning_modules.strategies.settings import StrategyConfig, with_defaults
 from partitions.preparation.configuration import PreparationConfig
 
@@ -19,7 +20,6 @@ OPTIMIZER_STATES = ("reset", "keep")
 PRECISIONS = ("auto", "fp32", "bf16")
 ADVERSARIAL_LOSSES = ("lsgan", "bce")
 NORMS = ("instance", "instance_affine", "batch")
-GENERATORS = ("unet", "resnet")
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class GeneratorConfig:
-    """A U-Net or a ResNet.
+    """One of the generators in ``lightning_modules/networks/generators``.
 
     Attributes:
         kind: ``unet`` (MONAI's, with concatenated skips) or ``resnet`` (Johnson et al. 2016, as in
@@ -166,7 +166,7 @@ def _check_choices(experiment: ExperimentConfig, where: str) -> None:
         shared_networks(model.name, experiment.sharing)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
-    choose(model.generator.kind, GENERATORS, f"{where}: model.generator.kind")
+    choose(model.generator.kind, generators(), f"{where}: model.generator.kind")
     choose(model.adversarial_loss, ADVERSARIAL_LOSSES, f"{where}: model.adversarial_loss")
     choose(model.generator.norm, NORMS, f"{where}: model.generator.norm")
     choose(model.discriminator.norm, NORMS, f"{where}: model.discriminator.norm")
@@ -224,11 +224,6 @@ def _check_model(experiment: ExperimentConfig, where: str) -> None:
             f"{where}: model.lambda_cycle is 0, but without the cycle nothing ties a translation "
             "of 'cyclegan' to its source; give a positive weight"
         )
-    if model.generator.kind == "resnet" and model.generator.residual_units == 0:
-        raise ConfigError(
-            f"{where}: model.generator.residual_units is 0, but a 'resnet' is made of residual "
-            "blocks; give at least 1 (CycleGAN's authors use 6 or 9)"
-        )
 
 
 def _check_size(experiment: ExperimentConfig, where: str) -> None:
@@ -237,23 +232,16 @@ def _check_size(experiment: ExperimentConfig, where: str) -> None:
         raise ConfigError(
             f"{where}: model.generator.channels is {list(channels)}; give two or more levels"
         )
-    divisor = 2 ** (len(channels) - 1)
     size = experiment.data.preparation.size
-    if any(side % divisor for side in size):
-        raise ConfigError(
-            f"{where}: data.preparation.size {list(size)} must be divisible by {divisor} for a "
-            f"generator of {len(channels)} levels"
-        )
+    generator = experiment.model.generator
+    try:
+        generators()[generator.kind].refuse(generator, size)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
     layers = experiment.model.discriminator.layers
     # Every strided layer halves the slice; two 4x4 convolutions follow, and patches must remain.
-    if min(size) < 3 * 2**layers or max(size) == divisor:
+    if min(size) < 3 * 2**layers:
         raise ConfigError(
             f"{where}: data.preparation.size {list(size)} is too small for a discriminator of "
-            f"{layers} layers and a generator of {len(channels)} levels; take fewer of them"
-        )
-    # A 3x3 convolution of the residual blocks is padded by reflection, which needs a neighbour.
-    if experiment.model.generator.kind == "resnet" and min(size) < 2 * divisor:
-        raise ConfigError(
-            f"{where}: data.preparation.size {list(size)} leaves one row or column to the lowest "
-            f"of the {len(channels)} levels of a 'resnet'; its sides must be at least {2 * divisor}"
+            f"{layers} layers; take fewer of them"
         )

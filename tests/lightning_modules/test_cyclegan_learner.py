@@ -25,7 +25,7 @@ from lightning_modules.evaluation.validation import (
     validate,
 )
 from lightning_modules.networks.building import build_networks
-from lightning_modules.networks.generator import build_generator
+from lightning_modules.networks.generators import build_generator
 from lightning_modules.training.hardware import Hardware
 from lightning_modules.training.learner import Learner
 from lightning_modules.training.local_state import LocalStateStore

@@ -18,7 +18,7 @@ from lightning_modules.data.slice_order import SliceOrder
 from lightning_modules.data.slices import TrainingSlices
 from lightning_modules.evaluation.validation import load_translator, validate
 from lightning_modules.networks.building import build_networks
-from lightning_modules.networks.generator import UNetGenerator
+from lightning_modules.networks.generators import build_generator
 from lightning_modules.training.hardware import Hardware
 from lightning_modules.training.learner import Learner
 from lightning_modules.training.local_state import LocalStateStore
@@ -49,7 +49,7 @@ def test_training_lowers_the_l1_loss_and_translates_unseen_patients_better(
     experiment = make_experiment(training={"steps": 25})
     pooled = TrainingSlices([site.split("train") for site in sites.values()])
     learner = Learner(experiment, "centralised", pooled, hardware, LocalStateStore(tmp_path))
-    generator = UNetGenerator(experiment.model.generator)
+    generator = build_generator(experiment.model.generator)
     validation = sites["north"].split("val")
 
     def quality(state: State) -> dict[str, float]:

@@ -17,7 +17,7 @@ from lightning_modules.evaluation.validation import (
     translate,
     validate,
 )
-from lightning_modules.networks.generator import UNetGenerator
+from lightning_modules.networks.generators import build_generator
 from lightning_modules.training.hardware import Hardware
 from partitions.preparation import PreparedSite, PreparedSplit, PreparedSubject
 
@@ -69,7 +69,7 @@ def test_a_volume_is_translated_in_intensities_slice_by_slice(
 
 def test_slices_do_not_influence_each_other(hardware: Hardware) -> None:
     torch.manual_seed(0)
-    generator = UNetGenerator(GeneratorConfig(channels=(4, 8), norm="batch"))
+    generator = build_generator(GeneratorConfig(channels=(4, 8), norm="batch"))
     source = torch.rand(11, 16, 16)
     whole = translate(generator, source, hardware)
     torch.testing.assert_close(whole[9:10], translate(generator, source[9:10], hardware))
@@ -79,7 +79,7 @@ def test_translation_is_without_dropout_and_leaves_the_generator_as_it_was(
     hardware: Hardware,
 ) -> None:
     torch.manual_seed(0)
-    generator = UNetGenerator(GeneratorConfig(channels=(4, 8), norm="batch", dropout=0.5))
+    generator = build_generator(GeneratorConfig(channels=(4, 8), norm="batch", dropout=0.5))
     before = {key: value.clone() for key, value in generator.state_dict().items()}
     source = torch.rand(2, 16, 16)
     first = translate(generator, source, hardware)
@@ -121,7 +121,7 @@ def test_the_lesion_error_counts_lesion_voxels_only() -> None:
 
 def test_only_the_generators_part_of_a_state_is_loaded() -> None:
     torch.manual_seed(0)
-    given, loaded = (UNetGenerator(GeneratorConfig(channels=(4, 8))) for _ in range(2))
+    given, loaded = (build_generator(GeneratorConfig(channels=(4, 8))) for _ in range(2))
     state = {f"generator.{key}": value for key, value in given.state_dict().items()}
     load_translator(
         loaded, {**state, "discriminator.x": torch.ones(1), "generator2.x": torch.ones(1)}
