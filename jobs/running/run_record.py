@@ -20,7 +20,7 @@ from jobs.writing.federation import FederatedExperiment
 from jobs.writing.strategy_jobs import STRATEGY_JOBS
 from lightning_modules.configuration import experiment_values
 from lightning_modules.evaluation.evaluation import SOURCE_ARM
-from lightning_modules.metrics.image_quality import PRESET
+from lightning_modules.metrics import PRESET
 from lightning_modules.training.hardware import choose_hardware
 from partitions.manifest import SiteManifest, split_counts
 

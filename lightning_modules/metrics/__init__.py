@@ -1,0 +1,148 @@
+"""The metrics of a translated volume: one file each, found by walking this folder.
+
+Every metric says here what a reader, a site and a server need to know of it, above all whether its
+mean may leave a site. Lists of metrics and the gate at a site read these files before any network
+is needed: none of them imports torch or scikit-image before it measures.
+
+All metrics together are the preset ``mr-percentile``: intensities are the acquired volume's own
+robust percentiles scaled to [0, 1]; a prediction is never rescaled by itself.
+"""
+
+from __future__ import annotations
+
+import math
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache, cached_property
+from importlib import import_module
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+PRESET = {
+    "name": "mr-percentile",
+    "data_range": 1.0,
+    "clip": [0.0, 1.0],
+    "mask": "prepared head or brain mask; both images are 0 outside it",
+    "dimensions": (
+        "PSNR, MAE, NRMSE over the voxels of the whole prepared volume; SSIM per axial slice "
+        "(11x11 Gaussian, sigma 1.5, K 0.01 and 0.03), its map averaged over the mask"
+    ),
+    "nrmse": "root mean squared error / root mean square of the target, inside the mask",
+    "aggregation": "one value per patient",
+}
+
+
+@dataclass(frozen=True)
+class ImagePair:
+    """A prediction and its target, float64, all of shape (slices, rows, columns).
+
+    Attributes:
+        prediction: clipped to [0, 1].
+        target: values in [0, 1].
+        mask: true inside the head or brain; somewhere it is.
+        lesion: true inside the lesion; None where the patient has none.
+    """
+
+    prediction: Tensor
+    target: Tensor
+    mask: Tensor
+    lesion: Tensor | None = None
+
+    @cached_property
+    def error(self) -> Tensor:
+        """Prediction minus target at the voxels of the mask, of shape (voxels,)."""
+        return (self.prediction - self.target)[self.mask]
+
+    @cached_property
+    def mean_squared_error(self) -> Tensor:
+        """Over the voxels of the mask; a scalar."""
+        return self.error.square().mean()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """One entry of this catalogue.
+
+    Attributes:
+        name: as in ``results.csv``, and after ``val/`` in ``metrics.csv``; the name of its file.
+        label: as shown to readers.
+        unit: as shown after numbers, or "".
+        better: which way is better.
+        range: smallest and largest possible value.
+        decimals: digits after the point in tables, or None to choose by magnitude.
+        region: what is measured; where a patient has no lesion, ``lesion`` gives no value.
+        shared: whether a site may send the mean over its validation patients to the server. A
+            metric with False is measured, and stays at the site.
+        measure: the value of one patient.
+    """
+
+    name: str
+    label: str
+    unit: str
+    better: Literal["higher", "lower"]
+    range: tuple[float, float]
+    decimals: int | None
+    region: Literal["mask", "lesion"]
+    shared: bool
+    measure: Callable[[ImagePair], float]
+
+    def description(self) -> dict[str, Any]:
+        """All but the function, ready for JSON; a range without a bound has None there."""
+        return {
+            "name": self.name,
+            "label": self.label,
+            "unit": self.unit,
+            "better": self.better,
+            "range": [bound if math.isfinite(bound) else None for bound in self.range],
+            "decimals": self.decimals,
+            "region": self.region,
+            "shared": self.shared,
+        }
+
+
+@cache
+def metrics() -> Mapping[str, Metric]:
+    """All metrics by name, in the order of their names."""
+    names = [module.name for module in pkgutil.iter_modules(__path__)]
+    found: list[Metric] = [import_module(f"{__name__}.{name}").METRIC for name in names]
+    return MappingProxyType({metric.name: metric for metric in found})
+
+
+def image_pair(
+    prediction: Tensor, target: Tensor, mask: Tensor, lesion: Tensor | None = None
+) -> ImagePair:
+    """The images of one patient, ready to be measured.
+
+    Args:
+        prediction: (slices, rows, columns), intensities; clipped to [0, 1].
+        target: same shape, values in [0, 1].
+        mask: same shape, true inside the head or brain.
+        lesion: same shape, true inside the lesion; None or empty where there is none.
+
+    Raises:
+        ValueError: shapes differ or the mask is empty.
+    """
+    given = [prediction, target, mask, *([] if lesion is None else [lesion])]
+    if len({image.shape for image in given}) > 1:
+        raise ValueError("prediction, target and masks must have one shape")
+    if not mask.bool().any():
+        raise ValueError("the mask is empty")
+    return ImagePair(
+        prediction=prediction.double().clamp(0.0, 1.0),
+        target=target.double(),
+        mask=mask.bool(),
+        lesion=lesion.bool() if lesion is not None and lesion.any() else None,
+    )
+
+
+def measure(images: ImagePair) -> dict[str, float]:
+    """The value of every metric that has one for these images, by name."""
+    return {
+        name: metric.measure(images)
+        for name, metric in metrics().items()
+        if metric.region == "mask" or images.lesion is not None
+    }

@@ -21,7 +21,7 @@ from lightning_modules.configuration import ExperimentConfig
 from lightning_modules.data.batch_source import BatchSource
 from lightning_modules.data.slices import Batch, TrainingSlices
 from lightning_modules.model_networks import MODELS, trained_networks
-from lightning_modules.modules.building import build_module
+from lightning_modules.modules import build_module
 from lightning_modules.seeding import derive_seed
 from lightning_modules.sharing.local_parts import sharing_scope
 from lightning_modules.sharing.scope import SharingScope

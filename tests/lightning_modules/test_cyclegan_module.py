@@ -17,7 +17,7 @@ from lightning_modules.configuration import (
     TrainingConfig,
 )
 from lightning_modules.data.slices import Batch
-from lightning_modules.modules.building import build_module
+from lightning_modules.modules import build_module
 from lightning_modules.modules.cyclegan import CycleGANModule
 from lightning_modules.training.hardware import Hardware
 from lightning_modules.training.quiet_trainer import quiet_trainer

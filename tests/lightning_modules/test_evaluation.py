@@ -17,8 +17,7 @@ from fedi2i.typed_config import as_dict
 from lightning_modules.configuration import ExperimentConfig
 from lightning_modules.evaluation.evaluation import evaluate, read_generator
 from lightning_modules.evaluation.panels import middle_slice
-from lightning_modules.evaluation.validation import patients, translate
-from lightning_modules.metrics.image_quality import image_quality
+from lightning_modules.evaluation.validation import patient_metrics, patients, translate
 from lightning_modules.sharing.shared_networks import SharedNetworks
 from lightning_modules.training.hardware import Hardware
 from partitions.preparation import PreparedSite
@@ -66,7 +65,7 @@ def test_the_source_arm_is_the_source_taken_as_prediction(
     table = pd.read_csv(written / "results.csv").set_index(["arm", "subject", "metric"]).value
     for site in sites.values():
         for patient in patients(site.split("test")):
-            expected = image_quality(patient.source, patient.target, patient.mask)
+            expected = patient_metrics(patient.source, patient)
             for metric, value in expected.items():
                 assert table["source", patient.subject, metric] == pytest.approx(value, rel=1e-12)
                 # A network that copies its input does as well as the source, up to rounding.

@@ -17,7 +17,7 @@ from lightning_modules.configuration import (
     TrainingConfig,
 )
 from lightning_modules.model_networks import MODELS
-from lightning_modules.modules.building import build_module
+from lightning_modules.modules import build_module
 from lightning_modules.modules.pix2pix import Pix2PixModule
 from lightning_modules.networks.building import build_networks
 from lightning_modules.networks.discriminator import PatchGAN
