@@ -22,6 +22,7 @@ from lightning_modules.evaluation.validation import (
 )
 from lightning_modules.model_networks import MODELS
 from lightning_modules.networks.generators import build_generator
+from lightning_modules.sharing.tensor_file import read_tensors
 from lightning_modules.training.hardware import Hardware
 from partitions.preparation import PreparedSite
 
@@ -42,15 +43,14 @@ def read_generator(model: ModelConfig, path: Path) -> nn.Module:
     if not path.is_file():
         raise DataError(f"{path}: no such model file; train this arm first")
     generator = build_generator(model.generator)
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)["model"]
-        load_translator(generator, state, MODELS[model.name].translator)
-    except Exception as error:  # torch raises many unrelated types on foreign files
-        # Not torch's own text: it has many lines and recommends loading without safety.
-        raise DataError(
-            f"{path}: damaged, or not a model of this experiment; train this arm again or give "
-            "the experiment it was trained with"
-        ) from error
+    refusal = (
+        "damaged, or not a model of this experiment; train this arm again or give the experiment "
+        "it was trained with"
+    )
+    translator = MODELS[model.name].translator
+    read_tensors(
+        path, refusal, lambda content: load_translator(generator, content["model"], translator)
+    )
     return generator
 
 
