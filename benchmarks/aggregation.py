@@ -166,7 +166,7 @@ def _in_own_process(strategy: str, sites: int, millions: int) -> dict[str, float
 
 def _parameters(millions: int) -> int:
     from lightning_modules.configuration import GeneratorConfig
-    from lightning_modules.networks.generators import build_generator
+    from lightning_modules.networks.generators.catalogue import build_generator
 
     generator = build_generator(GeneratorConfig(channels=CHANNELS[millions]))
     return sum(parameter.numel() for parameter in generator.parameters())

@@ -27,7 +27,7 @@ from jobs.writing.federation import DEFAULT_FILE, read_federated_experiment
 from lightning_modules.configuration import ExperimentConfig
 from lightning_modules.data.slices import TrainingSlices
 from lightning_modules.evaluation.validation import load_translator, validate
-from lightning_modules.networks.generators import build_generator
+from lightning_modules.networks.generators.catalogue import build_generator
 from lightning_modules.training.hardware import Hardware
 from lightning_modules.training.learner import Learner
 from lightning_modules.training.local_state import LocalStateStore

@@ -11,7 +11,7 @@ from typing import Any
 from fedi2i.errors import ConfigError
 from fedi2i.typed_config import as_dict, choose, merged, read_yaml, record_from
 from lightning_modules.model_networks import MODELS, shared_networks
-from lightning_modules.networks.generators import generators
+from lightning_modules.networks.generators.catalogue import GENERATORS
 from lightning_modules.strategies.settings import StrategyConfig, with_defaults
 from partitions.preparation.configuration import PreparationConfig
 
@@ -166,7 +166,7 @@ def _check_choices(experiment: ExperimentConfig, where: str) -> None:
         shared_networks(model.name, experiment.sharing)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
-    choose(model.generator.kind, generators(), f"{where}: model.generator.kind")
+    choose(model.generator.kind, GENERATORS, f"{where}: model.generator.kind")
     choose(model.adversarial_loss, ADVERSARIAL_LOSSES, f"{where}: model.adversarial_loss")
     choose(model.generator.norm, NORMS, f"{where}: model.generator.norm")
     choose(model.discriminator.norm, NORMS, f"{where}: model.discriminator.norm")
@@ -235,7 +235,7 @@ def _check_size(experiment: ExperimentConfig, where: str) -> None:
     size = experiment.data.preparation.size
     generator = experiment.model.generator
     try:
-        generators()[generator.kind].refuse(generator, size)
+        GENERATORS[generator.kind].refuse(generator, size)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
     layers = experiment.model.discriminator.layers

@@ -19,8 +19,8 @@ from jobs.running.arm_outcome import ArmOutcome
 from jobs.writing.federation import FederatedExperiment
 from jobs.writing.strategy_jobs import STRATEGY_JOBS
 from lightning_modules.configuration import experiment_values
-from lightning_modules.evaluation.evaluation import SOURCE_ARM
-from lightning_modules.metrics import PRESET
+from lightning_modules.evaluation.results import SOURCE_ARM
+from lightning_modules.metrics.catalogue import PRESET
 from lightning_modules.training.hardware import choose_hardware
 from partitions.manifest import SiteManifest, split_counts
 

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from lightning_modules.data.slices import from_network, to_intensity, to_network
-from lightning_modules.metrics import image_pair, measure
+from lightning_modules.metrics.catalogue import measure
+from lightning_modules.metrics.interface import image_pair
 from lightning_modules.training.hardware import Hardware
 from partitions.preparation import PreparedSplit, PreparedSubject
 from partitions.preparation.configuration import DOMAINS

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lightning_modules.metrics import ImagePair, Metric
+from lightning_modules.metrics.interface import ImagePair, Metric
 
 
 def _measure(images: ImagePair) -> float:

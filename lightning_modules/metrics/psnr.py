@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from lightning_modules.metrics import ImagePair, Metric
+from lightning_modules.metrics.interface import ImagePair, Metric
 
 
 def _measure(images: ImagePair) -> float:

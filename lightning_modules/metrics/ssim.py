@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lightning_modules.metrics import ImagePair, Metric
+from lightning_modules.metrics.interface import ImagePair, Metric
 
 if TYPE_CHECKING:
     from torch import Tensor

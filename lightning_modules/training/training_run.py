@@ -15,7 +15,7 @@ from lightning_modules.configuration import ExperimentConfig, experiment_values
 from lightning_modules.data.slices import TrainingSlices
 from lightning_modules.evaluation.validation import load_translator, validate
 from lightning_modules.model_networks import MODELS
-from lightning_modules.networks.generators import build_generator
+from lightning_modules.networks.generators.catalogue import build_generator
 from lightning_modules.sharing.tensor_file import read_tensors, write_tensors
 from lightning_modules.strategies.settings import StrategyConfig
 from lightning_modules.training.hardware import Hardware

@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from fedi2i.errors import ConfigError
-from lightning_modules.networks.generators import (
+from lightning_modules.networks.generators.interface import (
     Generator,
     Size,
     lowest_level_divisor,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fedi2i.errors import ConfigError
-from lightning_modules.networks.generators import (
+from lightning_modules.networks.generators.interface import (
     Generator,
     Size,
     lowest_level_divisor,

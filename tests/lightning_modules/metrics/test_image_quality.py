@@ -15,7 +15,9 @@ from skimage.metrics import (
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from lightning_modules.metrics import image_pair, lesion_mae, measure
+from lightning_modules.metrics import lesion_mae
+from lightning_modules.metrics.catalogue import measure
+from lightning_modules.metrics.interface import image_pair
 from lightning_modules.metrics.ssim import ssim_map
 
 SHAPE = (3, 40, 36)

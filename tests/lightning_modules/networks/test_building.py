@@ -21,7 +21,7 @@ from lightning_modules.modules import build_module
 from lightning_modules.modules.pix2pix import Pix2PixModule
 from lightning_modules.networks.building import build_networks
 from lightning_modules.networks.discriminator import PatchGAN
-from lightning_modules.networks.generators import build_generator
+from lightning_modules.networks.generators.catalogue import build_generator
 from lightning_modules.sharing.scope import SharingScope
 from lightning_modules.sharing.shared_networks import SharedNetworks
 

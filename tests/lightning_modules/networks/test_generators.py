@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pkgutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +10,8 @@ import pytest
 import torch
 from torch import nn
 
+import lightning_modules.networks.generators as package
+from fedi2i.catalogue import INFRASTRUCTURE
 from fedi2i.errors import ConfigError
 from lightning_modules.configuration import (
     NORMS,
@@ -19,11 +20,10 @@ from lightning_modules.configuration import (
     experiment_from,
 )
 from lightning_modules.matching.network_groups import network_groups
-from lightning_modules.networks import generators as catalogue
 from lightning_modules.networks.building import build_networks
-from lightning_modules.networks.generators import build_generator, generators
+from lightning_modules.networks.generators.catalogue import GENERATORS, build_generator
 
-KINDS = tuple(generators())
+KINDS = tuple(GENERATORS)
 SIZE = (32, 48)
 
 
@@ -32,12 +32,11 @@ def _config(kind: str, norm: str = "instance", dropout: float = 0.0) -> Generato
 
 
 def test_every_file_of_the_folder_is_one_generator_that_is_called_like_its_file() -> None:
-    folder = Path(catalogue.__file__).parent
-    files = {path.stem for path in folder.glob("*.py")} - {"__init__"}
-    assert set(KINDS) == files
-    assert {module.name for module in pkgutil.iter_modules([str(folder)])} == files
+    (folder,) = package.__path__
+    files = {path.stem for path in Path(folder).glob("*.py")} - {"__init__", *INFRASTRUCTURE}
+    assert {generator.kind for generator in GENERATORS.values()} == set(KINDS) == files
     assert {"unet", "resnet"} <= files
-    assert all(generator.summary for generator in generators().values())
+    assert all(generator.summary for generator in GENERATORS.values())
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -8,7 +8,7 @@ from torch import nn
 
 from lightning_modules.configuration import GeneratorConfig, ModelConfig
 from lightning_modules.networks.building import build_networks
-from lightning_modules.networks.generators import build_generator
+from lightning_modules.networks.generators.catalogue import build_generator
 from lightning_modules.networks.layers import ResidualBlock
 
 

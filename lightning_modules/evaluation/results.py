@@ -21,7 +21,7 @@ from lightning_modules.evaluation.validation import (
     translate,
 )
 from lightning_modules.model_networks import MODELS
-from lightning_modules.networks.generators import build_generator
+from lightning_modules.networks.generators.catalogue import build_generator
 from lightning_modules.sharing.tensor_file import read_tensors
 from lightning_modules.training.hardware import Hardware
 from partitions.preparation import PreparedSite

@@ -19,9 +19,9 @@ from lightning_modules.configuration import (
 from lightning_modules.data.slices import Batch
 from lightning_modules.modules import build_module
 from lightning_modules.modules.cyclegan import CycleGANModule
+from lightning_modules.training.callbacks import RoundHistory
 from lightning_modules.training.hardware import Hardware
-from lightning_modules.training.quiet_trainer import quiet_trainer
-from lightning_modules.training.round_history import RoundHistory
+from lightning_modules.training.trainer import quiet_trainer
 
 NETWORKS = ("generator_ab", "generator_ba", "discriminator_a", "discriminator_b")
 WEIGHTS = {

@@ -17,7 +17,7 @@ from lightning_modules.evaluation.validation import (
     translate,
     validate,
 )
-from lightning_modules.networks.generators import build_generator
+from lightning_modules.networks.generators.catalogue import build_generator
 from lightning_modules.training.hardware import Hardware
 from partitions.preparation import PreparedSite, PreparedSplit, PreparedSubject
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import pkgutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,10 +12,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_modules import metrics as catalogue
-from lightning_modules.metrics import Metric, image_pair, measure, metrics
+import lightning_modules.metrics as package
+from fedi2i.catalogue import INFRASTRUCTURE
+from lightning_modules.metrics.catalogue import METRICS, measure
+from lightning_modules.metrics.interface import Metric, image_pair
 
-NAMES = tuple(metrics())
+NAMES = tuple(METRICS)
 SHAPE = (2, 32, 24)
 
 
@@ -31,9 +32,9 @@ def _measured(noise: float, seed: int = 3) -> dict[str, float]:
 
 
 def test_every_file_of_the_folder_is_one_metric_that_is_called_like_its_file() -> None:
-    folder = Path(catalogue.__file__).parent
-    files = {path.stem for path in folder.glob("*.py")} - {"__init__"}
-    assert set(NAMES) == files == {module.name for module in pkgutil.iter_modules([str(folder)])}
+    (folder,) = package.__path__
+    files = {path.stem for path in Path(folder).glob("*.py")} - {"__init__", *INFRASTRUCTURE}
+    assert {metric.name for metric in METRICS.values()} == set(NAMES) == files
     assert {"psnr", "ssim", "mae", "nrmse", "mse", "lesion_mae"} <= files
 
 
@@ -53,7 +54,7 @@ def test_a_metric_that_does_not_say_whether_it_is_shared_does_not_exist() -> Non
 
 @pytest.mark.parametrize("name", NAMES)
 def test_values_lie_in_the_range(name: str) -> None:
-    low, high = metrics()[name].range
+    low, high = METRICS[name].range
     for noise in (0.0, 0.01, 0.5, 50.0):
         value = _measured(noise)[name]
         assert isinstance(value, float)
@@ -63,14 +64,14 @@ def test_values_lie_in_the_range(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_less_error_is_better_in_the_direction_that_it_says(name: str) -> None:
     values = [_measured(noise)[name] for noise in (0.02, 0.1, 0.4)]
-    assert values == sorted(values, reverse=metrics()[name].better == "higher")
+    assert values == sorted(values, reverse=METRICS[name].better == "higher")
     assert len(set(values)) == len(values)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_perfect_prediction_gets_the_best_value_of_the_range(name: str) -> None:
-    low, high = metrics()[name].range
-    best = high if metrics()[name].better == "higher" else low
+    low, high = METRICS[name].range
+    best = high if METRICS[name].better == "higher" else low
     assert _measured(0.0)[name] == pytest.approx(best, abs=1e-12)
 
 
@@ -78,24 +79,24 @@ def test_a_perfect_prediction_gets_the_best_value_of_the_range(name: str) -> Non
 def test_it_is_measured_without_a_lesion_unless_it_needs_one(name: str) -> None:
     image = torch.rand(SHAPE)
     measured = measure(image_pair(image, 1 - image, torch.ones(SHAPE)))
-    assert (name in measured) == (metrics()[name].region == "mask")
+    assert (name in measured) == (METRICS[name].region == "mask")
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_its_description_is_json_without_infinities(name: str) -> None:
-    described = json.loads(json.dumps(metrics()[name].description(), allow_nan=False))
+    described = json.loads(json.dumps(METRICS[name].description(), allow_nan=False))
     assert described["name"] == name
-    assert described["shared"] is metrics()[name].shared
-    for bound, written in zip(metrics()[name].range, described["range"], strict=True):
+    assert described["shared"] is METRICS[name].shared
+    for bound, written in zip(METRICS[name].range, described["range"], strict=True):
         assert written == (bound if math.isfinite(bound) else None)
 
 
 def test_listing_the_metrics_imports_neither_torch_nor_scikit_image() -> None:
     code = (
         "import sys\n"
-        "from lightning_modules.metrics import metrics\n"
-        "assert metrics()\n"
-        "print(sorted({'torch', 'skimage', 'numpy', 'scipy'} & set(sys.modules)))"
+        "from lightning_modules.metrics.catalogue import METRICS\n"
+        "assert METRICS\n"
+        "print(sorted({'torch', 'skimage', 'scipy'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -16,7 +16,7 @@ from torch.nn.functional import l1_loss
 
 from fedi2i.errors import DataError
 from lightning_modules.configuration import ExperimentConfig
-from lightning_modules.data.batch_source import BatchSource
+from lightning_modules.data.batches import BatchSource
 from lightning_modules.data.slices import TrainingSlices
 from lightning_modules.evaluation.validation import (
     load_translator,
@@ -25,7 +25,7 @@ from lightning_modules.evaluation.validation import (
     validate,
 )
 from lightning_modules.networks.building import build_networks
-from lightning_modules.networks.generators import build_generator
+from lightning_modules.networks.generators.catalogue import build_generator
 from lightning_modules.training.hardware import Hardware
 from lightning_modules.training.learner import Learner
 from lightning_modules.training.local_state import LocalStateStore

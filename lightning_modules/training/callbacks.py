@@ -1,4 +1,4 @@
-"""The training losses of one round."""
+"""Callbacks of one round: kept optimizers are restored, losses are collected."""
 
 from __future__ import annotations
 
@@ -44,3 +44,15 @@ class RoundHistory(pl.Callback):
     def means(self) -> dict[str, float]:
         """Mean of each loss over the round."""
         return {tag: float(torch.stack(values).mean()) for tag, values in self._losses.items()}
+
+
+class RestoredOptimizers(pl.Callback):
+    """Loads kept optimizer states before the first step; with None every optimizer starts fresh."""
+
+    def __init__(self, states: list[dict[str, Any]] | None) -> None:
+        self._states = states
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Load the states in the order of ``configure_optimizers``."""
+        for optimizer, state in zip(trainer.optimizers, self._states or (), strict=False):
+            optimizer.load_state_dict(state)

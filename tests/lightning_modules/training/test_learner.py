@@ -14,11 +14,11 @@ from torch import Tensor
 
 from fedi2i.errors import ConfigError, DataError
 from lightning_modules.configuration import ExperimentConfig
-from lightning_modules.data.slice_order import SliceOrder
+from lightning_modules.data.batches import SliceOrder
 from lightning_modules.data.slices import TrainingSlices
 from lightning_modules.evaluation.validation import load_translator, validate
 from lightning_modules.networks.building import build_networks
-from lightning_modules.networks.generators import build_generator
+from lightning_modules.networks.generators.catalogue import build_generator
 from lightning_modules.training.hardware import Hardware
 from lightning_modules.training.learner import Learner
 from lightning_modules.training.local_state import LocalStateStore

@@ -1,7 +1,9 @@
-"""One optimizer per network, named, so that strategies know whose step it is."""
+"""Steps of a model's networks: one named optimizer for each, and networks frozen for a while."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytorch_lightning as pl
@@ -16,6 +18,8 @@ def network_optimizers(
     module: nn.Module, networks: ModelNetworks, training: TrainingConfig
 ) -> list[Optimizer]:
     """An optimizer for every network of a model, in the model's order.
+
+    Each bears its network's name, so that strategies know whose step it is.
 
     Args:
         module: has the networks as attributes.
@@ -32,7 +36,7 @@ def network_optimizers(
     ]
 
 
-def descend(module: pl.LightningModule, loss: Tensor, *optimizers: Any) -> None:
+def step(module: pl.LightningModule, loss: Tensor, *optimizers: Any) -> None:
     """One step of optimizers with a loss in common; nothing where all parameters are frozen."""
     for optimizer in optimizers:
         optimizer.zero_grad()
@@ -40,6 +44,20 @@ def descend(module: pl.LightningModule, loss: Tensor, *optimizers: Any) -> None:
         module.manual_backward(loss)
         for optimizer in optimizers:
             optimizer.step()
+
+
+@contextmanager
+def frozen(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
+    """No gradients for these parameters inside; afterwards each is as it was before."""
+    listed = list(parameters)
+    flags = [parameter.requires_grad for parameter in listed]
+    for parameter in listed:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter, flag in zip(listed, flags, strict=True):
+            parameter.requires_grad_(flag)
 
 
 def _optimizer(name: str, network: nn.Module, rate: float, training: TrainingConfig) -> Optimizer:

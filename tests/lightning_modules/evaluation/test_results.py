@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from fedi2i.errors import ConfigError, DataError
 from fedi2i.typed_config import as_dict
 from lightning_modules.configuration import ExperimentConfig
-from lightning_modules.evaluation.evaluation import evaluate, read_generator
 from lightning_modules.evaluation.panels import middle_slice
+from lightning_modules.evaluation.results import evaluate, read_generator
 from lightning_modules.evaluation.validation import patient_metrics, patients, translate
 from lightning_modules.sharing.shared_networks import SharedNetworks
 from lightning_modules.training.hardware import Hardware

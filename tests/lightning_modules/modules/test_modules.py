@@ -16,9 +16,9 @@ from lightning_modules.configuration import (
 )
 from lightning_modules.model_networks import MODELS
 from lightning_modules.modules import build_module
+from lightning_modules.training.callbacks import RoundHistory
 from lightning_modules.training.hardware import Hardware
-from lightning_modules.training.quiet_trainer import quiet_trainer
-from lightning_modules.training.round_history import RoundHistory
+from lightning_modules.training.trainer import quiet_trainer
 
 
 def _module(name: str) -> pl.LightningModule:

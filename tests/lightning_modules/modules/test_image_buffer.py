@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_modules.modules.image_buffer import ImageBuffer
+from lightning_modules.modules.cyclegan import ImageBuffer
 
 
 def _numbered(first: int, count: int) -> Tensor:

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from lightning_modules.training.round_history import RoundHistory
+from lightning_modules.training.callbacks import RoundHistory
 
 NOTHING: Any = None
 

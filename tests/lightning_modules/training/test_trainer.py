@@ -9,7 +9,7 @@ PROGRAM = """
 import gc
 import weakref
 import torch
-from lightning_modules.training.round_garbage import free_round_garbage
+from lightning_modules.training.trainer import free_round_garbage
 
 class Trainer:
     def __init__(self):
