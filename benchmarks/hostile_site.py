@@ -24,7 +24,7 @@ from lightning_modules.combining.updates import SiteUpdate, network_of, networks
 from lightning_modules.configuration import ExperimentConfig
 from lightning_modules.data.slices import TrainingSlices
 from lightning_modules.evaluation.validation import load_translator, validate
-from lightning_modules.networks.generator import build_generator
+from lightning_modules.networks.generators.catalogue import build_generator
 from lightning_modules.strategies.fedavg import FedAvgAggregator
 from lightning_modules.strategies.fedmedian import FedMedianAggregator
 from lightning_modules.strategies.trimmed_mean import TrimmedMeanAggregator

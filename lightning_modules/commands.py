@@ -99,7 +99,7 @@ def evaluate_command(options: EvaluateOptions) -> None:
     experiment = read_experiment(options.experiment)
     models = _models(options.model)
     # Imported here, as a mistake in the experiment should not wait seconds for torch.
-    from lightning_modules.evaluation.evaluation import evaluate, read_generator
+    from lightning_modules.evaluation.results import evaluate, read_generator
     from lightning_modules.training.hardware import choose_hardware
 
     generators = {name: read_generator(experiment.model, path) for name, path in models.items()}

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 
-from fedi2i.errors import DataError, UserError
-from lightning_modules.sharing.tensor_file import write_tensors
+from fedi2i.errors import UserError
+from lightning_modules.sharing.tensor_file import read_tensors, write_tensors
 
 Weights = dict[str, np.ndarray]
 _FILE = "finished-rounds.pt"
@@ -54,20 +54,9 @@ class RoundFiles:
         path = self.folder / _FILE
         if not path.is_file():
             return None
-        try:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-            return FinishedRounds(
-                rounds=int(content["rounds"]),
-                weights=_arrays(content["weights"]),
-                best_weights=content["best_weights"] and _arrays(content["best_weights"]),
-                best_round=int(content["best_round"]),
-                rows=[(str(s), int(r), str(m), float(v)) for s, r, m, v in content["rows"]],
-                memory=_arrays(content["memory"]),
-            )
-        except Exception as error:  # torch raises many unrelated types on damaged files
-            raise DataError(
-                f"{path}: cannot be read ({error}); delete the folder to start the run anew"
-            ) from error
+        return read_tensors(
+            path, "damaged; delete the folder to start the run anew", _finished_rounds
+        )
 
     def save(self, finished: FinishedRounds) -> None:
         """Write atomically: a crash leaves the rounds that were saved before.
@@ -118,6 +107,17 @@ def lock_run(path: Path) -> FileLock:
             "abort it, or give this one another name or seed"
         ) from error
     return lock
+
+
+def _finished_rounds(content: Any) -> FinishedRounds:
+    return FinishedRounds(
+        rounds=int(content["rounds"]),
+        weights=_arrays(content["weights"]),
+        best_weights=content["best_weights"] and _arrays(content["best_weights"]),
+        best_round=int(content["best_round"]),
+        rows=[(str(s), int(r), str(m), float(v)) for s, r, m, v in content["rows"]],
+        memory=_arrays(content["memory"]),
+    )
 
 
 def _tensors(weights: Weights) -> dict[str, Any]:

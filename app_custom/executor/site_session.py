@@ -45,7 +45,7 @@ from lightning_modules.evaluation.validation import (
     translate,
 )
 from lightning_modules.model_networks import MODELS
-from lightning_modules.networks.generator import build_generator
+from lightning_modules.networks.generators.catalogue import build_generator
 from lightning_modules.sharing.tensor_file import write_tensors
 from lightning_modules.training.hardware import Hardware, choose_hardware, threads_for
 from lightning_modules.training.learner import Learner, RoundResult

@@ -16,7 +16,7 @@ from app_custom.nvflare_context import local_folder, site_name
 from app_custom.participant.site_configuration import FILE_NAME, path_for_site, read_site_config
 from fedi2i.errors import ConfigError, UserError
 from fedi2i.typed_config import nearest
-from lightning_modules.sharing.model_file import read_model_state
+from lightning_modules.sharing.tensor_file import read_model_state
 
 
 class ModelFiles(PTFileModelPersistor):

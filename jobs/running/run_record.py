@@ -19,8 +19,8 @@ from fedi2i.metric_files import COLUMNS, read_metrics
 from jobs.running.arm_outcome import ArmOutcome
 from jobs.writing.federation import FederatedExperiment
 from lightning_modules.configuration import experiment_values
-from lightning_modules.evaluation.evaluation import SOURCE_ARM
-from lightning_modules.metrics.image_quality import PRESET
+from lightning_modules.evaluation.results import SOURCE_ARM
+from lightning_modules.metrics.catalogue import PRESET
 from lightning_modules.strategies.catalogue import STRATEGY_JOBS, StrategyJob
 from lightning_modules.training.hardware import choose_hardware
 from partitions.manifest import SiteManifest, split_counts
@@ -67,6 +67,7 @@ def write_run_record(
         "seed": experiment.seed,
         "computed": computed,
         "data_note": _COMPUTED_NOTE if computed else "",
+        "metrics": [metric.description() for metric in METRICS.values()],
         "preset": {**PRESET, "percentiles": list(preparation.percentiles)},
         "experiment": {
             **experiment_values(experiment),

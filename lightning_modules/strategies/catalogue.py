@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
-import pkgutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import lightning_modules.strategies as package
+from fedi2i.catalogue import members
 from fedi2i.errors import ConfigError
 from fedi2i.typed_config import allowed_values, check_values, choose, nearest, record_from
 from lightning_modules.strategies.interface import NoSettings, Paper, Strategy
 
-INFRASTRUCTURE = frozenset({"catalogue", "interface"})
-"""The modules of this package that are no strategies."""
 INITIALISATIONS = ("shared", "independent")
 
 
@@ -91,15 +88,8 @@ class StrategyJob:
 
 
 def _found() -> dict[str, Strategy]:
-    names = [entry.name for entry in pkgutil.iter_modules(package.__path__)]
-    modules = (
-        importlib.import_module(f"{package.__name__}.{name}")
-        for name in names
-        if name not in INFRASTRUCTURE
-    )
-    strategies = sorted(
-        (module.STRATEGY for module in modules), key=lambda found: (not found.reference, found.name)
-    )
+    strategies: list[Strategy] = list(members(package, "STRATEGY").values())
+    strategies.sort(key=lambda strategy: not strategy.reference)  # stable: the rest by name
     return {strategy.name: strategy for strategy in strategies}
 
 

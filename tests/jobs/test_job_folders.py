@@ -23,7 +23,7 @@ from jobs.writing.export import export_job, job_files
 from jobs.writing.federation import DEFAULT_FILE, FederatedExperiment, read_federated_experiment
 from jobs.writing.job_folder import meta, run_name, server_config, site_config
 from lightning_modules.configuration import experiment_from, experiment_values
-from lightning_modules.modules.building import build_module
+from lightning_modules.modules import build_module
 from lightning_modules.sharing.local_parts import sharing_scope
 from lightning_modules.sharing.scope import SharingScope
 from lightning_modules.strategies.catalogue import STRATEGIES as KNOWN_STRATEGIES

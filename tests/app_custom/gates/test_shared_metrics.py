@@ -1,9 +1,17 @@
 from __future__ import annotations
 
-import numpy as np
+import dataclasses
 
-from app_custom.gates.shared_metrics import SHARED_METRICS, shared_metrics
-from lightning_modules.metrics.image_quality import image_quality
+import numpy as np
+import pytest
+
+from app_custom.gates.shared_metrics import (
+    SHARED_METRICS,
+    names_that_may_leave,
+    shared_metrics,
+)
+from lightning_modules.metrics.catalogue import METRICS
+from lightning_modules.model_networks import MODELS
 
 
 def test_only_listed_metrics_are_shared() -> None:
@@ -28,9 +36,21 @@ def test_no_listed_name_points_to_single_patients() -> None:
     }
 
 
-def test_every_image_metric_reaches_the_server() -> None:
-    import torch
+def test_a_metric_of_images_may_leave_where_its_own_file_says_so() -> None:
+    for name, metric in METRICS.items():
+        for prefix in ("val", "personal"):
+            assert (f"{prefix}/{name}" in SHARED_METRICS) == metric.shared
+    assert {"val/psnr", "val/ssim", "personal/lesion_mae"} <= SHARED_METRICS
 
-    picture = torch.rand(2, 32, 32, generator=torch.Generator().manual_seed(1))
-    measured = image_quality(picture, 1 - picture, torch.ones_like(picture, dtype=torch.bool))
-    assert {f"val/{name}" for name in measured} <= SHARED_METRICS
+
+def test_the_losses_of_every_model_may_leave() -> None:
+    for model in MODELS.values():
+        assert set(model.losses) <= SHARED_METRICS
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_new_metric_leaves_if_it_is_shared_and_nothing_else_changes(shared: bool) -> None:
+    new = dataclasses.replace(METRICS["ssim"], name="ms_ssim", shared=shared)
+    names = names_that_may_leave({**METRICS, "ms_ssim": new})
+    added = {"val/ms_ssim", "personal/ms_ssim"} if shared else set()
+    assert names == SHARED_METRICS | added
