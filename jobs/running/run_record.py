@@ -20,7 +20,7 @@ from jobs.running.arm_outcome import ArmOutcome
 from jobs.writing.federation import FederatedExperiment
 from lightning_modules.configuration import experiment_values
 from lightning_modules.evaluation.results import SOURCE_ARM
-from lightning_modules.metrics.catalogue import PRESET
+from lightning_modules.metrics.catalogue import METRICS, PRESET
 from lightning_modules.strategies.catalogue import STRATEGY_JOBS, StrategyJob
 from lightning_modules.training.hardware import choose_hardware
 from partitions.manifest import SiteManifest, split_counts
