@@ -1,9 +1,17 @@
-"""One small cohort and the atlas, shared by the tests of this folder."""
+"""The atlas, and a cohort of two subjects that is computed once for all test processes."""
 
 import pytest
+from filelock import FileLock
 
+from partitions.computed import cohort
 from partitions.computed.atlas import load_atlas
 from partitions.computed.cohort import write_cohort
+from partitions.computed.site_profiles import PROFILES
+from partitions.manifest import read_manifest
+
+PAIR = {profile.site: (0, 0, 0) for profile in PROFILES}
+PAIR |= {"north": (1, 0, 0), "east": (0, 0, 1)}
+"""One subject at 3 T and one at 1.5 T, with other sequences, grids and stored axes."""
 
 
 @pytest.fixture(scope="session")
@@ -12,7 +20,14 @@ def atlas():
 
 
 @pytest.fixture(scope="session")
-def smoke(tmp_path_factory):
-    """Folder and manifests of the smoke cohort."""
-    folder = tmp_path_factory.mktemp("cohort") / "smoke"
-    return folder, write_cohort(folder, seed=7, size="smoke", workers=2)
+def pair(tmp_path_factory, atlas):
+    """Folder and manifests of a cohort of two subjects; shared by all tests, so do not edit it."""
+    # Test processes of one session have their folders side by side.
+    shared = tmp_path_factory.getbasetemp().parent / "pair"
+    with pytest.MonkeyPatch.context() as patch, FileLock(f"{shared}.lock"):
+        patch.setitem(cohort.SIZES, "pair", PAIR)
+        if (shared / "cohort.json").is_file():
+            manifests = [read_manifest(shared / profile.site, profile.site) for profile in PROFILES]
+        else:
+            manifests = write_cohort(shared, seed=7, size="pair", workers=1)
+        yield shared, tuple(manifests)
