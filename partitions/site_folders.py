@@ -84,6 +84,18 @@ def find_site_folders(root: Path) -> tuple[Path, ...]:
     return tuple(found)
 
 
+def path_from(folder: Path, scan: Path) -> str:
+    """How the manifest of a site folder names a scan that stays where it is.
+
+    The path is relative; absolute only where another drive leaves no choice.
+    """
+    target = scan.resolve()
+    try:
+        return Path(os.path.relpath(target, folder.resolve())).as_posix()
+    except ValueError:
+        return target.as_posix()
+
+
 def _are_drawn(dataset: str, records: Sequence[SubjectRecord]) -> bool:
     """Whether splits must be drawn, for all subjects or for none."""
     if not records:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import csv
 import io
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from fedi2i.site_names import check_site_name, check_site_names
 from fedi2i.typed_config import nearest
 from partitions.manifest import PATIENT_ID, SPLITS, SiteManifest, SubjectRecord
 from partitions.readers import Reader
-from partitions.site_folders import TO_BE_DRAWN, write_site_folders
+from partitions.site_folders import TO_BE_DRAWN, path_from, write_site_folders
 
 _ALIASES = {"case_id": "subject", "lesion": "lesion_mask"}
 _SPECIAL = ("subject", PATIENT_ID, "site", "split", "mask", "lesion_mask")
@@ -70,7 +69,7 @@ def import_csv(table: Path, out: Path, dataset: str, seed: int) -> tuple[SiteMan
     rows = read_table(table)
     _check_splits(table, rows)
     _check_patients(table, rows)
-    records = [_record(row, (out / row.site).resolve()) for row in rows]
+    records = [_record(row, out / row.site) for row in rows]
     return write_site_folders(out, dataset, records, seed)
 
 
@@ -130,19 +129,11 @@ def _record(row: TableRow, root: Path) -> SubjectRecord:
         subject=row.subject,
         site=row.site,
         split=row.split or TO_BE_DRAWN,
-        files={name: _reference(path, root) for name, path in row.files.items()},
-        mask=None if row.mask is None else _reference(row.mask, root),
-        lesion_mask=None if row.lesion_mask is None else _reference(row.lesion_mask, root),
+        files={name: path_from(root, path) for name, path in row.files.items()},
+        mask=None if row.mask is None else path_from(root, row.mask),
+        lesion_mask=None if row.lesion_mask is None else path_from(root, row.lesion_mask),
         metadata=metadata,
     )
-
-
-def _reference(path: Path, root: Path) -> str:
-    """The path relative to the site folder; absolute only where another drive leaves no choice."""
-    try:
-        return Path(os.path.relpath(path, root)).as_posix()
-    except ValueError:
-        return path.as_posix()
 
 
 def _read_cells(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:

@@ -202,7 +202,7 @@ def _import_subject(
     if missing:
         metadata["missing_sequences"] = list(missing)
         logger.warning(
-            "%s: no %s (a copy stands in its place)", folder.subject, " and no ".join(missing)
+            "%s: no %s (the channel is a copy)", folder.subject, " and no ".join(missing)
         )
     return SubjectRecord(
         subject=folder.subject,

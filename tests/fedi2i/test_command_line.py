@@ -141,7 +141,7 @@ MISTAKES = {
     "one word too many": (["report", "runs/a", "runs/b"], "unexpected 'runs/b'", "fedi2i report"),
     "a group without a command": (
         ["data"],
-        "name a command: demo, csv, lgg, check, prepare",
+        "name a command: demo, ",
         "fedi2i data",
     ),
 }
