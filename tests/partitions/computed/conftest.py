@@ -1,5 +1,7 @@
 """The atlas, and a cohort of two subjects that is computed once for all test processes."""
 
+import os
+
 import pytest
 from filelock import FileLock
 
@@ -22,12 +24,13 @@ def atlas():
 @pytest.fixture(scope="session")
 def pair(tmp_path_factory, atlas):
     """Folder and manifests of a cohort of two subjects; shared by all tests, so do not edit it."""
-    # Test processes of one session have their folders side by side.
-    shared = tmp_path_factory.getbasetemp().parent / "pair"
-    with pytest.MonkeyPatch.context() as patch, FileLock(f"{shared}.lock"):
+    own = tmp_path_factory.getbasetemp()
+    # Test processes of one session (pytest-xdist) have their folders side by side.
+    shared = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "pair"
+    with pytest.MonkeyPatch.context() as patch:
         patch.setitem(cohort.SIZES, "pair", PAIR)
-        if (shared / "cohort.json").is_file():
-            manifests = [read_manifest(shared / profile.site, profile.site) for profile in PROFILES]
-        else:
-            manifests = write_cohort(shared, seed=7, size="pair", workers=1)
+        with FileLock(f"{shared}.lock"):
+            if not (shared / "cohort.json").is_file():
+                write_cohort(shared, seed=7, size="pair", workers=1)
+        manifests = [read_manifest(shared / profile.site, profile.site) for profile in PROFILES]
         yield shared, tuple(manifests)

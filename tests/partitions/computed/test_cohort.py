@@ -16,7 +16,6 @@ from partitions.computed import cohort
 from partitions.computed.cohort import plan_cohort, write_cohort
 from partitions.computed.site_profiles import PROFILES
 from partitions.computed.subject_folder import write_volume
-from partitions.manifest import read_manifest
 
 SITES = ("north", "east")
 
@@ -99,12 +98,13 @@ def test_lesions_are_bright_in_flair_and_t2w(tissue_means, site):
     assert mean["t2", "lesion"] > 1.25 * mean["t2", "wm"]
 
 
-def test_manifests_read_back_say_computed_and_share_no_subject(pair):
-    folder, written = pair
-    read = [read_manifest(folder / site, site) for site in (profile.site for profile in PROFILES)]
-    assert [m.content_hash() for m in read] == [m.content_hash() for m in written]
-    assert all(manifest.computed and manifest.dataset == "demo" for manifest in read)
-    check_partition(read)
+def test_manifests_read_back_say_computed_name_the_planned_splits_and_share_no_subject(pair):
+    manifests = pair[1]
+    assert all(manifest.computed and manifest.dataset == "demo" for manifest in manifests)
+    found = {m.site: (m.split_seed, [(r.subject, r.split) for r in m.subjects]) for m in manifests}
+    assert found["north"] == (7, [("north-001", "train")])
+    assert found["east"] == (7, [("east-001", "test")])
+    check_partition(manifests)
 
 
 @pytest.mark.parametrize("size", ["demo", "smoke"])
