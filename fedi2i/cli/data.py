@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fedi2i.cli.entry import Entry
 from fedi2i.commands import Commands
+from partitions.readers import reader_names
 
 
 def _add_data(commands: Commands) -> None:
@@ -17,6 +18,6 @@ ENTRIES = (
         "data",
         "bring in scans, check and prepare them",
         _add_data,
-        ("demo", "csv", "lgg", "check", "prepare"),
+        ("demo", *reader_names(), "check", "prepare"),
     ),
 )

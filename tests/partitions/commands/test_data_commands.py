@@ -55,7 +55,6 @@ def test_a_site_that_fails_is_named_and_the_others_are_prepared(
     assert not list((cache / "B").rglob("prepared.json"))
 
 
-@pytest.mark.slow
 def test_settings_of_the_command_line_win_over_the_file(
     make_site: MakeSite, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -111,7 +110,7 @@ def test_check_finds_a_subject_that_two_sites_hold(
     assert one.root.is_dir()
 
 
-def test_check_finds_a_file_that_is_gone_and_a_site_that_stands_twice(
+def test_check_finds_a_file_that_is_gone_and_a_site_that_appears_twice(
     make_site: MakeSite, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     site = make_site(name="A")
@@ -155,7 +154,7 @@ def test_csv_imports_and_says_how_to_go_on(
     assert main(["csv", "--table", str(table), "--out", str(out), "--dataset", "house"]) == 0
     said = capsys.readouterr().out.splitlines()
     assert said[2].split()[:6] == ["North", "1", "1", "1", "3", "acquired"]
-    assert said[-1] == f"next: python -m partitions prepare --data {out}"
+    assert said[-1] == f"next: fedi2i data prepare --data {out}"
 
 
 def test_lgg_imports_a_folder_in_its_layout(
@@ -178,7 +177,7 @@ def test_a_full_disk_during_an_import_is_one_sentence(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device", "out/x")
 
-    monkeypatch.setattr("partitions.commands.lgg.import_lgg", full)
+    monkeypatch.setattr("partitions.readers.lgg.import_lgg", full)
     assert main(["lgg", "--source", str(tmp_path), "--out", str(tmp_path)]) == 2
     assert capsys.readouterr().err.startswith("error: out/x: No space left on device; check room")
 

@@ -1,4 +1,4 @@
-"""The five computed hospitals: scanner, protocol, image grid and population of each.
+"""The five computed sites: scanner, protocol, image grid and population of each.
 
 The names are neutral words. The protocols are typical of clinical 2D brain imaging and belong to no
 real site. Times are in ms, lengths in mm, angles in degrees.
@@ -39,8 +39,8 @@ Sequence = SpinEcho | GradientEcho | InversionRecovery
 
 
 @dataclass(frozen=True)
-class Hospital:
-    """One computed hospital.
+class SiteProfile:
+    """One computed site.
 
     Attributes:
         site: its name in the federation.
@@ -77,7 +77,7 @@ class Hospital:
     age_sd: float
 
 
-NORTH = Hospital(
+NORTH = SiteProfile(
     site="north",
     field_strength=3.0,
     t1w=GradientEcho(tr=20, te=3.5, flip=25),
@@ -95,7 +95,7 @@ NORTH = Hospital(
     age_sd=13,
 )
 
-EAST = Hospital(
+EAST = SiteProfile(
     site="east",
     field_strength=1.5,
     t1w=SpinEcho(tr=500, te=14),
@@ -113,7 +113,7 @@ EAST = Hospital(
     age_sd=14,
 )
 
-SOUTH = Hospital(
+SOUTH = SiteProfile(
     site="south",
     field_strength=3.0,
     t1w=SpinEcho(tr=650, te=10),
@@ -131,7 +131,7 @@ SOUTH = Hospital(
     age_sd=9,
 )
 
-WEST = Hospital(
+WEST = SiteProfile(
     site="west",
     field_strength=1.5,
     t1w=SpinEcho(tr=600, te=17),
@@ -149,7 +149,7 @@ WEST = Hospital(
     age_sd=8,
 )
 
-ISLAND = Hospital(
+ISLAND = SiteProfile(
     site="island",
     field_strength=1.5,
     t1w=GradientEcho(tr=30, te=6, flip=40),
@@ -167,4 +167,5 @@ ISLAND = Hospital(
     age_sd=11,
 )
 
-HOSPITALS = (NORTH, EAST, SOUTH, WEST, ISLAND)
+PROFILES = (NORTH, EAST, SOUTH, WEST, ISLAND)
+"""All sites, in the order in which seeds count them."""

@@ -1,7 +1,8 @@
-"""A head or brain mask for scans that came without one."""
+"""The head or brain mask of a subject: its file, or the foreground of a scan without one."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,37 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage import filters
 
+from fedi2i.errors import DataError
+from partitions.preparation.grids import Volume
+
 CLOSING_STEPS = 2
+
+
+def mask_of(scans: Mapping[str, Volume]) -> NDArray[np.bool_]:
+    """The mask file, else the foreground of the source alone: a new patient has no target.
+
+    Training subjects without a source have theirs from the target, the only scan there is.
+
+    Args:
+        scans: ``source``, ``target`` and ``mask``, as far as the subject has them; on one grid.
+
+    Raises:
+        DataError: the mask is empty, or the scan is constant.
+    """
+    given = scans.get("mask")
+    if given is not None:
+        mask = np.asarray(given.data > 0)
+        if not mask.any():
+            raise DataError(f"{given.path}: the mask is empty; redraw it or leave the subject out")
+        return mask
+    scan = scans["source"] if "source" in scans else scans["target"]
+    mask = foreground_mask(scan.data)
+    if not mask.any():
+        raise DataError(
+            f"{scan.path}: the image is constant, so no foreground can be computed; "
+            "replace it or leave the subject out"
+        )
+    return mask
 
 
 def foreground_mask(volume: NDArray[np.float32]) -> NDArray[np.bool_]:

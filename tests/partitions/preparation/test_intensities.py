@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from partitions.preparation.intensity import LEVELS, scale_inside, to_levels
+from partitions.preparation.intensities import LEVELS, scale_inside, to_levels
 
 
 def test_a_ramp_of_101_values_is_scaled_between_its_5th_and_95th_value() -> None:

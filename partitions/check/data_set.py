@@ -1,34 +1,13 @@
-"""``check``: read all manifests of a data set and refuse what contradicts itself."""
+"""Whether the manifests of a data set belong together, and the files that they name are there."""
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 from fedi2i.digest import digest
 from fedi2i.errors import DataError
-from partitions.commands.table import site_table
-from partitions.manifest import SiteManifest, check_partition, read_manifest
-from partitions.site_folders import find_site_folders
-
-
-def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add this command to the command line."""
-    parser = commands.add_parser("check", help="check all manifests of a data set")
-    parser.add_argument(
-        "folders", type=Path, nargs="+", metavar="DIR", help="site folders or above"
-    )
-    parser.set_defaults(run=run)
-
-
-def run(arguments: argparse.Namespace) -> None:
-    """Print subjects per site and split, and the hash of the whole data set."""
-    found = {path.resolve(): path for root in arguments.folders for path in find_site_folders(root)}
-    manifests = [read_manifest(path) for path in found.values()]
-    check_data_set(manifests)
-    print(site_table(manifests))
-    print(f"data set '{manifests[0].dataset}', hash {data_set_hash(manifests)}; no overlap")
+from partitions.check.leaks import check_partition
+from partitions.manifest import SiteManifest
 
 
 def check_data_set(manifests: Sequence[SiteManifest]) -> None:

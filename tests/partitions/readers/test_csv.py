@@ -10,7 +10,7 @@ import pytest
 from fedi2i.errors import DataError, UserError
 from partitions.manifest import SiteManifest, read_manifest, split_counts
 from partitions.preparation import PreparationConfig, prepare_site
-from partitions.readers.csv_manifest import import_csv
+from partitions.readers.csv import import_csv
 
 HEADER = "case_id,patient_id,site,t1,t2,mask,age,manufacturer"
 
@@ -91,7 +91,7 @@ GOOD = "S0,P0,North,p0_t1.nii.gz,p0_t2.nii.gz,,,"
     ("rows", "sentence"),
     [
         ([], "holds no rows"),
-        ([GOOD, GOOD], "row 3: subject 'S0' already stands in row 2"),
+        ([GOOD, GOOD], "row 3: subject 'S0' already appears in row 2"),
         ([GOOD, "", _row(1, patient="P0", site="South", rest=",,,")],
          "row 4: patient 'P0' has site 'South' but 'North' in row 2"),
         ([GOOD, "S1,P1,North,gone.nii.gz,p1_t2.nii.gz,,,"], "row 3: no such file 'gone.nii.gz'"),
@@ -119,7 +119,7 @@ def test_a_row_that_cannot_be_used_is_named_and_nothing_is_written(
     [
         ("case_id,centre,t1,t2", ["S0,A,p0_t1.nii.gz,p0_t2.nii.gz"], "no column 'site'"),
         ("case,site,t1,t2", ["S0,A,p0_t1.nii.gz,p0_t2.nii.gz"], "no column 'subject'"),
-        ("subject,site,t1,t1", ["S0,A,p0_t1.nii.gz,p0_t2.nii.gz"], "column 't1' stands twice"),
+        ("subject,site,t1,t1", ["S0,A,p0_t1.nii.gz,p0_t2.nii.gz"], "column 't1' appears twice"),
         ("subject,site,split,t1,t2", ["S0,A,tset,p0_t1.nii.gz,p0_t2.nii.gz"],
          "row 2: unknown split 'tset'; did you mean 'test'?"),
         ("subject,site,split,t1,t2",

@@ -1,4 +1,4 @@
-"""Read one 3-D scan and refuse what cannot be used."""
+"""Scans on their voxel grids: read one, compare two, resample and cut in the plane of slices."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from monai.data.meta_tensor import MetaTensor
+from monai.transforms.croppad.array import SpatialCrop, SpatialPad
 from monai.transforms.io.array import LoadImage
-from monai.transforms.spatial.array import Orientation
+from monai.transforms.spatial.array import Orientation, Spacing
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
@@ -90,6 +92,53 @@ def check_same_grid(volume: Volume, reference: Volume) -> None:
     )
 
 
+def resample(
+    data: NDArray[np.float32], affine: NDArray[np.float64], spacing: float | None, mode: str
+) -> NDArray[np.float32]:
+    """Resample the first two axes to ``spacing`` mm; the third keeps its slices.
+
+    Args:
+        data: axes (x, y, z).
+        affine: 4x4, voxel index to mm.
+        spacing: wanted pixel size in mm; None returns ``data`` unchanged.
+        mode: ``bilinear`` for images, ``nearest`` for masks.
+    """
+    if spacing is None:
+        return data
+    image = MetaTensor(torch.from_numpy(data[np.newaxis].copy()), affine=torch.from_numpy(affine))
+    # A pixel size of -1 means "keep" to MONAI's Spacing.
+    transform = Spacing(pixdim=(spacing, spacing, -1.0), mode=mode, padding_mode="border")
+    return np.asarray(transform(image)[0].numpy(), dtype=np.float32)
+
+
+def cut_to_size(
+    data: NDArray[np.float32], mask: NDArray[np.bool_], size: tuple[int, int]
+) -> NDArray[np.float32]:
+    """Crop and zero-pad the first two axes, centred on the mask so that heads are not cut.
+
+    Args:
+        data: axes (x, y, z).
+        mask: the same shape, not empty; its bounding box gives the centre.
+        size: rows (y) and columns (x) of the result.
+
+    Returns:
+        Shape (columns, rows, z).
+    """
+    rows, columns = size
+    window = (columns, rows, data.shape[2])
+    centre = [(low + high + 1) // 2 for low, high in (_extent(mask, axis) for axis in (0, 1))]
+    crop = SpatialCrop(roi_center=[*centre, data.shape[2] // 2], roi_size=window)
+    padded = SpatialPad(spatial_size=window)(crop(torch.from_numpy(data[np.newaxis].copy())))
+    return np.asarray(padded[0].numpy(), dtype=np.float32)
+
+
+def mask_loss(whole: NDArray[np.bool_], cut: NDArray[np.bool_]) -> tuple[float, tuple[int, int]]:
+    """The part of the mask that was cut off, and the (columns, rows) that would hold all of it."""
+    loss = 1.0 - int(cut.sum()) / max(int(whole.sum()), 1)
+    columns, rows = (high - low + 1 for low, high in (_extent(whole, axis) for axis in (0, 1)))
+    return loss, (columns, rows)
+
+
 def _three_dimensional(image: MetaTensor, path: Path) -> MetaTensor:
     """Drop a trailing axis of length one; refuse anything that is not one volume."""
     spatial = tuple(image.shape[1:])
@@ -110,3 +159,10 @@ def _check_compression(path: Path) -> None:
 def _last_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__
+
+
+def _extent(mask: NDArray[np.bool_], axis: int) -> tuple[int, int]:
+    """First and last index along one axis where the mask is set."""
+    others = tuple(other for other in range(mask.ndim) if other != axis)
+    hit = np.flatnonzero(mask.any(axis=others))
+    return int(hit[0]), int(hit[-1])

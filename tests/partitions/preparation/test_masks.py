@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from partitions.preparation.foreground import foreground_mask
+from partitions.preparation.masks import foreground_mask
 
 
 def _ball() -> NDArray[np.bool_]:

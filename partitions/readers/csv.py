@@ -1,9 +1,14 @@
-"""Read a table of scans: one row per subject, with the row number for every complaint."""
+"""Scans of one's own: a table of NIfTI files, one row per subject, becomes one manifest per site.
+
+Every complaint names the row, counted as lines of the file with the header as line 1.
+"""
 
 from __future__ import annotations
 
+import argparse
 import csv
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +16,12 @@ from typing import Any
 from fedi2i.errors import DataError
 from fedi2i.site_names import check_site_name, check_site_names
 from fedi2i.typed_config import nearest
-from partitions.manifest import SPLITS
+from partitions.manifest import PATIENT_ID, SPLITS, SiteManifest, SubjectRecord
+from partitions.readers import Reader
+from partitions.site_folders import TO_BE_DRAWN, path_from, write_site_folders
 
 _ALIASES = {"case_id": "subject", "lesion": "lesion_mask"}
-_SPECIAL = ("subject", "patient_id", "site", "split", "mask", "lesion_mask")
+_SPECIAL = ("subject", PATIENT_ID, "site", "split", "mask", "lesion_mask")
 _NUMBERS = ("age", "field_strength")
 _NIFTI = (".nii", ".nii.gz")
 
@@ -46,6 +53,26 @@ class TableRow:
     metadata: dict[str, Any]
 
 
+def import_csv(table: Path, out: Path, dataset: str, seed: int) -> tuple[SiteManifest, ...]:
+    """Write ``<out>/<SITE>/manifest.json`` for every site of the table; scans stay in place.
+
+    Args:
+        table: CSV file, see `read_table`.
+        out: the site folders go here; scans are named relative to them.
+        dataset: the data set's name, as jobs will call it.
+        seed: of the split by patient; not used when the table has splits.
+
+    Raises:
+        DataError: a row cannot be used, a patient is in two splits or at two sites, or only some
+            rows have a split; nothing is written then.
+    """
+    rows = read_table(table)
+    _check_splits(table, rows)
+    _check_patients(table, rows)
+    records = [_record(row, out / row.site) for row in rows]
+    return write_site_folders(out, dataset, records, seed)
+
+
 def read_table(path: Path) -> tuple[TableRow, ...]:
     """Read and check all rows; separators comma, semicolon and tab are recognised.
 
@@ -63,11 +90,50 @@ def read_table(path: Path) -> tuple[TableRow, ...]:
     for row in rows:
         if row.subject in first:
             raise DataError(
-                f"{path}: row {row.number}: subject '{row.subject}' already stands in row "
-                f"{first[row.subject]}; keep one row per subject"
+                f"{path}: row {row.number}: subject '{row.subject}' already appears in "
+                f"row {first[row.subject]}; keep one row per subject"
             )
         first[row.subject] = row.number
     return rows
+
+
+def _check_splits(table: Path, rows: Sequence[TableRow]) -> None:
+    without = [row.number for row in rows if row.split is None]
+    if without and len(without) < len(rows):
+        raise DataError(
+            f"{table}: row {without[0]}: the split is empty while other rows have one; fill the "
+            "column 'split' in all rows or in none"
+        )
+
+
+def _check_patients(table: Path, rows: Sequence[TableRow]) -> None:
+    first: dict[str, TableRow] = {}
+    for row in rows:
+        other = first.setdefault(row.patient, row)
+        for what, here, there in (
+            ("site", row.site, other.site),
+            ("split", row.split, other.split),
+        ):
+            if here != there:
+                raise DataError(
+                    f"{table}: row {row.number}: patient '{row.patient}' has {what} '{here}' but "
+                    f"'{there}' in row {other.number}; a patient belongs to one {what}"
+                )
+
+
+def _record(row: TableRow, root: Path) -> SubjectRecord:
+    metadata = dict(row.metadata)
+    if row.patient != row.subject:
+        metadata[PATIENT_ID] = row.patient
+    return SubjectRecord(
+        subject=row.subject,
+        site=row.site,
+        split=row.split or TO_BE_DRAWN,
+        files={name: path_from(root, path) for name, path in row.files.items()},
+        mask=None if row.mask is None else path_from(root, row.mask),
+        lesion_mask=None if row.lesion_mask is None else path_from(root, row.lesion_mask),
+        metadata=metadata,
+    )
 
 
 def _read_cells(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
@@ -103,7 +169,7 @@ def _read_cells(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]
 def _check_columns(path: Path, columns: list[str]) -> None:
     twice = sorted({name for name in columns if columns.count(name) > 1})
     if twice:
-        raise DataError(f"{path}: column '{twice[0]}' stands twice; rename or remove one")
+        raise DataError(f"{path}: column '{twice[0]}' appears twice; rename or remove one")
     for needed in ("subject", "site"):
         if needed not in columns:
             hint = nearest(needed, columns)
@@ -155,7 +221,7 @@ def _row(path: Path, number: int, row: dict[str, str], sequences: tuple[str, ...
     return TableRow(
         number=number,
         subject=row["subject"],
-        patient=row.get("patient_id") or row["subject"],
+        patient=row.get(PATIENT_ID) or row["subject"],
         site=row["site"],
         split=split,
         files=files,
@@ -183,3 +249,17 @@ def _value(where: str, name: str, text: str) -> str | float:
         raise DataError(
             f"{where}: {name} '{text}' is not a number; write it like 1.5, without a unit"
         ) from error
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--table", type=Path, required=True, help="see docs/data.md for its columns"
+    )
+    parser.add_argument("--dataset", required=True, help="the data set's name, as jobs call it")
+
+
+READER = Reader(
+    help="make manifests from a table of NIfTI scans, which stay where they are",
+    add_options=_add_options,
+    bring_in=lambda options: import_csv(options.table, options.out, options.dataset, options.seed),
+)

@@ -1,15 +1,29 @@
-"""Which subjects of a site are prepared, and in which domains they have a scan."""
+"""What a preparation works on: the subjects it takes, their files, and the hash of it all."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from pathlib import Path
+
+from fedi2i.digest import digest, file_digest
 from fedi2i.errors import DataError
 from partitions.manifest import SPLITS, SiteManifest, SubjectRecord
 from partitions.preparation.configuration import DOMAINS, PreparationConfig
+
+FORMAT_VERSION = 2
+"""Raise it when the stored arrays change meaning; old caches are then made again."""
 
 
 def domains_of(record: SubjectRecord, config: PreparationConfig) -> tuple[str, ...]:
     """The domains (``source``, ``target``) in which a subject has a scan."""
     return tuple(domain for domain in DOMAINS if config.sequence(domain) in record.files)
+
+
+def used_files(record: SubjectRecord, config: PreparationConfig) -> tuple[str, ...]:
+    """The files preparation reads for one subject."""
+    scans = (record.files[config.sequence(domain)] for domain in domains_of(record, config))
+    masks = (record.mask, record.lesion_mask)
+    return (*scans, *(path for path in masks if path is not None))
 
 
 def usable_subjects(
@@ -34,6 +48,35 @@ def usable_subjects(
     return usable, dict(sorted(left_out.items()))
 
 
+def fingerprint(
+    manifest: SiteManifest, records: tuple[SubjectRecord, ...], config: PreparationConfig
+) -> str:
+    """SHA-256 over the manifest, the bytes of all files used, the configuration and the format.
+
+    It does not depend on where the folder lies, so a moved site folder keeps its cache.
+
+    Args:
+        manifest: the site.
+        records: the subjects that will be prepared.
+        config: how they will be prepared.
+
+    Raises:
+        DataError: a file is missing or cannot be read.
+    """
+    content = {
+        "format": FORMAT_VERSION,
+        "manifest": manifest.content_hash(),
+        "config": asdict(config),
+        "files": {
+            record.subject: [
+                _file_digest(manifest.root / path) for path in used_files(record, config)
+            ]
+            for record in records
+        },
+    }
+    return digest(content)
+
+
 def _is_usable(record: SubjectRecord, config: PreparationConfig) -> bool:
     found = domains_of(record, config)
     one_is_enough = config.pairing == "unpaired" and record.split == "train"
@@ -53,3 +96,9 @@ def _nobody(manifest: SiteManifest, config: PreparationConfig) -> str:
         f"{manifest.root}: no subject of site '{manifest.site}' has {what}; "
         f"sequences here: {', '.join(known) or 'none'}"
     )
+
+
+def _file_digest(path: Path) -> str:
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; copy it there or correct the manifest")
+    return file_digest(path)

@@ -9,7 +9,8 @@ import pytest
 
 from fedi2i.errors import DataError
 from partitions.__main__ import main
-from partitions.manifest import SiteManifest, SubjectRecord, check_partition
+from partitions.check.leaks import check_partition
+from partitions.manifest import SiteManifest, SubjectRecord
 
 
 def record(
@@ -42,7 +43,7 @@ def test_a_scan_that_two_sites_share_over_splits_is_named() -> None:
         check_partition([north, east])
 
 
-def test_several_scans_in_one_split_and_the_same_number_at_two_hospitals_are_no_leak() -> None:
+def test_several_scans_in_one_split_and_the_same_number_at_two_sites_are_no_leak() -> None:
     north = site_of(record("a1", "train", "7"), record("a2", "train", "7"))
     east = site_of(record("b1", "test", "7", site="east"), name="east")
     check_partition([north, east])

@@ -13,7 +13,7 @@ from fedi2i.errors import DataError
 from fedi2i.files import lacks_room
 from partitions.manifest import SubjectRecord
 from partitions.preparation.configuration import PreparationConfig
-from partitions.preparation.fingerprint import used_files
+from partitions.preparation.inputs import used_files
 
 _BYTES_PER_PIXEL = 6  # source 2, target 2, mask 1, lesion 1
 
@@ -42,8 +42,9 @@ def write_failure(
 def needed_bytes(root: Path, records: Sequence[SubjectRecord], config: PreparationConfig) -> int:
     """Upper bound of the room a preparation takes while it runs, in bytes.
 
-    Parts and joined arrays lie side by side at the end, hence twice the size of the arrays. The
-    slice count is bounded by the longest axis of a subject's first scan, read from its header.
+    The subjects' files and the joined arrays lie side by side at the end, hence twice the size of
+    the arrays. The slice count is bounded by the longest axis of a subject's first scan, read from
+    its header.
     """
     load: Any = nibabel.load
     scans = (root / used_files(record, config)[0] for record in records)
