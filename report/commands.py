@@ -32,7 +32,7 @@ def report_command(options: argparse.Namespace) -> None:
     # imported here, as SciPy and Matplotlib take a second that --help need not wait for
     from report.console import console_text
     from report.numbers.analysis import analyse
-    from report.page.page import render_page
+    from report.page.render import render_page
     from report.run.folder import read_run
 
     analysis = analyse(read_run(options.folder))

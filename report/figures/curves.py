@@ -102,12 +102,12 @@ def draw_panels(
         A ``data:`` address of an SVG image.
     """
     columns = min(len(panels), MOST_COLUMNS)
-    deep = math.ceil(len(panels) / columns)
+    grid_rows = math.ceil(len(panels) / columns)
     # few panels keep the width of thirds, so that one panel alone is not stretched over the page
-    size = (WIDTH_INCHES * columns / max(columns, 3), PANEL_HEIGHT_INCHES * deep + 0.4)
+    size = (WIDTH_INCHES * columns / max(columns, 3), PANEL_HEIGHT_INCHES * grid_rows + 0.4)
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=size, layout="constrained")
-        grid = figure.subplots(deep, columns, squeeze=False, sharex=True, sharey=share_y)
+        grid = figure.subplots(grid_rows, columns, squeeze=False, sharex=True, sharey=share_y)
         axes: list[Axes] = list(np.ravel(grid))
         # quiet lines last in the legend, though first on the paper
         lines = sorted(lines, key=lambda row: styles[row.name].quiet)
@@ -171,12 +171,12 @@ def draw_multiples(
     Returns:
         A ``data:`` address of an SVG image.
     """
-    deep = math.ceil(len(curves) / MOST_COLUMNS)
+    grid_rows = math.ceil(len(curves) / MOST_COLUMNS)
     low, high = late_range(list(curves.values()))
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH_INCHES, MULTIPLE_HEIGHT_INCHES * deep + 0.5))
+        figure = Figure(figsize=(WIDTH_INCHES, MULTIPLE_HEIGHT_INCHES * grid_rows + 0.5))
         figure.set_layout_engine("constrained")
-        grid = figure.subplots(deep, MOST_COLUMNS, squeeze=False, sharex=True, sharey=True)
+        grid = figure.subplots(grid_rows, MOST_COLUMNS, squeeze=False, sharex=True, sharey=True)
         axes: list[Axes] = list(np.ravel(grid))
         for index, (row, axis) in enumerate(zip(curves, axes, strict=False)):
             _draw_strategy(axis, row, curves, reference, low, decimals)
@@ -184,7 +184,7 @@ def draw_multiples(
             axis.set_ylabel(label if index % MOST_COLUMNS == 0 else "")
             axis.tick_params(labelbottom=index + MOST_COLUMNS >= len(curves))
             # a label above an empty place would push the last row away
-            axis.set_xlabel("round" if index // MOST_COLUMNS == deep - 1 else "")
+            axis.set_xlabel("round" if index // MOST_COLUMNS == grid_rows - 1 else "")
         for axis in axes[len(curves) :]:
             axis.remove()
         _strategy_legend(figure, curves, reference)
@@ -213,6 +213,7 @@ def _draw_strategy(
         axis.plot(own.index, own, color=_colour(row, reference), marker="o", zorder=3)
     # what the axis cuts off is written instead
     text = f"last {number(last, decimals)}" + (" (below the axis)" if last < low else "")
+    text = f"diverged, {text}" if row.diverged else text
     axis.text(
         0.97,
         0.05,

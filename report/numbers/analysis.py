@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+
+import pandas as pd
 
 from report.numbers.featured import FeaturedRows, featured_rows
 from report.numbers.metrics import LEADING, metrics_in
@@ -56,33 +59,38 @@ def analyse(run: Run) -> Analysis:
     """
     rows = table_rows(run)
     patients = patient_values(run, rows)
-    metrics = metrics_in(patients["metric"])
-    populations = tested_populations(run, patients)
-    reference = reference_row(rows)
-    tests: list[PairedTests] = []
-    if reference is not None:
-        others = [row for row in converged_rows(rows) if row != reference]
-        tests = [
-            compare(patients, population, metric, reference, others, run.about.seed)
-            for metric in metrics
-            if metric.name in TESTED
-            for population in populations
-        ]
     like = distinct_rows(patients, converged_rows(global_rows(rows)))
-    ranks = [
-        rank_test(patients, population, metric, tuple(like))
-        for metric in metrics
-        if metric.name in LEADING
-        for population in populations
-    ]
     tables = metric_tables(patients, rows, table_columns(run, patients))
     return Analysis(
         run=run,
         rows=rows,
         tables=tables,
-        tests=tuple(tests),
-        ranks=tuple(found for found in ranks if found is not None),
+        tests=tuple(_paired_tests(run, rows, patients)),
+        ranks=tuple(_rank_tests(run, tuple(like), patients)),
         like=like,
         featured=featured_rows(tables),
         effects=strategy_effects(run, rows, patients),
     )
+
+
+def _paired_tests(
+    run: Run, rows: Sequence[TableRow], patients: pd.DataFrame
+) -> Iterator[PairedTests]:
+    """The reference against every other row, for each metric and population."""
+    reference = reference_row(rows)
+    if reference is None:
+        return
+    others = [row for row in converged_rows(rows) if row != reference]
+    for metric in metrics_in(patients["metric"]):
+        if metric.name in TESTED:
+            for population in tested_populations(run, patients):
+                yield compare(patients, population, metric, reference, others, run.about.seed)
+
+
+def _rank_tests(run: Run, ranked: Sequence[TableRow], patients: pd.DataFrame) -> Iterator[RankTest]:
+    for metric in metrics_in(patients["metric"]):
+        if metric.name in LEADING:
+            for population in tested_populations(run, patients):
+                found = rank_test(patients, population, metric, ranked)
+                if found is not None:
+                    yield found

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from report.numbers.quartiles import usual_floor
 from report.numbers.rows import TableRow
+from report.numbers.statistics import usual_floor
 from report.run.records import SOURCE, Arm, Run, Site
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from fedi2i.site_names import ALL_SITES
-from report.numbers.quartiles import usual_floor
 from report.numbers.rows import TableRow
+from report.numbers.statistics import usual_floor
 from report.run.records import Arm, Run, Site
 
 VALIDATION, PERSONAL = "val/", "personal/"
@@ -36,7 +36,7 @@ class CurveBook:
     def line(self, arm: Arm, site: str, metric: str) -> pd.Series | None:
         """What was recorded of one model; None when nothing was.
 
-        Where a strategy ends in a global model and in personal ones (Ditto), the job's rows belong
+        Where a strategy ends in a global model and in personal ones, the job's rows belong
         to the global model, and ``personal/...`` rows take the place of ``val/...`` for the others.
         """
         if arm.kind == "personal" and arm.job in self.global_jobs:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,8 +11,8 @@ import pandas as pd
 
 from report.number_format import decimals_for, number
 from report.numbers.metrics import Metric, metrics_in
-from report.numbers.quartiles import quantile
 from report.numbers.rows import Population, TableRow, converged_rows, global_rows, personal_rows
+from report.numbers.statistics import quantile
 
 DIVERGED = "diverged"
 """What stands in place of a mean over values of which one is no number."""
@@ -68,28 +68,29 @@ class MetricTable:
 
     def mean_and_std(self, row: TableRow, column: int) -> str:
         """``27.31 ± 1.20``, with the number of patients where it is not that of the column."""
-        cell = self.cells.get((row.name, column))
-        if cell is None:
-            return number(None, 0)
-        if cell.diverged:
-            return DIVERGED
-        text = f"{number(cell.mean, self.decimals)} ± {number(cell.std, self.decimals)}"
-        return text + self._odd_count(cell, column)
-
-    def median_and_quartiles(self, row: TableRow, column: int) -> str:
-        """``27.40 [26.10, 28.02]``."""
-        cell = self.cells.get((row.name, column))
-        if cell is None:
-            return number(None, 0)
-        if cell.diverged:
-            return DIVERGED
-        low, high = (number(q, self.decimals) for q in (cell.lower_quartile, cell.upper_quartile))
-        return f"{number(cell.median, self.decimals)} [{low}, {high}]" + self._odd_count(
-            cell, column
+        return self._written(
+            row,
+            column,
+            lambda cell: f"{number(cell.mean, self.decimals)} ± {number(cell.std, self.decimals)}",
         )
 
-    def _odd_count(self, cell: Cell, column: int) -> str:
-        return "" if cell.n == self.counts[column] else f" (n = {cell.n})"
+    def median_and_quartiles(self, row: TableRow, column: int) -> str:
+        """``27.40 [26.10, 28.02]``, likewise."""
+
+        def write(cell: Cell) -> str:
+            values = (cell.median, cell.lower_quartile, cell.upper_quartile)
+            median, low, high = (number(value, self.decimals) for value in values)
+            return f"{median} [{low}, {high}]"
+
+        return self._written(row, column, write)
+
+    def _written(self, row: TableRow, column: int, write: Callable[[Cell], str]) -> str:
+        cell = self.cells.get((row.name, column))
+        if cell is None:
+            return number(None, 0)
+        if cell.diverged:
+            return DIVERGED
+        return write(cell) + ("" if cell.n == self.counts[column] else f" (n = {cell.n})")
 
 
 def cell_of(values: pd.Series) -> Cell:

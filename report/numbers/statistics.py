@@ -1,4 +1,4 @@
-"""Tests per patient: paired comparisons with one reference, and ranks of several strategies.
+"""Quantiles, and tests per patient: comparisons with one reference, ranks of several strategies.
 
 Paired: Wilcoxon's signed-rank test, Holm's correction, a bootstrap interval. Ranks: Friedman's test
 and Nemenyi's critical difference.
@@ -23,6 +23,7 @@ CONFIDENCE = 0.95
 RESAMPLES = 10_000
 FEWEST_RANKED = 3
 FEWEST_PATIENTS = 2
+FAR_OUT_QUARTILE_RANGES = 3.0
 
 Values = npt.NDArray[np.float64]
 
@@ -291,3 +292,29 @@ def distinct_rows(
 def _values_per_row(patients: pd.DataFrame) -> pd.DataFrame:
     """A line per site, patient and metric, a column per table row."""
     return patients.pivot(index=["site", "subject", "metric"], columns="row", values="value")
+
+
+def quantile(values: Values, fraction: float) -> float:
+    """Linear interpolation between order statistics that stays defined with infinite values."""
+    ordered = np.sort(values)
+    position = fraction * (len(ordered) - 1)
+    below = int(np.floor(position))
+    weight = position - below
+    if weight == 0:
+        return float(ordered[below])
+    return float(ordered[below] * (1 - weight) + ordered[below + 1] * weight)
+
+
+def usual_floor(values: Values, least_fraction: float = 0.0) -> float:
+    """The smallest value that does not count as far below the others.
+
+    Far below is what lies under the first quartile by more than three quartile ranges (Tukey 1977).
+
+    Args:
+        values: one or more finite values.
+        least_fraction: of the median: what is far below the others also differs from the first
+            quartile by more than this.
+    """
+    lower, middle, upper = np.quantile(values, [0.25, 0.5, 0.75])
+    beyond = max(FAR_OUT_QUARTILE_RANGES * (upper - lower), least_fraction * abs(middle))
+    return float(lower - beyond)

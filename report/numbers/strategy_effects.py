@@ -240,8 +240,8 @@ def _effects_of(job: str, rows: Sequence[TableRow], values: pd.DataFrame) -> Job
     return JobEffects(
         job=job,
         label=job_label(arms),
-        does=arms[0].does,
-        acts=arms[0].acts,
+        does=next((arm.does for arm in arms if arm.does is not None), None),
+        acts=next((arm.acts for arm in arms if arm.acts is not None), None),
         diverged=any(row.diverged for row in rows) or bool(acting.isna().any()),
         site_ratio=by_role({role: f"{SITE_RATIO}{role}" for role in ROLES}, None),
         server_ratio=by_role({role: f"{SERVER_RATIO}{role}" for role in ROLES}, SERVER),

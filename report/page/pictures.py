@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from report.figures.panels import ChosenPatient, PatientPanel, SitePanel, error_window, site_panels
 from report.figures.pictures import (
     Box,
-    Rgb,
+    ChosenPatient,
+    PatientPanel,
+    SitePanel,
     colour_bar,
     content_box,
     error_colours,
+    error_window,
     framed,
     grey,
     has_lesion,
     lesion_box,
     png_address,
+    site_panels,
     zoomed_lesion,
 )
 from report.number_format import number
@@ -144,45 +147,31 @@ def _patient_block(
     missing = [
         DIVERGED if column.arm.name in run.diverged else NOT_STORED for column in panel.columns
     ]
-    errors = [
-        _error(error, box, window, why)
-        for error, why in zip(
-            (patient.source_error(), *patient.errors()), (NOT_STORED, *missing), strict=True
-        )
-    ]
+    errors = zip((patient.source_error(), *patient.errors()), (NOT_STORED, *missing), strict=True)
     return PatientBlock(
         chosen=patient.chosen,
-        images=(
-            *_source_and_target(run, panel, patient, box),
-            *(
-                PictureCell(None, why)
-                if picture is None
-                else PictureCell(
-                    png_address(grey(picture)[box]),
-                    column.label,
-                    _scores(run, panel.site, patient.chosen.subject, column.arm.name),
-                )
-                for column, picture, why in zip(
-                    panel.columns, patient.predictions, missing, strict=True
-                )
-            ),
-        ),
-        errors=tuple(errors),
+        images=tuple(_images(run, panel, patient, box, missing)),
+        errors=tuple(_error(error, box, window, why) for error, why in errors),
         lesions=tuple(_lesions(patient, missing)),
     )
 
 
-def _source_and_target(
-    run: Run, panel: SitePanel, patient: PatientPanel, box: Box
-) -> tuple[PictureCell, PictureCell]:
-    source = PictureCell(None, NOT_STORED)
-    if patient.source is not None:
-        scores = _scores(run, panel.site, patient.chosen.subject, SOURCE)
-        source = PictureCell(png_address(grey(patient.source)[box]), "source", scores)
-    target: Rgb = grey(patient.target)
+def _images(
+    run: Run, panel: SitePanel, patient: PatientPanel, box: Box, missing: Sequence[str]
+) -> Iterable[PictureCell]:
+    def image(picture: Slice | None, alt: str, arm: str, why_missing: str) -> PictureCell:
+        if picture is None:
+            return PictureCell(None, why_missing)
+        scores = _scores(run, panel.site, patient.chosen.subject, arm)
+        return PictureCell(png_address(grey(picture)[box]), alt, scores)
+
+    yield image(patient.source, "source", SOURCE, NOT_STORED)
+    target = grey(patient.target)
     if patient.lesion is not None and has_lesion(patient.lesion):
         target = framed(target, lesion_box(patient.lesion))
-    return source, PictureCell(png_address(target[box]), "target", "reference")
+    yield PictureCell(png_address(target[box]), "target", "reference")
+    for column, picture, why in zip(panel.columns, patient.predictions, missing, strict=True):
+        yield image(picture, column.label, column.arm.name, why)
 
 
 def _error(error: Slice | None, box: Box, window: float, why_missing: str) -> PictureCell:

@@ -56,18 +56,16 @@ class StrategiesSection:
 
 def strategies_section(run: Run, effects: StrategyEffects) -> StrategiesSection:
     """Judge the strategies and draw what they moved."""
+    moved = groups = None
+    names: dict[str, str] = {}
     curves = moved_curves(run, effects.jobs)
-    arms = group_moves(run, effects.jobs)
-    names = group_labels(arms[0].groups) if arms else {}
-    return StrategiesSection(
-        effects=effects,
-        sentences=verdict_sentences(effects),
-        moved=ChannelFigure(draw_moved_curves(curves), [a.label for a in curves])
-        if curves
-        else None,
-        groups=ChannelFigure(draw_group_moves(arms), [a.label for a in arms]) if arms else None,
-        group_names={short: full for full, short in names.items()},
-    )
+    if curves:
+        moved = ChannelFigure(draw_moved_curves(curves), [arm.label for arm in curves])
+    maps = group_moves(run, effects.jobs)
+    if maps:
+        groups = ChannelFigure(draw_group_moves(maps), [arm.label for arm in maps])
+        names = {short: full for full, short in group_labels(maps[0].groups).items()}
+    return StrategiesSection(effects, verdict_sentences(effects), moved, groups, names)
 
 
 def verdict_sentences(effects: StrategyEffects) -> list[Sentence]:

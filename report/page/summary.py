@@ -55,7 +55,7 @@ def divergence_sentences(rows: Sequence[TableRow]) -> list[str]:
         return []
     labels = listed([row.label for row in diverged])
     text = (
-        f"{labels} diverged: at least one test value is not a number. What diverged is left out "
+        f"{labels} diverged: at least one test value is not a number. Diverged rows are left out "
         "of rankings and paired tests."
     )
     marked = [row for row in diverged if row.arms[0].reference]

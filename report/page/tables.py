@@ -64,15 +64,11 @@ class ResultsSection:
 
 
 def results_section(run: Run, tables: Sequence[MetricTable]) -> ResultsSection:
-    """Order the tables of all metrics, and collect what the notes below them say."""
-    main = [table for table in tables if table.metric.name in MAIN]
-    lettered = tuple(
-        zip(
-            ascii_lowercase,
-            (*main, *(table for table in tables if table.metric.name not in MAIN)),
-            strict=False,
-        )
-    )
+    """Sort the tables of all metrics, and collect what the notes below them say."""
+    lettered = [
+        (ascii_lowercase[place] if place < len(ascii_lowercase) else str(place + 1), table)
+        for place, table in enumerate(tables)
+    ]
     rows = tables[0].rows
     # of many arms the two metrics that everyone reads first; the others one click away
     front = MAIN if are_few(rows) else LEADING

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from report.numbers.analysis import Analysis, analyse
-from report.page.page import render_page
+from report.page.render import render_page
 from report.run.folder import read_run
 from report.run.records import Run
 

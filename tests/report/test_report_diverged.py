@@ -14,7 +14,7 @@ from report.numbers.analysis import analyse
 from report.numbers.cross_site import cross_site_matrix
 from report.numbers.curves import curve_book, mean_curve
 from report.numbers.strategy_effects import Verdict
-from report.page.page import render_page
+from report.page.render import render_page
 from report.page.summary import summary
 from report.run.folder import read_run
 

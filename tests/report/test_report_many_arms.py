@@ -11,7 +11,7 @@ import pytest
 from test_report_page import Addresses
 
 from report.console import console_tables
-from report.figures.panels import panel_columns
+from report.figures.pictures import panel_columns
 from report.figures.style import line_styles
 from report.numbers.analysis import analyse
 from report.numbers.cross_site import cross_site_matrix

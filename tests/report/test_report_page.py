@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 
 from report.__main__ import main
-from report.figures.panels import error_window, site_panels
+from report.figures.pictures import error_window, site_panels
 from report.numbers.analysis import analyse
-from report.page.page import render_page
+from report.page.render import render_page
 from report.page.summary import summary
 from report.run.folder import read_run
 

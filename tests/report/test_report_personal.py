@@ -10,11 +10,11 @@ import pytest
 
 from fedi2i.errors import DataError
 from report.console import console_tables
-from report.figures.panels import site_panels
+from report.figures.pictures import site_panels
 from report.numbers.analysis import analyse
 from report.numbers.cross_site import cross_site_matrix
 from report.numbers.curves import curve_book, mean_curve, site_curve, sites_with
-from report.page.page import render_page
+from report.page.render import render_page
 from report.run.folder import read_run
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 
@@ -11,6 +12,7 @@ import pytest
 
 from fedi2i.errors import DataError
 from report.__main__ import main
+from report.commands import add_commands
 from report.run.folder import read_run
 
 
@@ -29,6 +31,23 @@ def test_the_command_exits_with_2_without_a_traceback(tmp_path):
     )
     assert done.returncode == 2
     assert done.stderr.startswith("error: ") and "Traceback" not in done.stderr
+
+
+def test_the_command_can_stand_among_others(write_run, tmp_path, capsys):
+    parser = argparse.ArgumentParser()
+    add_commands(parser.add_subparsers(required=True))
+    options = parser.parse_args(["report", str(write_run())])
+    options.run(options)
+    assert "written: " in capsys.readouterr().out
+    with pytest.raises(DataError, match="no such run folder"):
+        refused = parser.parse_args(["report", str(tmp_path / "none")])
+        refused.run(refused)
+
+
+def test_help_does_not_wait_for_the_libraries_that_draw():
+    code = "import sys, report.__main__; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"pandas", "scipy", "matplotlib", "jinja2"} & set(done.stdout.split())
 
 
 @pytest.mark.parametrize("name", ["run.json", "results.csv", "curves.csv"])

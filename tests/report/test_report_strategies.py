@@ -21,7 +21,7 @@ from report.figures.channels import (
 from report.number_format import listed, percent, ratio
 from report.numbers.analysis import analyse
 from report.numbers.strategy_effects import Verdict
-from report.page.page import render_page
+from report.page.render import render_page
 from report.page.strategies import verdict_sentences
 from report.page.summary import summary
 from report.run.folder import read_run
