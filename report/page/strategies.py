@@ -96,7 +96,7 @@ def verdict_sentences(effects: StrategyEffects) -> list[Sentence]:
 def changed_nothing(idle: Sequence[str]) -> str:
     """The sentence about strategies that were expected to act and did not."""
     return (
-        f"{listed(list(idle))} changed nothing in this run: every recorded ratio and moved "
+        f"{listed(idle)} changed nothing in this run: every recorded ratio and moved "
         f"fraction is 0 or below {SMALLEST_ACTION:g}."
     )
 

@@ -103,10 +103,14 @@ def test_a_diverged_reference_is_replaced_by_the_next_federated_arm(write_run, a
     assert "FEDPROX is the reference instead of FEDAVG." in " ".join(summary(analysis))
 
 
-def test_a_run_of_which_everything_diverged_still_has_a_page(write_run, results, slices):
-    everything = results.assign(value=np.nan)
-    analysis = analyse(read_run(write_run(results=everything, slices=slices)))
+def test_a_run_of_which_everything_diverged_still_has_a_page(
+    write_run, personal_about, personal_results, personal_curves, personal_slices
+):
+    everything = personal_results.assign(value=np.nan)
+    folder = write_run(personal_about, everything, personal_curves, personal_slices)
+    analysis = analyse(read_run(folder))
     text = render_page(analysis)
+    assert "In colour: arms without federation. Grey: all other federated arms." in text
     assert analysis.tests == () and analysis.featured.reference is None
     assert "no model gave numbers only" in text
     assert row_of(text, "FEDAVG") == "FEDAVG diverged " + " ".join(["diverged"] * 4)
