@@ -19,15 +19,15 @@ import numpy as np
 import torch
 from joblib import Parallel, delayed
 
-from app_custom.aggregators.fedavg import FedAvgAggregator
-from app_custom.aggregators.fedmedian import FedMedianAggregator
-from app_custom.aggregators.site_update import SiteUpdate, network_of, networks_of
-from app_custom.aggregators.trimmed_mean import TrimmedMeanAggregator
 from jobs.writing.federation import DEFAULT_FILE, read_federated_experiment
+from lightning_modules.combining.updates import SiteUpdate, network_of, networks_of
 from lightning_modules.configuration import ExperimentConfig
 from lightning_modules.data.slices import TrainingSlices
 from lightning_modules.evaluation.validation import load_translator, validate
 from lightning_modules.networks.generator import build_generator
+from lightning_modules.strategies.fedavg import FedAvgAggregator
+from lightning_modules.strategies.fedmedian import FedMedianAggregator
+from lightning_modules.strategies.trimmed_mean import TrimmedMeanAggregator
 from lightning_modules.training.hardware import Hardware
 from lightning_modules.training.learner import Learner
 from lightning_modules.training.local_state import LocalStateStore

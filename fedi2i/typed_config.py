@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -37,6 +38,99 @@ def choose(value: str, known: Iterable[str], key: str) -> str:
     if value not in words:
         raise ConfigError(f"{key}: unknown value '{value}'; {nearest(value, words)}")
     return value
+
+
+@dataclasses.dataclass(frozen=True)
+class Allowed:
+    """What a setting may be; stands at the field that it belongs to.
+
+    Attributes:
+        low: smallest number; itself allowed unless ``above`` is true.
+        high: numbers must stay below it.
+        above: whether ``low`` itself is refused.
+        words: the allowed words, for settings that are no numbers.
+        meaning: what the setting does, in a few words, for the tables in the documents.
+    """
+
+    low: float = -math.inf
+    high: float = math.inf
+    above: bool = False
+    words: tuple[str, ...] = ()
+    meaning: str = ""
+
+    def check(self, value: object, key: str) -> None:
+        """Refuse a value out of range; a value that is not set is allowed.
+
+        Raises:
+            ConfigError: naming the key, the value and what is allowed.
+        """
+        if self.words:
+            choose(str(value), self.words, key)
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            inside = self.low < value if self.above else self.low <= value
+            if not (inside and value < self.high):  # also refuses nan and infinity
+                raise ConfigError(f"{key} is {value}; it must be {self.describe()}")
+
+    def describe(self) -> str:
+        """The range or the words, as they follow "it must be"."""
+        if self.words:
+            return f"one of {', '.join(self.words)}"
+        if math.isinf(self.high):
+            return f"finite and {'above' if self.above else 'not below'} {self.low:g}"
+        return f"in {'(' if self.above else '['}{self.low:g}, {self.high:g})"
+
+
+_ALLOWED = "allowed"
+
+
+def number(
+    default: float,
+    *,
+    low: float = 0.0,
+    high: float = math.inf,
+    above: bool = False,
+    meaning: str = "",
+) -> Any:
+    """A field of a record that holds a number: its default, its range and its meaning."""
+    allowed = Allowed(low, high, above, meaning=meaning)
+    return dataclasses.field(default=default, metadata={_ALLOWED: allowed})
+
+
+def word(default: str, *words: str, meaning: str = "") -> Any:
+    """A field of a record that holds one of some words."""
+    allowed = Allowed(words=words, meaning=meaning)
+    return dataclasses.field(default=default, metadata={_ALLOWED: allowed})
+
+
+def switch(default: bool, *, meaning: str = "") -> Any:
+    """A field of a record that is true or false."""
+    return dataclasses.field(default=default, metadata={_ALLOWED: Allowed(meaning=meaning)})
+
+
+def allowed_values(record_type: type[Any]) -> Iterator[tuple[dataclasses.Field[Any], Allowed]]:
+    """The fields of a record that say what they may be, in order."""
+    for field in dataclasses.fields(record_type):
+        if _ALLOWED in field.metadata:
+            yield field, field.metadata[_ALLOWED]
+
+
+def check_values(record: Any, where: str, prefix: str = "") -> None:
+    """Hold every value of a record, and of the records in it, against what its field allows.
+
+    Args:
+        record: a dataclass.
+        where: the file or argument the values came from, for messages.
+        prefix: dotted path of the record inside its file, ending in a dot.
+
+    Raises:
+        ConfigError: naming the first value that is out of range.
+    """
+    for field in dataclasses.fields(record):
+        value, key = getattr(record, field.name), f"{prefix}{field.name}"
+        if _ALLOWED in field.metadata:
+            field.metadata[_ALLOWED].check(value, f"{where}: {key}")
+        elif dataclasses.is_dataclass(value):
+            check_values(value, where, f"{key}.")
 
 
 def record_from(record_type: type[Record], values: Mapping[str, Any], where: str) -> Record:

@@ -10,19 +10,17 @@ from typing import Any
 
 from app_custom.gates.privacy_gates import ANSWERS_GATE, MESSAGES_GATE
 from lightning_modules.model_networks import MODELS
+from lightning_modules.strategies.catalogue import EXTRAS
 
 SCOPE = "fedi2i"
 """The one privacy scope. A job that names another is refused; one that names none gets this."""
-
-STRATEGY_ARRAYS = ("control",)
-"""What strategies send beside parameters: SCAFFOLD's control variates."""
 
 
 def privacy_policy() -> dict[str, Any]:
     """The content of ``privacy.json``."""
     most = {
         "networks": [name for model in MODELS.values() for name in model.names],
-        "arrays": list(STRATEGY_ARRAYS),
+        "arrays": list(EXTRAS),
     }
     return {
         "scopes": [

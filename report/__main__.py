@@ -1,23 +1,25 @@
-"""Command line: ``python -m report runs/demo`` prints the results and writes ``report.html``."""
+"""``python -m report runs/demo``: the command ``fedi2i report``."""
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 
-from fedi2i.commands import run_command
+from fedi2i.commands import ArgumentParser, run_program
 from report.commands import add_arguments
+
+DESCRIPTION = "Report one run: console table and report.html."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns 0, or 2 after one sentence about what is wrong with the run."""
-    parser = argparse.ArgumentParser(
-        prog="python -m report", description="Report one run: console table and report.html."
-    )
+    """Report one run; return the exit code."""
+    return run_program(_parser, arguments)
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(prog="python -m report", description=DESCRIPTION)
     add_arguments(parser)
-    options = parser.parse_args(arguments)
-    return run_command(lambda: options.run(options))
+    return parser
 
 
 if __name__ == "__main__":

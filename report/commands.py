@@ -1,20 +1,19 @@
-"""The command of this package: print a run's results and write its page."""
+"""The command ``fedi2i report``: print the results of a run and write ``report.html``."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
+from fedi2i.commands import Commands
 from fedi2i.files import write_text
 
 PAGE_FILE = "report.html"
 
 
-def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add ``report`` to a command line; its ``run`` takes the parsed options."""
-    text = "print a run's results and write its report.html"
-    parser = subparsers.add_parser("report", help=text, description=text)
-    add_arguments(parser)
+def add_commands(commands: Commands) -> None:
+    """Add the one command of this package."""
+    add_arguments(commands.add_parser("report", help="report one run: tables and report.html"))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,20 +23,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def report_command(options: argparse.Namespace) -> None:
-    """Report one run folder.
+    """Print the results of a run and write its page.
 
     Raises:
         DataError: the folder cannot be reported; nothing is written.
     """
-    # imported here, as SciPy and Matplotlib take a second that --help need not wait for
+    # Imported here, as help should not wait seconds for matplotlib.
     from report.console import console_text
     from report.numbers.analysis import analyse
     from report.page.render import render_page
     from report.run.folder import read_run
 
     analysis = analyse(read_run(options.folder))
-    page = render_page(analysis)
     target = options.folder / PAGE_FILE
-    write_text(target, page)
+    write_text(target, render_page(analysis))
     print(console_text(analysis))
     print(f"\nwritten: {target}")

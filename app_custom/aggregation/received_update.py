@@ -11,7 +11,7 @@ from nvflare.app_common.abstract.fl_model import FLModel, ParamsType
 from nvflare.app_common.utils.fl_model_utils import FLModelUtils
 
 from app_custom.aggregation.extras import separated
-from app_custom.aggregators.site_update import SiteUpdate, UpdateRefusedError
+from lightning_modules.combining.updates import SiteUpdate, UpdateRefusedError
 
 
 def model_of(shareable: Shareable, fl_ctx: FLContext) -> FLModel:

@@ -27,7 +27,7 @@ class FinishedRounds:
         best_weights: the best global model so far, or None before the first comparison.
         best_round: number of rounds that it had; 0 before the first comparison.
         rows: the rows of the metrics file.
-        memory: what the strategy keeps at the server, see ``CollectingAggregator``.
+        memory: what the strategy keeps at the server, see ``Aggregator``.
     """
 
     rounds: int

@@ -16,8 +16,8 @@ from nvflare.app_common.shareablegenerators.full_model_shareable_generator impor
 )
 
 from app_custom.aggregation.received_update import model_of, update_from
-from app_custom.aggregators.site_update import UpdateRefusedError, check_update
 from app_custom.nvflare_context import peer_name
+from lightning_modules.combining.updates import UpdateRefusedError, check_update
 
 
 class RelayedModelGenerator(FullModelShareableGenerator):

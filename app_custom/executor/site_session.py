@@ -37,7 +37,6 @@ from lightning_modules.evaluation.validation import (
 from lightning_modules.model_networks import MODELS
 from lightning_modules.networks.generator import build_generator
 from lightning_modules.sharing.tensor_file import write_tensors
-from lightning_modules.strategies.settings import PERSONAL_STRATEGIES
 from lightning_modules.training.hardware import Hardware, choose_hardware, threads_for
 from lightning_modules.training.learner import Learner, RoundResult
 from lightning_modules.training.local_state import LocalStateStore
@@ -119,7 +118,7 @@ class SiteSession:
 
         It is written where the strategy makes sites differ, and stays at the site.
         """
-        if self._experiment.strategy.name not in PERSONAL_STRATEGIES:
+        if not self._experiment.strategy.record.site.has_personal_models:
             return
         model = self._learner.personal(round_number, accepted_round) or self._learner.complete(
             _tensors(state), round_number, accepted_round

@@ -76,7 +76,7 @@ class TranslationExecutor(Executor):
         accepted = accepted_round_of(site_name(fl_ctx), received.meta)
         validated = session.validate(state, round_number, accepted)
         result = session.train(state, arrays, round_number, accepted)
-        sent = joined(result.state, result.contribution)
+        sent = joined(result.state, result.extras)
         update = DXO(
             DataKind.WEIGHTS,
             data={key: value.numpy() for key, value in sent.items()},
@@ -104,6 +104,6 @@ class TranslationExecutor(Executor):
         if self._session is None:
             from app_custom.executor.site_session import open_session
 
-            refuse_encryption(fl_ctx, f"strategy '{self._experiment.strategy.name}'")
+            refuse_encryption(fl_ctx, f"strategy '{self._experiment.strategy.record.label}'")
             self._session = open_session(self._experiment, self._run_name, fl_ctx)
         return self._session

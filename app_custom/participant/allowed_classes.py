@@ -6,17 +6,9 @@ startup kits. A test holds it against the jobs.
 """
 
 ALLOWED_CLASSES: tuple[str, ...] = (
+    "app_custom.aggregation.aggregator.Aggregator",
     "app_custom.aggregation.compress.Compress",
     "app_custom.aggregation.restore.Restore",
-    "app_custom.aggregators.fedadam.FedAdamAggregator",
-    "app_custom.aggregators.fedavg.FedAvgAggregator",
-    "app_custom.aggregators.fedavgm.FedAvgMAggregator",
-    "app_custom.aggregators.feddyn.FedDynAggregator",
-    "app_custom.aggregators.fedma.FedMAAggregator",
-    "app_custom.aggregators.fedma_layerwise.FedMALayerwiseAggregator",
-    "app_custom.aggregators.fedmedian.FedMedianAggregator",
-    "app_custom.aggregators.scaffold.ScaffoldAggregator",
-    "app_custom.aggregators.trimmed_mean.TrimmedMeanAggregator",
     "app_custom.checkpoints.continuation.Continuation",
     "app_custom.cyclic.relay_rounds.RelayRounds",
     "app_custom.cyclic.relayed_model_generator.RelayedModelGenerator",

@@ -26,6 +26,7 @@ _SIGNATURES = (NVFLARE_SIG_FILE, NVFLARE_SUBMITTER_CRT_FILE)
 """NVFlare signs a submitted job with a file in each of its folders."""
 
 _CLASS_KEYS = ("path", "class_path")
+_OURS = ("app_custom.", "lightning_modules.")
 
 REFUSED = "class_check.refused"
 """The action in the participant's audit trail."""
@@ -91,7 +92,10 @@ def _reason(app: Path) -> str:
 
 def refusal(classes: Collection[str]) -> str:
     """What the submitter reads."""
-    return f"not on this participant's class_allow_list: {', '.join(classes)}"
+    text = f"not on this participant's class_allow_list: {', '.join(classes)}"
+    if any(name.startswith(_OURS) for name in classes):
+        text += "; if another version of FedI2I wrote the job, export it again with this one"
+    return text
 
 
 def named_classes(folder: Path) -> set[str]:

@@ -8,7 +8,7 @@ from nvflare.app_common.abstract.model import model_learnable_to_dxo
 from nvflare.app_common.abstract.model_locator import ModelLocator
 from nvflare.app_common.app_constant import AppConstants
 
-from app_custom.aggregation.aggregator import CollectingAggregator
+from app_custom.aggregation.aggregator import Aggregator
 from app_custom.checkpoints.accepted_rounds import META_KEY
 
 NAME = "final"
@@ -38,7 +38,7 @@ class FinalModelLocator(ModelLocator):
         """The global model as the sites receive it."""
         model = model_learnable_to_dxo(fl_ctx.get_prop(AppConstants.GLOBAL_MODEL))
         aggregator = fl_ctx.get_engine().get_component(self._aggregator_id)
-        if isinstance(aggregator, CollectingAggregator):
+        if isinstance(aggregator, Aggregator):
             aggregator.fl_ctx = fl_ctx
             model.set_meta_prop(META_KEY, aggregator.accepted_rounds())
         return model

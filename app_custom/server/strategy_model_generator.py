@@ -10,7 +10,7 @@ from nvflare.app_common.shareablegenerators.full_model_shareable_generator impor
     FullModelShareableGenerator,
 )
 
-from app_custom.aggregation.aggregator import CollectingAggregator
+from app_custom.aggregation.aggregator import Aggregator
 from app_custom.aggregation.extras import joined
 from app_custom.checkpoints.accepted_rounds import META_KEY
 
@@ -33,9 +33,9 @@ class StrategyModelGenerator(FullModelShareableGenerator):
 
         The learnable itself stays as it is.
         """
-        aggregator: CollectingAggregator = fl_ctx.get_engine().get_component(self._aggregator_id)
+        aggregator: Aggregator = fl_ctx.get_engine().get_component(self._aggregator_id)
         aggregator.fl_ctx = fl_ctx
-        data = joined(model_learnable[ModelLearnableKey.WEIGHTS], aggregator.arrays_for_sites())
+        data = joined(model_learnable[ModelLearnableKey.WEIGHTS], aggregator.extras_for_sites())
         meta = {
             **(model_learnable[ModelLearnableKey.META] or {}),
             META_KEY: aggregator.accepted_rounds(),

@@ -13,14 +13,14 @@ from nvflare.app_common.abstract.response_processor import ResponseProcessor
 from nvflare.app_common.app_constant import AppConstants
 from nvflare.app_common.app_event_type import AppEventType
 
-from app_custom.aggregators.site_update import (
+from app_custom.server.global_metrics import GlobalMetrics
+from fedi2i.metric_files import RECEIVED
+from lightning_modules.combining.updates import (
     SiteUpdate,
     UpdateRefusedError,
     Weights,
     check_update,
 )
-from app_custom.server.global_metrics import GlobalMetrics
-from fedi2i.metric_files import RECEIVED
 
 
 class CollectedModel(ResponseProcessor):

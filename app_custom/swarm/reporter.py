@@ -11,11 +11,11 @@ from nvflare.app_common.app_event_type import AppEventType
 from nvflare.fuel.f3.cellnet.fqcn import FQCN
 from nvflare.widgets.widget import Widget
 
-from app_custom.aggregators.site_update import Weights
 from app_custom.gates.shared_metrics import TRAIN_METRICS, shared_metrics
 from app_custom.nvflare_context import peer_name, site_name
 from app_custom.swarm.record import TOPIC, RoundRecord, SiteRow
 from fedi2i.metric_files import RECEIVED, SENT
+from lightning_modules.combining.updates import Weights
 
 
 class RoundReport(Widget):

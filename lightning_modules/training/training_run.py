@@ -20,7 +20,7 @@ from lightning_modules.evaluation.validation import load_translator, validate
 from lightning_modules.model_networks import MODELS
 from lightning_modules.networks.generator import build_generator
 from lightning_modules.sharing.tensor_file import write_tensors
-from lightning_modules.strategies.settings import StrategyConfig
+from lightning_modules.strategies.catalogue import StrategyConfig
 from lightning_modules.training.hardware import Hardware
 from lightning_modules.training.learner import Learner, State
 from lightning_modules.training.local_state import LocalStateStore

@@ -19,7 +19,7 @@ from nvflare.app_common.workflows.scatter_and_gather import ScatterAndGather
 from nvflare.app_opt.pt.file_model_persistor import PTFileModelPersistor
 from nvflare_fakes import Engine, server_runner, weights_of
 
-from app_custom.aggregators.fedavg import FedAvgAggregator
+from app_custom.aggregation.aggregator import Aggregator
 from app_custom.checkpoints.continuation import Continuation
 from app_custom.executor.site_configuration import FILE_NAME
 from app_custom.server.best_model import BestModel
@@ -51,7 +51,7 @@ class Server:
         self.metrics = GlobalMetrics()
         self.selector = BestModel("val/psnr", "metrics", FINAL)
         self.persistor = PTFileModelPersistor(model=TinyModel())
-        self.aggregator = FedAvgAggregator(1)
+        self.aggregator = Aggregator({"name": "fedavg"}, 1)
         self.engine = Engine(
             root,
             components={

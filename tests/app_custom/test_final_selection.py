@@ -9,7 +9,7 @@ from nvflare.app_common.app_event_type import AppEventType
 from nvflare.app_common.widgets.intime_model_selector import IntimeModelSelector
 from nvflare_fakes import Engine, weights_of
 
-from app_custom.aggregators.fedavg import FedAvgAggregator
+from app_custom.aggregation.aggregator import Aggregator
 from app_custom.checkpoints.accepted_rounds import accepted_round_of, note_accepted
 from app_custom.server.final_model import FinalModelLocator
 from app_custom.server.final_selection import FinalSelection
@@ -74,7 +74,7 @@ def test_the_final_evaluation_sends_the_model_after_the_last_round_and_no_other(
 
 
 def test_with_the_final_model_goes_the_round_of_each_site_that_the_server_took_last() -> None:
-    aggregator = FedAvgAggregator(min_sites=1)
+    aggregator = Aggregator({"name": "fedavg"}, min_sites=1)
     note_accepted(aggregator.memory, ["east"], 2)
     engine = Engine(sites=("east", "west"), components={"aggregator": aggregator})
     ctx = engine.new_context()

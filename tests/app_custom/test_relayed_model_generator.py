@@ -17,8 +17,8 @@ from nvflare.app_common.shareablegenerators.full_model_shareable_generator impor
 from nvflare.app_common.workflows.cyclic_ctl import CyclicController
 from nvflare_fakes import Engine, train_answer, weights_of, with_peer
 
-from app_custom.aggregators.site_update import UpdateRefusedError
 from app_custom.cyclic.relayed_model_generator import RelayedModelGenerator
+from lightning_modules.combining.updates import UpdateRefusedError
 
 ROUND = 2
 METRICS = {"val/psnr": 21.0}

@@ -8,7 +8,7 @@ from nvflare.apis.dxo import from_shareable
 from nvflare.app_common.abstract.model import make_model_learnable
 from nvflare_fakes import Engine, weights_of
 
-from app_custom.aggregators.fedavg import FedAvgAggregator
+from app_custom.aggregation.aggregator import Aggregator
 from app_custom.checkpoints.accepted_rounds import accepted_round_of, note_accepted
 from app_custom.server.strategy_model_generator import StrategyModelGenerator
 
@@ -17,7 +17,7 @@ from app_custom.server.strategy_model_generator import StrategyModelGenerator
 def test_the_model_goes_out_with_the_round_of_each_site_that_the_server_took_last(
     meta: dict[str, Any] | None,
 ) -> None:
-    aggregator = FedAvgAggregator(min_sites=1)
+    aggregator = Aggregator({"name": "fedavg"}, min_sites=1)
     note_accepted(aggregator.memory, ["east", "west"], 3)
     note_accepted(aggregator.memory, ["east"], 4)
     engine = Engine(sites=("east", "north", "west"), components={"aggregator": aggregator})

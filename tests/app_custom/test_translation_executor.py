@@ -51,9 +51,7 @@ class Session:
         moved = {key: torch.as_tensor(value) + 1 for key, value in state.items()}
         metrics = {"train/l1": 0.25, "train/oldest_patient": 91.0}
         sent = {name: torch.as_tensor(value) * 2 for name, value in arrays.items()}
-        return RoundResult(
-            moved, samples=42, metrics=metrics, steps=5, seconds=1.5, contribution=sent
-        )
+        return RoundResult(moved, samples=42, metrics=metrics, steps=5, seconds=1.5, extras=sent)
 
     def validate(
         self,
@@ -146,7 +144,7 @@ def test_a_site_that_encrypts_its_updates_is_refused_before_it_trains(
     answer = executor.execute("train", task(), ctx, Signal())
     assert answer.get_return_code() == ReturnCode.EXECUTION_EXCEPTION
     assert session.calls == []
-    assert "strategy 'fedma' must see plain weights, but HEModelEncryptor" in caplog.text
+    assert "strategy 'FedMA' must see plain weights, but HEModelEncryptor" in caplog.text
 
 
 @pytest.mark.parametrize("name", ["train", "validate"])

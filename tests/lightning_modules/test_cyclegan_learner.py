@@ -286,10 +286,10 @@ def test_what_a_strategy_sends_belongs_to_the_networks_that_the_site_sends(
     experiment = _cyclegan(make_experiment, strategy={"name": "scaffold"})
     learner = make_learner(experiment, domain)
     start = learner.initial_state()
-    result = learner.train(start, 0, server={f"control/{k}": v for k, v in start.items()})
+    result = learner.train(start, 0, extras={f"control/{k}": v for k, v in start.items()})
     assert _networks(result.state) == GENERATORS
-    assert result.contribution
-    assert {key.removeprefix("control/") for key in result.contribution} <= result.state.keys()
+    assert result.extras
+    assert {key.removeprefix("control/") for key in result.extras} <= result.state.keys()
     assert "strategy/ratio_discriminator" not in result.metrics
 
 

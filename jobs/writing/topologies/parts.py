@@ -9,8 +9,9 @@ from typing import Any
 
 from jobs.writing.federation import FederatedExperiment
 from lightning_modules.configuration import experiment_values
+from lightning_modules.model_networks import MODELS
 from lightning_modules.sharing.local_parts import sharing_scope
-from lightning_modules.strategies.settings import ARRAYS_SENT
+from lightning_modules.strategies.catalogue import strategy_values
 
 Config = dict[str, Any]
 
@@ -61,6 +62,24 @@ def persistor(job: FederatedExperiment) -> Config:
                 "local": list(sharing_scope(experiment).local),
             },
         },
+    )
+
+
+def may_leave_out_networks(job: FederatedExperiment) -> bool:
+    """Whether a site may have nothing to train some networks of the model on."""
+    return not MODELS[job.experiment.model.name].paired
+
+
+def aggregator(job: FederatedExperiment) -> Config:
+    """Collects the sites' updates and has the strategy combine them."""
+    experiment = job.experiment
+    return component(
+        "aggregator",
+        "app_custom.aggregation.aggregator.Aggregator",
+        strategy=strategy_values(experiment.strategy),
+        min_sites=job.federation.needed,
+        partial_networks=may_leave_out_networks(job),
+        sites_keep_optimizers=experiment.training.optimizer_state == "keep",
     )
 
 
@@ -166,7 +185,7 @@ def gate(job: FederatedExperiment, tasks: Sequence[str], path: str, **chain: Any
                 "args": {
                     "networks": list(scope.networks),
                     "local": list(scope.local),
-                    "arrays": list(ARRAYS_SENT.get(job.experiment.strategy.name, ())),
+                    "arrays": list(job.experiment.strategy.record.site.extras),
                 },
             }
         ],

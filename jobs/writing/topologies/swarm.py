@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from app_custom.swarm.submit import BEST_TASK, FINAL_TASK
 from jobs.writing.federation import FederatedExperiment
-from jobs.writing.server_aggregators import aggregator
 from jobs.writing.topologies import parts
 from jobs.writing.topologies.parts import Config, ServerSide, SiteSide, component
 
@@ -55,7 +54,6 @@ def server(run: str, job: FederatedExperiment) -> ServerSide:
 
 def site(run: str, job: FederatedExperiment) -> SiteSide:
     """A site's side: it may be the one that aggregates."""
-    path, arguments = aggregator(job.experiment, job.federation.needed)
     models = [BEST_TASK, FINAL_TASK]
     return SiteSide(
         executors=[
@@ -70,7 +68,7 @@ def site(run: str, job: FederatedExperiment) -> SiteSide:
                 "nvflare.app_common.shareablegenerators.full_model_shareable_generator."
                 "FullModelShareableGenerator",
             ),
-            component("aggregator", path, **arguments),
+            parts.aggregator(job),
             parts.model_selector(),
             component(
                 "round_report",

@@ -10,10 +10,11 @@ import torch
 from torch import nn
 from torch.optim import SGD
 
-from lightning_modules.strategies.control_variates import ControlVariates
-from lightning_modules.strategies.dynamic_regularisation import DynamicRegularisation
-from lightning_modules.strategies.gradient_editor import GradientEditor, GradientTerm
-from lightning_modules.strategies.proximal import ProximalTerm
+from lightning_modules.strategies.feddyn import DynamicRegularisation
+from lightning_modules.strategies.fedprox import ProximalTerm
+from lightning_modules.strategies.interface import GradientTerm
+from lightning_modules.strategies.scaffold import ControlVariates
+from lightning_modules.training.gradient_editor import GradientEditor
 
 ROLES = {"generator": "generator"}
 NO_TRAINER: Any = None
