@@ -128,7 +128,7 @@ def _check_reference(about: RunDescription, where: str) -> None:
                 f"{where}: arm '{arm.name}' is the reference but is not federated; mark a "
                 "federated arm, or none"
             )
-    names = sorted({arm.family or arm.name for arm in marked})
+    names = sorted({arm.job for arm in marked})
     if len(names) > 1:
         raise DataError(
             f"{where}: '{names[0]}' and '{names[1]}' are both the reference; mark one of them"

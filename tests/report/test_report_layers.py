@@ -9,7 +9,7 @@ import report
 
 LAYERS = ("run", "numbers", "figures", "page")
 STRATEGIES = re.compile(
-    r"fed(avg|prox|ma|bn|per|dyn|adam|yogi|median)|scaffold|ditto|trimmed.?mean|cyclic|swarm",
+    r"fed(avg|prox|ma|bn|per|dyn|adam|yogi|median)|scaffold|ditto|trimmed.?mean|krum|cyclic|swarm",
     re.IGNORECASE,
 )
 PACKAGE = Path(report.__file__).parent

@@ -234,6 +234,15 @@ def test_a_personal_strategy_may_be_the_reference(write_run, personal_about, per
     assert analysis.featured.reference.name == "fedbn"
 
 
+def test_of_a_marked_job_with_global_and_personal_models_the_global_one_is_the_reference(
+    write_run, personal_about, personal_results
+):
+    for arm in personal_about["arms"]:
+        arm["reference"] = arm["name"].startswith("ditto")
+    analysis = analyse(read_run(write_run(personal_about, personal_results)))
+    assert analysis.featured.reference.name == "ditto"
+
+
 def test_two_references_are_refused(write_run, about):
     about["arms"][-1]["reference"] = about["arms"][-2]["reference"] = True
     with pytest.raises(DataError, match="'fedavg' and 'fedprox' are both the reference"):
