@@ -6,6 +6,9 @@ import argparse
 from pathlib import Path
 
 from fedi2i.commands import Commands
+from fedi2i.files import write_text
+
+PAGE_FILE = "report.html"
 
 
 def add_commands(commands: Commands) -> None:
@@ -20,19 +23,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def report_command(options: argparse.Namespace) -> None:
-    """Print the results of a run and write its page."""
+    """Print the results of a run and write its page.
+
+    Raises:
+        DataError: the folder cannot be reported; nothing is written.
+    """
     # Imported here, as help should not wait seconds for matplotlib.
-    from report.analysis import analyse
-    from report.console import console_tables
-    from report.page import render_page, write_page
-    from report.run_folder import read_run
-    from report.strategy_verdicts import verdict_sentences
+    from report.console import console_text
+    from report.numbers.analysis import analyse
+    from report.page.render import render_page
+    from report.run.folder import read_run
 
     analysis = analyse(read_run(options.folder))
-    target = options.folder / "report.html"
-    write_page(target, render_page(analysis))
-    print(console_tables(analysis.tables))
-    for text, alarming in verdict_sentences(analysis.actions):
-        if alarming:
-            print(f"\n! {text}")
+    target = options.folder / PAGE_FILE
+    write_text(target, render_page(analysis))
+    print(console_text(analysis))
     print(f"\nwritten: {target}")

@@ -13,7 +13,7 @@ from jobs.running.run_record import _description, write_curves, write_run_record
 from jobs.writing.federation import FederatedExperiment, FederationConfig
 from lightning_modules.configuration import experiment_from
 from partitions.manifest import SiteManifest, SubjectRecord
-from report.run_folder import read_run
+from report.run.folder import read_run
 
 ROUNDS, STEPS = 3, 10
 
