@@ -8,14 +8,15 @@ the site's own order; the server sends the permutations it applied, and the site
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
 from lightning_modules.matching.channel_groups import ChannelGroups
 from lightning_modules.matching.permutations import Permutations, permute, permute_tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 PERMUTATION = "permutation"
 """Arrays ``permutation/<round>/<site>/<network>/<group>`` that the server sends."""
@@ -57,6 +58,8 @@ def realigned_state(
         groups: channel groups per network.
         permutations: permutations per network; networks without any are left as they are.
     """
+    import torch
+
     aligned = dict(state)
     for network, moves in permutations.items():
         prefix = f"{network}."
@@ -104,6 +107,8 @@ def _realigned(
 
 
 def _moved(key: str, value: Any, groups: ChannelGroups, moves: Permutations) -> Any:
-    if not isinstance(value, Tensor) or value.ndim == 0:  # Adam's step counter
+    import torch
+
+    if not isinstance(value, torch.Tensor) or value.ndim == 0:  # Adam's step counter
         return value
     return torch.from_numpy(np.array(permute_tensor(key, value.numpy(), groups, moves)))

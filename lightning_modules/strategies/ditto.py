@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from fedi2i.typed_config import number
 from lightning_modules.strategies.fedavg import WeightedMean
 from lightning_modules.strategies.fedprox import ProximalTerm
 from lightning_modules.strategies.interface import Paper, SiteRule, Strategy, by_role, pairs
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)

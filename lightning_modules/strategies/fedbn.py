@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from torch import nn
-from torch.nn.modules.batchnorm import _NormBase
-
 from lightning_modules.strategies.fedavg import WeightedMean
 from lightning_modules.strategies.interface import LocalInputs, Paper, SiteRule, Strategy
 
@@ -16,6 +13,9 @@ def normalisation_layers(inputs: LocalInputs) -> tuple[str, ...]:
     layers otherwise (``model.1.2`` in place of ``norm``). Instance normalisation without affine
     parameters holds nothing, so that FedBN is FedAvg there.
     """
+    from torch import nn
+    from torch.nn.modules.batchnorm import _NormBase
+
     norms = (_NormBase, nn.GroupNorm, nn.LayerNorm)
     return tuple(
         f"{name}.{path}"

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from fedi2i.typed_config import number
 from lightning_modules.combining.known_samples import remember_samples, total_samples
@@ -31,6 +29,9 @@ from lightning_modules.strategies.interface import (
     by_role,
     pairs,
 )
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 DRIFT = "drift"
 
@@ -92,6 +93,8 @@ class DynamicRegularisation:
 
     def start(self, parameters: Mapping[str, Tensor]) -> None:
         """Remember x, and bring h_i to the parameters' device."""
+        import torch
+
         self._received = parameters
         self._linear = {
             key: self._given[key].to(value.device)
@@ -104,6 +107,8 @@ class DynamicRegularisation:
         self, role: str, keys: Sequence[str], parameters: Sequence[Tensor], gradients: Sequence[Any]
     ) -> Sequence[Tensor] | None:
         """Alpha * (y - x) - h_i, or None where alpha is 0."""
+        import torch
+
         alpha = self._alpha.get(role, 0.0)
         if alpha == 0.0:
             return None

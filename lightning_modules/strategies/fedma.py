@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from fedi2i.typed_config import number
 from lightning_modules.combining.updates import LazyArrays, SiteUpdate, Weights
 from lightning_modules.combining.weighted_mean import weighted_mean
-from lightning_modules.matching.alignment import align
-from lightning_modules.matching.channel_groups import ChannelGroups
-from lightning_modules.matching.matching import MatchSettings
 from lightning_modules.matching.permutations import Permutations, moved_fraction, permute_tensor
 from lightning_modules.matching.realignment import PERMUTATION, permutation_name
 from lightning_modules.model_networks import role_of
@@ -22,6 +19,10 @@ from lightning_modules.strategies.interface import (
     Strategy,
     Variant,
 )
+
+if TYPE_CHECKING:
+    from lightning_modules.matching.channel_groups import ChannelGroups
+    from lightning_modules.matching.matching import MatchSettings
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class MatchingSettings:
     @property
     def matching(self) -> MatchSettings:
         """The settings as the matching takes them."""
+        from lightning_modules.matching.matching import MatchSettings
+
         return MatchSettings(sweeps=int(self.matching_sweeps), stay_margin=self.stay_margin)
 
 
@@ -55,6 +58,8 @@ class FedMARule(ServerRule):
         self, network: str, updates: Sequence[SiteUpdate], anchor: Weights, view: ServerView
     ) -> Weights:
         """Match, permute, average."""
+        from lightning_modules.matching.alignment import align
+
         no_reference = view.independent and view.round_number == 0
         moves = align(
             {update.site: without_network(update.weights) for update in updates},

@@ -9,17 +9,14 @@ trains the rest on.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-from torch import Tensor
 
 from fedi2i.cores import available_cores
 from lightning_modules.combining.updates import SiteUpdate, Weights
 from lightning_modules.combining.weighted_mean import weighted_mean
-from lightning_modules.matching.alignment import worker_threads
 from lightning_modules.matching.layer_stages import finished_before, number_of_stages
-from lightning_modules.matching.matching import match
 from lightning_modules.matching.permutations import Permutations
 from lightning_modules.matching.realignment import permutations_for, realigned_state
 from lightning_modules.strategies.fedma import (
@@ -37,6 +34,9 @@ from lightning_modules.strategies.interface import (
     Strategy,
 )
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 class LayerwiseRule(ServerRule):
     """In round r the (r mod stages)-th channel group of every network is matched and averaged.
@@ -51,6 +51,9 @@ class LayerwiseRule(ServerRule):
         self, network: str, updates: Sequence[SiteUpdate], anchor: Weights, view: ServerView
     ) -> Weights:
         """Match one group, permute, average."""
+        from lightning_modules.matching.alignment import worker_threads
+        from lightning_modules.matching.matching import match
+
         groups, stages = view.groups[network], number_of_stages(view.groups.values())
         stage, first_pass = view.round_number % stages, view.round_number < stages
         if stage >= len(groups.order):

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
-
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from fedi2i.errors import ConfigError
 from fedi2i.typed_config import word
 from lightning_modules.strategies.fedavg import WeightedMean
 from lightning_modules.strategies.interface import LocalInputs, Paper, SiteRule, Strategy
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from fedi2i.typed_config import number
 from lightning_modules.strategies.fedavg import WeightedMean
@@ -19,6 +16,9 @@ from lightning_modules.strategies.interface import (
     by_role,
     pairs,
 )
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,8 @@ class ProximalTerm:
         self, role: str, keys: Sequence[str], parameters: Sequence[Tensor], gradients: Sequence[Any]
     ) -> Sequence[Tensor] | None:
         """The term's gradient, or None where the coefficient is 0."""
+        import torch
+
         mu = self._mu.get(role, 0.0)
         if mu == 0.0:
             return None

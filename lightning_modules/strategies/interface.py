@@ -3,6 +3,9 @@
 The *server rule* says how the sites' models become the next global model. The *site rule* says what
 a strategy changes at a site: gradients, what is kept from round to round, what is sent besides the
 model, what stays local. Neither knows the framework that carries the messages.
+
+Whoever reads an experiment reads the strategies' records, also a command that only writes a job.
+Their files therefore import torch, and what needs it, only in the functions that touch tensors.
 """
 
 from __future__ import annotations

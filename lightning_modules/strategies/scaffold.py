@@ -12,11 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from fedi2i.typed_config import number
 from lightning_modules.combining.known_samples import remember_samples, total_samples
@@ -30,6 +28,9 @@ from lightning_modules.strategies.interface import (
     Strategy,
     TermInputs,
 )
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 CONTROL = "control"
 """The kind of arrays that sites send (the change of their c_i) and receive (c)."""
@@ -100,6 +101,8 @@ class ControlVariates:
 
     def start(self, parameters: Mapping[str, Tensor]) -> None:
         """Prepare the correction on the parameters' device; it is constant over a round."""
+        import torch
+
         self._steps = dict.fromkeys(parameters, 0)
         self._sums = {key: torch.zeros_like(value) for key, value in parameters.items()}
         self._corrections = {
@@ -111,6 +114,8 @@ class ControlVariates:
         self, role: str, keys: Sequence[str], parameters: Sequence[Tensor], gradients: Sequence[Any]
     ) -> Sequence[Tensor] | None:
         """The correction; the task's gradients are added up on the way."""
+        import torch
+
         torch._foreach_add_([self._sums[key] for key in keys], list(gradients))
         for key in keys:
             self._steps[key] += 1
@@ -137,6 +142,8 @@ class ControlVariates:
 
 
 def _get(controls: Mapping[str, Tensor], key: str, like: Tensor) -> Tensor:
+    import torch
+
     found = controls.get(key)
     return torch.zeros_like(like) if found is None else found.to(like.device)
 
