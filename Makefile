@@ -9,7 +9,7 @@ TEST_FILES_AT_ONCE ?= 2
 PACKAGES := fedi2i partitions lightning_modules app_custom jobs provision report
 
 .PHONY: help setup data provision poc demo smoke smoke-cyclegan strategies report tensorboard \
-	lint format types test test-fast jobs \
+	lint format types test test-fast docs jobs \
 	benchmark benchmark-aggregation benchmark-callback benchmark-scale benchmark-soak figure-hostile clean
 
 help: ## list the targets
@@ -73,11 +73,16 @@ tensorboard: setup ## curves and panels of all runs at http://localhost:6006
 jobs: setup ## write the committed job folders again from jobs/experiments/demo.yaml
 	@$(RUN) -m jobs committed
 
-lint: $(VENV)/installed-dev ## ruff: rules and format; the container files
+lint: $(VENV)/installed-dev docs ## ruff: rules and format; the container files; the documents' links
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/hadolint provision/container/Dockerfile
 	@$(BIN)/yamllint -d relaxed --no-warnings provision/container/compose.yaml
+
+# Strict: a link from one document to another that leads nowhere is an error.
+docs: $(VENV)/installed-dev ## the documents as a site, with pages from the docstrings, in build/site
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "== documents: build/site/index.html"
 
 format: $(VENV)/installed-dev ## let ruff format the code
 	@$(BIN)/ruff format .

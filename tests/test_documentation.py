@@ -16,7 +16,7 @@ from lightning_modules.strategies.catalogue import STRATEGIES
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted(
-    [*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md"), *REPOSITORY.glob("provision/*.md")]
+    [*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/**/*.md"), *REPOSITORY.glob("provision/*.md")]
 )
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 
