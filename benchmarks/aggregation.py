@@ -168,9 +168,9 @@ def _in_own_process(strategy: str, sites: int, millions: int) -> dict[str, float
 
 def _parameters(millions: int) -> int:
     from lightning_modules.configuration import GeneratorConfig
-    from lightning_modules.networks.generator import UNetGenerator
+    from lightning_modules.networks.generators.catalogue import build_generator
 
-    generator = UNetGenerator(GeneratorConfig(channels=CHANNELS[millions]))
+    generator = build_generator(GeneratorConfig(channels=CHANNELS[millions]))
     return sum(parameter.numel() for parameter in generator.parameters())
 
 

@@ -25,7 +25,7 @@ PACKAGES = (
 )
 CATALOGUES = (
     "partitions/readers",
-    "lightning_modules/networks",
+    "lightning_modules/networks/generators",
     "lightning_modules/losses",
     "lightning_modules/metrics",
     "lightning_modules/strategies",

@@ -133,18 +133,21 @@ def check_values(record: Any, where: str, prefix: str = "") -> None:
             check_values(value, where, f"{key}.")
 
 
-def record_from(record_type: type[Record], values: Mapping[str, Any], where: str) -> Record:
+def record_from(
+    record_type: type[Record], values: Mapping[str, Any], where: str, prefix: str = ""
+) -> Record:
     """Build a frozen record from a mapping, checking keys and types.
 
     Args:
         record_type: a frozen dataclass; nested dataclasses are filled recursively.
         values: keys and values that differ from the record's defaults.
         where: the file or argument the mapping came from, for error messages.
+        prefix: dotted path of the mapping inside its file, ending in a dot.
 
     Raises:
         ConfigError: an unknown key, a missing key or a value of the wrong type.
     """
-    _refuse_unknown_keys(record_type, values, where, prefix="")
+    _refuse_unknown_keys(record_type, values, where, prefix)
     try:
         merged = OmegaConf.merge(OmegaConf.structured(record_type), OmegaConf.create(dict(values)))
         return cast(Record, OmegaConf.to_object(merged))
@@ -153,7 +156,7 @@ def record_from(record_type: type[Record], values: Mapping[str, Any], where: str
         reason = str(getattr(error, "msg", None) or error).splitlines()[0]
         if "is not a TupleConfig" in reason:
             reason = "write a list, e.g. [a, b]"
-        raise ConfigError(f"{where}: key '{key}': {reason}") from error
+        raise ConfigError(f"{where}: key '{prefix}{key}': {reason}") from error
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from fedi2i.typed_config import (
     word,
 )
 from lightning_modules.model_networks import MODELS, shared_networks
+from lightning_modules.networks.generators.catalogue import GENERATORS
 from lightning_modules.strategies.catalogue import StrategyConfig, strategy_from, strategy_values
 from partitions.preparation.configuration import PreparationConfig
 
@@ -26,7 +27,6 @@ OPTIMIZER_STATES = ("reset", "keep")
 PRECISIONS = ("auto", "fp32", "bf16")
 ADVERSARIAL_LOSSES = ("lsgan", "bce")
 NORMS = ("instance", "instance_affine", "batch")
-GENERATORS = ("unet", "resnet")
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class GeneratorConfig:
-    """A U-Net or a ResNet.
+    """One of the generators in ``lightning_modules/networks/generators``.
 
     Attributes:
         kind: ``unet`` (MONAI's, with concatenated skips) or ``resnet`` (Johnson et al. 2016, as in
@@ -193,11 +193,6 @@ def _check_model(experiment: ExperimentConfig, where: str) -> None:
             f"{where}: model.lambda_cycle is 0, but without the cycle nothing ties a translation "
             "of 'cyclegan' to its source; give a positive weight"
         )
-    if model.generator.kind == "resnet" and model.generator.residual_units == 0:
-        raise ConfigError(
-            f"{where}: model.generator.residual_units is 0, but a 'resnet' is made of residual "
-            "blocks; give at least 1 (CycleGAN's authors use 6 or 9)"
-        )
 
 
 def _check_size(experiment: ExperimentConfig, where: str) -> None:
@@ -206,23 +201,16 @@ def _check_size(experiment: ExperimentConfig, where: str) -> None:
         raise ConfigError(
             f"{where}: model.generator.channels is {list(channels)}; give two or more levels"
         )
-    divisor = 2 ** (len(channels) - 1)
     size = experiment.data.preparation.size
-    if any(side % divisor for side in size):
-        raise ConfigError(
-            f"{where}: data.preparation.size {list(size)} must be divisible by {divisor} for a "
-            f"generator of {len(channels)} levels"
-        )
+    generator = experiment.model.generator
+    try:
+        GENERATORS[generator.kind].refuse(generator, size)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
     layers = experiment.model.discriminator.layers
     # Every strided layer halves the slice; two 4x4 convolutions follow, and patches must remain.
-    if min(size) < 3 * 2**layers or max(size) == divisor:
+    if min(size) < 3 * 2**layers:
         raise ConfigError(
             f"{where}: data.preparation.size {list(size)} is too small for a discriminator of "
-            f"{layers} layers and a generator of {len(channels)} levels; take fewer of them"
-        )
-    # A 3x3 convolution of the residual blocks is padded by reflection, which needs a neighbour.
-    if experiment.model.generator.kind == "resnet" and min(size) < 2 * divisor:
-        raise ConfigError(
-            f"{where}: data.preparation.size {list(size)} leaves one row or column to the lowest "
-            f"of the {len(channels)} levels of a 'resnet'; its sides must be at least {2 * divisor}"
+            f"{layers} layers; take fewer of them"
         )

@@ -20,7 +20,7 @@ _LOG_STREAMING = ("site_log_streamer", "log_receiver")
 CLASS_CHECK = "app_custom.participant.class_check.ClassCheck"
 _REFUSAL_AUDIT: Resources = {
     "id": "refusal_audit",
-    "path": "app_custom.participant.refusal_audit.RefusalAudit",
+    "path": "app_custom.participant.command_guard.RefusalAudit",
     "args": {},
 }
 _COMMAND_GUARD: Resources = {
@@ -37,7 +37,7 @@ gives up after ten tries, while the job before it may train for days."""
 
 _RETURNED_SITES = {
     "id": "returned_sites",
-    "path": "app_custom.participant.returned_sites.ReturnedSites",
+    "path": "app_custom.server.site_watch.ReturnedSites",
     "args": {},
 }
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from app_custom.gates.privacy_gates import ANSWERS_GATE, MESSAGES_GATE
+from app_custom.gates.site_policy import ANSWERS_GATE, MESSAGES_GATE
 from lightning_modules.model_networks import MODELS
 from lightning_modules.strategies.catalogue import EXTRAS
 

@@ -22,9 +22,8 @@ from nvflare_fakes import Engine, train_answer, with_peer
 from torch import Tensor
 
 from app_custom.aggregation.aggregator import Aggregator
-from app_custom.aggregation.extras import joined, separated
-from app_custom.checkpoints.accepted_rounds import accepted_round_of
-from app_custom.server.strategy_model_generator import StrategyModelGenerator
+from app_custom.aggregation.model_message import last_accepted_round, pack, unpack
+from app_custom.server.outgoing_model import StrategyModelGenerator
 from lightning_modules.combining.updates import Weights
 from lightning_modules.configuration import ExperimentConfig, experiment_values
 from lightning_modules.data.slices import TrainingSlices
@@ -123,20 +122,20 @@ class InProcessFederation:
         self.aggregator.handle_event(AppEventType.ROUND_STARTED, ctx)
         self.refused, self.results = [], {}
         sent = from_shareable(self._generator.learnable_to_shareable(model, ctx))
-        state, arrays = separated(sent.data)
+        state, arrays = unpack(sent.data)
         for site in participants:
             result = self.learner(site).train(
                 _tensors(state),
                 self.round_number,
                 extras=_tensors(arrays),
-                accepted_round=accepted_round_of(site, sent.meta),
+                accepted_round=last_accepted_round(site, sent.meta),
             )
             self.results[site] = result
             answer = {key: value.numpy() for key, value in result.state.items()}
             if site in tamper:
                 answer = tamper[site](state, answer)
             extras = {k: v.numpy() for k, v in result.extras.items()}
-            self._deliver(site, joined(answer, extras), result.samples)
+            self._deliver(site, pack(answer, extras), result.samples)
         combined = self.aggregator.aggregate(self.engine.new_context())
         self.weights = from_shareable(combined).data
         self.aggregator.reset(self.engine.new_context())

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 
-from app_custom.executor.site_configuration import SiteConfig
+from app_custom.participant.site_configuration import SiteConfig
+from fedi2i.cli.program import parser_for
 from jobs.writing.documentation import documents, settings_table, with_section
 from jobs.writing.federation import FederationConfig
 from lightning_modules.configuration import ExperimentConfig
@@ -49,6 +51,32 @@ def test_a_link_leads_to_a_file_and_its_heading(document: Path) -> None:
 def test_no_line_waits_to_be_written(document: Path) -> None:
     for line in document.read_text(encoding="utf-8").splitlines():
         assert not re.fullmatch(r"[A-Z]{3,}|.*\b(TODO|TBD|FIXME)\b.*", line), line
+
+
+def _command_lines(document: Path) -> list[list[str]]:
+    """The words after ``fedi2i`` of every command in a Makefile or a document's code blocks."""
+    text = re.sub(r"\\\n\s*", "", document.read_text(encoding="utf-8"))
+    found = re.findall(r"^\s*(?:@?\$\(BIN\)/|\$ )?fedi2i (.*)$", text, re.MULTILINE)
+    return [shlex.split(line, comments=True) for line in found if "..." not in line]
+
+
+@pytest.mark.parametrize(
+    "document", [REPOSITORY / "Makefile", *DOCUMENTS], ids=lambda path: str(path.name)
+)
+def test_a_command_line_can_be_given_as_it_stands(
+    document: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words in _command_lines(document):
+        try:
+            parser_for(words).parse_args(words)
+        except SystemExit as stopped:
+            assert stopped.code == 0, f"fedi2i {' '.join(words)}: {capsys.readouterr().err}"
+
+
+def test_the_makefile_s_command_lines_are_found() -> None:
+    lines = _command_lines(REPOSITORY / "Makefile")
+    assert ["data", "demo", "--out", "data/demo"] in lines
+    assert any("--experiment" in words and "--title" in words for words in lines)
 
 
 def _keys(record: type, prefix: str = "") -> list[str]:

@@ -16,11 +16,10 @@ from nvflare.app_common.app_constant import AppConstants
 from nvflare.app_common.app_event_type import AppEventType
 from nvflare.app_common.utils.fl_model_utils import FLModelUtils
 
-from app_custom.aggregation.malloc import return_large_blocks
-from app_custom.aggregation.plain_updates import refuse_encryption
+from app_custom.aggregation.malloc import return_freed_memory
+from app_custom.aggregation.model_message import accepted_rounds, note_accepted, refuse_encryption
 from app_custom.aggregation.received_update import model_of, update_from
 from app_custom.aggregation.spooled_update import spooled
-from app_custom.checkpoints.accepted_rounds import accepted_rounds, note_accepted
 from app_custom.nvflare_context import peer_name, run_folder
 from fedi2i.errors import ConfigError, UserError
 from lightning_modules.combining.diagnostics import Diagnostic, Diagnostics
@@ -132,7 +131,7 @@ class Aggregator(ModelAggregator):
 
     def _start(self, fl_ctx: FLContext) -> None:
         self.fl_ctx = fl_ctx
-        return_large_blocks()
+        return_freed_memory()
         persistor = fl_ctx.get_engine().get_component(self._persistor_id)
         networks = getattr(persistor, "model", None)
         try:

@@ -12,20 +12,20 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from fedi2i import __version__
 from fedi2i.cores import available_cores
 from fedi2i.files import write_csv, write_text
 from fedi2i.metric_files import COLUMNS, read_metrics
 from jobs.running.arm_outcome import ArmOutcome
 from jobs.writing.federation import FederatedExperiment
 from lightning_modules.configuration import experiment_values
-from lightning_modules.evaluation.evaluation import SOURCE_ARM
-from lightning_modules.metrics.image_quality import PRESET
+from lightning_modules.evaluation.results import SOURCE_ARM
+from lightning_modules.metrics.catalogue import METRICS, PRESET
 from lightning_modules.strategies.catalogue import STRATEGY_JOBS, StrategyJob
 from lightning_modules.training.hardware import choose_hardware
 from partitions.manifest import SiteManifest, split_counts
 
 _PACKAGES = (
-    "fedi2i",
     "torch",
     "nvflare",
     "pytorch-lightning",
@@ -67,12 +67,14 @@ def write_run_record(
         "seed": experiment.seed,
         "computed": computed,
         "data_note": _COMPUTED_NOTE if computed else "",
+        "metrics": [metric.description() for metric in METRICS.values()],
         "preset": {**PRESET, "percentiles": list(preparation.percentiles)},
         "experiment": {
             **experiment_values(experiment),
             "strategies": {name: dict(entry.values) for name, entry in STRATEGY_JOBS.items()},
         },
-        "versions": {"python": platform.python_version()} | {p: version(p) for p in _PACKAGES},
+        "versions": {"python": platform.python_version(), "fedi2i": __version__}
+        | {package: version(package) for package in _PACKAGES},
         "machine": _machine(experiment.training.precision, len(job.federation.sites)),
         "manifests": {manifest.site: manifest.content_hash() for manifest in manifests},
         "sites": [_site(manifest, job) for manifest in manifests],

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
-import pkgutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import lightning_modules.strategies as package
+from fedi2i.catalogue import members
 from fedi2i.errors import ConfigError
 from fedi2i.typed_config import allowed_values, check_values, choose, nearest, record_from
 from lightning_modules.strategies.interface import NoSettings, Paper, Strategy
 
-INFRASTRUCTURE = frozenset({"catalogue", "interface"})
-"""The modules of this package that are no strategies."""
 INITIALISATIONS = ("shared", "independent")
 
 
@@ -91,15 +88,8 @@ class StrategyJob:
 
 
 def _found() -> dict[str, Strategy]:
-    names = [entry.name for entry in pkgutil.iter_modules(package.__path__)]
-    modules = (
-        importlib.import_module(f"{package.__name__}.{name}")
-        for name in names
-        if name not in INFRASTRUCTURE
-    )
-    strategies = sorted(
-        (module.STRATEGY for module in modules), key=lambda found: (not found.reference, found.name)
-    )
+    strategies: list[Strategy] = list(members(package, "STRATEGY").values())
+    strategies.sort(key=lambda strategy: not strategy.reference)  # stable: the rest by name
     return {strategy.name: strategy for strategy in strategies}
 
 
@@ -166,9 +156,7 @@ def grid_of(name: str) -> tuple[Mapping[str, Any], ...]:
     grid = strategy_job(name).strategy.grid
     if not grid:
         tuned = [job for job, entry in STRATEGY_JOBS.items() if entry.strategy.grid]
-        raise ConfigError(
-            f"strategy '{name}' has no grid of settings; those with one: {', '.join(tuned)}"
-        )
+        raise ConfigError(f"strategy '{name}' has no grid; these have one: {', '.join(tuned)}")
     return grid
 
 
@@ -205,7 +193,7 @@ def strategy_from(values: Mapping[str, Any], where: str) -> StrategyConfig:
         )
     given = {key: value for key, value in given.items() if value is not None}
     _refuse_foreign_settings(strategy, given, where)
-    settings = record_from(strategy.settings, given, f"{where}: strategy")
+    settings = record_from(strategy.settings, given, where, "strategy.")
     check_values(settings, where, "strategy.")
     return StrategyConfig(name, start, settings)
 

@@ -18,23 +18,21 @@ from torch.utils.data import DataLoader
 
 from fedi2i.errors import ConfigError, DataError
 from lightning_modules.configuration import ExperimentConfig
-from lightning_modules.data.batch_source import BatchSource
+from lightning_modules.data.batches import BatchSource
 from lightning_modules.data.slices import Batch, TrainingSlices
 from lightning_modules.model_networks import MODELS, trained_networks
-from lightning_modules.modules.building import build_module
+from lightning_modules.modules import build_module
+from lightning_modules.modules.optimization import frozen
 from lightning_modules.seeding import derive_seed
 from lightning_modules.sharing.local_parts import sharing_scope
 from lightning_modules.sharing.scope import SharingScope
 from lightning_modules.strategies.interface import GradientTerm, TermInputs
-from lightning_modules.training.frozen_parameters import frozen
+from lightning_modules.training.callbacks import RestoredOptimizers, RoundHistory
 from lightning_modules.training.gradient_editor import GradientEditor
 from lightning_modules.training.hardware import Hardware
 from lightning_modules.training.local_state import LocalStateStore
-from lightning_modules.training.quiet_trainer import quiet_trainer
-from lightning_modules.training.restored_optimizers import RestoredOptimizers
-from lightning_modules.training.round_garbage import free_round_garbage
-from lightning_modules.training.round_history import RoundHistory
 from lightning_modules.training.round_start import Kept, RoundStart
+from lightning_modules.training.trainer import free_round_garbage, quiet_trainer
 
 State = dict[str, Tensor]
 Report = Callable[[str, float, int], None]

@@ -22,9 +22,9 @@ from app_custom.executor.translation_executor import TranslationExecutor
 from app_custom.gates.allowed_peer_message import AllowedPeerMessage
 from app_custom.gates.allowed_update import AllowedUpdate
 from app_custom.participant.allowed_classes import ALLOWED_CLASSES
-from app_custom.swarm.submit import HeldModels
+from app_custom.swarm.final_model import HeldModels
 from fedi2i.errors import ConfigError
-from jobs.__main__ import JOBS_FOLDER
+from jobs.commands.job_folders import JOBS_FOLDER
 from jobs.writing.export import export_job, job_files
 from jobs.writing.federation import DEFAULT_FILE, read_federated_experiment
 from lightning_modules.strategies.catalogue import strategy_job

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tiny_cohort import write_tiny_cohort
 
-from app_custom.checkpoints.run_name import checked_run_name
+from app_custom.participant.site_configuration import checked_run_name
 from fedi2i.errors import ConfigError
 from jobs.running import federated_arm
 from jobs.running.arm_process import ArmProcess

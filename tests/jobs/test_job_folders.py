@@ -13,17 +13,17 @@ from nvflare.fuel.utils.class_utils import instantiate_class
 from nvflare.private.json_configer import ComponentNotAuthorized
 
 from app_custom.aggregation.aggregator import Aggregator
-from app_custom.checkpoints.run_name import checked_run_name
 from app_custom.executor.translation_executor import TranslationExecutor
 from app_custom.gates.allowed_update import AllowedUpdate
-from app_custom.participant.allowed_classes import ALLOWED_CLASSES
+from app_custom.participant.allowed_classes import ALLOWED_CLASSES, OPTIONAL_CLASSES
+from app_custom.participant.site_configuration import checked_run_name
 from fedi2i.errors import ConfigError
-from jobs.__main__ import JOBS_FOLDER
+from jobs.commands.job_folders import JOBS_FOLDER
 from jobs.writing.export import export_job, job_files
 from jobs.writing.federation import DEFAULT_FILE, FederatedExperiment, read_federated_experiment
 from jobs.writing.job_folder import meta, run_name, server_config, site_config
 from lightning_modules.configuration import experiment_from, experiment_values
-from lightning_modules.modules.building import build_module
+from lightning_modules.modules import build_module
 from lightning_modules.sharing.local_parts import sharing_scope
 from lightning_modules.sharing.scope import SharingScope
 from lightning_modules.strategies.catalogue import STRATEGIES as KNOWN_STRATEGIES
@@ -207,11 +207,16 @@ def test_the_allow_list_holds_exactly_the_classes_that_the_jobs_name() -> None:
         for name in (SERVER_CONFIG, SITE_CONFIG)
         for path in class_paths(config(JOBS_FOLDER / strategy, name))
     }
-    # No committed job starts from a model file or compresses; an exported one may.
+    assert not used & set(OPTIONAL_CLASSES)
+    assert sorted(used | set(OPTIONAL_CLASSES)) == list(ALLOWED_CLASSES)
+
+
+def test_an_exported_job_may_start_from_a_model_file_and_compress() -> None:
     further = experiment("fedavg", federation={"initial_model": "mr", "compression": "fp16"})
     files = job_files("job", further)
-    used |= set(class_paths(json.loads(files[str(SERVER_CONFIG)])))
-    assert sorted(used) == list(ALLOWED_CLASSES)
+    used = set(class_paths(json.loads(files[str(SERVER_CONFIG)])))
+    assert used <= set(ALLOWED_CLASSES)
+    assert len(used & set(OPTIONAL_CLASSES)) == 3
 
 
 def test_a_class_that_the_site_does_not_list_is_not_built(workspace: Path, tmp_path: Path) -> None:

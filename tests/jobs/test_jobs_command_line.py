@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs.__main__ import JOBS_FOLDER, main
+from jobs.__main__ import main
+from jobs.commands.job_folders import JOBS_FOLDER, write_committed
 from lightning_modules.strategies.catalogue import STRATEGIES, STRATEGY_JOBS, with_companions
 
 REPOSITORY = JOBS_FOLDER.parent
@@ -187,11 +188,8 @@ def test_a_setting_on_the_command_line_wins_over_the_strategy_s(
     assert strategy["mu_discriminator"] == default.mu_discriminator
 
 
-def test_committed_jobs_can_be_written_again_without_a_difference(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("jobs.__main__.JOBS_FOLDER", tmp_path)
-    assert run(capsys, "committed")[0] == 0
+def test_committed_jobs_can_be_written_again_without_a_difference(tmp_path: Path) -> None:
+    write_committed(tmp_path)
     for path in (path for path in tmp_path.rglob("*") if path.is_file()):
         committed = JOBS_FOLDER / path.relative_to(tmp_path)
         assert path.read_bytes() == committed.read_bytes()

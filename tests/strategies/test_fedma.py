@@ -363,5 +363,6 @@ class TestLayerwise:
 
 
 def test_the_strategy_names_its_own_settings() -> None:
-    settings = experiment_from({"strategy": {"name": "fedma", "matching_sweeps": 0}}, "x").strategy
+    strategy = experiment_from({"strategy": {"name": "fedma", "matching_sweeps": 0}}, "x").strategy
+    settings = strategy.settings
     assert (settings.matching_sweeps, settings.stay_margin) == (0, 0.0)

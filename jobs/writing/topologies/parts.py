@@ -86,7 +86,7 @@ def aggregator(job: FederatedExperiment) -> Config:
 def initial_model(job: FederatedExperiment) -> list[Config]:
     """Starts the run from a model file, where the federation names one."""
     name = job.federation.initial_model
-    path = "app_custom.server.initial_model.InitialModel"
+    path = "app_custom.server.model_files.InitialModel"
     return [component("initial_model", path, name=name)] if name else []
 
 
@@ -103,7 +103,7 @@ def final_selection() -> Config:
     """Lets the final model compete with the best of earlier rounds."""
     return component(
         "final_selection",
-        "app_custom.server.final_selection.FinalSelection",
+        "app_custom.swarm.final_model.FinalSelection",
         key_metric=KEY_METRIC,
         selector_id="model_selector",
         metrics_id="global_metrics",
@@ -124,7 +124,7 @@ def best_model() -> Config:
 
 def final_model_locator() -> Config:
     """Names the model that the final evaluation sends out."""
-    return component("final_model_locator", "app_custom.server.final_model.FinalModelLocator")
+    return component("final_model_locator", "app_custom.server.outgoing_model.FinalModelLocator")
 
 
 def watch_and_curves() -> list[Config]:
@@ -209,14 +209,16 @@ def compressing(job: FederatedExperiment) -> list[Config]:
     """Makes arrays smaller before they travel, where the federation wants it."""
     kind = job.federation.compression
     return (
-        [] if kind == "none" else [_filter("app_custom.aggregation.compress.Compress", kind=kind)]
+        []
+        if kind == "none"
+        else [_filter("app_custom.aggregation.compression_filters.Compress", kind=kind)]
     )
 
 
 def restoring(job: FederatedExperiment) -> list[Config]:
     """Undoes it where they arrive."""
     none = job.federation.compression == "none"
-    return [] if none else [_filter("app_custom.aggregation.restore.Restore")]
+    return [] if none else [_filter("app_custom.aggregation.compression_filters.Restore")]
 
 
 def counted_compression(job: FederatedExperiment) -> Config:
@@ -239,7 +241,7 @@ def curves() -> list[Config]:
         ),
         component(
             "curve_forwarder",
-            "app_custom.server.shared_curves.SharedCurves",
+            "app_custom.gates.shared_metrics.SharedCurves",
         ),
     ]
 

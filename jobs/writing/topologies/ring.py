@@ -26,13 +26,13 @@ def server(run: str, job: FederatedExperiment) -> ServerSide:
             *parts.initial_model(job),
             component(
                 "shareable_generator",
-                "app_custom.cyclic.relayed_model_generator.RelayedModelGenerator",
+                "app_custom.cyclic.RelayedModelGenerator",
                 partial_networks=parts.may_leave_out_networks(job),
             ),
             parts.final_model_locator(),
             component(
                 "relay_rounds",
-                "app_custom.cyclic.relay_rounds.RelayRounds",
+                "app_custom.cyclic.RelayRounds",
                 workflow_id=TRAINING,
                 num_rounds=rounds,
             ),

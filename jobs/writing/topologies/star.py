@@ -20,7 +20,7 @@ def server(run: str, job: FederatedExperiment) -> ServerSide:
             *parts.initial_model(job),
             component(
                 "shareable_generator",
-                "app_custom.server.strategy_model_generator.StrategyModelGenerator",
+                "app_custom.server.outgoing_model.StrategyModelGenerator",
                 aggregator_id="aggregator",
             ),
             parts.aggregator(job),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app_custom.swarm.submit import BEST_TASK, FINAL_TASK
+from app_custom.swarm.final_model import BEST_TASK, FINAL_TASK
 from jobs.writing.federation import FederatedExperiment
 from jobs.writing.topologies import parts
 from jobs.writing.topologies.parts import Config, ServerSide, SiteSide, component
@@ -23,7 +23,7 @@ def server(run: str, job: FederatedExperiment) -> ServerSide:
     asked = [(BEST_TASK, True)] * has_best + [(FINAL_TASK, False)]
     return ServerSide(
         components=[
-            component("all_at_once", "app_custom.swarm.all_at_once.AllAtOnce"),
+            component("all_at_once", "app_custom.swarm.rounds.AllAtOnce"),
             parts.persistor(job),
             parts.model_selector(),
             parts.final_model_locator(),
@@ -39,7 +39,9 @@ def server(run: str, job: FederatedExperiment) -> ServerSide:
             ),
             parts.final_selection(),
             *(
-                component(_collector(task), "app_custom.swarm.collect.CollectedModel", best=best)
+                component(
+                    _collector(task), "app_custom.swarm.final_model.CollectedModel", best=best
+                )
                 for task, best in asked
             ),
             *parts.watch_and_curves(),
@@ -59,7 +61,7 @@ def site(run: str, job: FederatedExperiment) -> SiteSide:
         executors=[
             parts.learner(run, job),
             _swarm_member(job),
-            parts.executor(models, "app_custom.swarm.submit.HeldModels"),
+            parts.executor(models, "app_custom.swarm.final_model.HeldModels"),
         ],
         components=[
             parts.persistor(job),
@@ -72,7 +74,7 @@ def site(run: str, job: FederatedExperiment) -> SiteSide:
             parts.model_selector(),
             component(
                 "round_report",
-                "app_custom.swarm.reporter.RoundReport",
+                "app_custom.swarm.round_report.RoundReport",
                 starting_site=_starting_site(job),
             ),
             *parts.curves(),

@@ -11,7 +11,7 @@ import numpy as np
 import psutil
 import pytest
 
-from app_custom.aggregation.malloc import return_large_blocks
+from app_custom.aggregation.malloc import return_freed_memory
 from app_custom.aggregation.spooled_update import SMALL, spooled
 from lightning_modules.combining.updates import LazyArrays, SiteUpdate
 from lightning_modules.combining.weighted_mean import weighted_mean
@@ -86,7 +86,7 @@ def test_an_array_can_be_written_to_without_changing_the_update(tmp_path: Path) 
 
 
 def test_memory_does_not_grow_with_sites(tmp_path: Path) -> None:
-    assert return_large_blocks()  # so that what earlier tests have freed is not used again
+    assert return_freed_memory()  # so that what earlier tests have freed is not used again
     process = psutil.Process(os.getpid())
 
     def grown(sites: int, folder: Path | None) -> float:

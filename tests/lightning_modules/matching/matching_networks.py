@@ -20,7 +20,7 @@ from lightning_modules.matching.channel_groups import ChannelGroups
 from lightning_modules.matching.network_groups import channel_groups
 from lightning_modules.matching.permutations import Permutations
 from lightning_modules.networks.discriminator import PatchGAN, SlicePatchGAN
-from lightning_modules.networks.generator import build_generator
+from lightning_modules.networks.generators.catalogue import build_generator
 
 State = dict[str, np.ndarray]
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 import lightning_modules.strategies as package
+from fedi2i.catalogue import INFRASTRUCTURE
 from fedi2i.errors import ConfigError
 from fedi2i.typed_config import allowed_values, check_values
 from lightning_modules.strategies.catalogue import (
     EXTRAS,
-    INFRASTRUCTURE,
     STRATEGIES,
     STRATEGY_JOBS,
     grid_of,

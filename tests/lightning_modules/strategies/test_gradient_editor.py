@@ -68,9 +68,5 @@ def test_only_shared_trainable_parameters_are_remembered(kind: str) -> None:
     term = _term(kind)
     editor = GradientEditor(term, ROLES, lambda key: not key.startswith("generator.1"))
     editor.on_train_start(NO_TRAINER, module)
-    if isinstance(term, ControlVariates):
-        kept = term.controls()
-    else:
-        assert isinstance(term, DynamicRegularisation)
-        kept = term.linear_terms(dict(module.state_dict()))
+    kept = term.kept(dict(module.state_dict()))
     assert set(kept) == {"generator.0.weight", "generator.0.bias"}
