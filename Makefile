@@ -10,7 +10,7 @@ PACKAGES := fedi2i partitions lightning_modules app_custom jobs provision report
 
 .PHONY: help setup data provision poc demo smoke smoke-cyclegan strategies report tensorboard \
 	lint format types test test-fast docs jobs \
-	benchmark benchmark-aggregation benchmark-callback benchmark-scale benchmark-soak figure-hostile clean
+	benchmark benchmark-aggregation benchmark-callback benchmark-scale benchmark-soak figures-demo figure-hostile clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-22s %s\n", $$1, $$2}'
@@ -115,6 +115,9 @@ benchmark-soak: data ## fifty rounds: memory and open files of every process
 
 benchmark-callback: setup ## cost of the strategies' gradient callback in a training step
 	@$(RUN) benchmarks/strategy_callback.py
+
+figures-demo: demo ## the demo, and the two figures of the README from its run
+	@$(RUN) benchmarks/demo_figures.py runs/demo
 
 figure-hostile: data ## one hostile site of four: FedAvg beside the robust means (a figure in docs)
 	@$(RUN) benchmarks/hostile_site.py
