@@ -9,8 +9,8 @@ TEST_FILES_AT_ONCE ?= 2
 PACKAGES := fedi2i partitions lightning_modules app_custom jobs provision report
 
 .PHONY: help setup data provision poc demo smoke smoke-cyclegan strategies report tensorboard \
-	lint format types test test-fast jobs \
-	benchmark benchmark-aggregation benchmark-callback benchmark-scale benchmark-soak figure-hostile clean
+	lint format types test test-fast docs jobs \
+	benchmark benchmark-aggregation benchmark-callback benchmark-scale benchmark-soak figures-demo figure-hostile clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-22s %s\n", $$1, $$2}'
@@ -73,11 +73,16 @@ tensorboard: setup ## curves and panels of all runs at http://localhost:6006
 jobs: setup ## write the committed job folders again from jobs/experiments/demo.yaml
 	@$(BIN)/fedi2i jobs committed
 
-lint: $(VENV)/installed-dev ## ruff: rules and format; the container files
+lint: $(VENV)/installed-dev docs ## ruff: rules and format; the container files; the documents' links
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/hadolint provision/container/Dockerfile
 	@$(BIN)/yamllint -d relaxed --no-warnings provision/container/compose.yaml
+
+# Strict: a link from one document to another that leads nowhere is an error.
+docs: $(VENV)/installed-dev ## the documents as a site, with pages from the docstrings, in build/site
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "== documents: build/site/index.html"
 
 format: $(VENV)/installed-dev ## let ruff format the code
 	@$(BIN)/ruff format .
@@ -110,6 +115,9 @@ benchmark-soak: data ## fifty rounds: memory and open files of every process
 
 benchmark-callback: setup ## cost of the strategies' gradient callback in a training step
 	@$(RUN) benchmarks/strategy_callback.py
+
+figures-demo: demo ## the demo, and the two figures of the README from its run
+	@$(RUN) benchmarks/demo_figures.py runs/demo
 
 figure-hostile: data ## one hostile site of four: FedAvg beside the robust means (a figure in docs)
 	@$(RUN) benchmarks/hostile_site.py

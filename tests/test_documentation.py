@@ -60,8 +60,11 @@ def _command_lines(document: Path) -> list[list[str]]:
     return [shlex.split(line, comments=True) for line in found if "..." not in line]
 
 
+# The pages of docs/howto use the things that their reader makes, which are not there.
 @pytest.mark.parametrize(
-    "document", [REPOSITORY / "Makefile", *DOCUMENTS], ids=lambda path: str(path.name)
+    "document",
+    [REPOSITORY / "Makefile", *(path for path in DOCUMENTS if path.parent.name != "howto")],
+    ids=lambda path: str(path.name),
 )
 def test_a_command_line_can_be_given_as_it_stands(
     document: Path, capsys: pytest.CaptureFixture[str]
