@@ -251,6 +251,7 @@ def federated_rounds(what: str, until: float, options: tuple[str, ...] = SIMULAT
         workspace = prepare_workspace(folder / "ws", {"smoke": folder / "smoke"})
         command = [str(Path(sys.executable).with_name("nvflare")), "simulator"]
         command += [str(folder / "fedavg"), "-w", str(workspace), *options]
+        torch.cuda.empty_cache()  # what this process has kept would count; a no-op without a GPU
         with _UsedMemory() as memory:
             log = _run(command, max(1.0, until - time.monotonic()))
     devices = " and ".join(sorted({" in ".join(found) for found in _DEVICE.findall(log)}))
