@@ -9,8 +9,9 @@ TEST_FILES_AT_ONCE ?= 2
 PACKAGES := fedi2i partitions lightning_modules app_custom jobs provision report
 
 .PHONY: help setup data provision poc demo smoke smoke-cyclegan strategies report tensorboard \
-	lint format types test test-fast docs jobs \
-	benchmark benchmark-aggregation benchmark-callback benchmark-scale benchmark-soak figures-demo figure-hostile clean
+	lint format types test test-fast test-all coverage docs jobs shape \
+	benchmark benchmark-aggregation benchmark-callback benchmark-gpu benchmark-scale benchmark-soak \
+	figures-demo figure-hostile clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-22s %s\n", $$1, $$2}'
@@ -93,11 +94,19 @@ types: $(VENV)/installed-dev ## mypy --strict on our packages
 
 # Simulator runs wait and start processes much of the time: two files at a time fill two cores.
 # Threads of torch below that would only compete. In the order of files the long ones come early.
-test: $(VENV)/installed-dev ## all tests, end-to-end runs included
-	@OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(TEST_FILES_AT_ONCE) --dist loadfile --no-loadscope-reorder
+PYTEST := OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(TEST_FILES_AT_ONCE) --dist loadfile --no-loadscope-reorder
+
+test: $(VENV)/installed-dev ## all tests but the nightly ones, which have a faster stand-in here
+	@$(PYTEST) -m "not nightly"
 
 test-fast: $(VENV)/installed-dev ## the tests without end-to-end runs
-	@OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(TEST_FILES_AT_ONCE) --dist loadfile --no-loadscope-reorder -m "not slow"
+	@$(PYTEST) -m "not slow and not nightly"
+
+test-all: $(VENV)/installed-dev ## all tests, the nightly ones too (about an hour)
+	@$(PYTEST)
+
+coverage: $(VENV)/installed-dev ## 'make test', and which lines of our packages it runs
+	@$(PYTEST) -m "not nightly" $(PACKAGES:%=--cov=%) --cov-report=term:skip-covered
 
 benchmark: data ## wall time of the federation against a plain PyTorch loop
 	@$(RUN) benchmarks/federation_overhead.py
@@ -118,6 +127,12 @@ benchmark-callback: setup ## cost of the strategies' gradient callback in a trai
 
 figures-demo: demo ## the demo, and the two figures of the README from its run
 	@$(RUN) benchmarks/demo_figures.py runs/demo
+
+benchmark-gpu: data ## on a GPU: equal to the CPU, time and memory of every network, federated rounds
+	@$(RUN) benchmarks/gpu.py --out runs/gpu.md
+
+shape: setup ## files per 1,000 code lines by package, and the widest folders
+	@$(RUN) benchmarks/shape.py
 
 figure-hostile: data ## one hostile site of four: FedAvg beside the robust means (a figure in docs)
 	@$(RUN) benchmarks/hostile_site.py

@@ -1,4 +1,4 @@
-"""Time and memory of every aggregator beside FedAvg, for several sites and sizes of model.
+"""Time and memory of every server rule beside FedAvg, for several sites and sizes of model.
 
 Usage: ``make benchmark-aggregation`` (or ``python benchmarks/aggregation.py --sites 4 8 16
 --millions 1 10 54``). Every line is measured in a process of its own, one after the other, with the
@@ -16,11 +16,13 @@ import subprocess
 import sys
 import threading
 import time
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import psutil
+
+from lightning_modules.combining.updates import SiteUpdate
+from lightning_modules.strategies.catalogue import STRATEGIES
+from lightning_modules.strategies.interface import ServerRule, ServerView
 
 CHANNELS = {
     1: (40, 80, 160, 320),
@@ -29,16 +31,12 @@ CHANNELS = {
 }
 """U-Nets of about so many million parameters."""
 
-STRATEGIES: dict[str, dict[str, Any]] = {
-    "fedavg": {},
-    "fedavgm": {},
-    "fedadam": {},
-    "scaffold": {},
-    "feddyn": {},
-    "fedmedian": {},
-    "trimmed_mean": {},
-    "fedma": {},
-}
+MEASURED = tuple(
+    name
+    for name, strategy in STRATEGIES.items()
+    if strategy.server and not strategy.rounds_per_pass
+)
+"""Every strategy that combines whole models at a server."""
 
 
 def main() -> None:
@@ -63,70 +61,54 @@ def main() -> None:
                 )
 
 
-def measure(strategy: str, sites: int, millions: int) -> dict[str, float]:
+def measure(name: str, sites: int, millions: int) -> dict[str, float]:
     """Seconds, and memory in models, of one aggregation."""
-    from app_custom.aggregators.distance import squares_from_mean
+    from lightning_modules.combining.distances import squares_from_mean
 
-    from lightning_modules.combining.updates import SiteUpdate
-
-    aggregator, networks = _aggregator(strategy, sites, millions)
-    anchor = {k: v.numpy() for k, v in networks.state_dict().items()}
-    aggregator.fl_ctx = _Context(sites)
-    aggregator.prepare(networks)
-    updates = [_update(SiteUpdate, anchor, site, strategy) for site in range(sites)]
+    rule, view, anchor = _server(name, sites, millions)
+    updates = [_update(anchor, site, name) for site in range(sites)]
     model = sum(value.nbytes for value in anchor.values())
     with _PeakMemory() as memory:
         started = time.perf_counter()
-        combined = aggregator.combine("generator", updates, anchor)
-        if not aggregator.is_mean:
+        combined = rule.combine("generator", updates, anchor, view)
+        if not rule.is_mean:
             squares_from_mean(combined, updates, anchor)
         seconds = time.perf_counter() - started
     return {"seconds": seconds, "models": memory.extra / model}
 
 
-def _aggregator(strategy: str, sites: int, millions: int) -> tuple[Any, Any]:
-    import importlib
-
-    from jobs.writing.server_aggregators import aggregator
-
-    from lightning_modules.configuration import experiment_from
+def _server(
+    name: str, sites: int, millions: int
+) -> tuple[ServerRule, ServerView, dict[str, np.ndarray]]:
+    """A strategy's server rule, what it sees, and the global model that was sent out."""
+    from lightning_modules.matching.network_groups import network_groups
     from lightning_modules.sharing.shared_networks import SharedNetworks
 
+    strategy = STRATEGIES[name]
+    assert strategy.server is not None
+    rule = strategy.server(strategy.settings())
     model = {"generator": {"channels": list(CHANNELS[millions])}}
-    settings = {"name": strategy, **STRATEGIES[strategy]}
-    experiment = experiment_from(
-        {"model": model, "sharing": "generator", "strategy": settings}, "benchmark"
-    )
-    path, arguments = aggregator(experiment, sites)
-    module, _, name = path.rpartition(".")
-    made = getattr(importlib.import_module(module), name)(**arguments)
     networks = SharedNetworks(model, "generator", 1)
-    made._networks = networks
-    return made, networks
+    parameters = dict(networks.named_parameters())
+    view = ServerView(
+        sites=tuple(f"site-{site:02d}" for site in range(sites)),
+        round_number=1,
+        is_parameter=lambda key: key in parameters,
+    )
+    if rule.matches_channels:
+        view.groups = network_groups(networks, networks.config, networks.keys())
+    return rule, view, {key: value.numpy() for key, value in networks.state_dict().items()}
 
 
-def _update(record: Any, anchor: dict[str, np.ndarray], site: int, strategy: str) -> Any:
+def _update(anchor: dict[str, np.ndarray], site: int, name: str) -> SiteUpdate:
     rng = np.random.default_rng(site)
     weights = {
         key: value + 0.005 * rng.standard_normal(value.shape, dtype=np.float32)
         for key, value in anchor.items()
     }
-    arrays = {f"control/{k}": v for k, v in weights.items()} if strategy == "scaffold" else {}
-    return record(f"site-{site:02d}", weights, 10.0 + site, arrays)
-
-
-class _Context:
-    """What aggregators ask NVFlare's context for: the names of the sites, and the round."""
-
-    def __init__(self, sites: int) -> None:
-        clients = [SimpleNamespace(name=f"site-{site:02d}") for site in range(sites)]
-        self._engine = SimpleNamespace(get_clients=lambda: clients)
-
-    def get_prop(self, key: str, default: Any = None) -> Any:
-        return 1
-
-    def get_engine(self) -> Any:
-        return self._engine
+    kinds = STRATEGIES[name].site.extras
+    extras = {f"{kind}/{key}": value for kind in kinds for key, value in weights.items()}
+    return SiteUpdate(f"site-{site:02d}", weights, 10.0 + site, extras)
 
 
 class _PeakMemory:
@@ -178,7 +160,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sites", type=int, nargs="+", default=[4, 8, 16])
     parser.add_argument("--millions", type=int, nargs="+", default=[1, 10, 54], choices=CHANNELS)
-    parser.add_argument("--strategies", nargs="+", default=list(STRATEGIES), choices=STRATEGIES)
+    parser.add_argument("--strategies", nargs="+", default=MEASURED, choices=MEASURED)
     parser.add_argument("--case", nargs=3, help=argparse.SUPPRESS)
     return parser
 

@@ -20,7 +20,7 @@ import torch
 from process_memory import watch_memory
 
 from fedi2i.cores import available_cores
-from jobs.writing.federation import DEFAULT_FILE, read_federated_experiment, strategy_overrides
+from jobs.writing.federation import DEFAULT_FILE, read_federated_experiment
 from jobs.writing.workspace import prepare_workspace
 from lightning_modules.configuration import ExperimentConfig
 from lightning_modules.data.batches import SliceOrder
@@ -37,7 +37,7 @@ WARM_UP_STEPS = 3
 def main() -> None:
     """Run and print the table."""
     options = _parser().parse_args()
-    job = read_federated_experiment(DEFAULT_FILE, {"experiment": strategy_overrides("fedavg")})
+    job = read_federated_experiment(DEFAULT_FILE)
     data = options.data.resolve()
     sites = job.federation.sites
     steps = job.experiment.training.steps * job.experiment.training.rounds

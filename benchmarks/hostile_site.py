@@ -1,7 +1,7 @@
-"""One of four sites sends reversed updates: what becomes of FedAvg, the median, the trimmed mean.
+"""One of four sites sends reversed updates: what becomes of FedAvg and of the robust strategies.
 
 Usage: ``make figure-hostile`` (or ``python benchmarks/hostile_site.py --out FIGURE``). Runs the
-demo experiment in a plain loop, with the product's learners and aggregators, once with four honest
+demo experiment in a plain loop, with the product's learners and server rules, once with four honest
 sites and once with one that sends w - 10 * (its update); writes a figure and prints its numbers:
 mean validation PSNR over the three honest sites after each round.
 """
@@ -14,8 +14,6 @@ import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from statistics import fmean
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import torch
@@ -26,9 +24,8 @@ from lightning_modules.configuration import ExperimentConfig
 from lightning_modules.data.slices import TrainingSlices
 from lightning_modules.evaluation.validation import load_translator, validate
 from lightning_modules.networks.generators.catalogue import build_generator
-from lightning_modules.strategies.fedavg import FedAvgAggregator
-from lightning_modules.strategies.fedmedian import FedMedianAggregator
-from lightning_modules.strategies.trimmed_mean import TrimmedMeanAggregator
+from lightning_modules.strategies.catalogue import STRATEGIES
+from lightning_modules.strategies.interface import ServerRule, ServerView
 from lightning_modules.training.hardware import Hardware
 from lightning_modules.training.learner import Learner
 from lightning_modules.training.local_state import LocalStateStore
@@ -37,17 +34,18 @@ from partitions.preparation import PreparedSite, prepare_site
 
 HOSTILE = "east"
 HARDWARE = Hardware("cpu", "32-true", 1)
-MAKERS: dict[str, Any] = {
-    "FedAvg": lambda: FedAvgAggregator(1),
-    "FedMedian": lambda: FedMedianAggregator(1),
-    "Trimmed mean": lambda: TrimmedMeanAggregator(1, trim_fraction=0.25),
+COMPARED = {
+    strategy.label: strategy
+    for strategy in STRATEGIES.values()
+    if strategy.reference or strategy.robust
 }
+"""FedAvg and every strategy that is meant to withstand a minority of hostile sites."""
 
 
 def main() -> None:
-    """Run all six federations, two at a time, and draw them."""
+    """Run every federation twice, two at a time, and draw them."""
     options = _parser().parse_args()
-    cases = [(name, hostile) for name in MAKERS for hostile in (False, True)]
+    cases = [(name, hostile) for name in COMPARED for hostile in (False, True)]
     with ProcessPoolExecutor(options.at_once, multiprocessing.get_context("spawn")) as pool:
         runs = [
             pool.submit(run, options.data.resolve(), *case, options.rounds, options.steps)
@@ -66,8 +64,9 @@ def run(data: Path, name: str, hostile: bool, rounds: int, steps: int) -> list[f
     changes = {"experiment": {"training": {"rounds": rounds, "steps": steps}}}
     job = read_federated_experiment(DEFAULT_FILE, changes)
     sites = {site: _prepared(job.experiment, data / site) for site in job.federation.sites}
-    aggregator = MAKERS[name]()
-    aggregator.fl_ctx = SimpleNamespace()
+    strategy = COMPARED[name]
+    assert strategy.server is not None
+    rule, view = strategy.server(strategy.settings()), ServerView(sites=tuple(sorted(sites)))
     with tempfile.TemporaryDirectory() as folder:
         learners = {
             site: _learner(job.experiment, site, prepared, Path(folder) / site)
@@ -80,7 +79,8 @@ def run(data: Path, name: str, hostile: bool, rounds: int, steps: int) -> list[f
                 _update(learner, site, weights, number, hostile)
                 for site, learner in sorted(learners.items())
             ]
-            weights = _combined(aggregator, updates, weights)
+            view.round_number = number
+            weights = _combined(rule, view, updates, weights)
             curve.append(_psnr(job.experiment, weights, sites))
     return curve
 
@@ -109,12 +109,16 @@ def _update(
 
 
 def _combined(
-    aggregator: Any, updates: list[SiteUpdate], weights: dict[str, np.ndarray]
+    rule: ServerRule,
+    view: ServerView,
+    updates: list[SiteUpdate],
+    weights: dict[str, np.ndarray],
 ) -> dict[str, np.ndarray]:
     combined: dict[str, np.ndarray] = {}
     for network in networks_of(weights):
         before = {k: value for k, value in weights.items() if network_of(k) == network}
-        combined |= aggregator.combine(network, [u.of(network) for u in updates], before)
+        part = [update.for_network(network) for update in updates]
+        combined |= rule.combine(network, part, before, view)
     return combined
 
 
@@ -133,9 +137,9 @@ def _draw(curves: dict[tuple[str, bool], list[float]], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    colours = dict(zip(MAKERS, ("#000000", "#56B4E9", "#D55E00"), strict=True))
+    colours = dict(zip(COMPARED, ("#000000", "#56B4E9", "#009E73", "#D55E00"), strict=True))
     # With four sites the median and the trimmed mean are the same: one shows beneath the other.
-    widths = dict(zip(MAKERS, (1.5, 5.0, 1.5), strict=True))
+    widths = dict(zip(COMPARED, (1.5, 5.0, 1.5, 1.5), strict=True))
     figure, axes = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
     for (name, hostile), curve in curves.items():
         label = f"{name}, one hostile site" if hostile else f"{name}, all honest"

@@ -13,13 +13,13 @@ from statistics import median
 from typing import Any
 
 import torch
-from lightning_modules.strategies.site_side import gradient_term
 from torch import Tensor
 
 from lightning_modules.configuration import ExperimentConfig, experiment_from
 from lightning_modules.losses.adversarial import AdversarialLoss
 from lightning_modules.model_networks import MODELS
 from lightning_modules.networks.building import build_networks
+from lightning_modules.strategies.interface import TermInputs
 from lightning_modules.training.gradient_editor import GradientEditor
 
 CASES: dict[str, dict[str, Any]] = {
@@ -58,8 +58,9 @@ def measure(case: dict[str, Any], strategy: str, steps: int) -> tuple[float, flo
     experiment = _experiment(case, strategy)
     networks = build_networks(experiment.model, 1)
     roles = MODELS["pix2pix"].roles
-    term = gradient_term(experiment.strategy, {}, {}, roles)
-    assert term is not None
+    make = experiment.strategy.record.site.gradient_term
+    assert make is not None
+    term = make(TermInputs(experiment.strategy.settings, {}, {}, roles))
     editor = GradientEditor(term, roles, lambda key: True)
     editor.on_train_start(None, networks)  # type: ignore[arg-type]
     optimizers = {

@@ -1,20 +1,26 @@
-"""Real runs of NVFlare's simulator on the tiny federation."""
+"""Real runs of NVFlare's simulator on sites of the tiny cohort."""
 
 from __future__ import annotations
 
 import csv
+import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 
 from jobs.__main__ import main as jobs_command
 
 EXPERIMENT = Path(__file__).parent / "experiments" / "tiny.yaml"
+TWO_SITES = Path(__file__).parent / "experiments" / "two_sites.yaml"
+SITES, ROUNDS = ("south", "east"), 3
+"""Of ``two_sites.yaml``."""
 TIMEOUT_SECONDS = 800
 
 
@@ -62,7 +68,8 @@ def simulator(job: Path, workspace: Path, *options: str) -> subprocess.Popen[str
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        # Weights are compared with those that a processor's one thread computes.
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
         start_new_session=True,
     )
 
@@ -79,14 +86,45 @@ def simulate(job: Path, workspace: Path, *options: str) -> SimulatorRun:
     return SimulatorRun(workspace, process.returncode, output)
 
 
-def export(folder: Path, *options: str, strategy: str = "fedavg") -> Path:
-    """Export a job for the tiny federation."""
-    command = ["export", strategy, "--experiment", str(EXPERIMENT), "--out", str(folder)]
+def simulate_once(folder: Path, name: str, run: Callable[[Path], SimulatorRun]) -> SimulatorRun:
+    """A run that the first of several test processes makes and the others find.
+
+    Args:
+        folder: the folder that the processes share.
+        name: of the run.
+        run: makes the run in the folder that it is given.
+    """
+    place = folder / name
+    record = place / "ended.json"
+    with FileLock(folder / f"{name}.lock"):
+        if not record.exists():
+            place.mkdir()
+            made = run(place)
+            ended = [str(made.workspace), made.exit_code, made.output]
+            record.write_text(json.dumps(ended), encoding="utf-8")
+    workspace, exit_code, output = json.loads(record.read_text(encoding="utf-8"))
+    return SimulatorRun(Path(workspace), exit_code, output)
+
+
+def export(
+    folder: Path, *options: str, strategy: str = "fedavg", experiment: Path = EXPERIMENT
+) -> Path:
+    """Export a job for sites of the tiny cohort."""
+    command = ["export", strategy, "--experiment", str(experiment), "--out", str(folder)]
     assert jobs_command([*command, *options]) == 0
     return folder
 
 
 def prepared_workspace(folder: Path, data: Path) -> Path:
-    """A simulator workspace that maps the tiny federation."""
-    assert jobs_command(["workspace", str(folder), "--dataset", f"tiny={data}"]) == 0
+    """A simulator workspace that maps the tiny cohort and gives every site one thread."""
+    command = ["workspace", str(folder), "--dataset", f"tiny={data}", "--torch-threads", "1"]
+    assert jobs_command(command) == 0
     return folder
+
+
+def assert_same(weights: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    """Every tensor is equal to the last bit."""
+    assert expected
+    assert set(weights) == set(expected)
+    different = [key for key in expected if not torch.equal(weights[key], expected[key])]
+    assert not different

@@ -1,20 +1,192 @@
-"""Benchmarks are run by hand; that they still fit the code is seen here."""
+"""Benchmarks are run by hand; here each measures the smallest case and its figures are checked."""
 
 from __future__ import annotations
 
+import csv
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import aggregation
+import federation_overhead
+import gpu
+import hostile_site
+import numpy as np
+import process_memory
 import pytest
+import scale
+import soak
+import strategy_callback
+import torch
+from simulator_runs import TWO_SITES
+from tiny_cohort import SITES, write_tiny_cohort
 
-BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
-PROGRAMS = [path for path in sorted(BENCHMARKS.glob("*.py")) if "__main__" in path.read_text()]
+from jobs.writing.federation import read_federated_experiment
+from partitions.manifest import read_manifest
+
+TINY_CASE = {"channels": [4, 8], "d": 4, "size": (32, 32), "batch": 1}
+LOG = """2026-01-02 10:00:00,000 - INFO - Round 0 started.
+2026-01-02 10:00:30,000 - INFO - Round 0 finished.
+2026-01-02 10:00:31,000 - INFO - Round 1 started.
+2026-01-02 10:00:33,500 - INFO - Round 1 finished.
+2026-01-02 10:00:34,000 - INFO - Round 2 started.
+2026-01-02 10:00:36,000 - INFO - Round 2 finished.
+2026-01-02 10:00:36,500 - INFO - Round 3 started.
+2026-01-02 10:00:40,000 - INFO - Round 3 finished.
+"""
 
 
-@pytest.mark.parametrize("program", PROGRAMS, ids=lambda path: str(path.stem))
-def test_a_benchmark_finds_what_it_measures(program: Path) -> None:
-    command = [sys.executable, str(program), "--help"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "usage: " in done.stdout.lower()
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny federation's folder, for benchmarks that prepare it in their own way."""
+    return write_tiny_cohort(tmp_path_factory.mktemp("cohort"), SITES)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.mark.parametrize("strategy", aggregation.MEASURED)
+def test_every_server_rule_is_timed(strategy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(aggregation, "CHANNELS", {1: (4, 8)})
+    found = aggregation.measure(strategy, sites=4, millions=1)
+    assert 0 < found["seconds"] < 60
+    assert found["models"] >= 0
+
+
+def test_the_plain_loop_takes_longer_for_more_steps(
+    cohort: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(federation_overhead, "available_cores", lambda: 1)
+    experiment = read_federated_experiment(TWO_SITES, {}).experiment
+    few, many = (federation_overhead.plain_loop(experiment, cohort / "east", n) for n in (1, 60))
+    assert 0 < few < many
+
+
+@pytest.mark.parametrize("strategy", strategy_callback.STRATEGIES)
+def test_the_callback_is_a_part_of_a_step(strategy: str) -> None:
+    step, callback = strategy_callback.measure(TINY_CASE, strategy, steps=6)
+    assert step > 0
+    assert callback > 0
+
+
+def test_a_hostile_site_spoils_the_mean_and_not_the_median(cohort: Path) -> None:
+    curves = {
+        name: hostile_site.run(cohort, name, hostile=True, rounds=1, steps=2)
+        for name in ("FedAvg", "FedMedian")
+    }
+    assert curves["FedAvg"][0] == curves["FedMedian"][0], "before training"
+    assert curves["FedAvg"][1] < curves["FedMedian"][1]
+
+
+def test_a_site_of_the_scale_benchmark_has_one_patient_of_every_split(
+    cohort: Path, tmp_path: Path
+) -> None:
+    scale.few_patients(cohort / "north", tmp_path / "site-00", "site-00")
+    manifest = read_manifest(tmp_path / "site-00", expected_site="site-00")
+    assert sorted(subject.split for subject in manifest.subjects) == ["test", "train", "val"]
+    for subject in manifest.subjects:
+        assert all((tmp_path / "site-00" / file).is_file() for file in subject.files.values())
+
+
+def test_time_and_bytes_per_round_leave_out_the_first_round_and_the_sites_sum(
+    tmp_path: Path,
+) -> None:
+    assert scale._seconds(LOG) == pytest.approx(9.0 / 3)
+    rows = [
+        ("north", 0, "traffic/bytes_sent", 5e6),
+        ("north", 1, "traffic/bytes_sent", 2e6),
+        ("east", 1, "traffic/bytes_received", 1e6),
+        ("all", 1, "traffic/bytes_sent", 3e6),
+        ("north", 1, "val/psnr", 20.0),
+    ]
+    with (tmp_path / "metrics.csv").open("w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream).writerows([("site", "round", "metric", "value"), *rows])
+    assert scale._megabytes(tmp_path / "metrics.csv") == 3.0
+
+
+def test_growth_is_the_slope_of_the_second_half() -> None:
+    # 100 s for 50 rounds, so 2 s a round: after 50 s memory grows by 0.5 MiB a second.
+    readings = [(float(s), 300.0 + 0.5 * max(0, s - 50), 40.0) for s in range(101)]
+    words = soak._line("server", readings, rounds=50).split()
+    assert words == ["server", "300", "300", "325", "1.000", "MiB", "40", "0.000"]
+
+
+def test_memory_is_watched_process_by_process_under_the_site_s_name() -> None:
+    child = "import time; block = bytearray(64 << 20); time.sleep(3)"
+    start = (
+        f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}, *sys.argv[1:]])"
+    )
+    peaks: dict[str, int] = {}
+    with subprocess.Popen([sys.executable, "-c", start, "--client", "east"]) as process:
+        process_memory.watch_memory(process, peaks)
+    assert peaks["site east"] > 64 << 20
+
+
+class TestGPU:
+    """The benchmark that needs a GPU, as far as a machine without one can run it."""
+
+    def test_without_a_gpu_it_says_so_and_writes_no_table(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+        assert gpu.main(["--out", str(tmp_path / "gpu.md")]) == 0
+        said = capsys.readouterr().out
+        assert said == "torch finds no GPU on this machine, so there is nothing to measure\n"
+        assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.parametrize("model", gpu.MODELS)
+    def test_the_cpu_beside_itself_is_equal(self, model: str) -> None:
+        row = gpu.beside_the_cpu("training", model, "fp32", "cpu", steps=2)
+        assert row.good
+        assert "weights 0 of the way apart" in row.found
+
+    def test_another_result_than_the_cpu_s_is_not_equal(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        weights = [{"w": torch.zeros(2)}, {"w": torch.tensor([3.0, 4.0])}]
+        ends = iter([(*weights, 1.0), (weights[0], {"w": torch.tensor([3.0, 4.1])}, 1.0)])
+        monkeypatch.setattr(gpu, "trained", lambda *_: next(ends))
+        row = gpu.beside_the_cpu("training", "pix2pix with U-Net", "fp32", "cpu")
+        assert not row.good
+        assert "weights 0.02 of the way apart" in row.found
+
+    @pytest.mark.parametrize("precision", gpu.LIGHTNING_NAMES)
+    @pytest.mark.parametrize("network", gpu.NETWORKS)
+    def test_a_step_of_every_network_is_timed(self, network: str, precision: str) -> None:
+        cpu = torch.device("cpu")
+        row = gpu.network_step("step", network, precision, cpu, side=32, batch=1, steps=2)
+        assert row.seconds is not None
+        assert row.seconds > 0
+
+    def test_a_measurement_that_fails_and_one_that_comes_too_late_are_rows(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail() -> torch.nn.Module:
+            monkeypatch.setattr(gpu.time, "monotonic", lambda: np.inf)
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+        monkeypatch.setattr(gpu, "MODELS", {})
+        monkeypatch.setattr(gpu, "NETWORKS", {"U-Net": fail})
+        rows = list(gpu.measurements(torch.device("cpu"), time.monotonic() + 60))
+        assert [row.good for row in rows] == [False] * 3
+        assert "CUDA out of memory" in rows[0].found
+        assert {row.found for row in rows[1:]} == {"left out: the time is over"}
+        written = gpu.table(rows).splitlines()
+        assert written[2].startswith("| Measurement |")
+        assert len(written) == 4 + len(rows)
+
+    def test_seconds_per_round_leave_out_the_first_round(self) -> None:
+        assert gpu.seconds_per_round(LOG) == pytest.approx(9.0 / 3)
+        with pytest.raises(RuntimeError, match="finished no second round"):
+            gpu.seconds_per_round(LOG.partition("\n")[0])
+
+    @pytest.mark.slow
+    @pytest.mark.nightly
+    def test_rounds_are_measured_in_the_simulator(self) -> None:
+        """Faster: seconds per round from a log, above; test_simulator.py runs and learns."""
+        row = gpu.federated_rounds("rounds", time.monotonic() + 480, ("-t", "4"))
+        assert row.good, row
+        assert row.found.startswith("on cpu in ")

@@ -6,13 +6,14 @@ learnt: a model that has learnt nothing is plainly worse than one that has.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from partitions.manifest import SiteManifest, SubjectRecord, write_manifest
+from partitions.manifest import SiteManifest, SubjectRecord, read_manifest, write_manifest
 
 SITES = ("north", "east", "south", "west")
 UNSEEN = "island"
@@ -31,6 +32,16 @@ def write_tiny_cohort(folder: Path, sites: tuple[str, ...] = (*SITES, UNSEEN)) -
         ]
         write_manifest(SiteManifest("tiny", site, tuple(records), folder / site, computed=True))
     return folder
+
+
+def keep_one_domain(site: Path, kept: str) -> None:
+    """Take the other sequence away from a site's training subjects."""
+    manifest = read_manifest(site)
+    subjects = [
+        replace(record, files={kept: record.files[kept]}) if record.split == "train" else record
+        for record in manifest.subjects
+    ]
+    write_manifest(replace(manifest, subjects=tuple(subjects)))
 
 
 def _write_subject(

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from simulator_runs import SimulatorRun, export, prepared_workspace, simulate
+from simulator_runs import (
+    TWO_SITES,
+    SimulatorRun,
+    export,
+    prepared_workspace,
+    simulate,
+    simulate_once,
+)
 
 
 @pytest.fixture(scope="session")
 def tiny_job(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three rounds of forty steps at four sites."""
-    folder = tmp_path_factory.mktemp("jobs") / "fedavg"
-    return export(folder, "--rounds", "3", "--steps", "40")
+    """FedAvg, three rounds of eighty steps at two sites."""
+    return export(tmp_path_factory.mktemp("jobs") / "fedavg", experiment=TWO_SITES)
 
 
 @pytest.fixture(scope="session")
@@ -25,6 +32,18 @@ def new_workspace(
 
 
 @pytest.fixture(scope="session")
-def finished_run(tiny_job: Path, new_workspace: Callable[[str], Path]) -> SimulatorRun:
-    """One undisturbed run with four sites at a time; shared by many tests."""
-    return simulate(tiny_job, new_workspace("finished"), "-t", "4")
+def finished_run(
+    tiny_job: Path,
+    tiny_cohort: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> SimulatorRun:
+    """One undisturbed run with both sites at a time; the test processes share it."""
+    own = tmp_path_factory.getbasetemp()
+    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    return simulate_once(
+        shared,
+        "finished",
+        lambda folder: simulate(
+            tiny_job, prepared_workspace(folder / "ws", tiny_cohort), "-t", "2"
+        ),
+    )

@@ -1,19 +1,21 @@
-"""CycleGAN in the simulator: the committed smoke experiment learns, one-domain sites take part."""
+"""CycleGAN in the simulator: the committed smoke experiment learns, one-domain sites take part.
+
+Faster: tests/strategies/test_one_domain_sites.py and test_cyclegan.py in one process, and
+test_cyclegan_learner.py, where a site learns the other contrast without pairs.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from simulator_runs import EXPERIMENT, SimulatorRun, simulate
-from tiny_cohort import write_tiny_cohort
+from tiny_cohort import keep_one_domain, write_tiny_cohort
 
 from jobs.__main__ import main as jobs_command
 from partitions.__main__ import main as partitions_command
-from partitions.manifest import read_manifest, write_manifest
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow, pytest.mark.nightly, pytest.mark.timeout(1800)]
 
 EXPERIMENTS = Path(__file__).parents[2] / "jobs" / "experiments"
 
@@ -37,16 +39,6 @@ def test_the_smoke_experiment_learns_the_other_contrast_without_pairs(tmp_path: 
     assert last > first + 2.0, (first, last)
     first, last = metrics["all", 0, "val/ssim"], metrics["all", 4, "val/ssim"]
     assert last > first + 0.1, (first, last)
-
-
-def keep_one_domain(site: Path, kept: str) -> None:
-    """Take the other sequence away from a site's training subjects."""
-    manifest = read_manifest(site)
-    subjects = [
-        replace(record, files={kept: record.files[kept]}) if record.split == "train" else record
-        for record in manifest.subjects
-    ]
-    write_manifest(replace(manifest, subjects=tuple(subjects)))
 
 
 def test_a_source_only_and_a_target_only_site_take_part_with_their_generators(

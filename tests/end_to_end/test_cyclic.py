@@ -8,14 +8,21 @@ from pathlib import Path
 
 import pytest
 import torch
-from simulator_runs import EXPERIMENT, SimulatorRun, export, prepared_workspace, simulate
+from simulator_runs import (
+    SITES,
+    TWO_SITES,
+    SimulatorRun,
+    assert_same,
+    export,
+    prepared_workspace,
+    simulate,
+)
 from test_faults import simulate_and_kill
-from test_simulator import assert_same
 
 from jobs.writing.federation import read_federated_experiment
-from jobs.writing.strategy_jobs import strategy_overrides
 from lightning_modules.data.slices import TrainingSlices
-from lightning_modules.training.hardware import choose_hardware, threads_for
+from lightning_modules.strategies.catalogue import strategy_job
+from lightning_modules.training.hardware import Hardware
 from lightning_modules.training.learner import Learner
 from lightning_modules.training.local_state import LocalStateStore
 from partitions.manifest import read_manifest
@@ -23,15 +30,16 @@ from partitions.preparation import prepare_site
 
 pytestmark = pytest.mark.slow
 
-ORDER = ("south", "east")
+ORDER = SITES
 ROUNDS, STEPS = 2, 60
-OPTIONS = ("--sites", ",".join(ORDER), "--rounds", str(ROUNDS), "--steps", str(STEPS))
 
 
 @pytest.fixture(scope="module")
 def job(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two sites, in an order that is not that of their names."""
-    return export(tmp_path_factory.mktemp("jobs") / "cyclic", *OPTIONS, strategy="cyclic")
+    folder = tmp_path_factory.mktemp("jobs") / "cyclic"
+    options = ("--rounds", str(ROUNDS), "--steps", str(STEPS))
+    return export(folder, *options, strategy="cyclic", experiment=TWO_SITES)
 
 
 @pytest.fixture(scope="module")
@@ -61,15 +69,10 @@ def test_there_is_a_mean_over_sites_of_one_model_only(finished: SimulatorRun) ->
 def test_the_weights_are_those_of_a_plain_loop_of_the_learner_over_the_sites(
     finished: SimulatorRun, tiny_cohort: Path, tmp_path: Path
 ) -> None:
-    changes = {
-        "federation": {"sites": list(ORDER), "unseen": []},
-        "experiment": {
-            **strategy_overrides("cyclic"),
-            "training": {"rounds": ROUNDS, "steps": STEPS},
-        },
-    }
-    experiment = read_federated_experiment(EXPERIMENT, changes).experiment
-    hardware = choose_hardware("auto", threads_for(len(ORDER)))
+    training = {"rounds": ROUNDS, "steps": STEPS}
+    changes = {"experiment": {"strategy": strategy_job("cyclic").values, "training": training}}
+    experiment = read_federated_experiment(TWO_SITES, changes).experiment
+    hardware = Hardware("cpu", "32-true", 1)
     learners = {}
     for site in ORDER:
         manifest = read_manifest(tiny_cohort / site, expected_site=site)
@@ -84,18 +87,22 @@ def test_the_weights_are_those_of_a_plain_loop_of_the_learner_over_the_sites(
     assert_same(finished.weights, state)
 
 
+@pytest.mark.nightly
 def test_one_thread_gives_the_same_weights_and_metrics_as_two(
     finished: SimulatorRun, job: Path, new_workspace: Callable[[str], Path]
 ) -> None:
+    """Faster: the plain loop above, in which every site's learner begins anew as in a process."""
     run = simulate(job, new_workspace("cyclic_one_thread"))
     assert run.exit_code == 0, run.output[-3000:]
     assert_same(run.weights, finished.weights)
     assert without_times(run) == without_times(finished)
 
 
+@pytest.mark.nightly
 def test_after_a_crash_the_finished_rounds_are_kept_and_the_weights_are_the_same(
     finished: SimulatorRun, job: Path, new_workspace: Callable[[str], Path]
 ) -> None:
+    """Faster: test_relay_continuation.py, with NVFlare's own controller."""
     workspace = new_workspace("cyclic_killed")
     broken = simulate_and_kill(job, workspace, "south", 1, "-t", "2")
     assert broken.exit_code != 0
@@ -110,9 +117,11 @@ def test_after_a_crash_the_finished_rounds_are_kept_and_the_weights_are_the_same
     assert without_times(continued) == without_times(finished)
 
 
+@pytest.mark.nightly
 def test_a_site_that_cannot_train_ends_the_job_with_its_name(
     job: Path, tiny_cohort: Path, tmp_path: Path
 ) -> None:
+    """Faster: test_relay_rounds.py (name and code) and test_site_without_data.py (the reason)."""
     data = tmp_path / "data"
     shutil.copytree(tiny_cohort, data)
     shutil.rmtree(data / "east")

@@ -1,4 +1,7 @@
-"""FedMA layer by layer, whose sites train fewer and fewer layers, on the tiny federation."""
+"""FedMA layer by layer, whose sites train fewer and fewer layers, on the tiny federation.
+
+Faster: tests/strategies/test_fedma.py, stage by stage in one process.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from pathlib import Path
 import pytest
 from simulator_runs import SimulatorRun, export, simulate
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.slow, pytest.mark.nightly, pytest.mark.timeout(1200)]
 
 
 @pytest.fixture(scope="module")

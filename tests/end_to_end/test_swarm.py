@@ -8,14 +8,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from simulator_runs import SimulatorRun, export, prepared_workspace, simulate
+from simulator_runs import (
+    SITES,
+    TWO_SITES,
+    SimulatorRun,
+    assert_same,
+    export,
+    prepared_workspace,
+    simulate,
+)
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_faults import simulate_and_kill
-from test_simulator import SITES, assert_same
 
 pytestmark = pytest.mark.slow
 
-TWO_SITES = ("--sites", "south,east", "--rounds", "2", "--steps", "60")
 SITE_CONFIG = Path("app_site") / "config" / "config_fed_client.json"
 
 
@@ -23,7 +29,7 @@ SITE_CONFIG = Path("app_site") / "config" / "config_fed_client.json"
 def job(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The settings of ``tiny_job``, whose strategy is FedAvg."""
     folder = tmp_path_factory.mktemp("jobs") / "swarm"
-    return export(folder, "--rounds", "3", "--steps", "40", strategy="swarm")
+    return export(folder, strategy="swarm", experiment=TWO_SITES)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +47,7 @@ def refused(job: Path, workspace: Path) -> SimulatorRun:
 @pytest.fixture(scope="module")
 def finished(refused: SimulatorRun, job: Path, workspace: Path) -> SimulatorRun:
     """One undisturbed run, after a refused one in the same workspace."""
-    run = simulate(job, workspace, "-t", "4")
+    run = simulate(job, workspace, "-t", "2")
     assert run.exit_code == 0, run.output[-3000:]
     return run
 
@@ -56,7 +62,7 @@ def test_with_fewer_threads_than_sites_the_job_is_refused_in_one_sentence(
 ) -> None:
     assert refused.exit_code != 0
     assert (
-        "swarm learning needs all 4 sites at the same time, and this simulator runs 1: add '-t 4'"
+        "swarm learning needs all 2 sites at the same time, and this simulator runs 1: add '-t 2'"
         in refused.output
     )
     assert "started training round" not in refused.output
@@ -83,7 +89,7 @@ def test_the_server_has_the_sites_numbers_of_every_round_as_with_fedavg(
         return {key: value for key, value in run.metrics.items() if key[2].startswith(kinds)}
 
     assert numbers(finished) == numbers(finished_run)
-    assert len(numbers(finished)) > 100
+    assert len(numbers(finished)) > 50
 
 
 def test_bytes_are_counted_where_they_travel_between_sites(finished: SimulatorRun) -> None:
@@ -101,25 +107,32 @@ def test_bytes_are_counted_where_they_travel_between_sites(finished: SimulatorRu
 def test_tensorboard_shows_every_site_and_the_server(finished: SimulatorRun) -> None:
     events = finished.run_folder / "tb_events"
     shown = {folder.name: EventAccumulator(str(folder)).Reload() for folder in events.iterdir()}
-    assert set(shown) == SITES | {"simulator_server"}
+    assert set(shown) == {*SITES, "simulator_server"}
     assert "global/val/psnr" in shown["simulator_server"].Tags()["scalars"]
-    assert "train/l1" in shown["north"].Tags()["scalars"]
+    assert "train/l1" in shown["east"].Tags()["scalars"]
 
 
+@pytest.mark.nightly
 def test_a_second_run_gives_the_same_weights_whoever_aggregates(
     finished: SimulatorRun, job: Path, new_workspace: Callable[[str], Path]
 ) -> None:
-    again = simulate(job, new_workspace("swarm_again"), "-t", "4")
+    """Faster: the final weights above are FedAvg's, whichever sites were drawn to aggregate."""
+    again = simulate(job, new_workspace("swarm_again"), "-t", "2")
     assert again.exit_code == 0, again.output[-3000:]
     assert len(aggregators(again)) == 3
     assert_same(again.weights, finished.weights)
 
 
+@pytest.mark.nightly
 def test_an_update_with_something_unlisted_reaches_no_peer_and_ends_the_job(
     tiny_cohort: Path, tmp_path: Path
 ) -> None:
-    """The generator is taken off the list: to the gate, its parameters are what must not leave."""
-    job = export(tmp_path / "swarm", *TWO_SITES, strategy="swarm")
+    """The generator is taken off the list: to the gate, its parameters are what must not leave.
+
+    Faster: test_swarm_messages.py plants a secret in front of NVFlare's own controller, and
+    test_decentralised_jobs.py finds the gate on every way out.
+    """
+    job = export(tmp_path / "swarm", strategy="swarm", experiment=TWO_SITES)
     config = json.loads((job / SITE_CONFIG).read_text(encoding="utf-8"))
     (chain,) = config["task_data_filters"]
     chain["tasks"] = ["swarm_report_learn_result"]
@@ -134,8 +147,10 @@ def test_an_update_with_something_unlisted_reaches_no_peer_and_ends_the_job(
     assert f"received failure report from client {other}" in run.output
 
 
+@pytest.mark.nightly
 def test_a_killed_site_ends_the_job_and_is_named(tiny_cohort: Path, tmp_path: Path) -> None:
-    job = export(tmp_path / "swarm", *TWO_SITES, strategy="swarm")
+    """Faster: test_site_watch.py (a site of a swarm that loses its connection is reported)."""
+    job = export(tmp_path / "swarm", strategy="swarm", experiment=TWO_SITES)
     workspace = prepared_workspace(tmp_path / "ws", tiny_cohort)
     run = simulate_and_kill(job, workspace, "east", 1, "-t", "2")
     assert run.exit_code != 0

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_cohort import SITES, UNSEEN, write_tiny_cohort
+from simulator_runs import SITES, TWO_SITES
+from tiny_cohort import UNSEEN, write_tiny_cohort
 
 from app_custom.nvflare_files import personal_model_path
 from jobs.running import baseline_arms, comparison, federated_arm
@@ -16,7 +17,6 @@ from jobs.running.comparison import Comparison, run_comparison
 from jobs.writing.federation import read_federated_experiment
 from lightning_modules.configuration import read_experiment
 
-TINY = Path(__file__).parents[1] / "experiments" / "tiny.yaml"
 STRATEGIES = ("fedavg", "fedprox")
 ARMS = {*STRATEGIES, "centralised", *(f"local-{site}" for site in SITES)}
 
@@ -77,7 +77,7 @@ class Runner:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_cohort(tmp_path_factory.mktemp("tiny"))
+    return write_tiny_cohort(tmp_path_factory.mktemp("tiny"), (*SITES, UNSEEN))
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def compare(
     strategies: tuple[str, ...] = STRATEGIES,
     **overrides: object,
 ) -> None:
-    job = read_federated_experiment(TINY, {"experiment": overrides})
+    job = read_federated_experiment(TWO_SITES, {"experiment": overrides})
     run_comparison(Comparison(job, data, out, strategies, at_once, "Tiny"))
 
 
@@ -159,7 +159,7 @@ def test_the_arms_read_the_very_experiment_of_the_comparison(
     data: Path, tmp_path: Path, runner: Runner
 ) -> None:
     compare(data, tmp_path, seed=99)
-    job = read_federated_experiment(TINY, {"experiment": {"seed": 99}})
+    job = read_federated_experiment(TWO_SITES, {"experiment": {"seed": 99}})
     assert read_experiment(tmp_path / "experiment.yaml") == job.experiment
 
 
@@ -176,12 +176,13 @@ def test_keys_change_with_settings_and_data_and_with_nothing_else(
     assert keys(data, "b") == first
     other_seed = keys(data, "c", seed=99)
     assert all(other_seed[arm] != first[arm] for arm in ARMS)
-    path = write_tiny_cohort(tmp_path / "other") / SITES[0] / "manifest.json"
+    other = write_tiny_cohort(tmp_path / "other", (*SITES, UNSEEN))
+    path = other / SITES[0] / "manifest.json"
     content = json.loads(path.read_text(encoding="utf-8"))
     content["subjects"][0]["metadata"]["age"] = 99
     del content["content_hash"]
     path.write_text(json.dumps(content), encoding="utf-8")
-    other_data = keys(tmp_path / "other", "d")
+    other_data = keys(other, "d")
     assert all(other_data[arm] != first[arm] for arm in ARMS)
 
 
@@ -216,8 +217,8 @@ def test_every_personal_model_is_evaluated_and_an_incomplete_global_one_is_not(
     assert "--model fedbn=" not in evaluate
     record = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))
     families = {arm["name"]: arm.get("family") for arm in record["arms"]}
-    assert families["fedbn@north"] == "fedbn"
-    assert families["ditto@north"] == "ditto_personal"
+    assert families["fedbn@south"] == "fedbn"
+    assert families["ditto@south"] == "ditto_personal"
     assert families["ditto"] is None
 
 
@@ -237,7 +238,7 @@ def test_strategies_are_listed_with_validation_cost_and_effect(
 def test_a_layer_wise_arm_takes_whole_passes_of_the_same_work(
     data: Path, tmp_path: Path, runner: Runner
 ) -> None:
-    compare(data, tmp_path, strategies=("fedavg", "fedma_layerwise"))
+    compare(data, tmp_path, strategies=("fedavg", "fedma_layerwise"), training={"rounds": 2})
     record = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))
     arms = {arm["name"]: arm for arm in record["arms"]}
     plain, layerwise = arms["fedavg"], arms["fedma_layerwise"]

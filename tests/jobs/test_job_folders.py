@@ -33,7 +33,12 @@ from lightning_modules.strategies.interface import STAR
 LAYERWISE = dict(strategy_job("fedma_layerwise").values)
 STRATEGIES = sorted(n for n, job in STRATEGY_JOBS.items() if job.strategy.topology == STAR)
 """The others are tested in test_decentralised_jobs.py."""
-EXPERIMENTS = sorted(DEFAULT_FILE.parent.glob("*.yaml"))
+EXPERIMENTS = sorted(set(DEFAULT_FILE.parent.glob("*.yaml")) - {DEFAULT_FILE})
+"""Besides that of the committed jobs, which are all built below."""
+
+ONE_OF_EACH_KIND = ("fedavg", "fedadam", "fedbn", "scaffold", "fedma_layerwise", "trimmed_mean")
+"""A plain mean, a server's optimizer, parts that stay at the sites, arrays beside the model,
+matched channels in whole passes, a mean without the extremes: what an experiment may not suit."""
 
 
 def experiment(strategy: str, path: Path = DEFAULT_FILE, **changes: Any) -> FederatedExperiment:
@@ -230,7 +235,7 @@ def test_a_class_that_the_site_does_not_list_is_not_built(workspace: Path, tmp_p
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", ONE_OF_EACH_KIND)
 def test_every_experiment_file_gives_a_job_that_nvflare_builds(
     strategy: str, path: Path, workspace: Path, tmp_path: Path
 ) -> None:

@@ -63,7 +63,10 @@ def experiment(make_experiment: MakeExperiment) -> ExperimentConfig:
 def _cyclegan(make_experiment: MakeExperiment, **changes: Any) -> ExperimentConfig:
     model = {"name": "cyclegan", "image_buffer": 4, **changes.pop("model", {})}
     preparation = {"pairing": "unpaired"}
-    return make_experiment(model=model, data={"preparation": preparation}, **changes)
+    training = {"steps": 3, **changes.pop("training", {})}
+    return make_experiment(
+        model=model, data={"preparation": preparation}, training=training, **changes
+    )
 
 
 @pytest.fixture
@@ -170,8 +173,9 @@ def test_a_round_is_repeated_bit_for_bit_by_a_fresh_learner_and_by_a_busy_one(
 def test_the_image_buffer_acts(
     make_experiment: MakeExperiment, make_learner: Callable[..., Learner]
 ) -> None:
-    with_buffer = make_learner(_cyclegan(make_experiment))
-    without = make_learner(_cyclegan(make_experiment, model={"image_buffer": 0}))
+    steps = {"steps": 6}  # of two slices each: the buffer of four fills, and gives some back
+    with_buffer = make_learner(_cyclegan(make_experiment, training=steps))
+    without = make_learner(_cyclegan(make_experiment, model={"image_buffer": 0}, training=steps))
     start = without.initial_state()
     one, other = (learner.train(start, 0).state for learner in (with_buffer, without))
     assert not _same(_part(one, "discriminator_b"), _part(other, "discriminator_b"))

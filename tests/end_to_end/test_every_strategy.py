@@ -1,4 +1,9 @@
-"""Every job in one comparison, as ``make strategies`` runs it, on the tiny federation."""
+"""Every job in one comparison, as ``make strategies`` runs it, on the tiny federation.
+
+Faster: test_comparison_run.py compares three strategies, and tests/strategies has all of them in
+one process: test_learning.py (they learn), test_reductions.py (FedAvg bit for bit),
+test_fedma.py (channels move).
+"""
 
 from __future__ import annotations
 
@@ -8,25 +13,33 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from simulator_runs import EXPERIMENT
+from in_process_federation import InProcessFederation
+from simulator_runs import EXPERIMENT, assert_same
+from test_comparison_run import weights
 
-from app_custom.nvflare_files import final_model_path
 from jobs.__main__ import main as jobs_command
-from jobs.writing.strategy_jobs import STRATEGY_JOBS
+from jobs.writing.federation import read_federated_experiment
+from lightning_modules.strategies.catalogue import STRATEGY_JOBS, strategy_job
+from lightning_modules.training.hardware import threads_for
+from partitions.manifest import read_manifest
+from partitions.preparation import prepare_site
 from report.__main__ import main as report_command
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
+pytestmark = [pytest.mark.slow, pytest.mark.nightly, pytest.mark.timeout(3000)]
 
 SITES = ("north", "east", "south", "west")
 GLOBAL = set(STRATEGY_JOBS) - {"fedbn", "fedper"}
 PERSONAL = {f"{name}@{site}" for name in ("fedbn", "fedper", "ditto") for site in SITES}
 ARMS = {"source", "centralised", *GLOBAL, *PERSONAL, *(f"local-{site}" for site in SITES)}
 
+TRAINING = {"rounds": 3, "steps": 40, "precision": "fp32"}
+SETTINGS = [f"training.{name}={value}" for name, value in TRAINING.items()]
+
 
 def compare(data: Path, out: Path) -> int:
     """Run all arms with every strategy."""
     places = ["--experiment", str(EXPERIMENT), "--data", str(data), "--out", str(out)]
-    settings = ["--set", "training.rounds=3", "--set", "training.steps=40"]
+    settings = [part for setting in SETTINGS for part in ("--set", setting)]
     return jobs_command(["compare", *places, "--strategies", "all", *settings])
 
 
@@ -42,12 +55,6 @@ def run(tiny_cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 def strategies(run: Path) -> pd.DataFrame:
     """One line per strategy."""
     return pd.read_csv(run / "strategies.csv").set_index("strategy")
-
-
-def weights(run: Path, strategy: str) -> dict[str, torch.Tensor]:
-    path = final_model_path(run / "workspaces" / strategy)
-    state: dict[str, torch.Tensor] = torch.load(path, weights_only=True)["model"]
-    return state
 
 
 def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
@@ -80,6 +87,30 @@ def test_every_strategy_learns_and_says_what_it_cost(
     assert line.psnr > start[start.arm == "fedavg"]["value"].item() + 1.0
     assert line.megabytes > 0
     assert line.seconds > 0
+
+
+@pytest.mark.parametrize("name", [name for name in STRATEGY_JOBS if name != "cyclic"])
+def test_the_weights_are_those_of_the_same_federation_in_one_process(
+    run: Path, name: str, tiny_cohort: Path, tmp_path: Path
+) -> None:
+    """Swarm's are FedAvg's; test_cyclic.py has a loop of its own."""
+    if threads_for(len(SITES)) > 1:
+        pytest.skip("a site of the simulator has several threads here, whose sums differ")
+    strategy = strategy_job("fedavg" if name == "swarm" else name).values
+    changes = {"experiment": {"strategy": strategy, "training": TRAINING}}
+    experiment = read_federated_experiment(EXPERIMENT, changes, fit_rounds=True).experiment
+    sites = {
+        site: prepare_site(
+            read_manifest(tiny_cohort / site),
+            experiment.data.preparation,
+            tmp_path / "prepared" / site,
+            progress=False,
+        )
+        for site in SITES
+    }
+    federation = InProcessFederation(experiment, sites, tmp_path / "state", len(SITES))
+    expected = federation.run(rounds=experiment.training.rounds)
+    assert_same(weights(run, name), {k: torch.as_tensor(v) for k, v in expected.items()})
 
 
 def test_fedma_from_a_common_start_is_fedavg_bit_for_bit(
