@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
-from provision.startup_signature import sign_startup
+from provision.startup_folder import sign_startup
 
 
 def certificate(path: Path) -> x509.Certificate:

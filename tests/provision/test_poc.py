@@ -20,18 +20,18 @@ from poc_processes import LEAD, MEMBER, free_port, processes_of, wait_for
 from simulator_runs import EXPERIMENT, export
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from provision.further_kits import add_site
+from provision.add_participants import add_site
 from provision.poc.command_line import JobError
 from provision.poc.console import AdminConsole, ConsoleError
 from provision.poc.federation import (
     Federation,
-    PocConfig,
     last_words,
     running_federation,
     wait_until_registered,
 )
-from provision.poc.results import metric_values
-from provision.startup_signature import startup_is_genuine
+from provision.poc.kits import PocConfig
+from provision.poc.run import metric_values
+from provision.startup_folder import startup_is_genuine
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 

@@ -29,8 +29,8 @@ from simulator_runs import export
 
 from provision.poc.command_line import COMPLETED
 from provision.poc.console import AdminConsole
-from provision.poc.federation import Federation, PocConfig, running_federation
-from provision.poc.ports import is_listening
+from provision.poc.federation import Federation, is_listening, running_federation
+from provision.poc.kits import PocConfig
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -211,7 +211,7 @@ def test_a_job_outlives_a_cut_of_a_site_s_network_for_a_minute(
     link_of_east.cut()
     time.sleep(60)
     assert "Round 2 started" not in server_log(federation, job_id)
-    link_of_east.mend()
+    link_of_east.join()
     status, log = ended(federation, job_id, tmp_path)
     assert status == COMPLETED
     assert "no usable update" not in log

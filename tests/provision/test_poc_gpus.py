@@ -18,7 +18,8 @@ from poc_processes import (
 from simulator_runs import export
 
 from provision.poc.console import AdminConsole
-from provision.poc.federation import Federation, PocConfig, running_federation
+from provision.poc.federation import Federation, running_federation
+from provision.poc.kits import PocConfig
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 

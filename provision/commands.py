@@ -1,0 +1,244 @@
+"""The commands for startup kits: make, check, extend and renew them; run a proof of concept."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fedi2i.commands import name_and_path
+from fedi2i.errors import ConfigError
+from provision.provisioning import PROJECT_FILE
+
+Command = Callable[[argparse.Namespace], None]
+KITS = Path("kits")
+STOPPED = "stopped; nothing is left running"
+"""What is said after Ctrl-C."""
+
+# NVFlare takes seconds to import: each command imports what it needs.
+
+
+def add_commands(subparsers: Any) -> None:
+    """Add every command; its parser's defaults hold ``run``, and ``stopped`` to say after Ctrl-C.
+
+    Args:
+        subparsers: what ``ArgumentParser.add_subparsers`` returned.
+    """
+    _add_kits(subparsers)
+    _add_check(subparsers)
+    _add_site(subparsers)
+    _add_person(subparsers)
+    _add_block_person(subparsers)
+    _add_renew(subparsers)
+    _add_poc(subparsers)
+
+
+def _add(subparsers: Any, name: str, run: Command, help_text: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        name, help=help_text, description=run.__doc__
+    )
+    parser.set_defaults(run=run, stopped=STOPPED)
+    return parser
+
+
+def _add_project(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--project", type=Path, default=PROJECT_FILE, help="project file")
+
+
+def _add_workspace(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--workspace", type=Path, default=KITS, help="folder of all kits")
+    _add_project(parser)
+
+
+def _add_kits(subparsers: Any) -> None:
+    parser = _add(subparsers, "kits", kits_command, "make the first kits of the project")
+    _add_workspace(parser)
+
+
+def kits_command(options: argparse.Namespace) -> None:
+    """Make the first kits of the project, by ``nvflare provision``."""
+    from provision.provisioning import kit_folders, provision
+
+    made = kit_folders(options.project, options.workspace)
+    if made:
+        raise ConfigError(
+            f"{made[-1]}: kits were made before; for a new site use 'python -m provision "
+            "add-site', for a certificate 'python -m provision renew'"
+        )
+    print(f"wrote {provision(options.project, options.workspace)}: one kit per participant")
+
+
+def _add_check(subparsers: Any) -> None:
+    parser = _add(subparsers, "check", check_command, "check a kit where it is installed")
+    parser.add_argument("kit", type=Path, nargs="?", default=Path(), help="the kit's folder")
+    parser.add_argument(
+        "--before-start", action="store_true", help="what the kit's start script checks"
+    )
+
+
+def check_command(options: argparse.Namespace) -> None:
+    """Check a kit where it is installed."""
+    from provision.kit_check import check_before_start, check_kit
+
+    if options.before_start:
+        check_before_start(options.kit)
+        return
+    fine, wrong = check_kit(options.kit)
+    for sentence in fine:
+        print(f"ok   {sentence}")
+    if len(wrong) == 1:
+        raise ConfigError(wrong[0])
+    for sentence in wrong:
+        print(f"fix  {sentence}")
+    if wrong:
+        raise ConfigError(f"{options.kit}: {len(wrong)} things to fix before it can start")
+
+
+def _add_site(subparsers: Any) -> None:
+    parser = _add(subparsers, "add-site", add_site_command, "make a kit for one more site")
+    parser.add_argument("site", help="its name, as jobs call it")
+    parser.add_argument("--org", help="its organisation; by default named as the site")
+    parser.add_argument("--gpus", type=int, default=0, help="number of its GPUs, with --gpu-memory")
+    parser.add_argument("--gpu-memory", type=float, default=0.0, metavar="GIB", help="of each GPU")
+    _add_workspace(parser)
+
+
+def add_site_command(options: argparse.Namespace) -> None:
+    """Make a kit for one more site."""
+    from provision.add_participants import add_site
+
+    kit = add_site(
+        options.project,
+        options.workspace,
+        options.site,
+        options.org or options.site.replace("-", "_"),
+        options.gpus,
+        options.gpu_memory,
+    )
+    print(f"wrote {kit}; nobody else's kit changed")
+    print(f"now add '{options.site}' to {options.project}, so that later runs know it")
+
+
+def _add_person(subparsers: Any) -> None:
+    parser = _add(
+        subparsers, "add-person", add_person_command, "make a console kit for one more person"
+    )
+    parser.add_argument("person", help="e-mail address")
+    parser.add_argument("--org", required=True, help="organisation, as in the project file")
+    parser.add_argument("--role", required=True, help="project_admin, org_admin, lead or member")
+    _add_workspace(parser)
+
+
+def add_person_command(options: argparse.Namespace) -> None:
+    """Make a console kit for one more person."""
+    from provision.add_participants import add_person
+
+    kit = add_person(options.project, options.workspace, options.person, options.org, options.role)
+    print(f"wrote {kit}; nobody else's kit changed")
+    print(f"now add '{options.person}' to {options.project}, so that later runs know them")
+
+
+def _add_block_person(subparsers: Any) -> None:
+    parser = _add(
+        subparsers,
+        "block-person",
+        block_person_command,
+        "take a person's rights at one participant",
+    )
+    parser.add_argument("person", help="as in the project file")
+    parser.add_argument("kit", type=Path, nargs="?", default=Path(), help="the installed kit")
+
+
+def block_person_command(options: argparse.Namespace) -> None:
+    """Take every right at a participant from a person."""
+    from provision.permissions import block_person
+
+    path = block_person(options.kit, options.person)
+    print(
+        f"wrote {path}: nobody named '{options.person}' has a right here once this participant "
+        "is restarted; compare the name with the certificate or project file, letter by letter"
+    )
+
+
+def _add_renew(subparsers: Any) -> None:
+    parser = _add(
+        subparsers, "renew", renew_command, "make a new key and certificate for a participant"
+    )
+    parser.add_argument("name", help="as in the project file")
+    _add_workspace(parser)
+
+
+def renew_command(options: argparse.Namespace) -> None:
+    """Make a kit with a new certificate."""
+    from provision.add_participants import renew
+
+    kit = renew(options.project, options.workspace, options.name)
+    print(f"wrote {kit}: replace 'startup' of the installed kit by this one, keep its 'local'")
+
+
+def _add_poc(subparsers: Any) -> None:
+    from jobs.writing.federation import DEFAULT_FILE
+
+    poc = _add(
+        subparsers, "poc", poc_command, "run server and sites on this machine, two jobs, stop"
+    )
+    poc.add_argument("--out", type=Path, default=Path("runs/poc"), help="its folder, replaced")
+    poc.add_argument("--port", type=int, default=8102, help="the server's port on this machine")
+    poc.add_argument("--experiment", type=Path, default=DEFAULT_FILE, help="YAML file")
+    poc.add_argument("--dataset", action="append", metavar="NAME=FOLDER")
+    poc.add_argument("--rounds", type=int, default=2, help="rounds of the job")
+    poc.add_argument("--steps", type=int, default=30, help="optimizer steps per site and round")
+    poc.add_argument(
+        "--gpus", action="append", default=[], metavar="SITE=N,N", help="GPUs of this machine"
+    )
+    poc.add_argument("--gpu-memory", type=float, default=8.0, metavar="GIB", help="of each")
+    poc.add_argument("--torch-threads", type=int, help="threads per site process")
+    _add_project(poc)
+
+
+def poc_command(options: argparse.Namespace) -> None:
+    """Run a proof of concept on this machine."""
+    from jobs.writing.federation import read_federated_experiment
+    from provision.poc.kits import PocConfig
+    from provision.poc.run import run_poc
+
+    gpus = _gpus(options.gpus)
+    job = read_federated_experiment(
+        options.experiment,
+        {
+            "experiment": {"training": {"rounds": options.rounds, "steps": options.steps}},
+            "federation": {"gpus": {site: len(numbers) for site, numbers in gpus.items()}},
+        },
+    )
+    config = PocConfig(
+        out=options.out,
+        datasets=_datasets(options.dataset),
+        sites=job.federation.sites,
+        port=options.port,
+        project_file=options.project,
+        torch_threads=options.torch_threads,
+        gpus=gpus,
+        gpu_memory=options.gpu_memory,
+    )
+    run_poc(config, job)
+
+
+def _datasets(texts: list[str] | None) -> dict[str, Path]:
+    example = "name=folder, e.g. demo=data/demo"
+    return dict(name_and_path(text, "--dataset", example) for text in texts or ["demo=data/demo"])
+
+
+def _gpus(texts: list[str]) -> dict[str, tuple[int, ...]]:
+    """``north=0,1`` and ``east=2``: which site has which GPUs of this machine."""
+    try:
+        pairs = (text.split("=") for text in texts)
+        gpus = {site: tuple(int(n) for n in numbers.split(",")) for site, numbers in pairs}
+    except ValueError as error:
+        raise ConfigError(
+            f"--gpus {' '.join(texts)}: write site=numbers, e.g. --gpus north=0,1 --gpus east=2"
+        ) from error
+    taken = [number for numbers in gpus.values() for number in numbers]
+    if len(taken) != len(set(taken)):
+        raise ConfigError(f"--gpus {' '.join(texts)}: two sites cannot have the same GPU")
+    return gpus
