@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -8,12 +9,20 @@ from nvflare.fuel.f3.cellnet.core_cell import CoreCell
 from nvflare.fuel.f3.cellnet.defs import CellChannel, MessageHeaderKey, MessageType, ReturnCode
 from nvflare.fuel.f3.cellnet.registry import Registry
 from nvflare.fuel.f3.message import Message
-from nvflare.private.defs import SysCommandTopic
+from nvflare.fuel.sec.audit import AuditService
+from nvflare.private.defs import CellMessageHeaderKeys, SysCommandTopic
 from nvflare_fakes import Engine
 
-from app_custom.participant.command_guard import COMMAND_CHANNELS, CommandGuard, refuse_passing_on
+from app_custom.participant.command_guard import (
+    COMMAND_CHANNELS,
+    REFUSED,
+    CommandGuard,
+    note_sender,
+    refuse_passing_on,
+)
 
 SERVER = "server"
+LEAD = "lead@north.example.org"
 
 
 def message(
@@ -37,6 +46,22 @@ def test_a_command_through_the_server_to_another_participant_is_refused(
         reply = refuse_passing_on(message(channel, destination, origin), SERVER)
         assert reply is not None
         assert reply.get_header(MessageHeaderKey.RETURN_CODE) == ReturnCode.UNAUTHENTICATED
+
+
+@pytest.mark.parametrize(("named", "who"), [(LEAD, LEAD), (None, "_admin_1")])
+def test_the_audit_trail_names_whoever_the_message_named_before_its_check(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str | None, who: str
+) -> None:
+    monkeypatch.setattr(AuditService, "the_auditor", None)
+    AuditService.initialize(str(tmp_path / "audit.log"))
+    command = message(CellChannel.CLIENT_MAIN, "south", "_admin_1")
+    command.set_header("fedi2i.sender", "somebody else")
+    command.set_header(CellMessageHeaderKeys.CLIENT_NAME, named)
+    note_sender(command)
+    command.remove_header(CellMessageHeaderKeys.CLIENT_NAME)  # as NVFlare's check does
+    refuse_passing_on(command, SERVER)
+    AuditService.close()
+    assert f"[U:{who}][A:{REFUSED}]" in (tmp_path / "audit.log").read_text()
 
 
 @pytest.mark.parametrize("channel", sorted(COMMAND_CHANNELS))
@@ -76,7 +101,7 @@ def test_the_server_s_check_of_who_sends_stays_in_action() -> None:
     CommandGuard().handle_event(EventType.SYSTEM_START, engine.new_context())
     for channel in (CellChannel.CLIENT_MAIN, CellChannel.SERVER_MAIN):
         found = [filtered.cb for filtered in core_cell.in_filter_reg.find(channel, "any")]
-        assert found == [who_sends, refuse_passing_on]
+        assert found == [note_sender, who_sends, refuse_passing_on]
 
 
 def test_a_site_has_no_shell_and_its_other_commands_stay() -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import psutil
+from simulator_runs import EXPERIMENT
 
 from provision.poc.federation import Federation, wait_until_registered
 
@@ -19,6 +21,13 @@ MEMBER = "member@south.example.org"
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         return int(listening.getsockname()[1])
+
+
+def poc_command(out: Path, data: Path) -> list[str]:
+    """``python -m provision poc`` for the tiny federation."""
+    command = [sys.executable, "-m", "provision", "poc", "--experiment", str(EXPERIMENT)]
+    command += ["--dataset", f"tiny={data}", "--out", str(out), "--port", str(free_port())]
+    return [*command, "--torch-threads", "1"]
 
 
 def wait_for(condition: Callable[[], object], seconds: float) -> float:

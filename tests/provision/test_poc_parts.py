@@ -6,12 +6,12 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
+from poc_processes import poc_command, processes_of, wait_for
 
 from fedi2i.errors import ConfigError, DataError
 from fedi2i.typed_config import read_yaml
@@ -124,20 +124,13 @@ def stubborn_kit(tmp_path: Path) -> Path:
     return tmp_path / "kits"
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 20.0) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.1)
-
-
 def test_whatever_a_participant_started_ends_with_it(
     stubborn_kit: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("provision.poc.participants._GRACE_SECONDS", 1.0)
     with Participants(stubborn_kit) as participants:
         participants.start("server")
-        wait_for(lambda: len(participants.processes()) >= 4)
+        wait_for(lambda: len(participants.processes()) >= 4, 20)
         pids = [process.pid for process in participants.processes()]
     assert participants.processes() == []
     assert not [pid for pid in pids if psutil.pid_exists(pid) and _lives(pid)]
@@ -163,6 +156,23 @@ def test_a_second_ctrl_c_does_not_stop_the_stopping(
         participants.start("server")
         raise KeyboardInterrupt
     assert participants.processes() == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopping_it_while_it_starts_leaves_nothing_running(
+    tiny_cohort: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    out = tmp_path / "poc"
+    with subprocess.Popen(
+        poc_command(out, tiny_cohort), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as running:
+        wait_for(lambda: list(out.glob("kits/*/prod_00/server/console.txt")), 60)
+        running.send_signal(number)
+        output, _ = running.communicate(timeout=60)
+    assert running.returncode == 130, output
+    assert "stopped; nothing is left running" in output
+    assert processes_of(out) == []
 
 
 CONSOLE = """\
