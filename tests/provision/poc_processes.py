@@ -76,3 +76,23 @@ def server_log(federation: Federation, job_id: str) -> str:
     """What the server's process of a job has logged so far."""
     path = federation.kits / "server" / job_id / "log.txt"
     return path.read_text(errors="replace") if path.is_file() else ""
+
+
+def round_started(federation: Federation, job_id: str, number: int) -> str:
+    """Wait until sites train in a round; returns the job's id."""
+    wait_for(lambda: f"Round {number} started" in server_log(federation, job_id), 120)
+    return job_id
+
+
+def devices(federation: Federation, site: str, job_id: str) -> str:
+    """CUDA_VISIBLE_DEVICES of a site's process of a job."""
+    kit = federation.kits / site
+    wait_for(lambda: processes_of_job(kit, job_id), 60)
+    (found,) = {p.environ()["CUDA_VISIBLE_DEVICES"] for p in processes_of_job(kit, job_id)}
+    return str(found)
+
+
+def audited(federation: Federation, who: str, text: str) -> list[str]:
+    """Lines of a participant's audit trail that hold a text."""
+    trail = (federation.kits / who / "audit.log").read_text().splitlines()
+    return [line for line in trail if text in line]

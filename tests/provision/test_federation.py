@@ -12,8 +12,6 @@ import json
 import os
 import shutil
 import signal
-import socket
-import ssl
 import subprocess
 import sys
 import time
@@ -23,23 +21,24 @@ from pathlib import Path
 
 import pytest
 import stand_in_gpus
-import torch
-from certificates import expire_certificate, sign_again
+from certificates import expire_certificate, sign_again, tls_answer
 from cuttable_link import CuttableLink
 from lead_console import Lead
 from poc_processes import (
     LEAD,
     MEMBER,
+    audited,
     crash,
+    devices,
     free_port,
     processes_of,
     processes_of_job,
-    server_log,
+    round_started,
     start_again,
     wait_for,
 )
+from run_results import check_equal, check_learnt
 from simulator_runs import export
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from provision.add_participants import add_site
 from provision.poc.command_line import COMPLETED, JobError
@@ -52,7 +51,7 @@ from provision.poc.federation import (
     wait_until_registered,
 )
 from provision.poc.kits import PocConfig, map_data
-from provision.poc.run import metric_values, submit_by_command_line, submit_by_console
+from provision.poc.run import submit_by_command_line, submit_by_console
 from provision.provisioning import provision
 from provision.startup_folder import startup_is_genuine
 
@@ -63,7 +62,6 @@ CUT_SECONDS = 6
 ROUND_SECONDS = 20
 ROUNDS = 3
 TWO_SITES = ("--sites", "north,east")
-Model = dict[str, torch.Tensor]
 
 
 @pytest.fixture(scope="module")
@@ -100,12 +98,6 @@ def lead(federation: Federation, tmp_path_factory: pytest.TempPathFactory) -> It
 @pytest.fixture
 def small_job(tmp_path: Path) -> Path:
     return export(tmp_path / "fedavg", *TWO_SITES, "--rounds", "1", "--steps", "2")
-
-
-def audited(federation: Federation, who: str, text: str) -> list[str]:
-    """Lines of a participant's audit trail that hold a text."""
-    trail = (federation.kits / who / "audit.log").read_text().splitlines()
-    return [line for line in trail if text in line]
 
 
 # Who may do what.
@@ -226,24 +218,6 @@ def test_the_server_refuses_an_expired_certificate_whatever_the_site_checks(
     assert answer.startswith("HTTP/1.1 ") is not refused, answer
 
 
-def tls_answer(kit: Path) -> str:
-    """The server's answer to a request with a kit's certificate; empty where it hangs up."""
-    startup = kit / "startup"
-    context = ssl.create_default_context(cafile=str(startup / "rootCA.pem"))
-    context.load_cert_chain(startup / "client.crt", startup / "client.key")
-    target = json.loads((startup / "fed_client.json").read_text())["servers"][0]["service"]
-    host, port = target["target"].rsplit(":", 1)
-    try:
-        with (
-            socket.create_connection((host, int(port)), timeout=20) as plain,
-            context.wrap_socket(plain, server_hostname=host) as connection,
-        ):
-            connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            return connection.recv(100).decode()
-    except (ssl.SSLError, ConnectionError):
-        return ""
-
-
 # Which jobs are refused.
 
 STRANGER = "nvflare.app_common.logging.job_log_streamer.JobLogStreamer"
@@ -320,20 +294,6 @@ def test_a_site_whose_privacy_policy_is_lost_while_it_runs_takes_no_job(
 
 
 # Jobs beside each other. One job stands still all the time, as a process of it does not go on.
-
-
-def round_started(federation: Federation, job_id: str, number: int) -> str:
-    """Wait until sites train in a round; returns the job's id."""
-    wait_for(lambda: f"Round {number} started" in server_log(federation, job_id), 120)
-    return job_id
-
-
-def devices(federation: Federation, site: str, job_id: str) -> str:
-    """CUDA_VISIBLE_DEVICES of a site's process of a job."""
-    kit = federation.kits / site
-    wait_for(lambda: processes_of_job(kit, job_id), 60)
-    (found,) = {p.environ()["CUDA_VISIBLE_DEVICES"] for p in processes_of_job(kit, job_id)}
-    return str(found)
 
 
 def stop_at_east(federation: Federation, job_id: str) -> None:
@@ -484,40 +444,10 @@ def undisturbed(
     return submit_by_command_line(federation, job, tmp_path_factory.mktemp("undisturbed"))
 
 
-def check_result(run_folder: Path) -> None:
-    """The model has learnt, and nothing came along that should not."""
-    metrics = metric_values(run_folder)
-    before, after = (metrics["all", number, "val/psnr"] for number in (0, ROUNDS))
-    assert after > before + 1.0
-    # No participant was wrongly taken for lost, and no picture came along.
-    log = (run_folder / "log.txt").read_text()
-    assert "is lost" not in log and "no usable update" not in log
-    assert not list(run_folder.rglob("*.png"))
-    for kind, names in streamed(run_folder).items():
-        assert bool(names) is (kind == "scalars"), (kind, names)
-
-
-def streamed(run_folder: Path) -> dict[str, set[str]]:
-    """Names of the curves and of the pictures that the sites sent for TensorBoard."""
-    names: dict[str, set[str]] = {"scalars": set(), "images": set()}
-    for folder in {path.parent for path in run_folder.rglob("events.out.tfevents.*")}:
-        events = EventAccumulator(str(folder))
-        events.Reload()
-        for kind, found in names.items():
-            found.update(events.Tags()[kind])
-    return names
-
-
-def model_in(run_folder: Path) -> Model:
-    path = run_folder / "app_server" / "FL_global_model.pt"
-    model: Model = torch.load(path, weights_only=True)["model"]
-    return model
-
-
 def test_a_job_from_the_command_line_learns_and_sends_curves_and_no_pictures(
     undisturbed: Path,
 ) -> None:
-    check_result(undisturbed)
+    check_learnt(undisturbed, ROUNDS)
 
 
 @pytest.fixture
@@ -588,13 +518,11 @@ def test_a_run_outlives_a_killed_server_a_wrong_clock_and_a_cut_network_to_the_s
         link.join()
         run_folder = result.result()
 
-    check_result(run_folder)
+    check_learnt(run_folder, ROUNDS)
     log = (run_folder / "log.txt").read_text()
     assert f"continuing an interrupted run after 1 of {ROUNDS} finished rounds" in log
     assert "Round 0 started" not in log
-    expected, model = model_in(undisturbed), model_in(run_folder)
-    assert expected.keys() == model.keys()
-    assert [key for key, value in model.items() if not value.equal(expected[key])] == []
+    check_equal(run_folder, undisturbed)
     written = (federation.kits / "east" / job_id / "log.txt").read_text()[: len("2026-01-31")]
     ahead = datetime.date.fromisoformat(written) - datetime.datetime.now().date()
     assert ahead == datetime.timedelta(days=1)

@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 from poc_processes import LEAD, poc_command, processes_of, wait_for
-
-from provision.poc.run import metric_values
+from run_results import check_equal, check_learnt
 
 pytestmark = [pytest.mark.nightly, pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -35,10 +34,8 @@ def test_both_submissions_finish_learn_and_leave_nothing_running(
     (by_console,) = next((out / "kits").rglob(LEAD)).joinpath("transfer").iterdir()
     assert by_command.name != by_console.name
     for result in (by_command, by_console):
-        metrics = metric_values(result / "workspace")
-        before, after = (metrics["all", number, "val/psnr"] for number in (0, 2))
-        assert after > before + 1.0
-        assert (result / "workspace" / "app_server" / "FL_global_model.pt").is_file()
+        check_learnt(result / "workspace", rounds=2)
+    check_equal(by_command / "workspace", by_console / "workspace")
     screen = (out / "console.txt").read_text()
     assert f"User Name: {LEAD}" in screen and "> submit_job " in screen
     assert f"Submitted job: {by_console.name}" in screen and "FINISHED:COMPLETED" in screen
