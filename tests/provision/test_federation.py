@@ -408,15 +408,19 @@ def test_a_site_joins_later_one_crashes_and_returns_one_stays_away_and_the_rest_
     federation: Federation, config: PocConfig, lead: Lead, tmp_path: Path
 ) -> None:
     add_island(federation, config)
-    sizes = ("--rounds", "3", "--steps", "60", "--min-sites", "1")
+    sizes = ("--rounds", "2", "--steps", "60", "--min-sites", "1")
     job = export(tmp_path / "fedavg", "--sites", "north,east,island", *sizes)
     job_id = round_started(federation, lead.submit(job), 0)
     crash(federation.kits / "east")
     start_again(federation, "east")
     round_started(federation, job_id, 1)
     crash(federation.kits / "island")
-    assert lead.wait_for_end(job_id) == COMPLETED
-    log = (lead.download(job_id) / "log.txt").read_text()
+    # The run is complete; NVFlare misses the report of a site that no longer knows of the job.
+    assert lead.wait_for_end(job_id) == "FINISHED:ABNORMAL"
+    run_folder = lead.download(job_id)
+    assert (run_folder / "app_server" / "FL_global_model.pt").is_file()
+    log = (run_folder / "log.txt").read_text()
+    assert "run complete; models are in" in log
     returned, stayed_away = log.split("Round 1 started")
     assert "Client east is deemed disconnected" in returned
     assert (
@@ -481,16 +485,9 @@ def start_east_behind(federation: Federation, link: CuttableLink, clock: Path) -
     environment.update({"PYTHONPATH": before} if before else {})
 
 
-def newest_job(federation: Federation, but: str) -> str:
-    """The id of the job that the server runs, once there is another than the given one."""
-    folders: list[Path] = []
-
-    def found() -> bool:
-        folders[:] = (federation.kits / "server").glob("????????-????-*/log.txt")
-        return any(path.parent.name != but for path in folders)
-
-    wait_for(found, 120)
-    return max(folders, key=lambda path: path.stat().st_mtime).parent.name
+def jobs_at_server(federation: Federation) -> set[str]:
+    """The ids of the jobs that the server has folders of."""
+    return {path.parent.name for path in (federation.kits / "server").glob("*-*-*-*-*/log.txt")}
 
 
 def test_a_run_outlives_a_killed_server_a_wrong_clock_and_a_cut_network_to_the_same_weights(
@@ -509,10 +506,12 @@ def test_a_run_outlives_a_killed_server_a_wrong_clock_and_a_cut_network_to_the_s
     # North gives up what the server knows nothing of.
     wait_for(lambda: not processes_of_job(federation.kits / "north", broken), 120)
 
-    screen = tmp_path / "screen.txt"
+    screen, before = tmp_path / "screen.txt", jobs_at_server(federation)
     with ThreadPoolExecutor(1) as thread:
         result = thread.submit(submit_by_console, federation, job, screen)
-        job_id = round_started(federation, newest_job(federation, but=broken), 2)
+        wait_for(lambda: jobs_at_server(federation) - before, 120)
+        (job_id,) = jobs_at_server(federation) - before
+        round_started(federation, job_id, 2)
         link.cut()
         time.sleep(CUT_SECONDS)
         link.join()
