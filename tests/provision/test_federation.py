@@ -34,6 +34,7 @@ from poc_processes import (
     processes_of,
     processes_of_job,
     round_started,
+    server_log,
     start_again,
     wait_for,
 )
@@ -59,9 +60,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 HEARTBEAT_SECONDS = 30
 CUT_SECONDS = 6
-ROUND_SECONDS = 20
+ROUND_SECONDS = 25
 ROUNDS = 3
 TWO_SITES = ("--sites", "north,east")
+PARTICIPANTS = ("server", "north", "east")
 
 
 @pytest.fixture(scope="module")
@@ -293,6 +295,47 @@ def test_a_site_whose_privacy_policy_is_lost_while_it_runs_takes_no_job(
         federation.user(LEAD).check_completed(job_id)
 
 
+# Sites that come and go.
+
+
+def add_island(federation: Federation, config: PocConfig) -> None:
+    """One more site, while all others run."""
+    workspace = federation.kits.parents[1]
+    kit = add_site(workspace.parent / "localhost_project.yml", workspace, "island", "island")
+    shutil.move(kit, federation.kits / "island")
+    map_data(federation.kits / "island", "island", config)
+    federation.participants.start("island")
+    wait_until_registered(federation.participants, federation.kits, ["island"])
+
+
+@pytest.fixture(scope="module")
+def diminished(
+    federation: Federation,
+    config: PocConfig,
+    lead: Lead,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> str:
+    """A job that has lost two of three sites: east is back at once, island stays away."""
+    add_island(federation, config)
+    sizes = ("--rounds", "2", "--steps", "60", "--min-sites", "1")
+    folder = tmp_path_factory.mktemp("diminished") / "fedavg"
+    job_id = lead.submit(export(folder, "--sites", "north,east,island", *sizes))
+    round_started(federation, job_id, 0)
+    crash(federation.kits / "east")
+    start_again(federation, "east")
+    round_started(federation, job_id, 1)
+    crash(federation.kits / "island")
+    return job_id
+
+
+def test_a_site_that_joins_later_takes_part_and_one_that_crashed_and_is_back_is_named(
+    federation: Federation, diminished: str
+) -> None:
+    log = server_log(federation, diminished)
+    assert "Client east is deemed disconnected" in log
+    assert "round 0: no usable update from east\n" in log
+
+
 # Jobs beside each other. One job stands still all the time, as a process of it does not go on.
 
 
@@ -305,7 +348,7 @@ def stop_at_east(federation: Federation, job_id: str) -> None:
 
 def claiming(folder: Path, gpus: int, *options: str) -> Path:
     """A job that asks for GPUs of north."""
-    sizes = ("--rounds", "2", "--steps", "200", "--gpus", f"north={gpus}")
+    sizes = ("--rounds", "2", "--steps", "60", "--gpus", f"north={gpus}")
     return export(folder / str(gpus) / "fedavg", *TWO_SITES, *sizes, *options)
 
 
@@ -364,69 +407,47 @@ def test_what_a_site_keeps_stays_there_although_the_job_asks_and_filters_nothing
     log = (strict_north / job_id / "log.txt").read_text()
     assert "parameter 'discriminator." in log and "is outside the sharing scope" in log
     result = lead.download(job_id)
-    server_log = (result / "log.txt").read_text()
-    assert "site 'north' could not do its task 'train'" in server_log
+    said = (result / "log.txt").read_text()
+    assert "site 'north' could not do its task 'train'" in said
     assert not (result / "app_server" / "FL_global_model.pt").exists()
     assert lead.status(stalled) == "RUNNING"  # a job that fails disturbs no other
 
 
-def test_an_aborted_job_leaves_no_process_and_its_gpus_to_the_job_that_waits(
-    federation: Federation, lead: Lead, stalled: str, waiting: str
+def test_a_site_that_crashes_and_stays_away_is_lost_when_it_is_silent_and_the_rest_goes_on(
+    lead: Lead, diminished: str
 ) -> None:
-    kits = [federation.kits / name for name in ("server", "north", "east")]
-    assert all(processes_of_job(kit, stalled) for kit in kits)
+    # The run is complete; NVFlare misses the report of a site that no longer knows of the job.
+    assert lead.wait_for_end(diminished) == "FINISHED:ABNORMAL"
+    run_folder = lead.download(diminished)
+    assert (run_folder / "app_server" / "FL_global_model.pt").is_file()
+    log = (run_folder / "log.txt").read_text()
+    assert "Client island is deemed disconnected" in log
+    assert "round 1: no usable update from east, island\n" in log
+    assert "run complete; models are in" in log
+
+
+@pytest.fixture(scope="module")
+def aborted(federation: Federation, lead: Lead, stalled: str, waiting: str) -> str:
+    """The job that stood still, aborted from the console; now the one that waited can start."""
+    assert all(processes_of_job(federation.kits / name, stalled) for name in PARTICIPANTS)
     lead.type(f"abort_job {stalled}")
-    assert lead.wait_for_end(stalled) == "FINISHED:ABORTED"
-    wait_for(lambda: not any(processes_of_job(kit, stalled) for kit in kits), 60)
+    return stalled
+
+
+def test_an_aborted_job_leaves_no_process_and_its_gpus_to_the_job_that_waits(
+    federation: Federation, lead: Lead, aborted: str, waiting: str
+) -> None:
+    assert lead.wait_for_end(aborted) == "FINISHED:ABORTED"
+    kits = [federation.kits / name for name in PARTICIPANTS]
+    wait_for(lambda: not any(processes_of_job(kit, aborted) for kit in kits), 60)
     assert devices(federation, "north", waiting) == "1,2"
 
 
-def test_a_site_that_never_answers_ends_the_job_when_the_round_s_time_is_over(
-    federation: Federation, lead: Lead, waiting: str
-) -> None:
+@pytest.fixture(scope="module")
+def unanswered(federation: Federation, lead: Lead, aborted: str, waiting: str) -> str:
+    """The job that waited: now it runs, and east does not answer."""
     stop_at_east(federation, waiting)
-    assert lead.wait_for_end(waiting) != COMPLETED
-    log = (lead.download(waiting) / "log.txt").read_text()
-    assert "1 site(s) answered, at least 2 are needed; missing: east" in log
-    wait_for(lambda: not processes_of_job(federation.kits / "east", waiting), 60)
-
-
-# Sites that come and go.
-
-
-def add_island(federation: Federation, config: PocConfig) -> None:
-    """One more site, while all others run."""
-    workspace = federation.kits.parents[1]
-    kit = add_site(workspace.parent / "localhost_project.yml", workspace, "island", "island")
-    shutil.move(kit, federation.kits / "island")
-    map_data(federation.kits / "island", "island", config)
-    federation.participants.start("island")
-    wait_until_registered(federation.participants, federation.kits, ["island"])
-
-
-def test_a_site_joins_later_one_crashes_and_returns_one_stays_away_and_the_rest_goes_on(
-    federation: Federation, config: PocConfig, lead: Lead, tmp_path: Path
-) -> None:
-    add_island(federation, config)
-    sizes = ("--rounds", "2", "--steps", "60", "--min-sites", "1")
-    job = export(tmp_path / "fedavg", "--sites", "north,east,island", *sizes)
-    job_id = round_started(federation, lead.submit(job), 0)
-    crash(federation.kits / "east")
-    start_again(federation, "east")
-    round_started(federation, job_id, 1)
-    crash(federation.kits / "island")
-    # The run is complete; NVFlare misses the report of a site that no longer knows of the job.
-    assert lead.wait_for_end(job_id) == "FINISHED:ABNORMAL"
-    run_folder = lead.download(job_id)
-    assert (run_folder / "app_server" / "FL_global_model.pt").is_file()
-    log = (run_folder / "log.txt").read_text()
-    assert "run complete; models are in" in log
-    returned, stayed_away = log.split("Round 1 started")
-    assert "Client east is deemed disconnected" in returned
-    assert (
-        "no usable update from east" in returned and "no usable update from island" not in returned
-    )
-    assert "no usable update from" in stayed_away and "island" in stayed_away
+    return waiting
 
 
 # A run that goes on.
@@ -448,10 +469,19 @@ def undisturbed(
     return submit_by_command_line(federation, job, tmp_path_factory.mktemp("undisturbed"))
 
 
-def test_a_job_from_the_command_line_learns_and_sends_curves_and_no_pictures(
-    undisturbed: Path,
+def test_a_job_learns_beside_one_that_waits_and_sends_curves_and_no_pictures(
+    unanswered: str, undisturbed: Path
 ) -> None:
     check_learnt(undisturbed, ROUNDS)
+
+
+def test_a_site_that_never_answers_ends_the_job_when_the_round_s_time_is_over(
+    federation: Federation, lead: Lead, unanswered: str
+) -> None:
+    assert lead.wait_for_end(unanswered) != COMPLETED
+    log = (lead.download(unanswered) / "log.txt").read_text()
+    assert "1 site(s) answered, at least 2 are needed; missing: east" in log
+    wait_for(lambda: not processes_of_job(federation.kits / "east", unanswered), 60)
 
 
 @pytest.fixture
