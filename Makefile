@@ -32,46 +32,46 @@ $(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt
 	@touch $@
 
 data: setup ## compute the demo cohort, prepare it, prepare the simulator's default workspace
-	@$(RUN) -m partitions demo --out data/demo
-	@$(RUN) -m partitions prepare --data data/demo
-	@$(RUN) -m jobs workspace simulator_workspace --dataset demo=data/demo
+	@$(BIN)/fedi2i data demo --out data/demo
+	@$(BIN)/fedi2i data prepare --data data/demo
+	@$(BIN)/fedi2i jobs workspace simulator_workspace --dataset demo=data/demo
 
 demo: data ## the main job: all arms on the demo cohort, table and report (about ten minutes)
-	@$(RUN) -m jobs compare --out runs/demo --title "FedI2I demo: MR T1w to T2w over four hospitals"
-	@$(RUN) -m report runs/demo
+	@$(BIN)/fedi2i compare --out runs/demo --title "FedI2I demo: MR T1w to T2w over four hospitals"
+	@$(BIN)/fedi2i report runs/demo
 	@echo "== open runs/demo/report.html; curves: make tensorboard"
 
 smoke: setup ## the main job in under two minutes: tiny settings, still learns
-	@$(RUN) -m partitions demo --out data/smoke --size smoke
-	@$(RUN) -m jobs compare --experiment jobs/experiments/smoke.yaml --data data/smoke \
+	@$(BIN)/fedi2i data demo --out data/smoke --size smoke
+	@$(BIN)/fedi2i compare --experiment jobs/experiments/smoke.yaml --data data/smoke \
 		--out runs/smoke --strategies fedavg --title "FedI2I smoke run"
-	@$(RUN) -m report runs/smoke
+	@$(BIN)/fedi2i report runs/smoke
 
 smoke-cyclegan: setup ## the same without pairs: CycleGAN, about five minutes
-	@$(RUN) -m partitions demo --out data/smoke --size smoke
-	@$(RUN) -m jobs compare --experiment jobs/experiments/cyclegan_smoke.yaml --data data/smoke \
+	@$(BIN)/fedi2i data demo --out data/smoke --size smoke
+	@$(BIN)/fedi2i compare --experiment jobs/experiments/cyclegan_smoke.yaml --data data/smoke \
 		--out runs/smoke-cyclegan --strategies fedavg --title "FedI2I smoke run: CycleGAN"
-	@$(RUN) -m report runs/smoke-cyclegan
+	@$(BIN)/fedi2i report runs/smoke-cyclegan
 
 strategies: data ## every strategy on the demo cohort, quick settings: table and report
-	@$(RUN) -m jobs compare --experiment jobs/experiments/strategies.yaml --strategies all \
+	@$(BIN)/fedi2i compare --experiment jobs/experiments/strategies.yaml --strategies all \
 		--out runs/strategies --title "FedI2I: every strategy, quick settings"
-	@$(RUN) -m report runs/strategies
+	@$(BIN)/fedi2i report runs/strategies
 
 report: setup ## write the demo's report again from its run files
-	@$(RUN) -m report runs/demo
+	@$(BIN)/fedi2i report runs/demo
 
 provision: setup ## startup kits of the project in kits/ (private keys: keep them to yourself)
-	@$(RUN) -m provision kits
+	@$(BIN)/fedi2i provision kits
 
 poc: data ## server and four sites on this machine over TLS, two submissions, stop (five minutes)
-	@$(RUN) -m provision poc
+	@$(BIN)/fedi2i provision poc
 
 tensorboard: setup ## curves and panels of all runs at http://localhost:6006
 	@$(BIN)/tensorboard --logdir runs
 
 jobs: setup ## write the committed job folders again from jobs/experiments/demo.yaml
-	@$(RUN) -m jobs committed
+	@$(BIN)/fedi2i jobs committed
 
 lint: $(VENV)/installed-dev ## ruff: rules and format; the container files
 	@$(BIN)/ruff check .
@@ -115,4 +115,5 @@ figure-hostile: data ## one hostile site of four: FedAvg beside the robust means
 	@$(RUN) benchmarks/hostile_site.py
 
 clean: ## remove runs and caches; keeps .venv and data
-	@rm -rf runs simulator_workspace simulator_workspace_state .mypy_cache .ruff_cache .pytest_cache
+	@rm -rf runs simulator_workspace simulator_workspace_state build dist \
+		.mypy_cache .ruff_cache .pytest_cache

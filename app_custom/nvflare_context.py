@@ -1,4 +1,4 @@
-"""The few facts our components read from NVFlare's context, in one place."""
+"""Our components read these few facts from NVFlare's context."""
 
 from __future__ import annotations
 
@@ -11,38 +11,38 @@ from nvflare.apis.job_def import JobMetaKey
 
 
 def site_name(fl_ctx: FLContext) -> str:
-    """Name of this participant."""
+    """Return this participant's name."""
     return str(fl_ctx.get_identity_name())
 
 
 def peer_name(fl_ctx: FLContext) -> str:
-    """Name of the participant whose message is being handled, or ``?``."""
+    """Return the name of the participant whose message is being handled, or ``?``."""
     peer = fl_ctx.get_peer_context()
     return str(peer.get_identity_name("?")) if peer is not None else "?"
 
 
 def local_folder(fl_ctx: FLContext) -> Path:
-    """The ``local`` folder of this participant's workspace, absolute."""
+    """Return the ``local`` folder of this participant's workspace, absolute."""
     return Path(_workspace(fl_ctx).get_site_config_dir()).resolve()
 
 
 def workspace_folder(fl_ctx: FLContext) -> Path:
-    """This participant's workspace, absolute."""
+    """Return this participant's workspace, absolute."""
     return Path(_workspace(fl_ctx).get_root_dir()).resolve()
 
 
 def run_folder(fl_ctx: FLContext) -> Path:
-    """The folder of this job's run, absolute."""
+    """Return the folder of this job's run, absolute."""
     return Path(_workspace(fl_ctx).get_run_dir(fl_ctx.get_job_id())).resolve()
 
 
 def app_folder(fl_ctx: FLContext) -> Path:
-    """The folder the job's app is deployed to, absolute; the persistor writes models there."""
+    """Return the folder of the job's deployed app, absolute; the persistor writes models there."""
     return Path(str(fl_ctx.get_prop(FLContextKey.APP_ROOT))).resolve()
 
 
 def job_sites(fl_ctx: FLContext) -> int:
-    """Number of sites that the running job was sent to; 1 when the job does not say."""
+    """Count the sites that the running job was sent to; 1 when the job does not say."""
     meta: dict[str, Any] = fl_ctx.get_prop(FLContextKey.JOB_META) or {}
     return max(1, len(meta.get(JobMetaKey.JOB_CLIENTS.value) or ()))
 

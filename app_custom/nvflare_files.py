@@ -1,4 +1,4 @@
-"""Where NVFlare's simulator leaves the server's files in a workspace."""
+"""NVFlare's simulator leaves a run's files at these places of a workspace."""
 
 from __future__ import annotations
 
@@ -12,25 +12,15 @@ PERSONAL_MODEL = "personal_model.pt"
 
 
 def personal_model_path(workspace: Path, site: str) -> Path:
-    """The model that a site would use, for strategies that make sites differ."""
+    """Locate the model that a site would use, for strategies that make sites differ."""
     return workspace / site / "simulate_job" / PERSONAL_MODEL
 
 
 def final_model_path(workspace: Path) -> Path:
-    """The global model after the last round."""
+    """Locate the global model after the last round."""
     return workspace / _RUN / "app_server" / "FL_global_model.pt"
 
 
-def best_model_path(workspace: Path) -> Path:
-    """The global model with the best mean validation metric."""
-    return workspace / _RUN / "app_server" / "best_FL_global_model.pt"
-
-
 def metrics_path(workspace: Path) -> Path:
-    """The server's record: site, round, metric, value."""
+    """Locate the server's record: site, round, metric, value."""
     return workspace / _RUN / METRICS_FILE
-
-
-def tensorboard_path(workspace: Path) -> Path:
-    """Curves and panels of the server and all sites."""
-    return workspace / _RUN / "tb_events"

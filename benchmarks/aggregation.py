@@ -66,7 +66,8 @@ def main() -> None:
 def measure(strategy: str, sites: int, millions: int) -> dict[str, float]:
     """Seconds, and memory in models, of one aggregation."""
     from app_custom.aggregators.distance import squares_from_mean
-    from app_custom.aggregators.site_update import SiteUpdate
+
+    from lightning_modules.combining.updates import SiteUpdate
 
     aggregator, networks = _aggregator(strategy, sites, millions)
     anchor = {k: v.numpy() for k, v in networks.state_dict().items()}
@@ -87,6 +88,7 @@ def _aggregator(strategy: str, sites: int, millions: int) -> tuple[Any, Any]:
     import importlib
 
     from jobs.writing.server_aggregators import aggregator
+
     from lightning_modules.configuration import experiment_from
     from lightning_modules.sharing.shared_networks import SharedNetworks
 
@@ -166,9 +168,9 @@ def _in_own_process(strategy: str, sites: int, millions: int) -> dict[str, float
 
 def _parameters(millions: int) -> int:
     from lightning_modules.configuration import GeneratorConfig
-    from lightning_modules.networks.generator import UNetGenerator
+    from lightning_modules.networks.generators.catalogue import build_generator
 
-    generator = UNetGenerator(GeneratorConfig(channels=CHANNELS[millions]))
+    generator = build_generator(GeneratorConfig(channels=CHANNELS[millions]))
     return sum(parameter.numel() for parameter in generator.parameters())
 
 

@@ -23,7 +23,7 @@ from fedi2i.cores import available_cores
 from jobs.writing.federation import DEFAULT_FILE, read_federated_experiment, strategy_overrides
 from jobs.writing.workspace import prepare_workspace
 from lightning_modules.configuration import ExperimentConfig
-from lightning_modules.data.slice_order import SliceOrder
+from lightning_modules.data.batches import SliceOrder
 from lightning_modules.data.slices import TrainingSlices
 from lightning_modules.losses.adversarial import AdversarialLoss
 from lightning_modules.networks.building import build_networks

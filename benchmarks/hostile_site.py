@@ -9,7 +9,9 @@ mean validation PSNR over the three honest sites after each round.
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import tempfile
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from statistics import fmean
 from types import SimpleNamespace
@@ -17,17 +19,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from joblib import Parallel, delayed
 
-from app_custom.aggregators.fedavg import FedAvgAggregator
-from app_custom.aggregators.fedmedian import FedMedianAggregator
-from app_custom.aggregators.site_update import SiteUpdate, network_of, networks_of
-from app_custom.aggregators.trimmed_mean import TrimmedMeanAggregator
 from jobs.writing.federation import DEFAULT_FILE, read_federated_experiment
+from lightning_modules.combining.updates import SiteUpdate, network_of, networks_of
 from lightning_modules.configuration import ExperimentConfig
 from lightning_modules.data.slices import TrainingSlices
 from lightning_modules.evaluation.validation import load_translator, validate
-from lightning_modules.networks.generator import build_generator
+from lightning_modules.networks.generators.catalogue import build_generator
+from lightning_modules.strategies.fedavg import FedAvgAggregator
+from lightning_modules.strategies.fedmedian import FedMedianAggregator
+from lightning_modules.strategies.trimmed_mean import TrimmedMeanAggregator
 from lightning_modules.training.hardware import Hardware
 from lightning_modules.training.learner import Learner
 from lightning_modules.training.local_state import LocalStateStore
@@ -47,10 +48,12 @@ def main() -> None:
     """Run all six federations, two at a time, and draw them."""
     options = _parser().parse_args()
     cases = [(name, hostile) for name in MAKERS for hostile in (False, True)]
-    curves = Parallel(n_jobs=options.at_once)(
-        delayed(run)(options.data.resolve(), name, hostile, options.rounds, options.steps)
-        for name, hostile in cases
-    )
+    with ProcessPoolExecutor(options.at_once, multiprocessing.get_context("spawn")) as pool:
+        runs = [
+            pool.submit(run, options.data.resolve(), *case, options.rounds, options.steps)
+            for case in cases
+        ]
+        curves = [found.result() for found in runs]
     for (name, hostile), curve in zip(cases, curves, strict=True):
         text = " ".join(f"{value:6.2f}" for value in curve)
         print(f"{name:<13}{'one hostile site' if hostile else 'four honest sites':<19}{text}")

@@ -13,14 +13,14 @@ from statistics import median
 from typing import Any
 
 import torch
+from lightning_modules.strategies.site_side import gradient_term
 from torch import Tensor
 
 from lightning_modules.configuration import ExperimentConfig, experiment_from
 from lightning_modules.losses.adversarial import AdversarialLoss
 from lightning_modules.model_networks import MODELS
 from lightning_modules.networks.building import build_networks
-from lightning_modules.strategies.gradient_editor import GradientEditor
-from lightning_modules.strategies.site_side import gradient_term
+from lightning_modules.training.gradient_editor import GradientEditor
 
 CASES: dict[str, dict[str, Any]] = {
     "demo, 96 x 80, batch 2": {

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -39,18 +40,114 @@ def choose(value: str, known: Iterable[str], key: str) -> str:
     return value
 
 
-def record_from(record_type: type[Record], values: Mapping[str, Any], where: str) -> Record:
+@dataclasses.dataclass(frozen=True)
+class Allowed:
+    """What a setting may be; stands at the field that it belongs to.
+
+    Attributes:
+        low: smallest number; itself allowed unless ``above`` is true.
+        high: numbers must stay below it.
+        above: whether ``low`` itself is refused.
+        words: the allowed words, for settings that are no numbers.
+        meaning: what the setting does, in a few words, for the tables in the documents.
+    """
+
+    low: float = -math.inf
+    high: float = math.inf
+    above: bool = False
+    words: tuple[str, ...] = ()
+    meaning: str = ""
+
+    def check(self, value: object, key: str) -> None:
+        """Refuse a value out of range; a value that is not set is allowed.
+
+        Raises:
+            ConfigError: naming the key, the value and what is allowed.
+        """
+        if self.words:
+            choose(str(value), self.words, key)
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            inside = self.low < value if self.above else self.low <= value
+            if not (inside and value < self.high):  # also refuses nan and infinity
+                raise ConfigError(f"{key} is {value}; it must be {self.describe()}")
+
+    def describe(self) -> str:
+        """The range or the words, as they follow "it must be"."""
+        if self.words:
+            return f"one of {', '.join(self.words)}"
+        if math.isinf(self.high):
+            return f"finite and {'above' if self.above else 'not below'} {self.low:g}"
+        return f"in {'(' if self.above else '['}{self.low:g}, {self.high:g})"
+
+
+_ALLOWED = "allowed"
+
+
+def number(
+    default: float,
+    *,
+    low: float = 0.0,
+    high: float = math.inf,
+    above: bool = False,
+    meaning: str = "",
+) -> Any:
+    """A field of a record that holds a number: its default, its range and its meaning."""
+    allowed = Allowed(low, high, above, meaning=meaning)
+    return dataclasses.field(default=default, metadata={_ALLOWED: allowed})
+
+
+def word(default: str, *words: str, meaning: str = "") -> Any:
+    """A field of a record that holds one of some words."""
+    allowed = Allowed(words=words, meaning=meaning)
+    return dataclasses.field(default=default, metadata={_ALLOWED: allowed})
+
+
+def switch(default: bool, *, meaning: str = "") -> Any:
+    """A field of a record that is true or false."""
+    return dataclasses.field(default=default, metadata={_ALLOWED: Allowed(meaning=meaning)})
+
+
+def allowed_values(record_type: type[Any]) -> Iterator[tuple[dataclasses.Field[Any], Allowed]]:
+    """The fields of a record that say what they may be, in order."""
+    for field in dataclasses.fields(record_type):
+        if _ALLOWED in field.metadata:
+            yield field, field.metadata[_ALLOWED]
+
+
+def check_values(record: Any, where: str, prefix: str = "") -> None:
+    """Hold every value of a record, and of the records in it, against what its field allows.
+
+    Args:
+        record: a dataclass.
+        where: the file or argument the values came from, for messages.
+        prefix: dotted path of the record inside its file, ending in a dot.
+
+    Raises:
+        ConfigError: naming the first value that is out of range.
+    """
+    for field in dataclasses.fields(record):
+        value, key = getattr(record, field.name), f"{prefix}{field.name}"
+        if _ALLOWED in field.metadata:
+            field.metadata[_ALLOWED].check(value, f"{where}: {key}")
+        elif dataclasses.is_dataclass(value):
+            check_values(value, where, f"{key}.")
+
+
+def record_from(
+    record_type: type[Record], values: Mapping[str, Any], where: str, prefix: str = ""
+) -> Record:
     """Build a frozen record from a mapping, checking keys and types.
 
     Args:
         record_type: a frozen dataclass; nested dataclasses are filled recursively.
         values: keys and values that differ from the record's defaults.
         where: the file or argument the mapping came from, for error messages.
+        prefix: dotted path of the mapping inside its file, ending in a dot.
 
     Raises:
         ConfigError: an unknown key, a missing key or a value of the wrong type.
     """
-    _refuse_unknown_keys(record_type, values, where, prefix="")
+    _refuse_unknown_keys(record_type, values, where, prefix)
     try:
         merged = OmegaConf.merge(OmegaConf.structured(record_type), OmegaConf.create(dict(values)))
         return cast(Record, OmegaConf.to_object(merged))
@@ -59,7 +156,7 @@ def record_from(record_type: type[Record], values: Mapping[str, Any], where: str
         reason = str(getattr(error, "msg", None) or error).splitlines()[0]
         if "is not a TupleConfig" in reason:
             reason = "write a list, e.g. [a, b]"
-        raise ConfigError(f"{where}: key '{key}': {reason}") from error
+        raise ConfigError(f"{where}: key '{prefix}{key}': {reason}") from error
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

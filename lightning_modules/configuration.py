@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from fedi2i.errors import ConfigError
-from fedi2i.typed_config import as_dict, choose, merged, read_yaml, record_from
+from fedi2i.typed_config import (
+    as_dict,
+    check_values,
+    merged,
+    number,
+    read_yaml,
+    record_from,
+    word,
+)
 from lightning_modules.model_networks import MODELS, shared_networks
-from lightning_modules.strategies.settings import StrategyConfig, with_defaults
+from lightning_modules.networks.generators.catalogue import GENERATORS
+from lightning_modules.strategies.catalogue import StrategyConfig, strategy_from, strategy_values
 from partitions.preparation.configuration import PreparationConfig
 
 OPTIMIZERS = ("adam", "sgd")
@@ -19,7 +27,6 @@ OPTIMIZER_STATES = ("reset", "keep")
 PRECISIONS = ("auto", "fp32", "bf16")
 ADVERSARIAL_LOSSES = ("lsgan", "bce")
 NORMS = ("instance", "instance_affine", "batch")
-GENERATORS = ("unet", "resnet")
 
 
 @dataclass(frozen=True)
@@ -32,7 +39,7 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class GeneratorConfig:
-    """A U-Net or a ResNet.
+    """One of the generators in ``lightning_modules/networks/generators``.
 
     Attributes:
         kind: ``unet`` (MONAI's, with concatenated skips) or ``resnet`` (Johnson et al. 2016, as in
@@ -43,20 +50,20 @@ class GeneratorConfig:
         dropout: probability of dropout, in [0, 1).
     """
 
-    kind: str = "unet"
+    kind: str = word("unet", *GENERATORS)
     channels: tuple[int, ...] = (16, 32, 64, 128)
-    residual_units: int = 0
-    norm: str = "instance"
-    dropout: float = 0.0
+    residual_units: int = number(0)
+    norm: str = word("instance", *NORMS)
+    dropout: float = number(0.0, high=1.0)
 
 
 @dataclass(frozen=True)
 class DiscriminatorConfig:
     """MONAI PatchGAN: channels of its first layer and number of strided layers."""
 
-    channels: int = 16
-    layers: int = 3
-    norm: str = "instance"
+    channels: int = number(16, above=True)
+    layers: int = number(3, above=True)
+    norm: str = word("instance", *NORMS)
 
 
 @dataclass(frozen=True)
@@ -75,14 +82,14 @@ class ModelConfig:
         image_buffer: CycleGAN: translated slices that the discriminators are shown again.
     """
 
-    name: str = "pix2pix"
+    name: str = word("pix2pix", *MODELS)
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
-    adversarial_loss: str = "lsgan"
-    lambda_l1: float = 100.0
-    lambda_cycle: float = 10.0
-    lambda_identity: float = 0.5
-    image_buffer: int = 50
+    adversarial_loss: str = word("lsgan", *ADVERSARIAL_LOSSES)
+    lambda_l1: float = number(100.0)
+    lambda_cycle: float = number(10.0)
+    lambda_identity: float = number(0.5)
+    image_buffer: int = number(50)
 
 
 @dataclass(frozen=True)
@@ -99,16 +106,16 @@ class TrainingConfig:
         precision: ``auto`` picks bf16 only where the hardware multiplies it natively.
     """
 
-    rounds: int = 6
-    steps: int = 150
-    batch_size: int = 2
-    learning_rate_generator: float = 2e-3
-    learning_rate_discriminator: float = 5e-4
-    beta1: float = 0.5
-    beta2: float = 0.999
-    optimizer: str = "adam"
-    optimizer_state: str = "reset"
-    precision: str = "auto"
+    rounds: int = number(6, above=True)
+    steps: int = number(150, above=True)
+    batch_size: int = number(2, above=True)
+    learning_rate_generator: float = number(2e-3, above=True)
+    learning_rate_discriminator: float = number(5e-4, above=True)
+    beta1: float = number(0.5, high=1.0)
+    beta2: float = number(0.999, high=1.0)
+    optimizer: str = word("adam", *OPTIMIZERS)
+    optimizer_state: str = word("reset", *OPTIMIZER_STATES)
+    precision: str = word("auto", *PRECISIONS)
 
 
 @dataclass(frozen=True)
@@ -120,7 +127,10 @@ class ExperimentConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     sharing: str = "generator+discriminator"
-    strategy: StrategyConfig = field(default_factory=StrategyConfig)
+    # Read by ``strategy_from``: which settings there are depends on the strategy's name.
+    strategy: StrategyConfig = field(
+        default_factory=StrategyConfig, metadata={"omegaconf_ignore": True}
+    )
 
 
 def experiment_from(values: Mapping[str, Any], where: str) -> ExperimentConfig:
@@ -133,11 +143,16 @@ def experiment_from(values: Mapping[str, Any], where: str) -> ExperimentConfig:
     Raises:
         ConfigError: an unknown key or value, a wrong type, or a number out of range.
     """
-    experiment = record_from(ExperimentConfig, values, where)
-    experiment = replace(experiment, strategy=with_defaults(experiment.strategy, where))
-    _check_choices(experiment, where)
-    _check_ranges(experiment, where)
+    others = {key: value for key, value in values.items() if key != "strategy"}
+    experiment = record_from(ExperimentConfig, others, where)
+    chosen = values.get("strategy") or {}
+    if not isinstance(chosen, Mapping):
+        raise ConfigError(f"{where}: 'strategy' holds keys of its own, not {chosen!r}")
+    experiment = replace(experiment, strategy=strategy_from(chosen, where))
+    check_values(experiment, where)
+    _check_sharing(experiment, where)
     _check_model(experiment, where)
+    _check_size(experiment, where)
     return experiment
 
 
@@ -154,60 +169,14 @@ def read_experiment(path: Path, overrides: Mapping[str, Any] | None = None) -> E
 
 def experiment_values(experiment: ExperimentConfig) -> dict[str, Any]:
     """The experiment as plain values, all spelled out; settings that are not set are left out."""
-    values = as_dict(experiment)
-    values["strategy"] = {k: v for k, v in values["strategy"].items() if v is not None}
-    return values
+    return {**as_dict(experiment), "strategy": strategy_values(experiment.strategy)}
 
 
-def _check_choices(experiment: ExperimentConfig, where: str) -> None:
-    model, training = experiment.model, experiment.training
-    choose(model.name, MODELS, f"{where}: model.name")
+def _check_sharing(experiment: ExperimentConfig, where: str) -> None:
     try:
-        shared_networks(model.name, experiment.sharing)
+        shared_networks(experiment.model.name, experiment.sharing)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
-    choose(model.generator.kind, GENERATORS, f"{where}: model.generator.kind")
-    choose(model.adversarial_loss, ADVERSARIAL_LOSSES, f"{where}: model.adversarial_loss")
-    choose(model.generator.norm, NORMS, f"{where}: model.generator.norm")
-    choose(model.discriminator.norm, NORMS, f"{where}: model.discriminator.norm")
-    choose(training.optimizer, OPTIMIZERS, f"{where}: training.optimizer")
-    choose(training.optimizer_state, OPTIMIZER_STATES, f"{where}: training.optimizer_state")
-    choose(training.precision, PRECISIONS, f"{where}: training.precision")
-
-
-def _check_ranges(experiment: ExperimentConfig, where: str) -> None:
-    model, training = experiment.model, experiment.training
-    positive = {
-        "training.rounds": training.rounds,
-        "training.steps": training.steps,
-        "training.batch_size": training.batch_size,
-        "training.learning_rate_generator": training.learning_rate_generator,
-        "training.learning_rate_discriminator": training.learning_rate_discriminator,
-        "model.discriminator.channels": model.discriminator.channels,
-        "model.discriminator.layers": model.discriminator.layers,
-    }
-    for key, value in positive.items():
-        if not 0 < value < math.inf:  # also refuses nan
-            raise ConfigError(f"{where}: {key} is {value}; it must be positive and finite")
-    not_negative = {
-        "model.lambda_l1": model.lambda_l1,
-        "model.lambda_cycle": model.lambda_cycle,
-        "model.lambda_identity": model.lambda_identity,
-        "model.image_buffer": model.image_buffer,
-        "model.generator.residual_units": model.generator.residual_units,
-    }
-    for key, number in not_negative.items():
-        if not 0 <= number < math.inf:
-            raise ConfigError(f"{where}: {key} is {number}; it must be finite and not negative")
-    below_one = {
-        "model.generator.dropout": model.generator.dropout,
-        "training.beta1": training.beta1,
-        "training.beta2": training.beta2,
-    }
-    for key, number in below_one.items():
-        if not 0 <= number < 1:
-            raise ConfigError(f"{where}: {key} is {number}; it must be in [0, 1)")
-    _check_size(experiment, where)
 
 
 def _check_model(experiment: ExperimentConfig, where: str) -> None:
@@ -224,11 +193,6 @@ def _check_model(experiment: ExperimentConfig, where: str) -> None:
             f"{where}: model.lambda_cycle is 0, but without the cycle nothing ties a translation "
             "of 'cyclegan' to its source; give a positive weight"
         )
-    if model.generator.kind == "resnet" and model.generator.residual_units == 0:
-        raise ConfigError(
-            f"{where}: model.generator.residual_units is 0, but a 'resnet' is made of residual "
-            "blocks; give at least 1 (CycleGAN's authors use 6 or 9)"
-        )
 
 
 def _check_size(experiment: ExperimentConfig, where: str) -> None:
@@ -237,23 +201,16 @@ def _check_size(experiment: ExperimentConfig, where: str) -> None:
         raise ConfigError(
             f"{where}: model.generator.channels is {list(channels)}; give two or more levels"
         )
-    divisor = 2 ** (len(channels) - 1)
     size = experiment.data.preparation.size
-    if any(side % divisor for side in size):
-        raise ConfigError(
-            f"{where}: data.preparation.size {list(size)} must be divisible by {divisor} for a "
-            f"generator of {len(channels)} levels"
-        )
+    generator = experiment.model.generator
+    try:
+        GENERATORS[generator.kind].refuse(generator, size)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
     layers = experiment.model.discriminator.layers
     # Every strided layer halves the slice; two 4x4 convolutions follow, and patches must remain.
-    if min(size) < 3 * 2**layers or max(size) == divisor:
+    if min(size) < 3 * 2**layers:
         raise ConfigError(
             f"{where}: data.preparation.size {list(size)} is too small for a discriminator of "
-            f"{layers} layers and a generator of {len(channels)} levels; take fewer of them"
-        )
-    # A 3x3 convolution of the residual blocks is padded by reflection, which needs a neighbour.
-    if experiment.model.generator.kind == "resnet" and min(size) < 2 * divisor:
-        raise ConfigError(
-            f"{where}: data.preparation.size {list(size)} leaves one row or column to the lowest "
-            f"of the {len(channels)} levels of a 'resnet'; its sides must be at least {2 * divisor}"
+            f"{layers} layers; take fewer of them"
         )

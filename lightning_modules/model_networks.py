@@ -1,4 +1,4 @@
-"""The networks of each model and the part each plays; no torch needed to know them."""
+"""What each model is made of, and which Lightning module trains it; read without torch."""
 
 from __future__ import annotations
 
@@ -22,11 +22,16 @@ class ModelNetworks:
         translator: the network that turns the source into the target; it alone is evaluated.
         paired: whether it trains on pairs of source and target slices; else it takes the two
             domains independently of each other.
+        losses: what a training step returns. Their means over a round may leave a site, as they
+            are listed here.
+        module: the Lightning module, as its own module and class.
     """
 
     roles: Mapping[str, str]
     translator: str
     paired: bool
+    losses: tuple[str, ...]
+    module: str
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -39,6 +44,13 @@ MODELS: dict[str, ModelNetworks] = {
         {"generator": "generator", "discriminator": "discriminator"},
         translator="generator",
         paired=True,
+        losses=(
+            "train/loss_generator",
+            "train/loss_discriminator",
+            "train/loss_adversarial",
+            "train/l1",
+        ),
+        module="lightning_modules.modules.pix2pix:Pix2PixModule",
     ),
     # A is the source domain, B the target domain: generator_ab makes a fake B from a real A.
     "cyclegan": ModelNetworks(
@@ -50,6 +62,14 @@ MODELS: dict[str, ModelNetworks] = {
         },
         translator="generator_ab",
         paired=False,
+        losses=(
+            "train/loss_generator",
+            "train/loss_discriminator",
+            "train/loss_adversarial",
+            "train/cycle",
+            "train/identity",
+        ),
+        module="lightning_modules.modules.cyclegan:CycleGANModule",
     ),
 }
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,12 @@ from fedi2i.typed_config import choose, record_from
 VERSION = 1
 FILE_NAME = "manifest.json"
 SPLITS = ("train", "val", "test")
+
+PATIENT_ID = "patient_id"
+"""Key of the metadata: the person, where one person has several scans."""
+UNKNOWN_VOXEL_SIZE = {"voxel_size": "unknown"}
+"""Metadata of scans that came without a voxel size. A NIfTI header always holds three numbers in
+that place, so the reader that imports such scans says it here, and nothing is invented."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +41,8 @@ class SubjectRecord:
             manifest's folder.
         mask: path of the head or brain mask, or None to have the foreground computed.
         lesion_mask: path of the lesion region used by metrics, or None.
-        metadata: age in years, sex, manufacturer, field_strength in tesla ... as known.
+        metadata: age in years, sex, manufacturer, field_strength in tesla ... as known; also
+            ``PATIENT_ID`` and ``UNKNOWN_VOXEL_SIZE``, which have a meaning to the program.
     """
 
     subject: str
@@ -45,6 +52,16 @@ class SubjectRecord:
     mask: str | None = None
     lesion_mask: str | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def patient(self) -> str:
+        """The person; sites number theirs by themselves, so it means something within one only."""
+        return str(self.metadata.get(PATIENT_ID) or self.subject)
+
+    @property
+    def has_voxel_size(self) -> bool:
+        """False when the reader that imported the scans found no voxel size in them."""
+        return not UNKNOWN_VOXEL_SIZE.items() <= self.metadata.items()
 
 
 @dataclass(frozen=True)
@@ -68,10 +85,6 @@ class SiteManifest:
     computed: bool = False
     split_seed: int | None = None
     version: int = VERSION
-
-    def in_split(self, split: str) -> tuple[SubjectRecord, ...]:
-        """The subjects of one split."""
-        return tuple(record for record in self.subjects if record.split == split)
 
     def content_hash(self) -> str:
         """SHA-256 over everything but the folder, independent of the order of subjects."""
@@ -101,7 +114,7 @@ def read_manifest(folder: Path, expected_site: str | None = None) -> SiteManifes
     if not folder.is_dir():
         raise DataError(f"{folder}: no such data folder; prepare the data set or correct the path")
     if not path.is_file():
-        raise DataError(f"{path}: missing; write it with 'python -m partitions' (see docs/data.md)")
+        raise DataError(f"{path}: missing; write it with 'fedi2i data' (see docs/data.md)")
     manifest = _from_json(_read_json(path), path)
     check_manifest(manifest, where=str(path))
     if expected_site is not None and manifest.site != expected_site:
@@ -127,7 +140,7 @@ def check_manifest(manifest: SiteManifest, where: str = "manifest") -> None:
             )
         seen[record.subject] = record.split
         if record.split not in SPLITS:
-            choose_split(record, where)
+            choose(record.split, SPLITS, f"{where}: split of subject '{record.subject}'")
         if record.site != manifest.site:
             raise DataError(
                 f"{where}: subject '{record.subject}' belongs to site '{record.site}', not to "
@@ -135,58 +148,10 @@ def check_manifest(manifest: SiteManifest, where: str = "manifest") -> None:
             )
 
 
-def check_partition(manifests: Iterable[SiteManifest]) -> None:
-    """Refuse a subject that two sites hold, and a patient or scan that is in two splits.
-
-    A patient may have several scans (``patient_id`` in the metadata); what a model has trained on
-    must not be what it is tested on.
-
-    Raises:
-        DataError: naming the subjects and both sites or splits.
-    """
-    found = list(manifests)
-    _check_owners(found)
-    _check_leaks(found)
-
-
-def _check_leaks(manifests: Iterable[SiteManifest]) -> None:
-    seen: dict[str, SubjectRecord] = {}
-    for manifest in manifests:
-        for record in manifest.subjects:
-            scans = (f"scan '{(manifest.root / path).resolve()}'" for path in record.files.values())
-            # Hospitals number their patients by themselves: the same number may be two people.
-            patient = record.metadata.get("patient_id") or record.subject
-            for what in (f"patient '{patient}' of site '{record.site}'", *scans):
-                first = seen.setdefault(what, record)
-                if first.split != record.split:
-                    raise DataError(
-                        f"{what} is in split '{first.split}' (subject '{first.subject}', site "
-                        f"'{first.site}') and in '{record.split}' (subject '{record.subject}', "
-                        f"site '{record.site}'); keep a patient in one split"
-                    )
-
-
-def _check_owners(manifests: Iterable[SiteManifest]) -> None:
-    owner: dict[str, str] = {}
-    for manifest in manifests:
-        for record in manifest.subjects:
-            if record.subject in owner:
-                raise DataError(
-                    f"subject '{record.subject}' is at site '{owner[record.subject]}' and at site "
-                    f"'{manifest.site}'; a subject belongs to one site"
-                )
-            owner[record.subject] = manifest.site
-
-
 def split_counts(manifest: SiteManifest) -> dict[str, int]:
     """Number of subjects per split, every split named."""
     counts = Counter(record.split for record in manifest.subjects)
     return {split: counts[split] for split in SPLITS}
-
-
-def choose_split(record: SubjectRecord, where: str) -> None:
-    """Raise the sentence for an unknown split."""
-    choose(record.split, SPLITS, f"{where}: split of subject '{record.subject}'")
 
 
 def _to_json(manifest: SiteManifest) -> dict[str, Any]:
@@ -200,7 +165,7 @@ def _from_json(content: Mapping[str, Any], path: Path) -> SiteManifest:
     if content.get("version") != VERSION:
         raise DataError(
             f"{path}: manifest version {content.get('version')!r}, this program reads {VERSION}; "
-            "write it again with 'python -m partitions'"
+            "write it again with 'fedi2i data'"
         )
     try:
         subjects = tuple(

@@ -1,12 +1,63 @@
-"""Find the site folders of a data set on disk."""
+"""The site folders of a data set: write those of scans that a reader found, find those on disk."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 
 from fedi2i.errors import DataError
-from partitions.manifest import FILE_NAME
+from fedi2i.site_names import check_site_names
+from partitions.check.leaks import check_partition
+from partitions.manifest import FILE_NAME, SiteManifest, SubjectRecord, write_manifest
+from partitions.splitting import FRACTIONS, Fractions, split_by_completeness
+
+TO_BE_DRAWN = ""
+"""Stands in the place of a subject's split until `write_site_folders` has drawn it."""
+
+
+def write_site_folders(
+    out: Path,
+    dataset: str,
+    records: Iterable[SubjectRecord],
+    seed: int,
+    fractions: Fractions = FRACTIONS,
+) -> tuple[SiteManifest, ...]:
+    """Write ``<out>/<site>/manifest.json`` for every site; how every reader ends.
+
+    Args:
+        out: the site folders are here, or are made here.
+        dataset: the data set's name, as jobs will call it.
+        records: the subjects that were found, of all sites and in any order. Their files are
+            relative to ``<out>/<site>``. Either all have a split, or all have ``TO_BE_DRAWN``:
+            then patients are divided here, within each site.
+        seed: of that division. The manifests record it, or null where the splits were given.
+        fractions: parts of train, val and test.
+
+    Returns:
+        The manifests, in the order of the sites' names; subjects in the order of theirs.
+
+    Raises:
+        ConfigError: a site has a name that no site can have.
+        DataError: there are no subjects, only some have a split, two sites hold a subject, or a
+            patient or scan is in two splits. Nothing is written then.
+    """
+    found = sorted(records, key=lambda record: (record.site, record.subject))
+    drawn = _are_drawn(dataset, found)
+    check_site_names((record.site for record in found), f"data set '{dataset}'")
+    manifests = []
+    for site, group in groupby(found, key=lambda record: record.site):
+        subjects = tuple(group)
+        if drawn:
+            subjects = _with_splits(subjects, seed, fractions)
+        split_seed = seed if drawn else None
+        manifests.append(SiteManifest(dataset, site, subjects, out / site, split_seed=split_seed))
+    check_partition(manifests)
+    for manifest in manifests:
+        write_manifest(manifest)
+    return tuple(manifests)
 
 
 def find_site_folders(root: Path) -> tuple[Path, ...]:
@@ -27,7 +78,43 @@ def find_site_folders(root: Path) -> tuple[Path, ...]:
         below[:] = sorted(name for name in below if not name.startswith("."))
     if not found:
         raise DataError(
-            f"{root}: no {FILE_NAME} in it or below; import the data with 'python -m partitions' "
+            f"{root}: no {FILE_NAME} in it or below; bring the scans in with 'fedi2i data' "
             "first (see docs/data.md)"
         )
     return tuple(found)
+
+
+def path_from(folder: Path, scan: Path) -> str:
+    """How the manifest of a site folder names a scan that stays where it is.
+
+    The path is relative; absolute only where another drive leaves no choice.
+    """
+    target = scan.resolve()
+    try:
+        return Path(os.path.relpath(target, folder.resolve())).as_posix()
+    except ValueError:
+        return target.as_posix()
+
+
+def _are_drawn(dataset: str, records: Sequence[SubjectRecord]) -> bool:
+    """Whether splits must be drawn, for all subjects or for none."""
+    if not records:
+        raise DataError(f"data set '{dataset}': no subject was found; correct the path")
+    without = [record.subject for record in records if record.split == TO_BE_DRAWN]
+    if without and len(without) < len(records):
+        raise DataError(
+            f"data set '{dataset}': subject '{without[0]}' has no split while others have one; "
+            "give all subjects a split or none"
+        )
+    return bool(without)
+
+
+def _with_splits(
+    records: Sequence[SubjectRecord], seed: int, fractions: Fractions
+) -> tuple[SubjectRecord, ...]:
+    sequences: dict[str, frozenset[str]] = {}
+    for record in records:
+        names = frozenset(record.files)
+        sequences[record.patient] = sequences.get(record.patient, names) & names
+    splits = split_by_completeness(sequences, seed, fractions)
+    return tuple(replace(record, split=splits[record.patient]) for record in records)

@@ -9,17 +9,20 @@ import numpy as np
 from fedi2i.errors import ConfigError
 from partitions.manifest import SPLITS
 
-FRACTIONS = (0.7, 0.1, 0.2)
-"""Train, val, test: 70/10/20 per hospital, as common in the field."""
+Fractions = tuple[float, float, float]
+"""Parts of train, val and test; positive, sum 1."""
+
+FRACTIONS: Fractions = (0.7, 0.1, 0.2)
+"""70/10/20 % within each site, as common in the field."""
 
 
 def split_patients(
-    patients: Iterable[str], seed: int, fractions: tuple[float, float, float] = FRACTIONS
+    patients: Iterable[str], seed: int, fractions: Fractions = FRACTIONS
 ) -> dict[str, str]:
     """Assign every patient of one site to a split.
 
     Args:
-        patients: patient identifiers; one that comes twice counts once and stays in one split.
+        patients: patient identifiers; one that appears twice counts once and stays in one split.
         seed: the same patients and seed give the same splits, whatever order they come in.
         fractions: wanted parts of train, val and test; positive, sum 1.
 
@@ -47,12 +50,12 @@ def split_patients(
 def split_by_completeness(
     sequences: Mapping[str, frozenset[str]],
     seed: int,
-    fractions: tuple[float, float, float] = FRACTIONS,
+    fractions: Fractions = FRACTIONS,
 ) -> dict[str, str]:
     """Split the patients that have every sequence, and the others, each group by the fractions.
 
     A patient without a sequence is left out when that sequence is needed. Split together, such
-    patients could be all of a small hospital's test set, which would then be empty.
+    patients could be all of a small site's test set, which would then be empty.
 
     Args:
         sequences: patient to the sequences acquired.
@@ -68,7 +71,7 @@ def split_by_completeness(
     }
 
 
-def split_sizes(count: int, fractions: tuple[float, float, float]) -> tuple[int, int, int]:
+def split_sizes(count: int, fractions: Fractions) -> tuple[int, int, int]:
     """How many of ``count`` patients go to train, val and test (see `split_patients`)."""
     if count < 3:
         return ((0, 0, 0), (1, 0, 0), (1, 0, 1))[count]

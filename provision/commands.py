@@ -1,44 +1,35 @@
-"""The commands for startup kits: make, check, extend and renew them; run a proof of concept."""
+"""The commands of ``fedi2i provision``: make, check, extend and renew kits; a proof of concept."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from fedi2i.commands import name_and_path
+from fedi2i.commands import Commands, name_and_path
 from fedi2i.errors import ConfigError
 from provision.provisioning import PROJECT_FILE
 
 Command = Callable[[argparse.Namespace], None]
 KITS = Path("kits")
-STOPPED = "stopped; nothing is left running"
-"""What is said after Ctrl-C."""
 
 # NVFlare takes seconds to import: each command imports what it needs.
 
 
-def add_commands(subparsers: Any) -> None:
-    """Add every command; its parser's defaults hold ``run``, and ``stopped`` to say after Ctrl-C.
-
-    Args:
-        subparsers: what ``ArgumentParser.add_subparsers`` returned.
-    """
-    _add_kits(subparsers)
-    _add_check(subparsers)
-    _add_site(subparsers)
-    _add_person(subparsers)
-    _add_block_person(subparsers)
-    _add_renew(subparsers)
-    _add_poc(subparsers)
+def add_commands(commands: Commands) -> None:
+    """Add all commands of this package."""
+    _add_kits(commands)
+    _add_check(commands)
+    _add_site(commands)
+    _add_person(commands)
+    _add_block_person(commands)
+    _add_renew(commands)
+    _add_poc(commands)
 
 
-def _add(subparsers: Any, name: str, run: Command, help_text: str) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = subparsers.add_parser(
-        name, help=help_text, description=run.__doc__
-    )
-    parser.set_defaults(run=run, stopped=STOPPED)
+def _add(commands: Commands, name: str, run: Command, help_text: str) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=help_text, description=run.__doc__)
+    parser.set_defaults(run=run)
     return parser
 
 
@@ -51,8 +42,8 @@ def _add_workspace(parser: argparse.ArgumentParser) -> None:
     _add_project(parser)
 
 
-def _add_kits(subparsers: Any) -> None:
-    parser = _add(subparsers, "kits", kits_command, "make the first kits of the project")
+def _add_kits(commands: Commands) -> None:
+    parser = _add(commands, "kits", kits_command, "make the first kits of the project")
     _add_workspace(parser)
 
 
@@ -69,8 +60,8 @@ def kits_command(options: argparse.Namespace) -> None:
     print(f"wrote {provision(options.project, options.workspace)}: one kit per participant")
 
 
-def _add_check(subparsers: Any) -> None:
-    parser = _add(subparsers, "check", check_command, "check a kit where it is installed")
+def _add_check(commands: Commands) -> None:
+    parser = _add(commands, "check", check_command, "check a kit where it is installed")
     parser.add_argument("kit", type=Path, nargs="?", default=Path(), help="the kit's folder")
     parser.add_argument(
         "--before-start", action="store_true", help="what the kit's start script checks"
@@ -95,8 +86,8 @@ def check_command(options: argparse.Namespace) -> None:
         raise ConfigError(f"{options.kit}: {len(wrong)} things to fix before it can start")
 
 
-def _add_site(subparsers: Any) -> None:
-    parser = _add(subparsers, "add-site", add_site_command, "make a kit for one more site")
+def _add_site(commands: Commands) -> None:
+    parser = _add(commands, "add-site", add_site_command, "make a kit for one more site")
     parser.add_argument("site", help="its name, as jobs call it")
     parser.add_argument("--org", help="its organisation; by default named as the site")
     parser.add_argument("--gpus", type=int, default=0, help="number of its GPUs, with --gpu-memory")
@@ -120,9 +111,9 @@ def add_site_command(options: argparse.Namespace) -> None:
     print(f"now add '{options.site}' to {options.project}, so that later runs know it")
 
 
-def _add_person(subparsers: Any) -> None:
+def _add_person(commands: Commands) -> None:
     parser = _add(
-        subparsers, "add-person", add_person_command, "make a console kit for one more person"
+        commands, "add-person", add_person_command, "make a console kit for one more person"
     )
     parser.add_argument("person", help="e-mail address")
     parser.add_argument("--org", required=True, help="organisation, as in the project file")
@@ -139,9 +130,9 @@ def add_person_command(options: argparse.Namespace) -> None:
     print(f"now add '{options.person}' to {options.project}, so that later runs know them")
 
 
-def _add_block_person(subparsers: Any) -> None:
+def _add_block_person(commands: Commands) -> None:
     parser = _add(
-        subparsers,
+        commands,
         "block-person",
         block_person_command,
         "take a person's rights at one participant",
@@ -161,9 +152,9 @@ def block_person_command(options: argparse.Namespace) -> None:
     )
 
 
-def _add_renew(subparsers: Any) -> None:
+def _add_renew(commands: Commands) -> None:
     parser = _add(
-        subparsers, "renew", renew_command, "make a new key and certificate for a participant"
+        commands, "renew", renew_command, "make a new key and certificate for a participant"
     )
     parser.add_argument("name", help="as in the project file")
     _add_workspace(parser)
@@ -177,12 +168,10 @@ def renew_command(options: argparse.Namespace) -> None:
     print(f"wrote {kit}: replace 'startup' of the installed kit by this one, keep its 'local'")
 
 
-def _add_poc(subparsers: Any) -> None:
+def _add_poc(commands: Commands) -> None:
     from jobs.writing.federation import DEFAULT_FILE
 
-    poc = _add(
-        subparsers, "poc", poc_command, "run server and sites on this machine, two jobs, stop"
-    )
+    poc = _add(commands, "poc", poc_command, "run server and sites on this machine, two jobs, stop")
     poc.add_argument("--out", type=Path, default=Path("runs/poc"), help="its folder, replaced")
     poc.add_argument("--port", type=int, default=8102, help="the server's port on this machine")
     poc.add_argument("--experiment", type=Path, default=DEFAULT_FILE, help="YAML file")

@@ -18,7 +18,7 @@ from nvflare.lighter.ctx import ProvisionContext
 from nvflare.lighter.entity import Participant, Project
 from nvflare.lighter.spec import Builder
 
-from app_custom.executor.site_configuration import FILE_NAME
+from app_custom.participant.site_configuration import FILE_NAME
 from fedi2i.files import write_text
 from provision.kit_texts import (
     KitFacts,

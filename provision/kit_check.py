@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import importlib.util
 import json
 import os
 import socket
@@ -15,9 +16,9 @@ from typing import Any
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
-from app_custom.executor.site_configuration import FILE_NAME, data_folder, read_site_config
-from app_custom.gates.privacy_gates import missing_gates
+from app_custom.gates.site_policy import missing_gates
 from app_custom.participant.allowed_classes import ALLOWED_CLASSES
+from app_custom.participant.site_configuration import FILE_NAME, data_folder, read_site_config
 from fedi2i.errors import ConfigError, UserError
 from partitions.manifest import read_manifest
 from provision.local_policy import CLASS_CHECK, OWN_COMPONENTS
@@ -96,13 +97,34 @@ def check_before_start(folder: Path) -> None:
     """What must keep a participant from starting although NVFlare does not see to it.
 
     Raises:
-        ConfigError: the folder is no kit, its certificate is not valid now, or the site's privacy
-            policy is not there.
+        ConfigError: the folder is no kit or was made by another version, its certificate is not
+            valid now, or the site's privacy policy is not there.
     """
     kit = open_kit(folder)
-    for check in (_certificate, _privacy_policy):
+    for check in (_version, _certificate, _privacy_policy):
         for _ in check(kit):
             pass
+
+
+def _version(kit: Kit) -> Iterator[str]:
+    """NVFlare would end with a traceback about the first class that it does not find."""
+    if kit.kind == "admin":
+        return
+    found = _resources(kit)
+    parts = [found.get("app_validator") or {}, *found.get("components", [])]
+    paths = [str(part.get("path")) for part in parts]
+    for path in (path for path in paths if path.startswith("app_custom.")):
+        try:
+            known = importlib.util.find_spec(path.rpartition(".")[0]) is not None
+        except ModuleNotFoundError:  # not even its folder
+            known = False
+        if not known:
+            raise ConfigError(
+                f"{kit.folder}: made by another version of FedI2I (it names {path}); take "
+                "'startup', 'local/resources.json' and 'local/privacy.json' from a kit that this "
+                "version makes: ask the project admin to renew it (docs/upgrading.md)"
+            )
+    yield "version: the installed FedI2I has the classes that the kit names"
 
 
 def _unreadable(path: Path | str) -> str:
@@ -304,6 +326,7 @@ def _server_name(kit: Kit) -> Iterator[str]:
 
 _CHECKS: tuple[Callable[[Kit], Iterator[str]], ...] = (
     _startup,
+    _version,
     _certificate,
     _private_key,
     _writable,

@@ -13,11 +13,11 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 from typing import Any
 
-from app_custom.gates.privacy_gates import ANSWERS_GATE, MESSAGES_GATE
+from app_custom.gates.site_policy import ANSWERS_GATE, MESSAGES_GATE
 from app_custom.participant.allowed_classes import ALLOWED_CLASSES
 from fedi2i.errors import ConfigError
 from lightning_modules.model_networks import MODELS
-from lightning_modules.strategies.settings import ARRAYS_SENT
+from lightning_modules.strategies.catalogue import EXTRAS
 
 Resources = dict[str, Any]
 
@@ -28,7 +28,7 @@ _LOG_STREAMING = ("site_log_streamer", "log_receiver")
 CLASS_CHECK = "app_custom.participant.class_check.ClassCheck"
 _REFUSAL_AUDIT: Resources = {
     "id": "refusal_audit",
-    "path": "app_custom.participant.refusal_audit.RefusalAudit",
+    "path": "app_custom.participant.command_guard.RefusalAudit",
     "args": {},
 }
 _COMMAND_GUARD: Resources = {
@@ -45,7 +45,7 @@ gives up after ten tries, while the job before it may train for days."""
 
 _RETURNED_SITES = {
     "id": "returned_sites",
-    "path": "app_custom.participant.returned_sites.ReturnedSites",
+    "path": "app_custom.server.site_watch.ReturnedSites",
     "args": {},
 }
 
@@ -102,7 +102,7 @@ def privacy_policy() -> dict[str, Any]:
     """The content of a site's ``privacy.json``."""
     most = {
         "networks": [name for model in MODELS.values() for name in model.names],
-        "arrays": sorted({array for arrays in ARRAYS_SENT.values() for array in arrays}),
+        "arrays": list(EXTRAS),
     }
     return {
         "scopes": [

@@ -1,4 +1,4 @@
 """Read the files of one run and write its results table, figures and report page.
 
-The package reads file formats only; it imports no other package of this project.
+The package reads file formats only; of this project it imports ``fedi2i`` alone.
 """

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from report.methods import (
-    Method,
+from report.numbers.analysis import Analysis
+from report.numbers.metrics import LEADING, MAIN
+from report.numbers.results_table import MetricTable
+from report.numbers.rows import (
+    TableRow,
     are_few,
-    federated_methods,
-    method_groups,
+    global_rows,
     need_headings,
-    personal_methods,
+    personal_rows,
+    row_groups,
 )
-from report.metrics import LEADING, MAIN
-from report.results_table import MetricTable
+from report.page.strategies import verdict_sentences
+from report.page.summary import divergence_sentences
 
 GLOBAL_BEST, PERSONAL_BEST = "*", "+"
 PERSONAL_NOTE = (
@@ -22,24 +25,31 @@ PERSONAL_NOTE = (
 )
 
 
+def console_text(analysis: Analysis) -> str:
+    """The tables, and below them every warning."""
+    warnings = divergence_sentences(analysis.rows)
+    warnings += [text for text, warns in verdict_sentences(analysis.effects) if warns]
+    return "\n\n".join([console_tables(analysis.tables), *(f"! {text}" for text in warnings)])
+
+
 def console_tables(tables: Sequence[MetricTable]) -> str:
     """Mean and standard deviation over patients, in groups; the best arms are marked.
 
     Global strategies and personal ones are ranked apart and have a mark each. Of many arms only the
     two leading metrics are printed; the page has all.
     """
-    shown = MAIN if are_few(tables[0].methods) else LEADING
+    shown = MAIN if are_few(tables[0].rows) else LEADING
     blocks = [_block(table) for table in tables if table.metric.name in shown]
     return "\n\n".join(filter(None, [*blocks, "\n".join(_legend(tables))]))
 
 
 def _legend(tables: Sequence[MetricTable]) -> list[str]:
-    methods = tables[0].methods
-    personal = personal_methods(methods)
+    rows = tables[0].rows
+    personal = personal_rows(rows)
     of = " among the global models" if personal else ""
     marked = any(table.best for table in tables)
     lines = []
-    if marked and len(federated_methods(methods)) > 1:
+    if marked and len(global_rows(rows)) > 1:
         lines.append(f"{GLOBAL_BEST} best federated mean of its column{of}")
     if marked and len(personal) > 1:
         lines.append(f"{PERSONAL_BEST} best mean of its column among the personal models")
@@ -56,34 +66,34 @@ def _block(table: MetricTable) -> str:
             for column, count in zip(table.columns, table.counts, strict=True)
         ),
     ]
-    rows = [header, *_rows(table)]
-    widths = [max(len(row[i]) for row in rows if len(row) > 1) for i in range(len(header))]
-    return "\n".join([title, *(_line(row, widths) for row in rows)])
+    lines = [header, *_lines(table)]
+    widths = [max(len(line[i]) for line in lines if len(line) > 1) for i in range(len(header))]
+    return "\n".join([title, *(_aligned(line, widths) for line in lines)])
 
 
-def _rows(table: MetricTable) -> list[list[str]]:
-    """A row per method; a row of one cell is the heading of a group."""
-    rows: list[list[str]] = []
-    headed = need_headings(table.methods)
-    for title, members in method_groups(table.methods):
+def _lines(table: MetricTable) -> list[list[str]]:
+    """A line per table row; a line of one cell is the heading of a group."""
+    lines: list[list[str]] = []
+    headed = need_headings(table.rows)
+    for title, members in row_groups(table.rows):
         if headed:
-            rows.append([f"-- {title}"])
-        for method in members:
+            lines.append([f"-- {title}"])
+        for row in members:
             cells = [
-                table.mean_and_std(method, column) + _mark(table, method, column)
+                table.mean_and_std(row, column) + _mark(table, row, column)
                 for column in range(len(table.columns))
             ]
-            rows.append([method.label, *cells])
-    return rows
+            lines.append([row.label, *cells])
+    return lines
 
 
-def _mark(table: MetricTable, method: Method, column: int) -> str:
-    if (method.name, column) not in table.best:
+def _mark(table: MetricTable, row: TableRow, column: int) -> str:
+    if (row.name, column) not in table.best:
         return " "
-    return PERSONAL_BEST if method.kind == "personal" else GLOBAL_BEST
+    return PERSONAL_BEST if row.kind == "personal" else GLOBAL_BEST
 
 
-def _line(cells: list[str], widths: list[int]) -> str:
+def _aligned(cells: list[str], widths: list[int]) -> str:
     if len(cells) == 1:
         return cells[0]
     first, *rest = zip(cells, widths, strict=True)

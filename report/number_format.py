@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 NONE = "\N{EN DASH}"
 
@@ -85,8 +86,11 @@ def thousands(count: int | None) -> str:
     return NONE if count is None else f"{count:,}".replace(",", "\u2009")
 
 
-def listed(words: list[str]) -> str:
-    """``a``, ``a and b``, ``a, b and c``; with semicolons where a word has a comma of its own."""
+def listed(words: Sequence[str]) -> str:
+    """One or more words as ``a``, ``a and b``, ``a, b and c``.
+
+    Semicolons stand between words of which one has a comma of its own.
+    """
     if len(words) == 1:
         return words[0]
     between, last = ("; ", "; and ") if any("," in word for word in words) else (", ", " and ")

@@ -6,7 +6,6 @@ be compared bit for bit in seconds. Messages take the same form: arrays by name,
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,16 +21,16 @@ from nvflare.app_common.app_event_type import AppEventType
 from nvflare_fakes import Engine, train_answer, with_peer
 from torch import Tensor
 
-from app_custom.aggregation.aggregator import CollectingAggregator
-from app_custom.aggregation.extras import joined, separated
-from app_custom.aggregators.site_update import Weights
-from app_custom.checkpoints.accepted_rounds import accepted_round_of
-from app_custom.server.strategy_model_generator import StrategyModelGenerator
-from jobs.writing.server_aggregators import aggregator
+from app_custom.aggregation.aggregator import Aggregator
+from app_custom.aggregation.model_message import last_accepted_round, pack, unpack
+from app_custom.server.outgoing_model import StrategyModelGenerator
+from lightning_modules.combining.updates import Weights
 from lightning_modules.configuration import ExperimentConfig, experiment_values
 from lightning_modules.data.slices import TrainingSlices
+from lightning_modules.model_networks import MODELS
 from lightning_modules.sharing.local_parts import sharing_scope
 from lightning_modules.sharing.shared_networks import SharedNetworks
+from lightning_modules.strategies.catalogue import strategy_values
 from lightning_modules.training.hardware import Hardware
 from lightning_modules.training.learner import Learner, RoundResult
 from lightning_modules.training.local_state import LocalStateStore
@@ -70,10 +69,11 @@ class InProcessFederation:
         local = sharing_scope(experiment).local
         model = experiment_values(experiment)["model"]
         networks = SharedNetworks(model, experiment.sharing, experiment.seed, local)
-        path, arguments = aggregator(experiment, min_sites)
-        module, _, name = path.rpartition(".")
-        self.aggregator: CollectingAggregator = getattr(importlib.import_module(module), name)(
-            **arguments
+        self.aggregator = Aggregator(
+            strategy_values(experiment.strategy),
+            min_sites,
+            partial_networks=not MODELS[experiment.model.name].paired,
+            sites_keep_optimizers=experiment.training.optimizer_state == "keep",
         )
         components = {
             "persistor": SimpleNamespace(model=networks),
@@ -122,20 +122,20 @@ class InProcessFederation:
         self.aggregator.handle_event(AppEventType.ROUND_STARTED, ctx)
         self.refused, self.results = [], {}
         sent = from_shareable(self._generator.learnable_to_shareable(model, ctx))
-        state, arrays = separated(sent.data)
+        state, arrays = unpack(sent.data)
         for site in participants:
             result = self.learner(site).train(
                 _tensors(state),
                 self.round_number,
-                server=_tensors(arrays),
-                accepted_round=accepted_round_of(site, sent.meta),
+                extras=_tensors(arrays),
+                accepted_round=last_accepted_round(site, sent.meta),
             )
             self.results[site] = result
             answer = {key: value.numpy() for key, value in result.state.items()}
             if site in tamper:
                 answer = tamper[site](state, answer)
-            contribution = {k: v.numpy() for k, v in result.contribution.items()}
-            self._deliver(site, joined(answer, contribution), result.samples)
+            extras = {k: v.numpy() for k, v in result.extras.items()}
+            self._deliver(site, pack(answer, extras), result.samples)
         combined = self.aggregator.aggregate(self.engine.new_context())
         self.weights = from_shareable(combined).data
         self.aggregator.reset(self.engine.new_context())

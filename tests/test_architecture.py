@@ -27,6 +27,8 @@ ALLOWED = {
     "report": {"fedi2i"},
 }
 OURS = {*ALLOWED, "benchmarks"}
+# The command line may import everything, and nothing imports it.
+COMMAND_LINE = ("fedi2i.cli", "fedi2i.__main__")
 WITH_NVFLARE = {"app_custom", "jobs", "provision"}
 # Not in partitions. Torch itself may appear there as the array type of MONAI's transforms.
 TRAINING = {"torchmetrics", "pytorch_lightning", "nvflare"}
@@ -64,6 +66,26 @@ def _imported(source: str) -> set[str]:
                 if isinstance(argument, ast.Constant)
             }
     return names
+
+
+def _modules(source: str) -> set[str]:
+    """Dotted names of everything a source may import, ``from a import b`` as ``a.b``, too."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def _in_command_line(path: Path) -> bool:
+    module = ".".join(path.relative_to(REPOSITORY).with_suffix("").parts)
+    return _below_command_line(module)
+
+
+def _below_command_line(module: str) -> bool:
+    return any(module == name or module.startswith(f"{name}.") for name in COMMAND_LINE)
 
 
 def _touches_search_path(source: str) -> bool:
@@ -105,11 +127,39 @@ def test_the_checks_see_search_path_edits_and_absolute_paths() -> None:
 @pytest.mark.parametrize("package", sorted(ALLOWED))
 def test_imports_go_one_way(package: str) -> None:
     sources = sorted((REPOSITORY / package).rglob("*.py"))
+    sources = [path for path in sources if not _in_command_line(path)]
     assert sources
     forbidden = OURS - ALLOWED[package] - {package}
     for path in sources:
         found = _imported(path.read_text(encoding="utf-8")) & forbidden
         assert not found, f"{path.relative_to(REPOSITORY)} imports {sorted(found)}"
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("import fedi2i.cli.program", True),
+        ("from fedi2i import cli", True),
+        ("from fedi2i.cli import program", True),
+        ("from fedi2i.__main__ import main", True),
+        ("from fedi2i.client import x", False),
+        ("from fedi2i import commands", False),
+    ],
+)
+def test_the_check_sees_who_imports_the_command_line(source: str, found: bool) -> None:
+    assert any(_below_command_line(module) for module in _modules(source)) == found
+
+
+def test_nothing_imports_the_command_line() -> None:
+    inside, outside = [], []
+    for path in _sources(REPOSITORY):
+        if _package(path) == "tests":
+            continue
+        (inside if _in_command_line(path) else outside).append(path)
+    assert len(inside) > 2
+    for path in outside:
+        found = [name for name in _modules(path.read_text("utf-8")) if _below_command_line(name)]
+        assert not found, f"{path.relative_to(REPOSITORY)} imports {found}"
 
 
 def test_partitions_import_nothing_that_trains() -> None:

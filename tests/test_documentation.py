@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 
-from app_custom.executor.site_configuration import SiteConfig
+from app_custom.participant.site_configuration import SiteConfig
+from fedi2i.cli.program import parser_for
+from jobs.writing.documentation import documents, settings_table, with_section
 from jobs.writing.federation import FederationConfig
 from lightning_modules.configuration import ExperimentConfig
-from lightning_modules.strategies.settings import STRATEGIES
+from lightning_modules.strategies.catalogue import STRATEGIES
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted(
-    [*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md"), *REPOSITORY.glob("provision/*.md")]
+    [*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/**/*.md"), *REPOSITORY.glob("provision/*.md")]
 )
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 
@@ -50,6 +53,32 @@ def test_no_line_waits_to_be_written(document: Path) -> None:
         assert not re.fullmatch(r"[A-Z]{3,}|.*\b(TODO|TBD|FIXME)\b.*", line), line
 
 
+def _command_lines(document: Path) -> list[list[str]]:
+    """The words after ``fedi2i`` of every command in a Makefile or a document's code blocks."""
+    text = re.sub(r"\\\n\s*", "", document.read_text(encoding="utf-8"))
+    found = re.findall(r"^\s*(?:@?\$\(BIN\)/|\$ )?fedi2i (.*)$", text, re.MULTILINE)
+    return [shlex.split(line, comments=True) for line in found if "..." not in line]
+
+
+@pytest.mark.parametrize(
+    "document", [REPOSITORY / "Makefile", *DOCUMENTS], ids=lambda path: str(path.name)
+)
+def test_a_command_line_can_be_given_as_it_stands(
+    document: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words in _command_lines(document):
+        try:
+            parser_for(words).parse_args(words)
+        except SystemExit as stopped:
+            assert stopped.code == 0, f"fedi2i {' '.join(words)}: {capsys.readouterr().err}"
+
+
+def test_the_makefile_s_command_lines_are_found() -> None:
+    lines = _command_lines(REPOSITORY / "Makefile")
+    assert ["data", "demo", "--out", "data/demo"] in lines
+    assert any("--experiment" in words and "--title" in words for words in lines)
+
+
 def _keys(record: type, prefix: str = "") -> list[str]:
     keys: list[str] = []
     for field in dataclasses.fields(record):
@@ -61,18 +90,22 @@ def _keys(record: type, prefix: str = "") -> list[str]:
     return keys
 
 
-def test_every_setting_of_every_strategy_is_listed_with_its_default() -> None:
-    text = (REPOSITORY / "docs/settings.md").read_text(encoding="utf-8")
-    for strategy, settings in STRATEGIES.items():
-        rows = [line for line in text.splitlines() if re.match(rf"\| .*`{strategy}`.* \|", line)]
-        for key, setting in settings.items():
-            (row,) = [row for row in rows if f"`{key}`" in row] or [""]
-            if key.startswith("server_learning_rate") and strategy == "fedadam":
-                continue  # the row says "the same rates"
-            assert row, (strategy, key)
-            default = setting.default
-            shown = f"{default:g}" if isinstance(default, float) else str(default).lower()
-            assert re.search(rf"\b{re.escape(shown)}\b", row), (strategy, key, shown)
+def test_the_tables_of_strategies_are_what_the_records_say() -> None:
+    for name, sections in documents().items():
+        text = (REPOSITORY / name).read_text(encoding="utf-8")
+        for section, content in sections.items():
+            assert with_section(text, section, content, name) == text, f"{name}: run 'make jobs'"
+
+
+def test_every_setting_of_every_strategy_is_in_the_table_with_its_default_and_range() -> None:
+    rows = [line.split(" | ") for line in settings_table().splitlines()]
+    for strategy in STRATEGIES.values():
+        for field in dataclasses.fields(strategy.settings):
+            (row,) = [
+                r for r in rows if (r[0], r[1]) == (f"| `{strategy.name}`", f"`{field.name}`")
+            ]
+            assert row[2].strip("`") == str(field.default).lower()
+            assert row[3] and row[4].strip(" |"), (strategy.name, field.name)
 
 
 @pytest.mark.parametrize("record", [ExperimentConfig, FederationConfig, SiteConfig])

@@ -1,12 +1,11 @@
-"""What all our aggregators do before they combine: check, collect and order the sites' updates."""
+"""The one aggregator: it checks, collects and orders the sites' updates; the strategy combines."""
 
 from __future__ import annotations
 
 import math
 import threading
-from abc import abstractmethod
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any
 
 from nvflare.apis.event_type import EventType
 from nvflare.apis.fl_context import FLContext
@@ -17,13 +16,15 @@ from nvflare.app_common.app_constant import AppConstants
 from nvflare.app_common.app_event_type import AppEventType
 from nvflare.app_common.utils.fl_model_utils import FLModelUtils
 
-from app_custom.aggregation.malloc import return_large_blocks
-from app_custom.aggregation.plain_updates import refuse_encryption
+from app_custom.aggregation.malloc import return_freed_memory
+from app_custom.aggregation.model_message import accepted_rounds, note_accepted, refuse_encryption
 from app_custom.aggregation.received_update import model_of, update_from
 from app_custom.aggregation.spooled_update import spooled
-from app_custom.aggregators.diagnostics import Diagnostic, Diagnostics
-from app_custom.aggregators.distance import squares_from_mean
-from app_custom.aggregators.site_update import (
+from app_custom.nvflare_context import peer_name, run_folder
+from fedi2i.errors import ConfigError, UserError
+from lightning_modules.combining.diagnostics import Diagnostic, Diagnostics
+from lightning_modules.combining.distances import squares_from_mean
+from lightning_modules.combining.updates import (
     SiteUpdate,
     UpdateRefusedError,
     Weights,
@@ -31,17 +32,17 @@ from app_custom.aggregators.site_update import (
     network_of,
     networks_of,
 )
-from app_custom.checkpoints.accepted_rounds import accepted_rounds, note_accepted
-from app_custom.nvflare_context import peer_name, run_folder
-from fedi2i.errors import UserError
+from lightning_modules.matching.network_groups import network_groups
 from lightning_modules.model_networks import role_of
 from lightning_modules.sharing.shared_networks import SharedNetworks
+from lightning_modules.strategies.catalogue import strategy_from
+from lightning_modules.strategies.interface import ServerView
 
 _DISTANCE = "strategy/server_ratio_"
 
 
-class CollectingAggregator(ModelAggregator):
-    """Collects one checked update per site, then combines them in the order of site names.
+class Aggregator(ModelAggregator):
+    """Collects one checked update per site, then has a strategy combine them network by network.
 
     Updates of other rounds, second updates of a site, updates with other keys or shapes than the
     global model and updates that hold NaN or infinity are refused and the site is named; the round
@@ -50,30 +51,42 @@ class CollectingAggregator(ModelAggregator):
     Every network is combined for itself, from the sites that trained it.
 
     Args:
+        strategy: the strategy's name, initialisation and settings, as experiments write them.
         min_sites: fewest updates that make a round; with fewer the job ends and names the sites
             that are missing.
         persistor_id: component that holds the global model's networks.
         partial_networks: whether a site may leave out whole networks that it could not train.
+        sites_keep_optimizers: whether sites keep something by channel from round to round.
 
     Attributes:
-        memory: what the strategy keeps at the server from round to round, as arrays by name; it is
-            saved with every finished round.
+        view: what the strategy's rule sees and keeps.
         diagnostics: what the last aggregation has to say, for the run's metrics.
-        notes: the same while it is being collected.
-        kinds: names of the arrays that the strategy's sites send besides the model.
-        is_mean: whether ``combine`` is the plain weighted mean, so that nothing needs measuring.
+
+    Raises:
+        ConfigError: a strategy that does not exist or combines nothing at a server, or settings
+            that it does not have.
     """
 
-    kinds: ClassVar[frozenset[str]] = frozenset()
-    is_mean: ClassVar[bool] = False
-
     def __init__(
-        self, min_sites: int, persistor_id: str = "persistor", partial_networks: bool = False
+        self,
+        strategy: Mapping[str, Any],
+        min_sites: int,
+        persistor_id: str = "persistor",
+        partial_networks: bool = False,
+        sites_keep_optimizers: bool = False,
     ) -> None:
         super().__init__()
-        self.memory: Weights = {}
+        config = strategy_from(strategy, "job argument 'strategy'")
+        self._strategy = config.record
+        if self._strategy.server is None:
+            raise ConfigError(f"strategy '{config.name}' combines nothing at a server")
+        self._rule = self._strategy.server(config.settings)
+        self.view = ServerView(
+            independent=config.initialisation == "independent",
+            sites_keep_optimizers=sites_keep_optimizers,
+            is_parameter=self.is_parameter,
+        )
         self.diagnostics: list[Diagnostic] = []
-        self.notes = Diagnostics()
         self._min_sites = min_sites
         self._persistor_id = persistor_id
         self._partial = partial_networks
@@ -82,26 +95,22 @@ class CollectingAggregator(ModelAggregator):
         self._turn = threading.Lock()
         self._closed = False
 
-    @abstractmethod
-    def combine(self, network: str, updates: Sequence[SiteUpdate], anchor: Weights) -> Weights:
-        """Combine the updates of one network into its next global weights.
+    @property
+    def memory(self) -> Weights:
+        """What is kept at the server from round to round, as arrays by name.
 
-        Args:
-            network: its name.
-            updates: at least one, ordered by site name, with this network's weights alone.
-            anchor: this network as it was sent out in this round.
+        It is saved with every finished round.
         """
+        return self.view.memory
 
-    def prepare(self, networks: SharedNetworks) -> None:
-        """Look at the networks before the first round.
+    @memory.setter
+    def memory(self, memory: Weights) -> None:
+        self.view.memory = memory
 
-        Raises:
-            UserError: the strategy cannot work on them; the job ends with this sentence.
-        """
-
-    def arrays_for_sites(self) -> Weights:
-        """What goes out beside the global model, as ``name/key``."""
-        return {}
+    def extras_for_sites(self) -> Weights:
+        """What goes out beside the global model, as ``kind/key``."""
+        self.view.sites = tuple(self.invited())
+        return self._rule.extras_for_sites(self.view)
 
     def accepted_rounds(self) -> dict[str, int]:
         """The last round of each site of the job that went into the global model, or -1."""
@@ -122,14 +131,16 @@ class CollectingAggregator(ModelAggregator):
 
     def _start(self, fl_ctx: FLContext) -> None:
         self.fl_ctx = fl_ctx
-        return_large_blocks()
+        return_freed_memory()
         persistor = fl_ctx.get_engine().get_component(self._persistor_id)
         networks = getattr(persistor, "model", None)
         try:
-            refuse_encryption(fl_ctx, type(self).__name__)
+            refuse_encryption(fl_ctx, f"strategy '{self._strategy.label}'")
             if isinstance(networks, SharedNetworks):
                 self._networks = networks
-                self.prepare(networks)
+                if self._rule.matches_channels:
+                    names = networks.keys()
+                    self.view.groups = network_groups(networks, networks.config, names)
         except UserError as error:
             self.system_panic(f"server: {error}", fl_ctx)
 
@@ -154,7 +165,7 @@ class CollectingAggregator(ModelAggregator):
             UpdateRefusedError: it does not fit the global model or is not finite.
         """
         update = update_from(model, peer_name(self.fl_ctx))
-        check_update(update, self._anchor(), self.kinds, self._partial)
+        check_update(update, self._anchor(), self._strategy.site.extras, self._partial)
         self._updates[update.site] = spooled(update, run_folder(self.fl_ctx))
 
     def aggregate(self, fl_ctx: FLContext) -> Shareable:
@@ -185,8 +196,9 @@ class CollectingAggregator(ModelAggregator):
 
     def aggregate_model(self) -> FLModel:
         """The combined model of the updates collected so far."""
-        anchor = self._anchor()
-        self.notes = Diagnostics()
+        anchor, view = self._anchor(), self.view
+        view.notes, view.sites = Diagnostics(), tuple(self.invited())
+        view.round_number = int(self.fl_ctx.get_prop(AppConstants.CURRENT_ROUND))
         combined: Weights = {}
         for network in networks_of(anchor):
             before = {k: value for k, value in anchor.items() if network_of(k) == network}
@@ -195,7 +207,7 @@ class CollectingAggregator(ModelAggregator):
         # The networks' squares were added up; their ratio's root is the ratio of the lengths.
         self.diagnostics = [
             (site, name, math.sqrt(value) if name.startswith(_DISTANCE) else value)
-            for site, name, value in self.notes.rows()
+            for site, name, value in view.notes.rows()
         ]
         return FLModel(params_type=ParamsType.FULL, params=weights)
 
@@ -217,13 +229,13 @@ class CollectingAggregator(ModelAggregator):
         return key in dict(self._networks.named_parameters())
 
     def _combined(self, network: str, anchor: Weights) -> Weights:
-        updates = [self._updates[site].of(network) for site in sorted(self._updates)]
+        updates = [self._updates[site].for_network(network) for site in sorted(self._updates)]
         trained = [update for update in updates if update.weights]
         if not trained:
             return anchor
-        combined = self.combine(network, trained, anchor)
-        apart = (0.0, 1.0) if self.is_mean else squares_from_mean(combined, trained, anchor)
-        self.notes.add(f"{_DISTANCE}{role_of(network)}", *apart)
+        combined = self._rule.combine(network, trained, anchor, self.view)
+        apart = (0.0, 1.0) if self._rule.is_mean else squares_from_mean(combined, trained, anchor)
+        self.view.notes.add(f"{_DISTANCE}{role_of(network)}", *apart)
         return combined
 
     def _anchor(self) -> Weights:

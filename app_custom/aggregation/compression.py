@@ -1,6 +1,6 @@
-"""Arrays for the way between server and sites in fewer bytes, and back.
+"""Compress arrays for their way between server and sites, and restore them.
 
-``fp16`` and ``bf16`` round to nearest, ties to even. ``int8`` takes blocks of 256 values, each with
+``fp16`` and ``bf16`` round to nearest, ties to even. ``int8`` takes chunks of 256 values, each with
 one scale, its largest magnitude / 127 (Dettmers et al., ICLR 2022, arXiv:2110.02861, with a linear
 code). Arrays of other types than float32, counters and permutations among them, are left as they
 are.
@@ -18,7 +18,7 @@ import numpy as np
 Arrays = dict[str, np.ndarray]
 
 KINDS = ("none", "fp16", "bf16", "int8")
-BLOCK = 256
+CHUNK = 256
 """Values that share a scale."""
 SCALES = "scales/"
 """Prefix of the arrays with the scales of ``int8``."""
@@ -26,11 +26,11 @@ _BITS = np.uint32(16)
 
 
 class CompressionError(ValueError):
-    """Arrays that are not what the kind of compression makes."""
+    """The arrays are not what the kind of compression makes."""
 
 
-def compressed(arrays: Mapping[str, np.ndarray], kind: str) -> Arrays:
-    """The arrays as they travel; the originals are not changed.
+def compress(arrays: Mapping[str, np.ndarray], kind: str) -> Arrays:
+    """Compress arrays; the originals are not changed.
 
     Values beyond 65504 become infinite in ``fp16``, and the receiver refuses them by name.
     """
@@ -48,8 +48,8 @@ def compressed(arrays: Mapping[str, np.ndarray], kind: str) -> Arrays:
     return sent
 
 
-def restored(arrays: Mapping[str, np.ndarray], kind: str) -> Arrays:
-    """The arrays in float32 again.
+def restore(arrays: Mapping[str, np.ndarray], kind: str) -> Arrays:
+    """Undo ``compress``: the arrays are float32 again.
 
     Raises:
         CompressionError: an unknown kind, or arrays that do not belong to it.
@@ -65,7 +65,7 @@ def restored(arrays: Mapping[str, np.ndarray], kind: str) -> Arrays:
 
 
 def travelling_bytes(arrays: Mapping[str, object], kind: str) -> float:
-    """Bytes that ``compressed`` arrays have, computed from the originals."""
+    """Compute, from the originals, how many bytes arrays have after ``compress``."""
     sizes = (
         value.nbytes if key.startswith(SCALES) else _size(value, kind)
         for key, value in arrays.items()
@@ -77,7 +77,7 @@ def travelling_bytes(arrays: Mapping[str, object], kind: str) -> float:
 def _size(value: np.ndarray, kind: str) -> int:
     if kind == "none" or value.dtype != np.float32:
         return value.nbytes
-    return 2 * value.size if kind != "int8" else value.size + 4 * -(-value.size // BLOCK)
+    return 2 * value.size if kind != "int8" else value.size + 4 * -(-value.size // CHUNK)
 
 
 def _widened(value: np.ndarray, kind: str) -> np.ndarray:
@@ -89,7 +89,7 @@ def _widened(value: np.ndarray, kind: str) -> np.ndarray:
 
 
 def _to_bf16(value: np.ndarray) -> np.ndarray:
-    """The upper half of every float32, rounded; NumPy has no such type, so the bits in uint16."""
+    """Round to the upper half of every float32; NumPy lacks the type, so its bits are in uint16."""
     bits = np.ascontiguousarray(value).view(np.uint32)
     rounded = bits + np.uint32(0x7FFF) + ((bits >> _BITS) & np.uint32(1))
     # Rounding must not carry a NaN's payload into the sign: it stays a NaN.
@@ -98,11 +98,11 @@ def _to_bf16(value: np.ndarray) -> np.ndarray:
 
 
 def _to_int8(value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    blocks = _blocks(value.reshape(-1))
-    scales = (np.abs(blocks).max(axis=1) / np.float32(127)).astype(np.float32)
+    chunks = _chunks(value.reshape(-1))
+    scales = (np.abs(chunks).max(axis=1) / np.float32(127)).astype(np.float32)
     # NaN and infinity travel as the scale, so that the receiver sees and refuses them.
     divisors = np.where((scales > 0) & np.isfinite(scales), scales, np.float32(1))
-    steps = np.nan_to_num(np.rint(blocks / divisors[:, None]), nan=1, posinf=1, neginf=-1)
+    steps = np.nan_to_num(np.rint(chunks / divisors[:, None]), nan=1, posinf=1, neginf=-1)
     levels = np.clip(steps, -127, 127).astype(np.int8)
     return levels.reshape(-1)[: value.size].reshape(value.shape), scales
 
@@ -110,14 +110,14 @@ def _to_int8(value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _scaled(key: str, value: np.ndarray, scales: np.ndarray | None) -> np.ndarray:
     if scales is None:
         return value
-    expected = -(-value.size // BLOCK)
+    expected = -(-value.size // CHUNK)
     if value.dtype != np.int8 or scales.shape != (expected,) or scales.dtype != np.float32:
         raise CompressionError(f"array '{key}' and its scales do not belong together")
     with np.errstate(invalid="ignore"):  # an infinite scale: the receiver refuses what comes of it
-        blocks = _blocks(value.reshape(-1).astype(np.float32)) * scales[:, None]
-    return np.asarray(blocks.reshape(-1)[: value.size].reshape(value.shape), dtype=np.float32)
+        chunks = _chunks(value.reshape(-1).astype(np.float32)) * scales[:, None]
+    return np.asarray(chunks.reshape(-1)[: value.size].reshape(value.shape), dtype=np.float32)
 
 
-def _blocks(flat: np.ndarray) -> np.ndarray:
-    padding = -flat.size % BLOCK
-    return np.pad(flat, (0, padding)).reshape(-1, BLOCK)
+def _chunks(flat: np.ndarray) -> np.ndarray:
+    padding = -flat.size % CHUNK
+    return np.pad(flat, (0, padding)).reshape(-1, CHUNK)

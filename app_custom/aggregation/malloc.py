@@ -1,4 +1,4 @@
-"""Memory of arrays that are done with goes back to the system at once.
+"""Freed arrays return their memory to the system at once.
 
 glibc keeps freed blocks of up to 32 MiB for later, in a pool for every thread. A server that sends
 to and hears from many sites at once does so in many threads, and its memory would grow with sites
@@ -14,7 +14,7 @@ _M_MMAP_THRESHOLD = -3
 _THRESHOLD = 1 << 20
 
 
-def return_large_blocks() -> bool:
+def return_freed_memory() -> bool:
     """Fix the threshold at 1 MiB for this process; False where the C library is not glibc."""
     try:
         libc = ctypes.CDLL("libc.so.6")

@@ -10,8 +10,8 @@ from nvflare.apis.shareable import Shareable
 from nvflare.app_common.abstract.fl_model import FLModel, ParamsType
 from nvflare.app_common.utils.fl_model_utils import FLModelUtils
 
-from app_custom.aggregation.extras import separated
-from app_custom.aggregators.site_update import SiteUpdate, UpdateRefusedError
+from app_custom.aggregation.model_message import unpack
+from lightning_modules.combining.updates import SiteUpdate, UpdateRefusedError
 
 
 def model_of(shareable: Shareable, fl_ctx: FLContext) -> FLModel:
@@ -44,5 +44,5 @@ def update_from(model: FLModel, site: str) -> SiteUpdate:
     for key in model.params or {}:
         if not isinstance(key, str):
             raise UpdateRefusedError(f"its key '{key}' is no name")
-    weights, arrays = separated(model.params or {})
+    weights, arrays = unpack(model.params or {})
     return SiteUpdate(site, weights, count, arrays)

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
-from app_custom.aggregators.site_update import SiteUpdate
+from lightning_modules.combining.updates import LazyArrays, SiteUpdate
 
 SMALL = 1 << 16
 """Bytes below which an array stays in memory: a mapping of it would cost more than it saves."""
@@ -33,40 +32,6 @@ class _Place:
     dtype: np.dtype
 
 
-class SpooledArrays(Mapping[str, np.ndarray]):
-    """Arrays by name, the large ones in a file that no folder lists and that ends with its owner.
-
-    An array is mapped when it is asked for, and its pages are given back once it is let go.
-    """
-
-    def __init__(
-        self,
-        small: Mapping[str, np.ndarray],
-        places: Mapping[str, _Place],
-        order: tuple[str, ...],
-        file: IO[bytes],
-    ) -> None:
-        self._small = small
-        self._places = places
-        self._order = order
-        self._file = file
-
-    def __getitem__(self, key: str) -> np.ndarray:
-        """Map one array; what is written to it does not reach the file."""
-        place = self._places.get(key)
-        if place is None:
-            return self._small[key]
-        return np.asarray(np.memmap(self._file, place.dtype, "c", place.offset, place.shape))
-
-    def __iter__(self) -> Iterator[str]:
-        """Names in the order of the update."""
-        return iter(self._order)
-
-    def __len__(self) -> int:
-        """Number of arrays."""
-        return len(self._order)
-
-
 def spooled(update: SiteUpdate, folder: Path) -> SiteUpdate:
     """The same update with its large arrays in a file in ``folder``.
 
@@ -78,7 +43,7 @@ def spooled(update: SiteUpdate, folder: Path) -> SiteUpdate:
         return replace(
             update,
             weights=_spool(update.weights, folder),
-            arrays=_spool(update.arrays, folder),
+            extras=_spool(update.extras, folder),
         )
     except OSError as error:
         _LOG.warning(
@@ -101,4 +66,13 @@ def _spool(arrays: Mapping[str, np.ndarray], folder: Path) -> Mapping[str, np.nd
         np.ascontiguousarray(value).tofile(file)
     file.flush()
     small = {key: value for key, value in arrays.items() if key not in places}
-    return SpooledArrays(small, places, tuple(arrays), file)
+
+    def mapped(key: str) -> np.ndarray:
+        """Map one array; what is written to it does not reach the file."""
+        place = places.get(key)
+        if place is None:
+            return small[key]
+        return np.asarray(np.memmap(file, place.dtype, "c", place.offset, place.shape))
+
+    # An array's pages are given back once it is let go; the file ends with its last user.
+    return LazyArrays(arrays, mapped)

@@ -8,10 +8,10 @@ the next round.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 from nvflare.apis.event_type import EventType
 from nvflare.apis.fl_constant import FLContextKey
 from nvflare.apis.fl_context import FLContext
@@ -20,11 +20,13 @@ from nvflare.app_common.app_constant import AppConstants
 from nvflare.app_common.app_event_type import AppEventType
 from nvflare.widgets.widget import Widget
 
-from app_custom.checkpoints.checkpoint import FinishedRounds, RoundFiles, Weights
-from app_custom.checkpoints.run_lock import RunLock
-from app_custom.checkpoints.run_name import checked_run_name
-from app_custom.executor.site_configuration import expand, read_site_config
+from app_custom.checkpoints.checkpoint import FinishedRounds, RoundFiles, Weights, lock_run
 from app_custom.nvflare_context import app_folder, local_folder, site_name, workspace_folder
+from app_custom.participant.site_configuration import (
+    checked_run_name,
+    read_site_config,
+    state_folder,
+)
 from fedi2i.errors import UserError
 
 
@@ -59,7 +61,7 @@ class Continuation(Widget):
             "metrics": metrics_id,
             "aggregator": aggregator_id,
         }
-        self._lock: RunLock | None = None
+        self._lock: FileLock | None = None
         self._files: RoundFiles | None = None
         self._best_weights: Weights | None = None
         self._finished = 0
@@ -86,11 +88,10 @@ class Continuation(Widget):
         except UserError as error:
             self.system_panic(f"server: {error}", fl_ctx)
             return
-        name = site_name(fl_ctx)
-        root = expand(config.state, name) if config.state else workspace_folder(fl_ctx) / "state"
-        folder = Path(root) / name
+        site = site_name(fl_ctx)
+        folder = state_folder(config, site, workspace_folder(fl_ctx)) / site
         try:
-            self._lock = RunLock(folder / f"{self._run_name}.lock")
+            self._lock = lock_run(folder / f"{self._run_name}.lock")
         except UserError as error:
             self.system_panic(f"server: {error}", fl_ctx)
             return
@@ -123,7 +124,7 @@ class Continuation(Widget):
         self._restore_controller(finished, fl_ctx)
 
     def _restore_controller(self, finished: FinishedRounds, fl_ctx: FLContext) -> None:
-        """Tell the workflow where it stands, in the words of ScatterAndGather and CyclicController.
+        """Tell the workflow where it stands, by the names of ScatterAndGather and CyclicController.
 
         Each takes from the mapping what it knows.
         """
@@ -199,7 +200,7 @@ class Continuation(Widget):
         self._lock.release()
 
     def _component(self, role: str, fl_ctx: FLContext) -> Any:
-        """A component of the job, or None where it has none of this role."""
+        """Return the job's component with this role, or None if it has none."""
         component_id = self._ids[role]
         return component_id and fl_ctx.get_engine().get_component(component_id)
 

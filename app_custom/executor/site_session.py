@@ -1,4 +1,8 @@
-"""One site's data, learner and validation during one process; imported at the first task."""
+"""A session holds one site's data, learner and validation for the lifetime of a process.
+
+This module imports Torch, MONAI and Lightning. The executor imports it at the first task, so that
+reading a job's configuration does not wait for them.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,6 @@ from nvflare.apis.fl_context import FLContext
 from nvflare.app_common.tracking.log_writer import LogWriter
 from torch import Tensor
 
-from app_custom.executor.site_configuration import SiteConfig, data_folder, expand, read_site_config
 from app_custom.gates.shared_metrics import SHARED_METRICS
 from app_custom.nvflare_context import (
     job_sites,
@@ -23,6 +26,13 @@ from app_custom.nvflare_context import (
     workspace_folder,
 )
 from app_custom.nvflare_files import PERSONAL_MODEL
+from app_custom.participant.site_configuration import (
+    SiteConfig,
+    data_folder,
+    path_for_site,
+    read_site_config,
+    state_folder,
+)
 from fedi2i.digest import digest
 from lightning_modules.configuration import ExperimentConfig, experiment_values
 from lightning_modules.data.slices import TrainingSlices
@@ -35,9 +45,8 @@ from lightning_modules.evaluation.validation import (
     translate,
 )
 from lightning_modules.model_networks import MODELS
-from lightning_modules.networks.generator import build_generator
+from lightning_modules.networks.generators.catalogue import build_generator
 from lightning_modules.sharing.tensor_file import write_tensors
-from lightning_modules.strategies.settings import PERSONAL_STRATEGIES
 from lightning_modules.training.hardware import Hardware, choose_hardware, threads_for
 from lightning_modules.training.learner import Learner, RoundResult
 from lightning_modules.training.local_state import LocalStateStore
@@ -48,7 +57,7 @@ WRITER_ID = "curve_sender"
 
 
 class SiteSession:
-    """The site's side of a job: what the executor needs for its tasks."""
+    """Does the executor's tasks with this site's data and learner."""
 
     def __init__(
         self,
@@ -90,14 +99,14 @@ class SiteSession:
         round_number: int,
         accepted_round: int | None = None,
     ) -> dict[str, float]:
-        """Metrics on this site's validation patients.
+        """Compute the metrics on this site's validation patients.
 
         ``val/...`` belong to the received model, completed by what the site keeps to itself;
         ``personal/...`` to the site's own model where the strategy has one.
         """
         started = time.perf_counter()
-        whole = self._learner.complete(_tensors(state), round_number, accepted_round)
-        metrics = self._measure(whole, "val")
+        completed = self._learner.complete(_tensors(state), round_number, accepted_round)
+        metrics = self._measure(completed, "val")
         personal = self._learner.personal(round_number, accepted_round)
         if personal is not None:
             metrics |= self._measure(personal, "personal")
@@ -119,7 +128,7 @@ class SiteSession:
 
         It is written where the strategy makes sites differ, and stays at the site.
         """
-        if self._experiment.strategy.name not in PERSONAL_STRATEGIES:
+        if not self._experiment.strategy.record.site.has_personal_models:
             return
         model = self._learner.personal(round_number, accepted_round) or self._learner.complete(
             _tensors(state), round_number, accepted_round
@@ -155,7 +164,7 @@ def open_session(experiment: ExperimentConfig, run_name: str, fl_ctx: FLContext)
     config = read_site_config(local_folder(fl_ctx))
     prepared = _prepared_data(experiment, config, site)
     hardware = choose_hardware(experiment.training.precision, _threads(config, fl_ctx))
-    state = expand(config.state, site) if config.state else workspace_folder(fl_ctx) / "state"
+    state = state_folder(config, site, workspace_folder(fl_ctx))
     learner = Learner(
         experiment,
         arm=site,
@@ -168,7 +177,7 @@ def open_session(experiment: ExperimentConfig, run_name: str, fl_ctx: FLContext)
 
 
 def settings_digest(experiment: ExperimentConfig) -> str:
-    """A short hash of all settings.
+    """Compute a short hash of all settings.
 
     The run's name comes with the job, from whoever exported it: what other settings left under the
     same name must not be used.
@@ -179,7 +188,7 @@ def settings_digest(experiment: ExperimentConfig) -> str:
 def _prepared_data(experiment: ExperimentConfig, config: SiteConfig, site: str) -> PreparedSite:
     folder = data_folder(config, experiment.data.dataset, site)
     manifest = read_manifest(folder, expected_site=site)
-    cache = expand(config.cache, site) if config.cache else folder / "prepared"
+    cache = path_for_site(config.cache, site) if config.cache else folder / "prepared"
     return prepare_site(manifest, experiment.data.preparation, cache, progress=False)
 
 

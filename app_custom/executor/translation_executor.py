@@ -1,4 +1,4 @@
-"""The federated client: receives the global model, validates and trains it, returns an update."""
+"""The executor receives the global model at a site, validates and trains it, returns an update."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ from nvflare.apis.shareable import Shareable, make_reply
 from nvflare.apis.signal import Signal
 from nvflare.app_common.app_constant import AppConstants
 
-from app_custom.aggregation.extras import joined, separated
-from app_custom.aggregation.plain_updates import refuse_encryption
-from app_custom.checkpoints.accepted_rounds import accepted_round_of
-from app_custom.checkpoints.run_name import checked_run_name
+from app_custom.aggregation.model_message import (
+    last_accepted_round,
+    pack,
+    refuse_encryption,
+    unpack,
+)
 from app_custom.gates.shared_metrics import TRAIN_METRICS, shared_metrics
 from app_custom.nvflare_context import site_name
+from app_custom.participant.site_configuration import checked_run_name
 from fedi2i.errors import UserError
 from lightning_modules.configuration import experiment_from
 
@@ -30,8 +33,8 @@ class TranslationExecutor(Executor):
     """Runs the learner for the tasks ``train`` and ``validate``.
 
     NVFlare may build this object anew for every task; what must last is in files (see
-    ``lightning_modules.training.local_state``). Torch, MONAI and Lightning are imported at the
-    first task.
+    ``lightning_modules.training.local_state``). The session is imported at the first task, because
+    it needs Torch, MONAI and Lightning.
 
     Args:
         settings: the experiment's values that differ from the defaults.
@@ -71,12 +74,12 @@ class TranslationExecutor(Executor):
     def _train(self, shareable: Shareable, fl_ctx: FLContext) -> Shareable:
         session = self._opened(fl_ctx)
         received = from_shareable(shareable)
-        state, arrays = separated(received.data)
+        state, arrays = unpack(received.data)
         round_number = int(shareable.get_header(AppConstants.CURRENT_ROUND))
-        accepted = accepted_round_of(site_name(fl_ctx), received.meta)
+        accepted = last_accepted_round(site_name(fl_ctx), received.meta)
         validated = session.validate(state, round_number, accepted)
         result = session.train(state, arrays, round_number, accepted)
-        sent = joined(result.state, result.contribution)
+        sent = pack(result.state, result.extras)
         update = DXO(
             DataKind.WEIGHTS,
             data={key: value.numpy() for key, value in sent.items()},
@@ -94,8 +97,8 @@ class TranslationExecutor(Executor):
         session = self._opened(fl_ctx)
         rounds = self._experiment.training.rounds
         received = from_shareable(shareable)
-        state, _ = separated(received.data)
-        accepted = accepted_round_of(site_name(fl_ctx), received.meta)
+        state, _ = unpack(received.data)
+        accepted = last_accepted_round(site_name(fl_ctx), received.meta)
         metrics = session.validate(state, rounds, accepted)
         session.keep_personal_model(state, rounds, accepted)
         return DXO(DataKind.METRICS, data=shared_metrics(metrics)).to_shareable()
@@ -104,6 +107,6 @@ class TranslationExecutor(Executor):
         if self._session is None:
             from app_custom.executor.site_session import open_session
 
-            refuse_encryption(fl_ctx, f"strategy '{self._experiment.strategy.name}'")
+            refuse_encryption(fl_ctx, f"strategy '{self._experiment.strategy.record.label}'")
             self._session = open_session(self._experiment, self._run_name, fl_ctx)
         return self._session

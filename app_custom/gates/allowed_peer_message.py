@@ -1,4 +1,4 @@
-"""The gate for what goes from site to site in a swarm.
+"""The gate that checks what a site sends to another one in a swarm.
 
 NVFlare applies no result filters to the learner's answer there, because the site's own controller
 calls the learner and sends the answer on. It does apply the *data* filters of direction ``out`` to
@@ -7,12 +7,11 @@ its messages to peers, and sends nothing where one raises.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from numbers import Real
 from typing import Any
 
 from nvflare.apis.dxo import DXO, DataKind
-from nvflare.apis.filter import Filter
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import ReservedHeaderKey, Shareable
 from nvflare.app_common.abstract.model import ModelLearnable, ModelLearnableKey
@@ -43,7 +42,7 @@ _TASKS = frozenset(
 _COOKIES = frozenset({AppConstants.CONTRIBUTION_ROUND})
 
 
-class AllowedPeerMessage(Filter):
+class AllowedPeerMessage(AllowedUpdate):
     """Passes what ``AllowedUpdate`` passes, with the headers by which swarm messages are routed.
 
     A message is a site's update, or an aggregated model that starts a round or ends the swarm. It
@@ -53,12 +52,6 @@ class AllowedPeerMessage(Filter):
     Args:
         networks, local, arrays: as for ``AllowedUpdate``.
     """
-
-    def __init__(
-        self, networks: Sequence[str], local: Sequence[str] = (), arrays: Sequence[str] = ()
-    ) -> None:
-        super().__init__()
-        self._gate = AllowedUpdate(networks, local, arrays)
 
     def process(self, shareable: Shareable, fl_ctx: FLContext) -> Shareable:
         """Check a message to a peer.
@@ -75,17 +68,19 @@ class AllowedPeerMessage(Filter):
         _take(headers, ReservedHeaderKey.TASK_NAME, lambda value: value in _TASKS)
         _take(headers, Constant.RESULT_TYPE, lambda v: v in (ResultType.BEST, ResultType.LAST))
         _take(headers, ReservedHeaderKey.COOKIE_JAR, _known_cookies)
-        bare = {key: value for key, value in shareable.items() if key != ReservedHeaderKey.HEADERS}
-        if Constant.RESULT in bare:
-            bare, headers = _as_update(bare, headers)
-        checked = Shareable(bare)
+        content = {
+            key: value for key, value in shareable.items() if key != ReservedHeaderKey.HEADERS
+        }
+        if Constant.RESULT in content:
+            content, headers = _as_update(content, headers)
+        checked = Shareable(content)
         checked[ReservedHeaderKey.HEADERS] = headers  # the constructor drops them
-        self._gate.process(checked, fl_ctx)
+        super().process(checked, fl_ctx)
         return shareable
 
 
 def _take(headers: Parts, name: str, allowed: Callable[[Any], bool]) -> None:
-    """Take a header out that is of the allowed kind; None says nothing and may stand anywhere."""
+    """Remove a header if it is of the allowed kind; None says nothing and is always allowed."""
     value = headers.pop(name, None)
     if value is not None and not allowed(value):
         raise UpdateNotAllowedError(f"header '{name}' is not of the kind that may leave")
@@ -100,7 +95,7 @@ def _known_cookies(jar: Any) -> bool:
 
 
 def _as_update(parts: Parts, headers: Parts) -> tuple[Parts, Parts]:
-    """A final model, which travels as NVFlare's own object, in the form of an update."""
+    """Bring a final model, which travels as NVFlare's own object, into the form of an update."""
     model = parts[Constant.RESULT]
     if not isinstance(model, ModelLearnable) or not model.keys() <= {
         ModelLearnableKey.WEIGHTS,

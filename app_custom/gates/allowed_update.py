@@ -1,4 +1,4 @@
-"""The last gate before an answer leaves a site: only what is listed passes; anything else stops it.
+"""The last gate before an answer leaves a site lets pass what is listed and stops everything else.
 
 NVFlare's ``ExcludeVars`` strikes out what it recognises and lets the rest pass, as do filters
 derived from its ``DXOFilter``. This filter does the opposite: it refuses the whole answer where it
@@ -17,7 +17,7 @@ from nvflare.apis.fl_constant import ReturnCode
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import ReservedHeaderKey, Shareable
 
-from app_custom.aggregation.extras import PREFIX
+from app_custom.aggregation.model_message import PREFIX
 from app_custom.gates.shared_metrics import SHARED_METRICS, TRAIN_METRICS
 from fedi2i.errors import ConfigError
 from fedi2i.typed_config import choose
@@ -118,7 +118,7 @@ class AllowedUpdate(Filter):
 
 
 def _names(history: object) -> list[str]:
-    """What stands in the history of filters; anything but names is shown by its type."""
+    """Return the names in the history of filters; anything but names is shown by its type."""
     if history is None:
         return []
     if isinstance(history, list) and all(isinstance(name, str) for name in history):

@@ -1,18 +1,27 @@
-"""A participant's own gate: the most that may leave, whatever a job's filters say."""
+"""A site's own policy limits what may leave, whatever the filters of a job say.
+
+It stands in the site's ``privacy.json``. NVFlare takes a missing policy for no limits, so whoever
+admits a job asks here whether the policy holds the gates.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
-from nvflare.apis.filter import Filter
 from nvflare.apis.fl_constant import ReturnCode
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import ReservedHeaderKey, Shareable
 
 from app_custom.gates.allowed_update import AllowedUpdate
 
+ANSWERS_GATE = "app_custom.gates.site_policy.SitePolicy"
+MESSAGES_GATE = "app_custom.gates.allowed_peer_message.AllowedPeerMessage"
 
-class SitePolicy(Filter):
+
+class SitePolicy(AllowedUpdate):
     """``AllowedUpdate`` for every task of every job; it stands in the site's ``privacy.json``.
 
     NVFlare applies a site's filters to all tasks, also to those that only steer a swarm. Their
@@ -22,12 +31,6 @@ class SitePolicy(Filter):
         networks, local, arrays: as for ``AllowedUpdate``.
     """
 
-    def __init__(
-        self, networks: Sequence[str], local: Sequence[str] = (), arrays: Sequence[str] = ()
-    ) -> None:
-        super().__init__()
-        self._gate = AllowedUpdate(networks, local, arrays)
-
     def process(self, shareable: Shareable, fl_ctx: FLContext) -> Shareable:
         """Check an answer; it is passed on unchanged.
 
@@ -35,7 +38,41 @@ class SitePolicy(Filter):
             UpdateNotAllowedError: naming the first thing that is not listed.
         """
         headers = shareable.get(ReservedHeaderKey.HEADERS) or {}
-        bare = shareable.keys() <= {ReservedHeaderKey.HEADERS}
-        if bare and headers == {ReservedHeaderKey.RC: ReturnCode.OK}:
+        only_headers = shareable.keys() <= {ReservedHeaderKey.HEADERS}
+        if only_headers and headers == {ReservedHeaderKey.RC: ReturnCode.OK}:
             return shareable
-        return self._gate.process(shareable, fl_ctx)
+        return super().process(shareable, fl_ctx)
+
+
+def policy_fault(path: Path | None) -> str:
+    """Say why a policy's file would not limit what jobs send; empty if it does."""
+    try:
+        policy = json.loads(path.read_text(encoding="utf-8")) if path else None
+    except (OSError, ValueError):
+        policy = None
+    if not isinstance(policy, dict):
+        return "it is missing or damaged"
+    return missing_gates(policy)
+
+
+def missing_gates(policy: Mapping[str, Any]) -> str:
+    """Say what a ``privacy.json`` lacks to stop what is not listed; empty if nothing.
+
+    A site may shorten the lists, add filters, and add scopes that have the gates as well.
+    """
+    scopes = policy.get("scopes")
+    if not isinstance(scopes, list) or not all(isinstance(scope, dict) for scope in scopes):
+        return "it has no list of scopes"
+    if policy.get("default_scope") not in [scope.get("name") for scope in scopes]:
+        return "its default_scope is none of its scopes"
+    for scope in scopes:
+        for key, gate, directions in (
+            # Without a direction NVFlare filters answers on their way out, and data on its way in.
+            ("task_result_filters", ANSWERS_GATE, (None, "out", "inout")),
+            ("task_data_filters", MESSAGES_GATE, ("out", "inout")),
+        ):
+            filters = [found for found in scope.get(key) or [] if isinstance(found, dict)]
+            ours = [found for found in filters if found.get("path") == gate]
+            if not any(found.get("direction") in directions for found in ours):
+                return f"scope '{scope.get('name')}' lacks {gate}, for what goes out, in its {key}"
+    return ""

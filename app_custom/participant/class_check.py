@@ -19,13 +19,14 @@ from nvflare.fuel.utils.config_factory import ConfigFactory
 from nvflare.fuel.utils.config_service import ConfigService
 from nvflare.lighter.tool_consts import NVFLARE_SIG_FILE, NVFLARE_SUBMITTER_CRT_FILE
 
-from app_custom.gates.privacy_gates import policy_fault
+from app_custom.gates.site_policy import policy_fault
 
 _CONFIGS = (JobConstants.SERVER_JOB_CONFIG, JobConstants.CLIENT_JOB_CONFIG)
 _SIGNATURES = (NVFLARE_SIG_FILE, NVFLARE_SUBMITTER_CRT_FILE)
 """NVFlare signs a submitted job with a file in each of its folders."""
 
 _CLASS_KEYS = ("path", "class_path")
+_OURS = ("app_custom.", "lightning_modules.")
 
 REFUSED = "class_check.refused"
 """The action in the participant's audit trail."""
@@ -64,12 +65,12 @@ class ClassCheck(AppValidator):
 
 
 def _reason(app: Path) -> str:
-    """Why an app is refused, or an empty text."""
+    """Say why an app is refused; an empty text if it is not."""
     resources = ConfigService.get_section(SystemConfigs.RESOURCES_CONF) or {}
     allowed = frozenset(resources.get("class_allow_list", ()))
     refused = sorted(named_classes(app / "config") - allowed)
     if refused:
-        return refusal(refused)
+        return refusal_sentence(refused)
     listed = {app / "config" / name for name in _CONFIGS}
     # Code in 'custom' is for NVFlare's right 'byoc' to allow or refuse.
     others = sorted(
@@ -89,13 +90,16 @@ def _reason(app: Path) -> str:
     return f"leaves a text to be replaced at the participant: {replaced[0]}" if replaced else ""
 
 
-def refusal(classes: Collection[str]) -> str:
-    """What the submitter reads."""
-    return f"not on this participant's class_allow_list: {', '.join(classes)}"
+def refusal_sentence(classes: Collection[str]) -> str:
+    """Write the sentence that the submitter reads."""
+    text = f"not on this participant's class_allow_list: {', '.join(classes)}"
+    if any(name.startswith(_OURS) for name in classes):
+        text += "; if another version of FedI2I wrote the job, export it again with this one"
+    return text
 
 
 def named_classes(folder: Path) -> set[str]:
-    """All classes that the configurations in a job's ``config`` folder name."""
+    """Collect all classes that the configurations in a job's ``config`` folder name."""
     return {name for config in _configs(folder) for name in _classes(config)}
 
 
@@ -107,14 +111,14 @@ def _configs(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def _paths_outside(element: Any) -> Iterator[str]:
-    """Texts that would be a path out of the job's own folder: none of ours needs one."""
+    """Find texts that are paths out of the job's own folder; none of our jobs needs one."""
     for text in _texts(element):
         if text.startswith(("/", "~", "\\")) or ".." in re.split(r"[/\\]", text):
             yield text
 
 
 def _braces(element: Any) -> Iterator[str]:
-    """Texts that NVFlare would change: none of ours needs it."""
+    """Find texts that NVFlare would replace; none of our jobs needs that."""
     return (text for text in _texts(element) if "{" in text)
 
 

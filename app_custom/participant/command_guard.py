@@ -1,10 +1,6 @@
-"""No participant or person commands another past the server, which is where rights are judged.
+"""No command goes past the server, which is where rights are judged, and every refusal is audited.
 
-NVFlare 2.9's server passes any authenticated participant's message on to any other, also on the
-channels for commands; a site judges a command only where the message itself asks for it, and its
-handler for shell commands reads files by absolute paths. Both ends are closed here: the server
-passes no command on, and sites have no shell. Commands that the server itself sends are not
-touched: it has judged who gave them. A participant's ``resources.json`` lists this component.
+A participant's ``resources.json`` lists both components, ``CommandGuard`` and ``RefusalAudit``.
 """
 
 from __future__ import annotations
@@ -23,6 +19,7 @@ from nvflare.fuel.f3.cellnet.defs import (
 from nvflare.fuel.f3.cellnet.utils import make_reply
 from nvflare.fuel.f3.message import Message
 from nvflare.fuel.sec.audit import AuditService
+from nvflare.fuel.sec.authz import AuthorizationService, Authorizer, AuthzContext, Policy
 from nvflare.private.defs import CellMessageHeaderKeys, SysCommandTopic
 
 COMMAND_CHANNELS = frozenset(
@@ -39,18 +36,27 @@ COMMAND_CHANNELS = frozenset(
 )
 """Channels on which nothing but commands travels. Tasks, events and models have others."""
 
-REFUSED = "command_guard.refused"
+PASSING_ON_REFUSED = "command_guard.refused"
 """The action in the server's audit trail."""
+PERMISSION_REFUSED = "authorization.refused"
+"""The action in the participant's audit trail."""
 
 _SENDER = "fedi2i.sender"
 """The header that keeps the sender's name past NVFlare's check."""
 
 
 class CommandGuard(FLComponent):
-    """Closes both ends when the participant has started."""
+    """No participant or person commands another past the server.
+
+    NVFlare 2.9's server passes any authenticated participant's message on to any other, also on the
+    channels for commands; a site judges a command only where the message itself asks for it, and
+    its handler for shell commands reads files by absolute paths. Both ends are closed when the
+    participant has started: the server passes no command on, and sites have no shell. Commands that
+    the server itself sends are not touched: it has judged who gave them.
+    """
 
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
-        """At the server filter what passes through; at a site take the shell away."""
+        """Filter at the server what passes through; remove the shell at a site."""
         if event_type != EventType.SYSTEM_START:
             return
         engine = fl_ctx.get_engine()
@@ -74,7 +80,7 @@ def note_sender(message: Message) -> None:
 
 
 def refuse_passing_on(message: Message, own_name: str) -> Message | None:
-    """A refusal for a command that another participant sends through the server, else None.
+    """Refuse a command that another participant sends through the server; None lets it pass.
 
     Args:
         message: any message that arrives at the server's cell.
@@ -94,5 +100,49 @@ def refuse_passing_on(message: Message, own_name: str) -> Message | None:
     what = f"'{channel}' from {origin} to {destination}: commands go through the server's console"
     # By now NVFlare has checked that the message carries the token of whoever it names. The origin
     # of a person's message is a number.
-    AuditService.add_event(user=str(named or origin), action=REFUSED, msg=what)
+    AuditService.add_event(user=str(named or origin), action=PASSING_ON_REFUSED, msg=what)
     return make_reply(ReturnCode.UNAUTHENTICATED, error=what)
+
+
+class RefusalAudit(FLComponent):
+    """Puts into a participant's audit trail what its permissions refused, and to whom.
+
+    NVFlare writes a command into the trail after it was authorized: what was refused leaves no
+    line. The same decision also refuses code that a job brings along. This component works in the
+    participant's own process, not in those of jobs.
+    """
+
+    def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
+        """Take over when the participant has started."""
+        authorizer = AuthorizationService.get_authorizer()
+        if event_type == EventType.SYSTEM_START and authorizer is not None:
+            AuthorizationService.the_authorizer = AuditedAuthorizer(authorizer)
+
+
+class AuditedAuthorizer(Authorizer):
+    """Decides as another authorizer does, and writes refusals into the audit trail.
+
+    Args:
+        deciding: the authorizer that decides.
+    """
+
+    def __init__(self, deciding: Authorizer) -> None:
+        super().__init__(deciding.site_org, deciding.right_categories)
+        self._deciding = deciding
+
+    def authorize(self, ctx: AuthzContext) -> tuple[bool, str]:
+        """Return NVFlare's decision and its reason."""
+        authorized, reason = self._deciding.authorize(ctx)
+        if not authorized:
+            AuditService.add_event(
+                user=ctx.user.name, action=PERMISSION_REFUSED, msg=f"{ctx.right}: {reason}"
+            )
+        return authorized, reason
+
+    def get_policy(self) -> Policy:
+        """Return the policy that decides."""
+        return self._deciding.get_policy()
+
+    def load_policy(self, policy_config: dict[str, Any]) -> str:
+        """Hand a new policy on; returns why it was refused, or an empty text."""
+        return str(self._deciding.load_policy(policy_config))

@@ -1,4 +1,4 @@
-"""A site's GPUs: a job gets those it asked for, for itself alone, and sees no other.
+"""A job gets the GPUs that it asked for at a site, for itself alone, and sees no others.
 
 NVFlare 2.9's own manager counts memory, so two jobs that ask for a GPU but for no memory get the
 same one; and a job that asks for nothing inherits the devices of whichever job started before it.

@@ -1,4 +1,4 @@
-"""Which global model was the best: compared over the sites that measured both."""
+"""The best global model is found by comparing two models over the sites that measured both."""
 
 from __future__ import annotations
 

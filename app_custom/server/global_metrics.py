@@ -1,4 +1,4 @@
-"""The server's record of a run: metrics.csv and the global curves in TensorBoard."""
+"""The server records a run in metrics.csv and as global curves in TensorBoard."""
 
 from __future__ import annotations
 
@@ -78,19 +78,19 @@ class GlobalMetrics(Widget):
             self._close_workflow(fl_ctx)
 
     def mean(self, metric: str, round_number: int) -> float | None:
-        """Mean over sites of a metric after a number of rounds, or None if it is not known."""
+        """Return a metric's mean over sites after a number of rounds; None if it is unknown."""
         values = [row[3] for row in self.rows if row[:3] == (ALL_SITES, round_number, metric)]
         return values[-1] if values else None
 
     def by_site(self, metric: str, round_number: int) -> dict[str, float]:
-        """Every site's value of a metric after a number of rounds, as far as it has come in."""
+        """Return a metric's value of each site that has reported it after a number of rounds."""
         return {
             site: value
             for site, number, name, value in [*self.rows, *self._round_rows]
             if (number, name) == (round_number, metric) and site != ALL_SITES
         }
 
-    def take(self, rows: Iterable[MetricRow]) -> None:
+    def add_rows(self, rows: Iterable[MetricRow]) -> None:
         """Add rows to the current round that were collected elsewhere (in a swarm)."""
         self._round_rows += rows
 
@@ -174,7 +174,7 @@ class GlobalMetrics(Widget):
 
 
 def _with_sums(rows: Iterable[MetricRow]) -> list[MetricRow]:
-    """The rows, those of the same site's traffic in the same round added up."""
+    """Add up the rows of the same site's traffic in the same round; keep the other rows."""
     others: list[MetricRow] = []
     sums: dict[tuple[str, int, str], float] = {}
     for site, round_number, metric, value in rows:
@@ -187,7 +187,7 @@ def _with_sums(rows: Iterable[MetricRow]) -> list[MetricRow]:
 
 
 def mean_rows(rows: Iterable[MetricRow]) -> list[MetricRow]:
-    """Unweighted mean over sites of every (round, metric), under the site name ``all``.
+    """Compute the unweighted mean over sites of every (round, metric), as site ``all``.
 
     Rows of a relay have none: every site measured another model.
     """

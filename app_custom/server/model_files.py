@@ -1,16 +1,28 @@
-"""The persistor of our jobs: NVFlare's, without the arguments that a job must not choose."""
+"""The server starts a run from a model file or seeded weights, and saves the global model."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from nvflare.apis.fl_context import FLContext
+from nvflare.app_common.abstract.model import ModelLearnableKey
+from nvflare.app_common.app_constant import AppConstants
+from nvflare.app_common.app_event_type import AppEventType
 from nvflare.app_opt.pt.file_model_persistor import PTFileModelPersistor
+from nvflare.widgets.widget import Widget
+
+from app_custom.nvflare_context import local_folder, site_name
+from app_custom.participant.site_configuration import FILE_NAME, path_for_site, read_site_config
+from fedi2i.errors import ConfigError, UserError
+from fedi2i.typed_config import nearest
+from lightning_modules.sharing.tensor_file import read_model_state
 
 
 class ModelFiles(PTFileModelPersistor):
-    """Saves the global and the best model under NVFlare's names in the folder of the job's app.
+    """NVFlare's persistor without the arguments that a job must not choose.
 
+    It saves the global and the best model under NVFlare's names in the folder of the job's app.
     NVFlare's own takes names of files anywhere, a checkpoint to start from, and leave to unpickle
     what the file holds: with it a job of configuration alone could read and overwrite files of a
     participant and run code there. A run starts from a model that the server's owner has mapped
@@ -26,3 +38,45 @@ class ModelFiles(PTFileModelPersistor):
     def _initialize(self, fl_ctx: FLContext) -> None:
         super()._initialize(fl_ctx)
         self.ckpt_preload_path = None  # an environment file beside the job may name one
+
+
+class InitialModel(Widget):
+    """Replaces the initial global model's seeded weights by a file's before the first round.
+
+    The job names a model; the server's own ``fedi2i.yaml`` maps the name to a file. A run that is
+    being continued starts from its finished rounds all the same: list this widget before
+    ``Continuation``.
+
+    Args:
+        name: the model's name.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._name = name
+
+    def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
+        """Load once NVFlare has its own initial model."""
+        if event_type != AppEventType.INITIAL_MODEL_LOADED:
+            return
+        weights = fl_ctx.get_prop(AppConstants.GLOBAL_MODEL)[ModelLearnableKey.WEIGHTS]
+        shapes = {key: tuple(value.shape) for key, value in weights.items()}
+        try:
+            path = self._path(fl_ctx)
+            state = read_model_state(path, shapes)
+        except UserError as error:
+            self.system_panic(f"server: {error}", fl_ctx)
+            return
+        # In place: the running workflow holds this very object.
+        for key in list(weights):
+            weights[key] = state[key].numpy().astype(weights[key].dtype)
+        self.log_info(fl_ctx, f"starting from model '{self._name}' ({path.name})")
+
+    def _path(self, fl_ctx: FLContext) -> Path:
+        models = read_site_config(local_folder(fl_ctx)).models
+        if self._name not in models:
+            raise ConfigError(
+                f"no model '{self._name}' under 'models' in {FILE_NAME}; "
+                f"{nearest(self._name, models) if models else 'none is listed'}"
+            )
+        return path_for_site(models[self._name], site_name(fl_ctx))

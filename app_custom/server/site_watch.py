@@ -1,12 +1,4 @@
-"""Notice at once when a site fails or disappears in the middle of a task.
-
-On provisioned sites NVFlare reports a training process that died, and the server's process of the
-job sees no connection of any site, so no connection is watched there. The simulator reports
-nothing: the server would wait for ever. This widget watches the connections of sites that owe an
-answer and tells NVFlare's own controller, which then decides by ``min_clients`` whether the round
-can be completed. Every workflow of a job starts with an empty list of lost sites: the widget tells
-it of those that the one before had lost, in the simulator and on provisioned sites.
-"""
+"""Notice at once when a site fails, disappears in the middle of a task, or has started anew."""
 
 from __future__ import annotations
 
@@ -15,7 +7,8 @@ import time
 from typing import Any
 
 from nvflare.apis.event_type import EventType
-from nvflare.apis.fl_constant import FLContextKey, ReturnCode
+from nvflare.apis.fl_component import FLComponent
+from nvflare.apis.fl_constant import FLContextKey, ReturnCode, RunProcessKey
 from nvflare.apis.fl_context import FLContext
 from nvflare.app_common.app_event_type import AppEventType
 from nvflare.fuel.f3.cellnet.fqcn import FQCN
@@ -24,12 +17,21 @@ from nvflare.widgets.widget import Widget
 from app_custom.nvflare_context import peer_name
 
 _LOOK_EVERY_SECONDS = 1.0
+_TASK_SENT = (AppEventType.BEFORE_TRAIN_TASK, AppEventType.SEND_MODEL_FOR_VALIDATION)
 STAYS_CONNECTED = "fedi2i.stays_connected"
 """Event: the peer must keep its connection until the workflow has ended, whether it owes or not."""
 
 
 class SiteWatch(Widget):
     """Reports sites that disappear while they owe an answer.
+
+    On provisioned sites NVFlare reports a training process that died, and the server's process of
+    the job sees no connection of any site, so no connection is watched there. The simulator reports
+    nothing: the server would wait for ever. This widget watches the connections of sites that owe
+    an answer and tells NVFlare's own controller, which then decides by ``min_clients`` whether the
+    round can be completed. Every workflow of a job starts with an empty list of lost sites: the
+    widget tells it of those that the one before had lost, in the simulator and on provisioned
+    sites.
 
     A site at work is lost when its connection is. A site that has not fetched its task yet may
     simply wait for its turn (the simulator runs as many sites at a time as it has threads); it is
@@ -59,16 +61,10 @@ class SiteWatch(Widget):
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
         """Follow tasks from their start to their answer."""
         if event_type == EventType.START_RUN:
-            # On provisioned sites connections end at the parent process, not at this one.
-            self._sees_connections = not fl_ctx.get_prop(FLContextKey.SECURE_MODE)
-            engine = fl_ctx.get_engine()
-            threading.Thread(target=self._watch, args=(engine,), daemon=True).start()
+            self._start_watching(fl_ctx)
         elif event_type in (EventType.CLIENT_DISCONNECTED, EventType.CLIENT_RECONNECTED):
             self._note_report(event_type, fl_ctx)
-        elif event_type in (
-            AppEventType.BEFORE_TRAIN_TASK,
-            AppEventType.SEND_MODEL_FOR_VALIDATION,
-        ):
+        elif event_type in _TASK_SENT:
             with self._lock:
                 self._busy.add(peer_name(fl_ctx))
         elif event_type == STAYS_CONNECTED:
@@ -77,16 +73,17 @@ class SiteWatch(Widget):
         elif event_type == EventType.BEFORE_PROCESS_SUBMISSION:
             self._note_answer(fl_ctx)
         elif event_type in (AppEventType.ROUND_DONE, EventType.END_WORKFLOW):
-            with self._lock:
-                self._busy.clear()
-                self._owing.clear()
-                if event_type == EventType.END_WORKFLOW:
-                    self._staying.clear()
-                self._lost_since.clear()
+            self._note_end(event_type)
         elif event_type in (EventType.START_WORKFLOW, AppEventType.ROUND_STARTED):
             self._note_start(event_type, fl_ctx)
         elif event_type == EventType.END_RUN:
             self._stop.set()
+
+    def _start_watching(self, fl_ctx: FLContext) -> None:
+        # On provisioned sites connections end at the parent process, not at this one.
+        self._sees_connections = not fl_ctx.get_prop(FLContextKey.SECURE_MODE)
+        engine = fl_ctx.get_engine()
+        threading.Thread(target=self._watch, args=(engine,), daemon=True).start()
 
     def _note_start(self, event_type: str, fl_ctx: FLContext) -> None:
         with self._lock:
@@ -97,8 +94,16 @@ class SiteWatch(Widget):
                 # Every workflow keeps its own list of dead sites and starts with an empty one.
                 self._untold = set(self._gone)
 
+    def _note_end(self, event_type: str) -> None:
+        with self._lock:
+            self._busy.clear()
+            self._owing.clear()
+            if event_type == EventType.END_WORKFLOW:
+                self._staying.clear()
+            self._lost_since.clear()
+
     def _note_report(self, event_type: str, fl_ctx: FLContext) -> None:
-        """What NVFlare has found out for the current workflow."""
+        """Note what NVFlare reports to the current workflow about a site's connection."""
         disconnected = event_type == EventType.CLIENT_DISCONNECTED
         with self._lock:
             if disconnected:
@@ -137,7 +142,7 @@ class SiteWatch(Widget):
             self._tell_workflow(fl_ctx)
 
     def _newly_lost(self, fl_ctx: FLContext) -> list[str]:
-        """Sites whose time is over; each is returned once."""
+        """Return the sites whose time is over, each once."""
         cell = fl_ctx.get_engine().get_cell()
         job = fl_ctx.get_job_id()
         now = time.monotonic()
@@ -169,3 +174,37 @@ class SiteWatch(Widget):
             sites, self._untold = sorted(self._untold), set()
         for site in sites:
             runner.handle_dead_job(site, fl_ctx)
+
+
+class ReturnedSites(FLComponent):
+    """Tells a running job, once each, of its sites that have started anew.
+
+    NVFlare 2.9 watches for sites that stay away and for jobs that a site no longer reports. A site
+    that crashes and is back before its heartbeat is missed falls between the two: it registers
+    under a new token, its process of the job is gone, the job still waits for the old token, and
+    nothing ends the wait. The server's ``resources.json`` lists this component; it works in the
+    server's own process.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told: set[tuple[str, str]] = set()
+
+    def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
+        """Look after every registration."""
+        if event_type != EventType.CLIENT_REGISTER_PROCESSED:
+            return
+        engine = fl_ctx.get_engine()
+        registered = set(engine.client_manager.clients)
+        for job_id, process in list(engine.run_processes.items()):
+            for site in self._gone(job_id, process, registered):
+                engine.notify_dead_job(job_id, site, "the site has started anew")
+
+    def _gone(self, job_id: str, process: dict[str, Any], registered: set[str]) -> list[str]:
+        participants = process.get(RunProcessKey.PARTICIPANTS) or {}
+        sites = []
+        for token, client in participants.items():
+            if token not in registered and (job_id, token) not in self._told:
+                self._told.add((job_id, token))
+                sites.append(client.name)
+        return sites

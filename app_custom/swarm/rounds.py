@@ -1,4 +1,7 @@
-"""At the server of a swarm: follow the rounds, which happen between the sites."""
+"""The server of a swarm follows the rounds, which happen between the sites.
+
+All sites must run at the same time: a simulator that cannot do so is refused at the start.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,13 @@ from nvflare.apis.shareable import Shareable, make_reply
 from nvflare.app_common.app_constant import AppConstants
 from nvflare.app_common.app_event_type import AppEventType
 from nvflare.app_common.ccwf.server_ctl import ServerSideController
+from nvflare.private.fed.utils.fed_utils import split_gpus
 from nvflare.widgets.widget import Widget
 
 from app_custom.nvflare_context import peer_name
 from app_custom.server.global_metrics import GlobalMetrics
 from app_custom.server.site_watch import STAYS_CONNECTED
-from app_custom.swarm.record import TOPIC, RoundRecord, record_from
+from app_custom.swarm.round_report import TOPIC, RoundRecord, record_from
 
 
 class SwarmRounds(Widget):
@@ -58,7 +62,7 @@ class SwarmRounds(Widget):
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
         """Listen to records from the start of the run; say who must stay connected."""
         if event_type == EventType.START_RUN:
-            fl_ctx.get_engine().register_aux_message_handler(TOPIC, self.take)
+            fl_ctx.get_engine().register_aux_message_handler(TOPIC, self.handle_record)
         elif event_type == EventType.START_WORKFLOW:
             self._allow_time(fl_ctx)
         elif event_type == EventType.END_WORKFLOW:
@@ -75,7 +79,7 @@ class SwarmRounds(Widget):
         if isinstance(controller, ServerSideController):
             controller.end_workflow_timeout = self._goodbye_seconds
 
-    def take(self, topic: str, request: Shareable, fl_ctx: FLContext) -> Shareable:
+    def handle_record(self, topic: str, request: Shareable, fl_ctx: FLContext) -> Shareable:
         """Handle one record; one of an earlier round or with unlisted content is refused."""
         sender = peer_name(fl_ctx)
         try:
@@ -106,7 +110,7 @@ class SwarmRounds(Widget):
         self._finished = number + 1
         fl_ctx.set_prop(AppConstants.CURRENT_ROUND, number, private=True, sticky=True)
         metrics: GlobalMetrics = engine.get_component(self._metrics_id)
-        metrics.take((site, number, metric, value) for site, metric, value in record.rows)
+        metrics.add_rows((site, number, metric, value) for site, metric, value in record.rows)
         self.fire_event(AppEventType.ROUND_DONE, fl_ctx)
         self.log_info(fl_ctx, f"Round {number} finished, aggregated at site '{sender}'.")
         value = metrics.mean(self._key_metric, number)
@@ -126,3 +130,28 @@ class SwarmRounds(Widget):
         self._finished = self._num_rounds
         last = self._num_rounds - 1
         fl_ctx.set_prop(AppConstants.CURRENT_ROUND, last, private=True, sticky=True)
+
+
+class AllAtOnce(Widget):
+    """Ends the job at its start where the simulator has fewer threads than sites.
+
+    Such a simulator starts a process for each task of the server and ends it with the task. Sites
+    that talk to each other need processes that last.
+    """
+
+    def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
+        """Look when the run starts; a real server's arguments know no threads."""
+        if event_type != EventType.START_RUN:
+            return
+        options = fl_ctx.get_prop(FLContextKey.ARGS)
+        threads = getattr(options, "threads", None)
+        if threads is None:
+            return
+        groups = len(split_gpus(options.gpu)) if getattr(options, "gpu", None) else 1
+        sites = len(fl_ctx.get_engine().get_clients())
+        if threads * groups < sites:
+            self.system_panic(
+                f"swarm learning needs all {sites} sites at the same time, and this simulator runs "
+                f"{threads * groups}: add '-t {sites}' to the command (with at most one GPU group)",
+                fl_ctx,
+            )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fedi2i.metric_files import RECEIVED, SENT, MetricRow
 from fedi2i.site_names import ALL_SITES
+from lightning_modules.strategies.catalogue import StrategyJob
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class ArmOutcome:
         steps: optimizer steps of each network, over all sites and rounds.
         bytes_sent: bytes of arrays that went to sites and came from them.
         note: what its models are.
+        job: the strategy's job that it ran; None for arms without a federation.
     """
 
     name: str
@@ -51,6 +53,7 @@ class ArmOutcome:
     steps: int
     bytes_sent: int
     note: str
+    job: StrategyJob | None = None
 
 
 def bytes_sent(rows: list[MetricRow]) -> int:

@@ -15,8 +15,9 @@ from jobs.running.arm_process import ArmProcess, run_process
 from jobs.writing.export import export_job
 from jobs.writing.federation import FederatedExperiment, with_strategy
 from jobs.writing.job_folder import run_name
-from jobs.writing.strategy_jobs import label_of
 from jobs.writing.workspace import prepare_workspace
+from lightning_modules.strategies.catalogue import strategy_job
+from lightning_modules.strategies.interface import SiteRule
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class FederatedArm:
 
     Attributes:
         job: experiment and federation, whatever its strategy.
-        name: the strategy's job, see ``STRATEGY_JOBS``.
+        name: the strategy's job, see ``lightning_modules.strategies.catalogue``.
         data: folder that holds one prepared folder per site.
         data_key: changes with the data.
         out: run folder.
@@ -65,7 +66,8 @@ class FederatedArm:
             rounds=training.rounds,
             steps=training.rounds * training.steps * len(sites),
             bytes_sent=bytes_sent(read_metrics(metrics_path(workspace))),
-            note=_NOTES.get(job.experiment.strategy.name, "the final model of the server"),
+            note=_note(job.experiment.strategy.record.site),
+            job=strategy_job(self.name),
         )
 
     def _process(self, job: FederatedExperiment, folder: Path, workspace: Path) -> ArmProcess:
@@ -81,20 +83,21 @@ class FederatedArm:
         )
 
 
-_NOTES = {
-    "fedbn": "each site's own model: the server's final one with local normalisation layers",
-    "fedper": "each site's own model: the server's final one with a local part",
-    "ditto": "the server's final model, and each site's personal one",
-}
+def _note(rule: SiteRule) -> str:
+    if rule.local_parts is not None:
+        return f"each site's own model: the server's final one with {rule.local_text}"
+    if rule.personal_term is not None:
+        return "the server's final model, and each site's personal one"
+    return "the final model of the server"
 
 
 def _models(name: str, job: FederatedExperiment, workspace: Path) -> tuple[ArmModel, ...]:
     """The server's model, unless it is incomplete, and the sites' own, where they have any."""
-    label, strategy = label_of(name), job.experiment.strategy.name
+    label, rule = strategy_job(name).label, job.experiment.strategy.record.site
     whole = ArmModel(name, label, final_model_path(workspace))
-    if strategy not in _NOTES:
+    if not rule.has_personal_models:
         return (whole,)
-    family = f"{name}_personal" if strategy == "ditto" else name
+    family = f"{name}_personal" if rule.personal_term is not None else name
     personal = tuple(
         ArmModel(
             f"{name}@{site}",
@@ -105,6 +108,6 @@ def _models(name: str, job: FederatedExperiment, workspace: Path) -> tuple[ArmMo
         )
         for site in job.federation.sites
     )
-    if strategy == "ditto":
+    if rule.personal_term is not None:
         return (ArmModel(name, f"{label} (global)", whole.path), *personal)
     return personal

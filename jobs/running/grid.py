@@ -7,8 +7,8 @@ from pathlib import Path
 from jobs.running.federated_arm import FederatedArm
 from jobs.running.prepared_data import key_of, prepared_manifests
 from jobs.running.strategies_table import strategies_text, strategy_line, write_strategies
-from jobs.running.strategy_grids import grid_of
 from jobs.writing.federation import FederatedExperiment
+from lightning_modules.strategies.catalogue import grid_of
 
 
 def run_grid(job: FederatedExperiment, data: Path, out: Path, strategy: str) -> None:

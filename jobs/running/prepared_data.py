@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jobs.writing.federation import FederatedExperiment
-from partitions.manifest import SiteManifest, check_partition, read_manifest
+from partitions.check.leaks import check_partition
+from partitions.manifest import SiteManifest, read_manifest
 from partitions.preparation import prepare_site
 
 

@@ -12,20 +12,20 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from fedi2i import __version__
 from fedi2i.cores import available_cores
 from fedi2i.files import write_csv, write_text
 from fedi2i.metric_files import COLUMNS, read_metrics
 from jobs.running.arm_outcome import ArmOutcome
 from jobs.writing.federation import FederatedExperiment
-from jobs.writing.strategy_jobs import STRATEGY_JOBS
 from lightning_modules.configuration import experiment_values
-from lightning_modules.evaluation.evaluation import SOURCE_ARM
-from lightning_modules.metrics.image_quality import PRESET
+from lightning_modules.evaluation.results import SOURCE_ARM
+from lightning_modules.metrics.catalogue import METRICS, PRESET
+from lightning_modules.strategies.catalogue import STRATEGY_JOBS, StrategyJob
 from lightning_modules.training.hardware import choose_hardware
 from partitions.manifest import SiteManifest, split_counts
 
 _PACKAGES = (
-    "fedi2i",
     "torch",
     "nvflare",
     "pytorch-lightning",
@@ -67,9 +67,14 @@ def write_run_record(
         "seed": experiment.seed,
         "computed": computed,
         "data_note": _COMPUTED_NOTE if computed else "",
+        "metrics": [metric.description() for metric in METRICS.values()],
         "preset": {**PRESET, "percentiles": list(preparation.percentiles)},
-        "experiment": {**experiment_values(experiment), "strategies": STRATEGY_JOBS},
-        "versions": {"python": platform.python_version()} | {p: version(p) for p in _PACKAGES},
+        "experiment": {
+            **experiment_values(experiment),
+            "strategies": {name: dict(entry.values) for name, entry in STRATEGY_JOBS.items()},
+        },
+        "versions": {"python": platform.python_version(), "fedi2i": __version__}
+        | {package: version(package) for package in _PACKAGES},
         "machine": _machine(experiment.training.precision, len(job.federation.sites)),
         "manifests": {manifest.site: manifest.content_hash() for manifest in manifests},
         "sites": [_site(manifest, job) for manifest in manifests],
@@ -101,9 +106,19 @@ def _arm(arm: ArmOutcome) -> list[dict[str, Any]]:
             "steps": arm.steps,
             "bytes_sent": arm.bytes_sent,
             "note": arm.note,
+            **(_strategy(arm.job) if arm.job else {}),
         }
         for model in arm.models
     ]
+
+
+def _strategy(job: StrategyJob) -> dict[str, Any]:
+    """What a report needs to know of the strategy, so that it need know none by name."""
+    return {
+        "does": job.does,
+        "acts": job.acts,
+        **({"reference": True} if job.strategy.reference and job.is_default else {}),
+    }
 
 
 def _site(manifest: SiteManifest, job: FederatedExperiment) -> dict[str, Any]:

@@ -13,18 +13,16 @@ from app_custom.aggregation.compression import KINDS
 from fedi2i.errors import ConfigError
 from fedi2i.site_names import check_site_names
 from fedi2i.typed_config import choose, merged, nearest, read_yaml, record_from
-from jobs.writing.fedma_rounds import check_whole_passes, with_whole_passes
-from jobs.writing.strategy_jobs import WHAT_JOBS_DIFFER_IN, strategy_overrides
+from jobs.writing.whole_passes import check_whole_passes, with_whole_passes
 from lightning_modules.configuration import (
     ExperimentConfig,
     experiment_from,
     experiment_values,
 )
+from lightning_modules.strategies.catalogue import strategy_job
+from lightning_modules.strategies.interface import STAR, SWARM
 
 DEFAULT_FILE = Path(__file__).parents[1] / "experiments" / "demo.yaml"
-
-DECENTRALISED = ("cyclic", "swarm")
-"""Strategies in which sites depend on each other, not on the server alone."""
 
 
 @dataclass(frozen=True)
@@ -120,10 +118,10 @@ def with_strategy(
         ConfigError: there is no such job, or the strategy does not fit this federation.
     """
     values = experiment_values(job.experiment)
-    committed = strategy_overrides(name)["strategy"]
-    own = values["strategy"] if values["strategy"]["name"] == committed["name"] else {}
-    tuned = {key: value for key, value in own.items() if key not in WHAT_JOBS_DIFFER_IN}
-    values["strategy"] = {**tuned, **committed, **(settings or {})}
+    committed = strategy_job(name)
+    own = values["strategy"] if values["strategy"]["name"] == committed.values["name"] else {}
+    tuned = {key: value for key, value in own.items() if key not in committed.distinctions}
+    values["strategy"] = {**tuned, **committed.values, **(settings or {})}
     experiment = with_whole_passes(experiment_from(values, f"strategy '{name}'"))
     changed = FederatedExperiment(job.federation, experiment)
     _check_strategy_fits(changed, f"strategy '{name}'")
@@ -133,26 +131,23 @@ def with_strategy(
 def _check_strategy_fits(job: FederatedExperiment, where: str) -> None:
     """Refuse a strategy that would change nothing, or could not work, in this federation."""
     strategy, sites = job.experiment.strategy, len(job.federation.sites)
-    fraction = strategy.trim_fraction
-    if fraction and int(fraction * sites + 1e-9) == 0:
-        raise ConfigError(
-            f"{where}: strategy.trim_fraction {fraction:g} of {sites} site(s) drops no site; "
-            f"take at least {1 / sites:g}, or 0 for the plain mean"
-        )
+    record = strategy.record
+    if record.check_sites is not None:
+        record.check_sites(strategy.settings, sites, where)
     check_whole_passes(job.experiment, where)
-    if strategy.name == "swarm" and job.federation.compression != "none":
+    if record.topology == SWARM and job.federation.compression != "none":
         raise ConfigError(
             f"{where}: federation.compression is '{job.federation.compression}', but in a swarm "
             "sites send their models to each other, which is not compressed; leave it out"
         )
     if job.federation.initial_model and (
-        strategy.initialisation == "independent" or strategy.name == "swarm"
+        strategy.initialisation == "independent" or record.topology == SWARM
     ):
         raise ConfigError(
             f"{where}: federation.initial_model is '{job.federation.initial_model}', but here "
             "sites draw their own first weights; leave it out"
         )
-    if strategy.name in DECENTRALISED and not 2 <= sites == job.federation.needed:
+    if record.topology != STAR and not 2 <= sites == job.federation.needed:
         raise ConfigError(
             f"{where}: strategy '{strategy.name}' passes models between sites: it takes two or "
             f"more, and each of them; there are {sites}, and federation.min_sites is "

@@ -14,6 +14,7 @@ from jobs.writing.federation import FederatedExperiment
 from jobs.writing.topologies import parts, ring, star, swarm
 from jobs.writing.topologies.parts import Config, ServerSide, SiteSide, plain_site
 from lightning_modules.configuration import experiment_values
+from lightning_modules.strategies.interface import RING, STAR, SWARM
 
 _CUT_NETWORK: Config = {
     # NVFlare asks for arrays piece by piece. A piece that a cut network has lost is asked for again
@@ -93,11 +94,11 @@ Topology = tuple[
 ]
 
 _TOPOLOGIES: dict[str, Topology] = {
-    "cyclic": (ring.server, plain_site),
-    "swarm": (swarm.server, swarm.site),
+    STAR: (star.server, plain_site),
+    RING: (ring.server, plain_site),
+    SWARM: (swarm.server, swarm.site),
 }
-"""Strategies that are not here use a star."""
 
 
 def _topology(job: FederatedExperiment) -> Topology:
-    return _TOPOLOGIES.get(job.experiment.strategy.name, (star.server, plain_site))
+    return _TOPOLOGIES[job.experiment.strategy.record.topology]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from app_custom.executor.site_configuration import FILE_NAME, SiteConfig
 from app_custom.participant.allowed_classes import ALLOWED_CLASSES
+from app_custom.participant.site_configuration import FILE_NAME, SiteConfig
 from fedi2i.errors import DataError
 from fedi2i.files import write_text
 from fedi2i.typed_config import as_dict

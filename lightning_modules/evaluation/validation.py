@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from lightning_modules.data.slices import from_network, to_intensity, to_network
-from lightning_modules.metrics.image_quality import image_quality, lesion_error
+from lightning_modules.metrics.catalogue import measure
+from lightning_modules.metrics.interface import image_pair
 from lightning_modules.training.hardware import Hardware
 from partitions.preparation import PreparedSplit, PreparedSubject
 from partitions.preparation.configuration import DOMAINS
@@ -73,11 +74,8 @@ def translate(generator: nn.Module, source: Tensor, hardware: Hardware) -> Tenso
 
 
 def patient_metrics(prediction: Tensor, patient: Patient) -> dict[str, float]:
-    """All metrics of one patient; ``lesion_mae`` only where a lesion exists."""
-    metrics = image_quality(prediction, patient.target, patient.mask)
-    if patient.lesion is not None and patient.lesion.any():
-        metrics["lesion_mae"] = lesion_error(prediction, patient.target, patient.lesion)
-    return metrics
+    """All metrics of one patient; those of the lesion only where one exists."""
+    return measure(image_pair(prediction, patient.target, patient.mask, patient.lesion))
 
 
 def validate(generator: nn.Module, split: PreparedSplit, hardware: Hardware) -> dict[str, float]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
-from concurrent.futures import Executor
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
+import torch
 
 from fedi2i.cores import available_cores
 from fedi2i.errors import ConfigError
@@ -20,7 +22,6 @@ from lightning_modules.matching.permutations import (
     identity,
     permute_tensor,
 )
-from lightning_modules.matching.worker_threads import worker_threads
 
 _LEAVE_ONE_OUT_SWEEPS = 3
 
@@ -60,7 +61,7 @@ def align(
     """
     settings = settings or MatchSettings()
     sites = sorted(states)
-    _check(sites, samples)
+    _check_sites(sites, samples)
     count = min(len(sites), workers or available_cores())
     with worker_threads(count) as pool:
         if reference is not None:
@@ -73,7 +74,24 @@ def align(
         return {site: found[site] for site in sites}
 
 
-def _check(sites: list[str], samples: Mapping[str, float]) -> None:
+@contextmanager
+def worker_threads(count: int) -> Iterator[ThreadPoolExecutor]:
+    """A pool of threads in which torch computes with one thread each.
+
+    Sites are the parallel unit: matrix products and the Hungarian method release Python's lock,
+    and threads below them would compete for the same cores. torch keeps the number of threads per
+    calling thread, so the caller's own stays as it is; what new threads start with is put back
+    at the end.
+    """
+    before = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(count, "matching", torch.set_num_threads, (1,)) as pool:
+            yield pool
+    finally:
+        torch.set_num_threads(before)
+
+
+def _check_sites(sites: list[str], samples: Mapping[str, float]) -> None:
     if not sites:
         raise ConfigError("no site to align; at least one must take part")
     for site in sites:

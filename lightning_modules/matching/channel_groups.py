@@ -2,17 +2,14 @@
 
 A hidden channel has no name: reordering the channels of a layer, and the inputs of every layer that
 reads them, leaves the network's function as it was. A *group* is one such set of channels; the
-record below says, for every axis of every tensor of a state_dict, whose channels stand there.
+record below says, for every axis of every tensor of a state_dict, whose channels stand there;
+``groups_table`` prints it.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
-
-from fedi2i.errors import ConfigError
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
@@ -61,8 +58,6 @@ class ChannelGroups:
         scalars: keys without any channel axis, such as ``num_batches_tracked``.
         dead_biases: biases directly in front of an instance or batch normalisation. They cancel
             out, so they say nothing about a channel; they are permuted all the same.
-        scale_free: weight key -> axis of its filters, for filters directly in front of such a
-            normalisation: only their direction matters.
         buffers: keys with channels that are no parameters, such as running statistics.
     """
 
@@ -72,7 +67,6 @@ class ChannelGroups:
     pinned: tuple[PinnedAxis, ...]
     scalars: tuple[str, ...]
     dead_biases: tuple[str, ...]
-    scale_free: Mapping[str, int]
     buffers: tuple[str, ...]
 
     def groups_of(self, key: str) -> frozenset[str]:
@@ -80,33 +74,53 @@ class ChannelGroups:
         axes = self.axes.get(key, {})
         return frozenset(s.group for axis in axes.values() for s in axis if s.group is not None)
 
-    def to_json(self) -> str:
-        """The record as JSON; ``from_json`` gives back an equal record."""
-        return json.dumps(asdict(self))
 
-    @classmethod
-    def from_json(cls, text: str) -> ChannelGroups:
-        """The record that ``to_json`` wrote.
+def groups_table(groups: ChannelGroups) -> str:
+    """A table of all tensors: whose channels stand on their axes, and why some are pinned.
 
-        Raises:
-            ConfigError: the text is no such record.
-        """
-        try:
-            values = json.loads(text)
-            axes = {key: _axes_from(axes) for key, axes in values["axes"].items()}
-            pinned = tuple(PinnedAxis(**axis) for axis in values["pinned"])
-            sequences = {name: tuple(values[name]) for name in _SEQUENCES}
-            return cls(**{**values, **sequences, "axes": axes, "pinned": pinned})
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise ConfigError(f"not a record of channel groups: {error!r}") from error
+    Groups are numbered in forward order; ``3[64]`` are the 64 channels of group 3, ``pinned[1]``
+    is an entry that keeps its place, ``3[64x16]`` has 16 entries per channel.
+    """
+    numbers = {group: str(number) for number, group in enumerate(groups.order, start=1)}
+    sections = [
+        _aligned([("group", "channels", "first made by"), *_group_rows(groups, numbers)]),
+        _aligned([("tensor", "axes", "note"), *_tensor_rows(groups, numbers)]),
+    ]
+    return "\n\n".join(sections) + "\n"
 
 
-_SEQUENCES = ("order", "scalars", "dead_biases", "buffers")
+def _group_rows(groups: ChannelGroups, numbers: dict[str, str]) -> list[tuple[str, ...]]:
+    return [(numbers[group], str(groups.sizes[group]), group) for group in groups.order]
 
 
-def _axes_from(axes: dict[str, list[dict[str, Any]]]) -> dict[int, tuple[Segment, ...]]:
-    # JSON knows no integer keys.
-    return {
-        int(axis): tuple(Segment(**segment) for segment in segments)
-        for axis, segments in axes.items()
-    }
+def _tensor_rows(groups: ChannelGroups, numbers: dict[str, str]) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = []
+    for key, axes in groups.axes.items():
+        cells = [
+            f"{axis}: " + " + ".join(_cell(segment, numbers) for segment in segments)
+            for axis, segments in axes.items()
+        ]
+        rows.append((key, "  ".join(cells), _note(groups, key)))
+    return rows + [(key, "none", "") for key in groups.scalars]
+
+
+def _cell(segment: Segment, numbers: dict[str, str]) -> str:
+    name = "pinned" if segment.group is None else numbers[segment.group]
+    width = f"x{segment.width}" if segment.width > 1 else ""
+    return f"{name}[{segment.size}{width}]"
+
+
+def _note(groups: ChannelGroups, key: str) -> str:
+    notes = list(dict.fromkeys(pinned.reason for pinned in groups.pinned if pinned.key == key))
+    if key in groups.dead_biases:
+        notes.append("cancelled by a normalisation")
+    return "; ".join(notes)
+
+
+def _aligned(rows: list[tuple[str, ...]]) -> str:
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    lines = (
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        for row in rows
+    )
+    return "\n".join(line.rstrip() for line in lines)

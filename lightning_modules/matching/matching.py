@@ -17,27 +17,34 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.optimize import linear_sum_assignment
 
 from fedi2i.errors import ConfigError
-from lightning_modules.matching.assignment import assign
 from lightning_modules.matching.channel_groups import ChannelGroups
 from lightning_modules.matching.permutations import (
     Permutation,
     Permutations,
     State,
-    check,
+    check_permutations,
     identity,
 )
 from lightning_modules.matching.similarity import (
-    Block,
+    AxisSegment,
     Comparison,
     FloatArray,
-    Part,
+    TensorBlock,
     block_similarity,
     channel_similarity,
     compare,
     similarity,
 )
+
+# Relative to the largest similarity. Far above the rounding of float64 sums (1e-15), so that equal
+# channels stay where they are; far below the smallest difference between unequal ones, so that
+# nothing else is decided by a channel's present place.
+_TIE = 1e-12
+# Of similarities of whole networks, which are at most 1.
+_ROUNDING = 1e-13
 
 
 @dataclass(frozen=True)
@@ -49,13 +56,10 @@ class MatchSettings:
             rule of FedMA's paper.
         stay_margin: fraction of a group's similarity, in [0, 1), that a change must gain at least.
             With more than 0 the result depends on the order of the site's channels.
-        normalise: compare only the directions of filters in front of an instance or batch
-            normalisation, which cancels their scale.
     """
 
     sweeps: int = 2
     stay_margin: float = 0.0
-    normalise: bool = False
 
     def __post_init__(self) -> None:
         """Refuse values out of range.
@@ -114,15 +118,15 @@ def match(
     """
     settings = settings or MatchSettings()
     settled: Permutations = dict(fixed or {})
-    check(settled, groups)
+    check_permutations(settled, groups)
     _check_known(only or (), groups)
     wanted = groups.order if only is None else only
     todo = [group for group in groups.order if group in wanted and group not in settled]
-    comparison = compare(reference, site, groups, settings.normalise)
-    _forward(comparison, settled, todo, groups, settings)
+    comparison = compare(reference, site, groups)
+    _forward_pass(comparison, settled, todo, groups, settings)
     if only is not None:
         return Match(settled, (similarity(comparison, settled),))
-    return _descend(comparison, settled, todo, settings)
+    return _coordinate_descent(comparison, settled, todo, settings)
 
 
 def refine(
@@ -142,9 +146,32 @@ def refine(
         settings: how to match.
     """
     settings = settings or MatchSettings()
-    check(start, groups)
-    comparison = compare(reference, site, groups, settings.normalise)
-    return _descend(comparison, {**identity(groups), **start}, groups.order, settings)
+    check_permutations(start, groups)
+    comparison = compare(reference, site, groups)
+    return _coordinate_descent(comparison, {**identity(groups), **start}, groups.order, settings)
+
+
+def assign(similarities: FloatArray, stay_margin: float = 0.0) -> Permutation:
+    """Which site channel goes to the place of which reference channel (Hungarian method).
+
+    Where assignments are equally good, a channel that is in its place already stays.
+
+    Args:
+        similarities: (n, n); row i is the reference's channel i, column j the site's channel j.
+        stay_margin: fraction of the best sum, in [0, 1), that moving channels must gain at least;
+            otherwise all stay.
+
+    Returns:
+        p of shape (n,) with the site's channel p[i] assigned to the reference's channel i.
+    """
+    size = len(similarities)
+    stay = np.arange(size, dtype=np.int64)
+    tie = _TIE * float(np.abs(similarities).max(initial=0.0))
+    _, columns = linear_sum_assignment(similarities + tie * np.eye(size), maximize=True)
+    moved = columns.astype(np.int64)
+    best = float(similarities[stay, moved].sum())
+    gain = best - float(np.trace(similarities))
+    return moved if gain > max(tie, stay_margin * abs(best)) else stay
 
 
 def _check_known(names: Sequence[str], groups: ChannelGroups) -> None:
@@ -153,10 +180,11 @@ def _check_known(names: Sequence[str], groups: ChannelGroups) -> None:
             raise ConfigError(f"'{name}' is no channel group of this network")
 
 
-Occurrence = tuple[Block, Part]
+# Where a group stands: a block, and the one of its segments that holds the group's channels.
+Occurrence = tuple[TensorBlock, AxisSegment]
 
 
-def _forward(
+def _forward_pass(
     comparison: Comparison,
     settled: Permutations,
     todo: Sequence[str],
@@ -166,16 +194,16 @@ def _forward(
     """Settle groups one after the other, by what is settled already."""
     pending = list(todo)
     while pending:
-        group, found = _next(comparison, pending, settled)
+        group, found = _next_group(comparison, pending, settled)
         if found:
-            total = _summed(comparison, found, settled, groups.sizes[group])
+            total = _summed_similarity(comparison, found, settled, groups.sizes[group])
             settled[group] = assign(total, settings.stay_margin)
         else:
             settled[group] = np.arange(groups.sizes[group], dtype=np.int64)
         pending.remove(group)
 
 
-def _next(
+def _next_group(
     comparison: Comparison, pending: Sequence[str], settled: Permutations
 ) -> tuple[str, list[Occurrence]]:
     """The first group that settled ones say something about; the first of all if none."""
@@ -186,7 +214,7 @@ def _next(
     return pending[0], []
 
 
-def _descend(
+def _coordinate_descent(
     comparison: Comparison,
     permutations: Permutations,
     todo: Sequence[str],
@@ -204,7 +232,7 @@ def _descend(
             if group not in stale:
                 continue
             stale.remove(group)
-            improved, gain = _improved(comparison, group, permutations, settings)
+            improved, gain = _improved_permutation(comparison, group, permutations, settings)
             if gain > 0.0:
                 permutations[group] = improved
                 gained += gain
@@ -213,7 +241,7 @@ def _descend(
     return Match(permutations, tuple(objective))
 
 
-def _improved(
+def _improved_permutation(
     comparison: Comparison, group: str, permutations: Permutations, settings: MatchSettings
 ) -> tuple[Permutation, float]:
     """A better permutation of one group with all others kept, and its gain; 0 if there is none."""
@@ -223,8 +251,8 @@ def _improved(
         return present, 0.0
     curved = [occurrence for occurrence in found if _is_curved(occurrence[0])]
     straight = [occurrence for occurrence in found if not _is_curved(occurrence[0])]
-    linear = _summed(comparison, straight, permutations, len(present))[:, present]
-    slope = linear + _summed(comparison, curved, permutations, len(present))[:, present]
+    linear = _summed_similarity(comparison, straight, permutations, len(present))[:, present]
+    slope = linear + _summed_similarity(comparison, curved, permutations, len(present))[:, present]
     step = assign(slope, settings.stay_margin)
     if np.array_equal(step, np.arange(len(step))):
         return present, 0.0
@@ -235,13 +263,9 @@ def _improved(
     return present[step], gain
 
 
-# Of similarities of whole networks, which are at most 1.
-_ROUNDING = 1e-13
-
-
-def _is_curved(block: Block) -> bool:
+def _is_curved(block: TensorBlock) -> bool:
     """Whether one group stands on two axes of a block: its similarity is then no linear sum."""
-    groups = [part.segment.group for part in block.parts]
+    groups = [segment.group for segment in block.segments]
     return len(set(groups)) < len(groups)
 
 
@@ -264,23 +288,22 @@ def _occurrences(
     """Where a group stands in tensors whose other axes are pinned or settled."""
     known = {None, *settled}
     return [
-        (block, part)
+        (block, segment)
         for block in comparison.blocks
-        for part in block.parts
-        if part.segment.group == group
-        and all(other.segment.group in known for other in block.parts if other is not part)
+        for segment in block.segments
+        if segment.group == group and all(s.group in known for s in block.others(segment))
     ]
 
 
-def _summed(
+def _summed_similarity(
     comparison: Comparison,
     occurrences: Sequence[Occurrence],
     permutations: Mapping[str, Permutation],
     size: int,
 ) -> FloatArray:
     total = np.zeros((size, size))
-    for block, part in occurrences:
-        total += channel_similarity(comparison, block, part, permutations)
+    for block, segment in occurrences:
+        total += channel_similarity(comparison, block, segment, permutations)
     return total
 
 
@@ -288,7 +311,7 @@ def _neighbours(comparison: Comparison) -> dict[str, set[str]]:
     """Groups that share a tensor; a group that meets itself is its own neighbour."""
     neighbours: dict[str, set[str]] = defaultdict(set)
     for block in comparison.blocks:
-        names = [part.segment.group for part in block.parts]
+        names = [segment.group for segment in block.segments]
         for group, other in itertools.permutations(names, 2):
             if group is not None and other is not None:
                 neighbours[group].add(other)

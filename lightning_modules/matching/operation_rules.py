@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx
 
-from lightning_modules.matching.flow import Flow, known_value
-from lightning_modules.matching.layouts import Fixed, Layout, Value
+from lightning_modules.matching.channel_flow import Fixed, Flow, Layout, Value
+from lightning_modules.matching.tracing import known_value
 
 OperationRule = Callable[[Flow, fx.Node], Value]
 

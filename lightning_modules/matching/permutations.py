@@ -1,4 +1,4 @@
-"""Permutations of channels: apply them to a state, invert and compose them."""
+"""Permutations of channels, and a network's tensors with their channels permuted."""
 
 from __future__ import annotations
 
@@ -63,19 +63,6 @@ def permute_tensor(
     return _permuted(key, array, groups, _moving(groups, permutations))
 
 
-def invert(permutations: Mapping[str, Permutation]) -> Permutations:
-    """The permutations that undo these."""
-    return {group: np.argsort(p).astype(np.int64) for group, p in permutations.items()}
-
-
-def compose(first: Mapping[str, Permutation], second: Mapping[str, Permutation]) -> Permutations:
-    """One set of permutations that does the same as ``first`` and then ``second``."""
-    composed = {group: p.copy() for group, p in first.items()}
-    for group, p in second.items():
-        composed[group] = first[group][p] if group in first else p.copy()
-    return composed
-
-
 def moved_fraction(permutations: Mapping[str, Permutation]) -> dict[str, float]:
     """Per group, the fraction of channels, in [0, 1], that change their place."""
     return {g: float(np.mean(p != np.arange(len(p)))) for g, p in permutations.items()}
@@ -89,7 +76,7 @@ def entry_order(segment: Segment, permutation: Permutation | None) -> Permutatio
     return blocks.reshape(-1)
 
 
-def check(permutations: Mapping[str, Permutation], groups: ChannelGroups) -> None:
+def check_permutations(permutations: Mapping[str, Permutation], groups: ChannelGroups) -> None:
     """Refuse what are no permutations of a network's groups.
 
     Raises:
@@ -105,7 +92,7 @@ def check(permutations: Mapping[str, Permutation], groups: ChannelGroups) -> Non
 
 def _moving(groups: ChannelGroups, permutations: Mapping[str, Permutation]) -> Permutations:
     """The permutations that move anything, checked."""
-    check(permutations, groups)
+    check_permutations(permutations, groups)
     return {g: p for g, p in permutations.items() if not np.array_equal(p, np.arange(len(p)))}
 
 

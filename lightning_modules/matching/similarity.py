@@ -25,18 +25,13 @@ from numpy.typing import NDArray
 
 from fedi2i.errors import ConfigError, DataError
 from lightning_modules.matching.channel_groups import ChannelGroups, Segment
-from lightning_modules.matching.permutations import (
-    Array,
-    Permutation,
-    State,
-    entry_order,
-)
+from lightning_modules.matching.permutations import Array, Permutation, State, entry_order
 
 FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Part:
+class AxisSegment:
     """One segment of one axis of a tensor: where it stands, and whose channels it holds."""
 
     axis: int
@@ -48,13 +43,22 @@ class Part:
         """The segment's entries on the axis."""
         return slice(self.start, self.start + self.segment.entries)
 
+    @property
+    def group(self) -> str | None:
+        """The group whose channels stand here; None if their order must not change."""
+        return self.segment.group
+
 
 @dataclass(frozen=True)
-class Block:
-    """A part of a tensor with one segment on each axis that has channels."""
+class TensorBlock:
+    """A block of a tensor, as in a block matrix: one segment on each axis that has channels."""
 
     key: str
-    parts: tuple[Part, ...]
+    segments: tuple[AxisSegment, ...]
+
+    def others(self, segment: AxisSegment) -> tuple[AxisSegment, ...]:
+        """All segments of the block but this one."""
+        return tuple(other for other in self.segments if other is not segment)
 
 
 @dataclass(frozen=True)
@@ -66,22 +70,15 @@ class Comparison:
         site: state of the site's network.
         blocks: blocks of the tensors that are compared.
         weights: key -> factor that turns inner products of tensors into the similarity.
-        reference_scales: key -> factor per filter of the reference; for filters of which only
-            the direction is compared.
-        site_scales: the same for the site.
-        filter_axes: key -> axis of those filters.
     """
 
     reference: State
     site: State
-    blocks: tuple[Block, ...]
+    blocks: tuple[TensorBlock, ...]
     weights: Mapping[str, float]
-    reference_scales: Mapping[str, FloatArray]
-    site_scales: Mapping[str, FloatArray]
-    filter_axes: Mapping[str, int]
 
 
-def compare(reference: State, site: State, groups: ChannelGroups, normalise: bool) -> Comparison:
+def compare(reference: State, site: State, groups: ChannelGroups) -> Comparison:
     """Prepare the comparison of two networks.
 
     Left out are running statistics and other buffers, biases that a normalisation cancels, tensors
@@ -91,39 +88,29 @@ def compare(reference: State, site: State, groups: ChannelGroups, normalise: boo
         reference: state of the reference network.
         site: state of the site's network.
         groups: the channel groups of both.
-        normalise: compare only the directions of filters in front of a normalisation.
 
     Raises:
         ConfigError: shapes differ from each other or from the groups.
         DataError: a tensor has entries that are not finite.
     """
-    filter_axes = groups.scale_free if normalise else {}
-    scales: list[dict[str, FloatArray]] = [{}, {}]
     weights: dict[str, float] = {}
     for key in _compared_keys(reference, site, groups):
-        sizes = []
-        for state, scale in zip((reference, site), scales, strict=True):
-            if key in filter_axes:
-                scale[key] = _filter_scale(state[key], filter_axes[key])
-            sizes.append(_norm(key, state[key], scale.get(key)))
-        if min(sizes) > 0.0:
-            weights[key] = math.sqrt(reference[key].size) / (sizes[0] * sizes[1])
+        norms = [_norm(key, state[key]) for state in (reference, site)]
+        if min(norms) > 0.0:
+            weights[key] = math.sqrt(reference[key].size) / (norms[0] * norms[1])
     total = math.fsum(math.sqrt(reference[key].size) for key in weights)
     return Comparison(
         reference=reference,
         site=site,
-        blocks=tuple(block for key in weights for block in _blocks(key, groups)),
+        blocks=tuple(block for key in weights for block in _tensor_blocks(key, groups)),
         weights={key: weight / total for key, weight in weights.items()},
-        reference_scales=scales[0],
-        site_scales=scales[1],
-        filter_axes=filter_axes,
     )
 
 
 def channel_similarity(
     comparison: Comparison,
-    block: Block,
-    part: Part,
+    block: TensorBlock,
+    segment: AxisSegment,
     permutations: Mapping[str, Permutation],
 ) -> FloatArray:
     """Similarity of every reference channel with every site channel in one block.
@@ -131,19 +118,18 @@ def channel_similarity(
     Args:
         comparison: the two networks.
         block: the block.
-        part: the one of its parts whose channels are compared.
-        permutations: those of the other part's group; none means its present order.
+        segment: the one of its segments whose channels are compared.
+        permutations: those of the other segments' groups; none means the present order.
 
     Returns:
         (n, n); row: the reference's channel, column: the site's channel in the site's own order.
     """
-    left = _entries(comparison.reference, comparison.reference_scales, comparison, block)
-    right = _entries(comparison.site, comparison.site_scales, comparison, block)
-    for other in block.parts:
-        if other is not part:
-            right = _reordered(right, other, permutations)
-    rows = torch.from_numpy(_unfolded(left, part))
-    columns = torch.from_numpy(_unfolded(right, part))
+    left = _entries(comparison.reference, block)
+    right = _entries(comparison.site, block)
+    for other in block.others(segment):
+        right = _reordered(right, other, permutations)
+    rows = torch.from_numpy(_unfolded(left, segment))
+    columns = torch.from_numpy(_unfolded(right, segment))
     # torch's matrix product, because its number of threads can be set for one thread alone.
     similarity: FloatArray = torch.mm(rows, columns.T).numpy()
     similarity *= comparison.weights[block.key]
@@ -151,13 +137,13 @@ def channel_similarity(
 
 
 def block_similarity(
-    comparison: Comparison, block: Block, permutations: Mapping[str, Permutation]
+    comparison: Comparison, block: TensorBlock, permutations: Mapping[str, Permutation]
 ) -> float:
     """What one block adds to the networks' similarity, under these permutations of the site."""
-    left = _entries(comparison.reference, comparison.reference_scales, comparison, block)
-    right = _entries(comparison.site, comparison.site_scales, comparison, block)
-    for part in block.parts:
-        right = _reordered(right, part, permutations)
+    left = _entries(comparison.reference, block)
+    right = _entries(comparison.site, block)
+    for segment in block.segments:
+        right = _reordered(right, segment, permutations)
     products = np.multiply(left, right, dtype=np.float64)
     return float(products.sum()) * comparison.weights[block.key]
 
@@ -192,55 +178,40 @@ def _compared_keys(reference: State, site: State, groups: ChannelGroups) -> list
     return keys
 
 
-def _blocks(key: str, groups: ChannelGroups) -> list[Block]:
+def _tensor_blocks(key: str, groups: ChannelGroups) -> list[TensorBlock]:
     per_axis = []
     for axis, segments in groups.axes[key].items():
         starts = np.cumsum([0, *(segment.entries for segment in segments)])
-        parts = [Part(axis, int(s), g) for s, g in zip(starts, segments, strict=False)]
-        per_axis.append(parts)
-    return [Block(key, parts) for parts in product(*per_axis)]
+        pairs = zip(starts, segments, strict=False)
+        per_axis.append([AxisSegment(axis, int(start), segment) for start, segment in pairs])
+    return [TensorBlock(key, segments) for segments in product(*per_axis)]
 
 
-def _filter_scale(array: Array, axis: int) -> FloatArray:
-    others = tuple(a for a in range(array.ndim) if a != axis)
-    norms = np.sqrt(np.square(array, dtype=np.float64).sum(axis=others))
-    scale: FloatArray = np.divide(1.0, norms, out=np.zeros_like(norms), where=norms > 0.0)
-    return scale
-
-
-def _norm(key: str, array: Array, scale: FloatArray | None) -> float:
-    if scale is not None and np.isfinite(array).all():
-        return math.sqrt(np.count_nonzero(scale))
+def _norm(key: str, array: Array) -> float:
     norm = math.sqrt(float(np.square(array, dtype=np.float64).sum()))
     if not math.isfinite(norm):
         raise DataError(f"'{key}' has entries that are not finite; it cannot be matched")
     return norm
 
 
-def _entries(
-    state: State, scales: Mapping[str, FloatArray], comparison: Comparison, block: Block
-) -> Array:
+def _entries(state: State, block: TensorBlock) -> Array:
     array = state[block.key]
     index = [slice(None)] * array.ndim
-    for part in block.parts:
-        index[part.axis] = part.entries
-    entries = array[tuple(index)]
-    if block.key not in scales:
-        return entries
-    axis = comparison.filter_axes[block.key]
-    shape = [1] * array.ndim
-    shape[axis] = -1
-    return entries * scales[block.key][index[axis]].reshape(shape)
+    for segment in block.segments:
+        index[segment.axis] = segment.entries
+    return array[tuple(index)]
 
 
-def _reordered(entries: Array, part: Part, permutations: Mapping[str, Permutation]) -> Array:
-    permutation = permutations.get(part.segment.group or "")
+def _reordered(
+    entries: Array, segment: AxisSegment, permutations: Mapping[str, Permutation]
+) -> Array:
+    permutation = permutations.get(segment.group or "")
     if permutation is None:
         return entries
-    return np.take(entries, entry_order(part.segment, permutation), axis=part.axis)
+    return np.take(entries, entry_order(segment.segment, permutation), axis=segment.axis)
 
 
-def _unfolded(entries: Array, part: Part) -> FloatArray:
-    """One row per channel of the part, everything else in columns."""
-    rows = np.ascontiguousarray(np.moveaxis(entries, part.axis, 0), dtype=np.float64)
-    return rows.reshape(part.segment.size, -1)
+def _unfolded(entries: Array, segment: AxisSegment) -> FloatArray:
+    """One row per channel of the segment, everything else in columns."""
+    rows = np.ascontiguousarray(np.moveaxis(entries, segment.axis, 0), dtype=np.float64)
+    return rows.reshape(segment.segment.size, -1)

@@ -1,119 +1,254 @@
-"""Derive a network's channel groups from its code.
+"""Trace a network into a graph of operations with known shapes, without computing anything.
 
-The network is traced twice, in evaluation and in training mode, because some networks have
-branches for training only; both traces write into the same book, so a group holds in both modes.
+torch.fx runs the network's Python code on proxies. This tracer lets every proxy know the shape of
+the tensor it stands for (a tensor on the meta device, which holds no data), so that code which
+looks at shapes can be traced as well. Code that looks at values cannot. Code that asks whether a
+value is a tensor gets a wrong answer from a proxy; the operations that tracing ran are therefore
+compared with those that the network runs by itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import copy
+import inspect
+import operator
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, fx, nn
+from torch.nn.utils.parametrize import type_before_parametrizations
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from lightning_modules.matching.axis_book import AxisBook
-from lightning_modules.matching.cancelled_scales import CancelledScales
-from lightning_modules.matching.channel_groups import ChannelGroups, PinnedAxis, Segment
-from lightning_modules.matching.channel_union import ChannelUnion
-from lightning_modules.matching.flow import Flow, holds_tensor, known_value
-from lightning_modules.matching.layer_rules import layer_value
-from lightning_modules.matching.layouts import Fixed, Runs, Value
-from lightning_modules.matching.operation_rules import operation_value
-from lightning_modules.matching.shape_tracer import traced_graph, without_data
+from fedi2i.errors import ConfigError
+
+Result = TypeVar("Result")
+# An operation's name and the shapes of its results.
+Operation = tuple[str, tuple[tuple[int, ...], ...]]
+
+# They keep an image's shape, but refuse images with a single entry per channel.
+BATCH_OR_INSTANCE_NORMS: frozenset[type[nn.Module]] = frozenset(
+    {
+        *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm),
+        *(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d),
+    }
+)
+_SHAPE_ATTRIBUTES = frozenset({"shape", "ndim", "dtype", "device", "is_cuda", "requires_grad"})
 
 
-def channel_groups(network: nn.Module, example_inputs: tuple[Any, ...]) -> ChannelGroups:
-    """The channel groups of a network.
+class UntraceableNetworkError(ConfigError):
+    """A network whose operations cannot be listed, so that its channel groups stay unknown."""
 
-    Nothing is computed and the network is only read: shapes are propagated through a copy that
-    holds no data. What the rules do not know is pinned, with the reason in the record; that is
-    always right, because a pinned axis is averaged as FedAvg does.
+
+def traced_graph(network: nn.Module, example_inputs: tuple[Any, ...]) -> fx.Graph:
+    """The operations of a network in its present mode, each with its value's shape.
+
+    Every node's ``meta["value"]`` is the node's value with tensors on the meta device.
 
     Args:
-        network: any module of one ``forward``; wrappers that hold several networks have none.
-        example_inputs: arguments of ``forward``; only shapes and types of tensors matter.
+        network: on the meta device; modules of torch.nn become single nodes.
+        example_inputs: arguments of ``forward``; tensors on the meta device.
 
     Raises:
-        UntraceableNetworkError: the code branches on values, refuses the inputs, or cannot be
-            copied.
+        UntraceableNetworkError: the code looks at values, does something else when it is traced,
+            or refuses these inputs.
     """
-    copy = without_data(network)
-    inputs = tuple(v.to("meta") if isinstance(v, Tensor) else v for v in example_inputs)
-    union = ChannelUnion()
-    book = AxisBook(copy, union)
-    cancelled = CancelledScales(book)
-    for training in (False, True):
-        copy.train(training)
-        graph = traced_graph(copy, inputs)
-        _walk(Flow(copy, union, book), graph)
-        cancelled.note(copy, graph)
-    return _record(copy, union, book.close(), cancelled)
+    name = type(network).__name__
+    remedy = "use FedAvg for this network"
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        plain = _without_norms(network)
+        try:
+            _, expected = _logged_operations(lambda: plain(*example_inputs))
+        except Exception as error:
+            raise UntraceableNetworkError(
+                f"{name}: its forward method cannot run on the shapes of the example inputs alone "
+                f"({_sentence(error)}); {remedy}"
+            ) from error
+        try:
+            graph, done = _logged_operations(
+                lambda: _ShapeTracer().trace_with(network, example_inputs)
+            )
+        except Exception as error:
+            raise UntraceableNetworkError(
+                f"{name}: torch.fx cannot trace its forward method ({_sentence(error)}); {remedy}"
+            ) from error
+    if done != expected:
+        raise UntraceableNetworkError(
+            f"{name}: torch.fx does not follow its forward method, which asks whether values are "
+            f"tensors or does something else that differs when traced; {remedy}"
+        )
+    return graph
 
 
-def _walk(flow: Flow, graph: fx.Graph) -> None:
-    for node in graph.nodes:
-        flow.values[node] = _node_value(flow, node)
+def without_data(network: nn.Module) -> nn.Module:
+    """A copy of a network on the meta device; the network itself is only read.
+
+    Raises:
+        UntraceableNetworkError: the network cannot be copied.
+    """
+    # Tensors are put into the memo beforehand: deepcopy then takes ours and allocates no data.
+    memo: dict[int, Any] = {}
+    for module in network.modules():
+        tensors = (value for value in vars(module).values() if isinstance(value, Tensor))
+        for tensor in (*module.parameters(False), *module.buffers(False), *tensors):
+            memo.setdefault(id(tensor), _meta(tensor))
+    try:
+        return copy.deepcopy(network, memo)
+    except Exception as error:
+        raise UntraceableNetworkError(
+            f"{type(network).__name__}: cannot be copied for tracing ({_sentence(error)}); "
+            "use FedAvg for this network"
+        ) from error
 
 
-def _node_value(flow: Flow, node: fx.Node) -> Value:
-    if node.op == "placeholder":
-        return Fixed("network input")
-    if node.op == "output":
-        return flow.refuse(node, "network output")
+def known_value(node: fx.Node) -> Any:
+    """The node's value with tensors that know their shape and hold no data."""
+    return node.meta["value"]
+
+
+def holds_tensor(value: Any) -> bool:
+    """Whether a value is a tensor or a collection with tensors in it."""
+    if isinstance(value, tuple | list):
+        return any(holds_tensor(item) for item in value)
+    if isinstance(value, dict):
+        return any(holds_tensor(item) for item in value.values())
+    return isinstance(value, Tensor)
+
+
+def _meta(tensor: Tensor) -> Tensor:
+    empty = torch.empty_like(tensor, device="meta", requires_grad=False)
+    if isinstance(tensor, nn.Parameter):
+        return nn.Parameter(empty, requires_grad=tensor.requires_grad)
+    return empty
+
+
+def _sentence(error: Exception) -> str:
+    """The first sentence of an error, on one line."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text.split(". ")[0].rstrip(".")
+
+
+def _without_norms(network: nn.Module) -> nn.Module:
+    """A copy in which norms pass images on: they keep the shape and refuse small images."""
+    plain = copy.deepcopy(network)
+    for module in plain.modules():
+        if type_before_parametrizations(module) in BATCH_OR_INSTANCE_NORMS:
+            module.forward = _same
+    return plain
+
+
+def _same(image: Tensor) -> Tensor:
+    return image
+
+
+def _logged_operations(run: Callable[[], Result]) -> tuple[Result, list[Operation]]:
+    """Run something and list the tensor operations that it runs, in order."""
+    log = _OperationLog()
+    with log:
+        result = run()
+    return result, log.operations
+
+
+class _OperationLog(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.operations: list[Operation] = []
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        outputs = result if isinstance(result, tuple | list) else [result]
+        shapes = tuple(tuple(o.shape) for o in outputs if isinstance(o, Tensor))
+        # A proxy turns x += y into x + y.
+        self.operations.append((str(func).replace("_.", "."), shapes))
+        return result
+
+
+class _ShapedProxy(fx.Proxy):
+    """A proxy that answers questions about its shape, type and device with plain values."""
+
+    def __getattr__(self, name: str) -> Any:
+        value = self.node.meta.get("value")
+        if name in _SHAPE_ATTRIBUTES and isinstance(value, Tensor):
+            return getattr(value, name)
+        return super().__getattr__(name)
+
+    def __len__(self) -> int:
+        return len(self.node.meta["value"])
+
+
+class _ShapeTracer(fx.Tracer):
+    """torch.fx's tracer, computing every node's shape as the node is made."""
+
+    def trace_with(self, network: nn.Module, example_inputs: tuple[Any, ...]) -> fx.Graph:
+        signature = inspect.signature(type(network).forward)
+        bound = signature.bind(network, *example_inputs)
+        bound.apply_defaults()
+        self._computing = False
+        self._inputs = list(bound.arguments.values())[1:]
+        # Arguments that hold no tensor are part of the code that is traced.
+        constants = {k: v for k, v in bound.arguments.items() if not holds_tensor(v)}
+        return self.trace(network, constants or None)
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return _ShapedProxy(node, self)
+
+    def create_proxy(self, kind: str, target: Any, *args: Any, **kwargs: Any) -> Any:
+        proxy = super().create_proxy(kind, target, *args, **kwargs)
+        value = self._value(proxy.node)
+        proxy.node.meta["value"] = value
+        # A size or a flag is known: code may compute with it, loop over it and branch on it.
+        is_result = kind in ("call_function", "call_method")
+        return proxy if holds_tensor(value) or not is_result else value
+
+    def iter(self, obj: fx.Proxy) -> Iterator[Any]:
+        value = obj.node.meta["value"]
+        if isinstance(value, tuple | list):
+            return iter([operator.getitem(obj, index) for index in range(len(value))])
+        return super().iter(obj)
+
+    def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        if self._computing:
+            return forward(*args, **kwargs)
+        return super().call_module(m, forward, args, kwargs)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        if self._computing:
+            return attr_val
+        return super().getattr(attr, attr_val, parameter_proxy_cache)
+
+    def _value(self, node: fx.Node) -> Any:
+        if node.op == "placeholder":
+            return self._inputs.pop(0)
+        args = fx.map_arg(node.args, lambda n: n.meta["value"])
+        kwargs = fx.map_arg(node.kwargs, lambda n: n.meta["value"])
+        self._computing = True
+        try:
+            return _evaluated(self.root, node, args, kwargs)
+        finally:
+            self._computing = False
+
+
+def _evaluated(root: nn.Module, node: fx.Node, args: Any, kwargs: Any) -> Any:
+    target: Any = node.target
+    if node.op == "call_function":
+        return target(*args, **kwargs)
+    if node.op == "call_method":
+        return getattr(args[0], target)(*args[1:], **kwargs)
     if node.op == "get_attr":
-        if any(holds_tensor(known_value(user)) or user.op == "output" for user in node.users):
-            flow.book.pin(str(node.target), "used outside of a layer")
-        return Fixed("a tensor used outside of a layer")
-    if not holds_tensor(known_value(node)):
-        return Fixed("no tensor")
-    if node.op == "call_module":
-        return layer_value(flow, node)
-    return operation_value(flow, node)
+        return _attribute(root, target)
+    if node.op != "call_module":
+        return None
+    module = root.get_submodule(target)
+    # As in _without_norms.
+    if type_before_parametrizations(module) in BATCH_OR_INSTANCE_NORMS:
+        return args[0]
+    return module(*args, **kwargs)
 
 
-def _record(
-    network: nn.Module,
-    union: ChannelUnion,
-    axes: Mapping[str, Mapping[int, Runs]],
-    cancelled: CancelledScales,
-) -> ChannelGroups:
-    all_runs = [run for of_key in axes.values() for runs in of_key.values() for run in runs]
-    free = {union.root(run.channels): run for run in all_runs if union.reason(run) is None}
-    movable = [free[number] for number in sorted(free)]
-    keys = list(network.state_dict())
-    parameters = {key for key, _ in network.named_parameters(remove_duplicate=False)}
-    return ChannelGroups(
-        axes={
-            key: {axis: _segments(union, axes[key][axis]) for axis in sorted(axes[key])}
-            for key in keys
-            if key in axes
-        },
-        sizes={union.name(run): run.size for run in movable},
-        order=tuple(union.name(run) for run in movable),
-        pinned=tuple(
-            PinnedAxis(key, axis, reason)
-            for key in keys
-            for axis in sorted(axes.get(key, {}))
-            if (reason := _first_reason(union, axes[key][axis])) is not None
-        ),
-        scalars=tuple(key for key in keys if key not in axes),
-        dead_biases=tuple(key for key in keys if key in axes and cancelled.bias(key)),
-        scale_free={
-            key: axis
-            for key in keys
-            if key in axes and (axis := cancelled.filter_axis(key)) is not None
-        },
-        buffers=tuple(key for key in keys if key in axes and key not in parameters),
-    )
-
-
-def _segments(union: ChannelUnion, runs: Runs) -> tuple[Segment, ...]:
-    return tuple(
-        Segment(None if union.reason(run) is not None else union.name(run), run.size, run.width)
-        for run in runs
-    )
-
-
-def _first_reason(union: ChannelUnion, runs: Runs) -> str | None:
-    reasons = (union.reason(run) for run in runs)
-    return next((reason for reason in reasons if reason is not None), None)
+def _attribute(root: nn.Module, path: str) -> Any:
+    value: Any = root
+    for name in path.split("."):
+        value = getattr(value, name)
+    return value

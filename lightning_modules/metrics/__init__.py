@@ -1,0 +1,1 @@
+"""The metrics of a translated volume, one file each."""

@@ -16,11 +16,9 @@ from lightning_modules.configuration import ModelConfig, TrainingConfig
 from lightning_modules.data.slices import Batch
 from lightning_modules.losses.adversarial import AdversarialLoss
 from lightning_modules.model_networks import MODELS
-from lightning_modules.modules.image_buffer import ImageBuffer
-from lightning_modules.modules.network_optimizers import descend, network_optimizers
+from lightning_modules.modules.optimization import frozen, network_optimizers, step
 from lightning_modules.networks.building import build_networks
 from lightning_modules.seeding import derive_seed
-from lightning_modules.training.frozen_parameters import frozen
 from partitions.preparation.configuration import DOMAINS
 
 
@@ -126,7 +124,7 @@ class CycleGANModule(pl.LightningModule):
                     terms["identity"].append(l1_loss(direction.back(real), real))
         sums = {name: torch.stack(values).sum() for name, values in terms.items() if values}
         loss = self._total(sums)
-        descend(self, loss, *optimizers)
+        step(self, loss, *optimizers)
         names = {"adversarial": "loss_adversarial"}
         losses = {f"train/{names.get(name, name)}": value.detach() for name, value in sums.items()}
         return {"train/loss_generator": loss.detach(), **losses}, translated
@@ -148,7 +146,7 @@ class CycleGANModule(pl.LightningModule):
                 self.adversarial.discriminator(real=judge(batch[other]), fake=judge(fake))
             )
         loss = torch.stack(losses).sum()
-        descend(self, loss, *optimizers)
+        step(self, loss, *optimizers)
         return {"train/loss_discriminator": loss.detach()}
 
     def _direction(self, domain: str) -> _Direction:
@@ -168,3 +166,53 @@ class CycleGANModule(pl.LightningModule):
     def _optimizers(self) -> list[Any]:
         optimizers: Any = self.optimizers()
         return list(optimizers)
+
+
+class ImageBuffer:
+    """A history of translations (Shrivastava et al., CVPR 2017, arXiv:1612.07828, section 2.3).
+
+    A discriminator that sees the newest translations alone forgets what it knew to be fake, and
+    the generator returns to it. As in CycleGAN (Zhu et al. 2017, section 4) a new slice is shown
+    as it is with probability 1/2; otherwise it takes the place of a stored one, which is shown.
+    Until the buffer is full every slice is stored and shown.
+
+    The buffer holds pictures made from patients. It is a plain object and no part of any
+    state_dict, so that nothing that is shared, kept or saved can contain it.
+
+    Args:
+        capacity: slices held; with 0 every slice is shown as it is.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._stored: list[Tensor] = []
+        self._random = torch.Generator()
+
+    def empty(self, seed: int) -> None:
+        """Forget all slices and start the random draws anew."""
+        self._stored = []
+        self._random.manual_seed(seed)
+
+    def exchange(self, images: Tensor) -> Tensor:
+        """The slices to show in place of new ones.
+
+        Args:
+            images: translations (n, 1, rows, columns); no gradient flows back through them.
+
+        Returns:
+            The same shape.
+        """
+        if self._capacity == 0 or not len(images):
+            return images.detach()
+        return torch.stack([self._shown(image) for image in images.detach()])
+
+    def _shown(self, image: Tensor) -> Tensor:
+        if len(self._stored) < self._capacity:
+            self._stored.append(image.clone())
+            return image
+        if float(torch.rand((), generator=self._random)) < 0.5:
+            return image
+        place = int(torch.randint(self._capacity, (), generator=self._random))
+        earlier = self._stored[place]
+        self._stored[place] = image.clone()
+        return earlier

@@ -13,9 +13,8 @@ from lightning_modules.configuration import ModelConfig, TrainingConfig
 from lightning_modules.data.slices import Batch
 from lightning_modules.losses.adversarial import AdversarialLoss
 from lightning_modules.model_networks import MODELS
-from lightning_modules.modules.network_optimizers import descend, network_optimizers
+from lightning_modules.modules.optimization import frozen, network_optimizers, step
 from lightning_modules.networks.building import build_networks
-from lightning_modules.training.frozen_parameters import frozen
 
 
 class Pix2PixModule(pl.LightningModule):
@@ -64,7 +63,7 @@ class Pix2PixModule(pl.LightningModule):
         loss = self.adversarial.discriminator(
             real=self.discriminator(source, target), fake=self.discriminator(source, translated)
         )
-        descend(self, loss, optimizer)
+        step(self, loss, optimizer)
         return loss
 
     def _step_generator(
@@ -75,7 +74,7 @@ class Pix2PixModule(pl.LightningModule):
             adversarial = self.adversarial.generator(self.discriminator(source, translated))
         l1 = torch.nn.functional.l1_loss(translated, target)
         loss = adversarial + self._lambda_l1 * l1
-        descend(self, loss, optimizer)
+        step(self, loss, optimizer)
         return {
             "train/loss_generator": loss.detach(),
             "train/loss_adversarial": adversarial.detach(),

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from lightning_modules.configuration import ModelConfig
 from lightning_modules.model_networks import MODELS
 from lightning_modules.networks.discriminator import PatchGAN, SlicePatchGAN
-from lightning_modules.networks.generator import build_generator
+from lightning_modules.networks.generators.catalogue import build_generator
 from lightning_modules.networks.initialisation import initialise
 from lightning_modules.seeding import derive_seed
 

@@ -7,7 +7,7 @@ from monai.networks.nets import PatchDiscriminator
 from torch import Tensor, nn
 
 from lightning_modules.configuration import DiscriminatorConfig
-from lightning_modules.networks.normalisation import monai_norm
+from lightning_modules.networks.layers import monai_norm
 
 
 class PatchGAN(nn.Module):

@@ -1,16 +1,19 @@
-"""Write tensors to a file: all of it, or a sentence that says where room is lacking."""
+"""Files of tensors: written as a whole or not at all, read without pickle or refused by name."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from torch import Tensor
 
 from fedi2i.errors import DataError
 from fedi2i.files import lacks_room, replacing
+
+Content = TypeVar("Content")
 
 
 def write_tensors(path: Path, content: Mapping[str, Any]) -> None:
@@ -36,3 +39,49 @@ def write_tensors(path: Path, content: Mapping[str, Any]) -> None:
         raise DataError(
             f"{path.parent}: cannot be written ({error.strerror}); correct its permissions"
         ) from error
+
+
+def read_tensors(path: Path, refusal: str, convert: Callable[[Any], Content]) -> Content:
+    """What ``write_tensors`` wrote, on the CPU; nothing in the file is executed.
+
+    Args:
+        path: an existing file.
+        refusal: what the error says after the path: what is wrong and what to do.
+        convert: makes of the content what the caller needs. Whatever it raises means that the file
+            holds something else, and is refused in the same way.
+
+    Raises:
+        DataError: the file is damaged or holds something else.
+    """
+    try:
+        return convert(torch.load(path, map_location="cpu", weights_only=True))
+    except Exception as error:  # torch raises many unrelated types on damaged files
+        # Not torch's own text: it has many lines and recommends loading without safety.
+        raise DataError(f"{path}: {refusal}") from error
+
+
+def read_model_state(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
+    """The wanted tensors of a model file; further ones in it are ignored.
+
+    Args:
+        path: file with a state_dict under ``model``, as a server or a training run writes it.
+        shapes: wanted keys and their shapes.
+
+    Raises:
+        DataError: the file is missing, damaged or holds another model.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: no such model file")
+    state = read_tensors(
+        path, "damaged, or no model file of this project", lambda content: dict(content["model"])
+    )
+    for key, shape in shapes.items():
+        found = state.get(key)
+        if not isinstance(found, Tensor):
+            raise DataError(f"{path}: holds another model, without '{key}'; name the right file")
+        if tuple(found.shape) != shape:
+            raise DataError(
+                f"{path}: holds another model: '{key}' has shape {list(found.shape)} there, here "
+                f"{list(shape)}; name the right file"
+            )
+    return {key: state[key] for key in shapes}

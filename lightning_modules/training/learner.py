@@ -18,25 +18,21 @@ from torch.utils.data import DataLoader
 
 from fedi2i.errors import ConfigError, DataError
 from lightning_modules.configuration import ExperimentConfig
-from lightning_modules.data.batch_source import BatchSource
+from lightning_modules.data.batches import BatchSource
 from lightning_modules.data.slices import Batch, TrainingSlices
 from lightning_modules.model_networks import MODELS, trained_networks
-from lightning_modules.modules.building import build_module
+from lightning_modules.modules import build_module
+from lightning_modules.modules.optimization import frozen
 from lightning_modules.seeding import derive_seed
 from lightning_modules.sharing.local_parts import sharing_scope
 from lightning_modules.sharing.scope import SharingScope
-from lightning_modules.strategies.gradient_editor import GradientEditor, GradientTerm
-from lightning_modules.strategies.proximal import ProximalTerm
-from lightning_modules.strategies.settings import MIRRORED_STRATEGIES, coefficients
-from lightning_modules.strategies.site_side import contribution, gradient_term, memory_of
-from lightning_modules.training.frozen_parameters import frozen
+from lightning_modules.strategies.interface import GradientTerm, TermInputs
+from lightning_modules.training.callbacks import RestoredOptimizers, RoundHistory
+from lightning_modules.training.gradient_editor import GradientEditor
 from lightning_modules.training.hardware import Hardware
 from lightning_modules.training.local_state import LocalStateStore
-from lightning_modules.training.quiet_trainer import quiet_trainer
-from lightning_modules.training.restored_optimizers import RestoredOptimizers
-from lightning_modules.training.round_garbage import free_round_garbage
-from lightning_modules.training.round_history import RoundHistory
-from lightning_modules.training.round_start import Kept, StartingPoints
+from lightning_modules.training.round_start import Kept, RoundStart
+from lightning_modules.training.trainer import free_round_garbage, quiet_trainer
 
 State = dict[str, Tensor]
 Report = Callable[[str, float, int], None]
@@ -54,7 +50,7 @@ class RoundResult:
         metrics: mean of each training loss over the round, and strategy diagnostics.
         steps: optimizer steps of each network.
         seconds: time spent in training steps.
-        contribution: what the strategy sends besides the state, as ``name/key``.
+        extras: what the strategy sends besides the state, as ``kind/key``.
     """
 
     state: State
@@ -62,7 +58,7 @@ class RoundResult:
     metrics: dict[str, float]
     steps: int
     seconds: float
-    contribution: State = field(default_factory=dict)
+    extras: State = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -105,6 +101,7 @@ class Learner:
     ) -> None:
         self._experiment = experiment
         self._strategy = experiment.strategy
+        self._site_rule = experiment.strategy.record.site
         self._networks = MODELS[experiment.model.name]
         self._arm = arm
         self._source = BatchSource(
@@ -117,7 +114,7 @@ class Learner:
         self._module = self._fresh_module(experiment.seed)
         networks = nn.ModuleDict({n: getattr(self._module, n) for n in self._networks.names})
         self._scope = sharing_scope(experiment, networks)
-        self._starts = StartingPoints(experiment, arm, networks, self._scope, self._fresh_state)
+        self._starts = RoundStart(experiment, arm, networks, self._scope, self._fresh_state)
 
     def initial_state(self) -> State:
         """The shared part of the seeded initial networks: where every arm starts."""
@@ -137,10 +134,10 @@ class Learner:
             ConfigError: keys or shapes of ``state`` are not the shared ones of this model.
         """
         self._check(state)
-        return self._starts.whole(state, self._kept(round_number, accepted_round))
+        return self._starts.full_state(state, self._kept(round_number, accepted_round))
 
     def personal(self, round_number: int, accepted_round: int | None = None) -> State | None:
-        """The site's own model beside the global one (Ditto), as the last round left it."""
+        """The site's own model beside the global one, as the last round left it; or None."""
         kept = self._kept(round_number, accepted_round)
         personal: State | None = kept.state.get("personal")
         return personal
@@ -150,7 +147,7 @@ class Learner:
         state: Mapping[str, Tensor],
         round_number: int,
         report: Report | None = None,
-        server: Mapping[str, Tensor] | None = None,
+        extras: Mapping[str, Tensor] | None = None,
         accepted_round: int | None = None,
     ) -> RoundResult:
         """Train one round from a received state.
@@ -162,7 +159,7 @@ class Learner:
             state: shared keys of the state_dict.
             round_number: counted from 0.
             report: called with (tag, value, step) as training goes on.
-            server: arrays that the strategy sent with the state, as ``name/key``.
+            extras: arrays that the strategy sent with the state, as ``kind/key``.
             accepted_round: the last round of this learner that the server took, -1 for none: what
                 was kept after later ones is not used. None where nobody says.
 
@@ -174,13 +171,13 @@ class Learner:
         if not self.trained:
             raise DataError(f"{self._arm}: no training slices; give this site training subjects")
         self._check(state)
-        arrays = server or {}
+        received = extras or {}
         kept = self._kept(round_number, accepted_round)
         self._check_memory(kept, accepted_round)
         memory: State = kept.state.get("strategy", {})
-        term = gradient_term(self._strategy, memory, arrays, self._networks.roles)
-        self._module.load_state_dict(self._starts.weights(state, kept, round_number, arrays))
-        optimizers = self._starts.optimizers(kept, arrays)
+        term = self._gradient_term(memory, received)
+        self._module.load_state_dict(self._starts.weights(state, kept, round_number, received))
+        optimizers = self._starts.optimizers(kept, received)
         history = RoundHistory(first_step=round_number * self._steps, report=report)
         with frozen(self._starts.frozen(round_number, self._module)):
             fit = self._fit(round_number, "noise", term, optimizers, history)
@@ -191,8 +188,8 @@ class Learner:
             kept.round_number,
             optimizers=fit.optimizers,
             networks=self._scope.remainder(trained),
-            strategy=memory_of(term, memory, trained),
-            own=trained if self._strategy.name == "fedma_layerwise" else None,
+            strategy={**memory, **term.kept(trained)} if term else {},
+            own=trained if self._site_rule.layer_stages else None,
             personal=personal and _on_cpu(self._module.state_dict()),
             personal_optimizers=personal and personal.optimizers,
         )
@@ -203,8 +200,15 @@ class Learner:
             metrics={**fit.metrics, **(personal.ratios() if personal else {})},
             steps=self._steps,
             seconds=fit.seconds + (personal.seconds if personal else 0.0),
-            contribution=contribution(term),
+            extras=term.extras() if term else {},
         )
+
+    def _gradient_term(
+        self, kept: Mapping[str, Tensor], extras: Mapping[str, Tensor]
+    ) -> GradientTerm | None:
+        make = self._site_rule.gradient_term
+        settings, roles = self._strategy.settings, self._networks.roles
+        return make(TermInputs(settings, kept, extras, roles)) if make else None
 
     def _fit(
         self,
@@ -247,19 +251,20 @@ class Learner:
     def _train_personal(
         self, state: Mapping[str, Tensor], round_number: int, kept: Kept
     ) -> _Fit | None:
-        """Ditto: the personal model's round, pulled towards the received global model."""
-        if self._strategy.name != "ditto":
+        """The round of a site's own model beside the global one, where the strategy has one."""
+        personal_term = self._site_rule.personal_term
+        if personal_term is None:
             return None
-        received = self._starts.whole(state, kept)
+        received = self._starts.full_state(state, kept)
         self._module.load_state_dict(kept.state.get("personal") or received)
-        term = ProximalTerm(coefficients(self._strategy), anchors=received)
+        term = personal_term(self._strategy.settings, received)
         silent = RoundHistory(first_step=0, report=None)
         optimizers = kept.state.get("personal_optimizers")
         return self._fit(round_number, "personal noise", term, optimizers, silent)
 
     def _check_memory(self, kept: Kept, accepted_round: int | None) -> None:
         """The server's sums hold what this site kept: without it they would be wrong for all."""
-        if self._strategy.name not in MIRRORED_STRATEGIES or accepted_round in (None, -1):
+        if not self._site_rule.mirrored or accepted_round is None or accepted_round == -1:
             return
         if kept.round_number != accepted_round:
             raise DataError(

@@ -12,10 +12,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from fedi2i.errors import DataError
-from lightning_modules.sharing.tensor_file import write_tensors
+from lightning_modules.sharing.tensor_file import read_tensors, write_tensors
 
 LocalState = dict[str, Any]
 _NAME = re.compile(r"^after-round-(\d{5})\.pt$")
@@ -41,14 +38,11 @@ class LocalStateStore:
         if not rounds:
             return None
         path = self.path(max(rounds))
-        try:
-            state: LocalState = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # torch raises many unrelated types on damaged files
-            # Not torch's own text: it has many lines and recommends loading without safety.
-            raise DataError(
-                f"{path}: local state is damaged; delete it to start this round with fresh "
-                "optimizers and local networks"
-            ) from error
+        refusal = (
+            "local state is damaged; delete it to start this round with fresh optimizers and local "
+            "networks"
+        )
+        state: LocalState = read_tensors(path, refusal, dict)
         return max(rounds), state
 
     def save(self, after_round: int, state: LocalState, started_from: int) -> None:

@@ -11,14 +11,13 @@ import pytorch_lightning as pl
 from torch import Tensor, nn
 
 from lightning_modules.configuration import ExperimentConfig
-from lightning_modules.seeding import derive_seed
-from lightning_modules.sharing.scope import SharingScope
-from lightning_modules.strategies.layerwise import finished_tensors, layerwise_start
-from lightning_modules.strategies.realignment import (
+from lightning_modules.matching.realignment import (
     Groups,
     permutations_for,
     realigned_optimizers,
 )
+from lightning_modules.seeding import derive_seed
+from lightning_modules.sharing.scope import SharingScope
 from lightning_modules.training.local_state import LocalState
 
 State = dict[str, Tensor]
@@ -37,7 +36,7 @@ class Kept:
     state: LocalState
 
 
-class StartingPoints:
+class RoundStart:
     """Puts together the weights and optimizers that a site's rounds start from.
 
     Args:
@@ -62,7 +61,7 @@ class StartingPoints:
         self._scope = scope
         self._fresh_state = fresh_state
 
-    def whole(self, state: Mapping[str, Tensor], kept: Kept) -> State:
+    def full_state(self, state: Mapping[str, Tensor], kept: Kept) -> State:
         """A received model together with what this site keeps to itself."""
         local: State | None = kept.state.get("networks")
         if not local:
@@ -74,7 +73,7 @@ class StartingPoints:
         state: Mapping[str, Tensor],
         kept: Kept,
         round_number: int,
-        server: Mapping[str, Tensor],
+        extras: Mapping[str, Tensor],
     ) -> State:
         """The whole model that a round starts from."""
         strategy = self._experiment.strategy
@@ -82,16 +81,16 @@ class StartingPoints:
             return self._fresh_state(
                 derive_seed(self._experiment.seed, "independent start", self._arm)
             )
-        if strategy.name == "fedma_layerwise":
-            own = kept.state.get("own")
-            place = (kept.round_number, round_number, self._arm)
-            state = layerwise_start(state, own, *place, server, self._groups)
-        return self.whole(state, kept)
+        stages = strategy.record.site.layer_stages
+        if stages is not None:
+            own, place = kept.state.get("own"), (round_number, self._arm)
+            state = stages.start(state, own, kept.round_number, place, extras, self._groups)
+        return self.full_state(state, kept)
 
-    def optimizers(self, kept: Kept, server: Mapping[str, Tensor]) -> list[dict[str, Any]] | None:
+    def optimizers(self, kept: Kept, extras: Mapping[str, Tensor]) -> list[dict[str, Any]] | None:
         """The kept optimizers, in the channel order of the received model."""
         optimizers: list[dict[str, Any]] | None = kept.state.get("optimizers")
-        moves = permutations_for(server, kept.round_number, self._arm)
+        moves = permutations_for(extras, kept.round_number, self._arm)
         if not optimizers or not moves:
             return optimizers
         networks = dict(self._networks.items())
@@ -99,9 +98,10 @@ class StartingPoints:
 
     def frozen(self, round_number: int, module: pl.LightningModule) -> list[nn.Parameter]:
         """The parameters that are not trained in a round."""
-        if self._experiment.strategy.name != "fedma_layerwise":
+        stages = self._experiment.strategy.record.site.layer_stages
+        if stages is None:
             return []
-        finished = finished_tensors(round_number, self._groups)
+        finished = stages.finished(round_number, self._groups)
         return [value for key, value in module.named_parameters() if key in finished]
 
     @cached_property

@@ -9,18 +9,15 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import torch
-
 from fedi2i.digest import digest
-from fedi2i.errors import DataError
 from fedi2i.metric_files import MetricRow, write_metrics
 from lightning_modules.configuration import ExperimentConfig, experiment_values
 from lightning_modules.data.slices import TrainingSlices
 from lightning_modules.evaluation.validation import load_translator, validate
 from lightning_modules.model_networks import MODELS
-from lightning_modules.networks.generator import build_generator
-from lightning_modules.sharing.tensor_file import write_tensors
-from lightning_modules.strategies.settings import StrategyConfig
+from lightning_modules.networks.generators.catalogue import build_generator
+from lightning_modules.sharing.tensor_file import read_tensors, write_tensors
+from lightning_modules.strategies.catalogue import StrategyConfig
 from lightning_modules.training.hardware import Hardware
 from lightning_modules.training.learner import Learner, State
 from lightning_modules.training.local_state import LocalStateStore
@@ -148,11 +145,7 @@ def _resume(out: Path, fingerprint: str, learner: Learner) -> tuple[int, State, 
 
 
 def _read_progress(path: Path) -> dict[str, Any]:
-    try:
-        progress: dict[str, Any] = torch.load(path, weights_only=True)
-    except Exception as error:  # torch raises many unrelated types on damaged files
-        raise DataError(f"{path}: damaged; delete it to train this arm from its start") from error
-    return progress
+    return read_tensors(path, "damaged; delete it to train this arm from its start", dict)
 
 
 def _save_progress(

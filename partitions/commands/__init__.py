@@ -1,1 +1,15 @@
-"""One file per command of ``python -m partitions``; each has ``add_to`` and ``run``."""
+"""The commands of ``fedi2i data``."""
+
+from __future__ import annotations
+
+from fedi2i.commands import Commands
+from partitions.commands.manifests import add_check, add_demo, add_readers
+from partitions.commands.prepare import add_prepare
+
+
+def add_commands(commands: Commands) -> None:
+    """Add all commands of this package."""
+    add_demo(commands)
+    add_readers(commands)
+    add_check(commands)
+    add_prepare(commands)

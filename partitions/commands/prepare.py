@@ -1,30 +1,29 @@
-"""``prepare``: make the memory-mapped cache of every site folder, two sites at a time."""
+"""``prepare``: make the memory-mapped cache of every site folder, several sites at a time."""
 
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from tqdm import tqdm
 
+from fedi2i.commands import Commands
 from fedi2i.errors import ConfigError, UserError
 from fedi2i.typed_config import merged, read_yaml, record_from
 from partitions.manifest import SPLITS, SiteManifest, read_manifest
 from partitions.preparation import PreparationConfig, PreparedSite, PreparedSplit, prepare_site
 from partitions.preparation.configuration import DOMAINS
 from partitions.preparation.site import find_prepared
+from partitions.processes import side_by_side
 from partitions.site_folders import find_site_folders
 
 DEFAULT_CACHE = "prepared"
-_bar_position = 0
 
 
 @dataclass(frozen=True)
@@ -36,8 +35,8 @@ class Task:
     cache: Path
 
 
-def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add this command to the command line."""
+def add_prepare(commands: Commands) -> None:
+    """Add ``prepare``: make each site's cache."""
     parser = commands.add_parser("prepare", help="make each site's cache for training")
     parser.add_argument("--data", type=Path, required=True, help="a site folder or one above")
     parser.add_argument(
@@ -46,26 +45,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     parser.add_argument("--config", type=Path, help="YAML file with what differs from the defaults")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings")
     parser.add_argument("--workers", type=int, default=2, help="sites at a time; default: 2")
-    parser.set_defaults(run=run)
-
-
-def run(arguments: argparse.Namespace) -> None:
-    """Prepare every site below the folder; sites that are up to date are only named."""
-    config = read_config(arguments.config, arguments.settings)
-    tasks = []
-    for folder in find_site_folders(arguments.data):
-        manifest = read_manifest(folder)
-        cache = arguments.cache / manifest.site if arguments.cache else folder / DEFAULT_CACHE
-        ready = find_prepared(manifest, config, cache)
-        if ready is not None:
-            print(f"{manifest.site}: up to date: {_summary(ready)}")
-        else:
-            tasks.append(Task(manifest, config, cache))
-    failed = _prepare_all(tasks, max(1, arguments.workers))
-    if failed:
-        for error in failed[1:]:
-            print(f"error: {error}", file=sys.stderr)
-        raise failed[0]
+    parser.set_defaults(run=_prepare)
 
 
 def read_config(path: Path | None, settings: Sequence[str]) -> PreparationConfig:
@@ -87,39 +67,46 @@ def read_config(path: Path | None, settings: Sequence[str]) -> PreparationConfig
     return record_from(PreparationConfig, merged(from_file, given), where)
 
 
+def _prepare(options: argparse.Namespace) -> None:
+    """Prepare every site below the folder; sites that are up to date are only named."""
+    config = read_config(options.config, options.settings)
+    tasks = []
+    for folder in find_site_folders(options.data):
+        manifest = read_manifest(folder)
+        cache = options.cache / manifest.site if options.cache else folder / DEFAULT_CACHE
+        ready = find_prepared(manifest, config, cache)
+        if ready is not None:
+            print(f"{manifest.site}: up to date: {_summary(ready)}")
+        else:
+            tasks.append(Task(manifest, config, cache))
+    failed = _prepare_all(tasks, max(1, options.workers))
+    if failed:
+        for error in failed[1:]:
+            print(f"error: {error}", file=sys.stderr)
+        raise failed[0]
+
+
 def _prepare_all(tasks: Sequence[Task], workers: int) -> list[UserError]:
     """Prepare all; a site that fails does not stop the others. Return the errors."""
     if not tasks:
         return []
-    print(f"preparing {', '.join(task.manifest.site for task in tasks)}")
-    # A fresh process and not a fork, as PyTorch's threads do not survive one.
-    context = multiprocessing.get_context("spawn")
-    shared = (context.RLock(), context.Value("i", 0))
+    print(f"preparing {', '.join(task.manifest.site for task in tasks)}", flush=True)
+    alone = min(workers, len(tasks)) < 2
     failed: list[UserError] = []
-    with ProcessPoolExecutor(
-        min(workers, len(tasks)), context, initializer=_start_worker, initargs=shared
-    ) as pool:
-        futures = {pool.submit(_work, task): task for task in tasks}
-        for future in as_completed(futures):
-            try:
-                ready = future.result()
-                tqdm.write(f"{ready.site}: prepared: {_summary(ready)}")
-            except UserError as error:
-                failed.append(error)
+    for result in side_by_side(partial(_prepare_one, progress=alone), tasks, workers):
+        if isinstance(result, UserError):
+            failed.append(result)
+        else:
+            print(f"{result.site}: prepared: {_summary(result)}", flush=True)
     return failed
 
 
-def _start_worker(lock: Any, counter: Any) -> None:
-    """Give each process its own screen line for the progress bar."""
-    global _bar_position
-    tqdm.set_lock(lock)
-    with counter.get_lock():
-        _bar_position = counter.value
-        counter.value += 1
-
-
-def _work(task: Task) -> PreparedSite:
-    return prepare_site(task.manifest, task.config, task.cache, bar_position=_bar_position)
+def _prepare_one(task: Task, progress: bool) -> PreparedSite | UserError:
+    """Prepare one site; with a bar of its subjects unless others would write over it."""
+    try:
+        return prepare_site(task.manifest, task.config, task.cache, progress=progress)
+    except UserError as error:
+        return error
 
 
 def _summary(ready: PreparedSite) -> str:

@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from partitions.computed.anatomy import Fractions
-from partitions.computed.hospitals import GradientEcho, Sequence, SpinEcho
 from partitions.computed.signals import (
     inversion_recovery_spin_echo,
     spin_echo,
     spoiled_gradient_echo,
 )
+from partitions.computed.site_profiles import GradientEcho, Sequence, SpinEcho
 from partitions.computed.tissues import TISSUES, Tissue
 
 FloatArray = NDArray[np.float64]

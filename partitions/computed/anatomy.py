@@ -1,4 +1,4 @@
-"""A subject's tissue fractions on a hospital's image grid, thick slices and all."""
+"""A subject's tissue fractions on a site's image grid, thick slices and all."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from partitions.computed.atlas import Atlas
 from partitions.computed.deformation import BackwardMap
-from partitions.computed.hospitals import Hospital
+from partitions.computed.site_profiles import SiteProfile
 
 FloatArray = NDArray[np.float64]
 
@@ -48,10 +48,10 @@ class Fractions:
         return self.gm + self.wm + self.csf + self.lesion
 
 
-def grid_axes(hospital: Hospital) -> tuple[FloatArray, FloatArray, FloatArray]:
+def grid_axes(profile: SiteProfile) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Positions in mm of the voxel centres along right, anterior and superior."""
-    counts = (hospital.matrix, hospital.matrix, hospital.slices)
-    spacing = (hospital.pixel_mm, hospital.pixel_mm, hospital.slice_mm)
+    counts = (profile.matrix, profile.matrix, profile.slices)
+    spacing = (profile.pixel_mm, profile.pixel_mm, profile.slice_mm)
     x, y, z = (
         np.asarray(middle + step * (np.arange(count) - (count - 1) / 2), dtype=np.float64)
         for middle, step, count in zip(CENTRE_MM, spacing, counts, strict=True)
@@ -63,7 +63,7 @@ def sample_fractions(
     atlas: Atlas,
     lesion: NDArray[np.float32],
     shape: BackwardMap,
-    hospital: Hospital,
+    profile: SiteProfile,
     csf_weight: float,
 ) -> Fractions:
     """Average the deformed atlas over each voxel's sub-slices.
@@ -72,11 +72,11 @@ def sample_fractions(
         atlas: the anatomy.
         lesion: lesion fraction on the atlas grid.
         shape: the subject's map into the atlas.
-        hospital: its grid.
+        profile: the site with its grid.
         csf_weight: weight of CSF where tissues share a point; above 1 widens the sulci.
     """
-    x, y, z = grid_axes(hospital)
-    thin = (np.arange(SUBSLICES) - (SUBSLICES - 1) / 2) * hospital.slice_mm / SUBSLICES
+    x, y, z = grid_axes(profile)
+    thin = (np.arange(SUBSLICES) - (SUBSLICES - 1) / 2) * profile.slice_mm / SUBSLICES
     fine_axes = (x, y, (z[:, None] + thin).ravel())
     index = [shape.node_index(axis, positions) for axis, positions in enumerate(fine_axes)]
     inside = _near_brain(atlas, shape, index)

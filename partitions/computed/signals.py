@@ -96,13 +96,5 @@ def inversion_recovery_spin_echo(
     return np.asarray(np.asarray(proton_density) * recovered * _decay(te, t2))
 
 
-def nulling_inversion_time(t1: float, tr: float) -> float:
-    r"""Inversion time in ms at which a tissue gives no signal: :math:`T_1 \ln(2/(1+e^{-TR/T_1}))`.
-
-    For TR much longer than T1 this is T1 ln 2.
-    """
-    return float(t1 * np.log(2 / (1 + np.exp(-tr / t1))))
-
-
 def _decay(te: float, transverse: ArrayLike) -> FloatArray:
     return np.exp(-te / np.asarray(transverse, dtype=np.float64))

@@ -1,4 +1,4 @@
-"""One computed subject: draw who it is, compute what the scanner of its hospital stores."""
+"""One computed subject: draw who it is, compute what the scanner of its site stores."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from partitions.computed.acquisition import noise_free_magnitude, receive_field, rician
-from partitions.computed.ageing import csf_weight, draw_age, ventricle_shift_mm
+from partitions.computed.ageing import csf_weight, draw_age, draw_lesions, ventricle_shift_mm
 from partitions.computed.anatomy import Fractions, sample_fractions
 from partitions.computed.atlas import Atlas
 from partitions.computed.deformation import draw_backward_map
-from partitions.computed.hospitals import Hospital
-from partitions.computed.lesions import draw_lesions
+from partitions.computed.site_profiles import SiteProfile
 from partitions.computed.tissues import Tissue, draw_tissues
 
 FloatArray = NDArray[np.float64]
@@ -22,6 +21,21 @@ LESION_THRESHOLD = 0.25
 """Lesion fraction from which a voxel belongs to the lesion mask."""
 
 LARGEST_INT16 = 32767
+
+
+@dataclass(frozen=True)
+class PlannedSubject:
+    """A subject before it is computed: its name, site, split and seed."""
+
+    name: str
+    profile: SiteProfile
+    split: str
+    entropy: int
+    spawn_key: tuple[int, int]
+
+    def seed(self) -> np.random.SeedSequence:
+        """The subject's own seed, the same however many others are computed."""
+        return np.random.SeedSequence(self.entropy, spawn_key=self.spawn_key)
 
 
 @dataclass(frozen=True)
@@ -42,30 +56,30 @@ class ComputedSubject:
 
 
 def compute_subject(
-    atlas: Atlas, hospital: Hospital, seed: np.random.SeedSequence
+    atlas: Atlas, profile: SiteProfile, seed: np.random.SeedSequence
 ) -> ComputedSubject:
     """Compute one subject; the same seed gives the same voxels.
 
     Args:
         atlas: the anatomy to deform.
-        hospital: scanner, protocol and population.
+        profile: scanner, protocol and population.
         seed: the subject's own seed; each stage draws from its own child.
     """
     who, shape, disease, chemistry, coil, noise = map(np.random.default_rng, seed.spawn(6))
-    age = draw_age(hospital.age_mean, hospital.age_sd, who)
+    age = draw_age(profile.age_mean, profile.age_sd, who)
     shift = ventricle_shift_mm(age, individual=float(who.normal(0, 0.4)))
     fractions = sample_fractions(
         atlas,
         draw_lesions(atlas, age, disease),
         draw_backward_map(atlas, shape, shift),
-        hospital,
+        profile,
         csf_weight(age),
     )
     brain = fractions.brain > 0.5
-    tissues = draw_tissues(hospital.field_strength, chemistry)
+    tissues = draw_tissues(profile.field_strength, chemistry)
     return ComputedSubject(
         age=age,
-        volumes=_scan(fractions, brain, tissues, hospital, coil, noise),
+        volumes=_scan(fractions, brain, tissues, profile, coil, noise),
         brain=brain,
         lesion=(fractions.lesion > LESION_THRESHOLD) & brain,
     )
@@ -75,19 +89,19 @@ def _scan(
     fractions: Fractions,
     brain: NDArray[np.bool_],
     tissues: dict[str, Tissue],
-    hospital: Hospital,
+    profile: SiteProfile,
     coil: np.random.Generator,
     noise: np.random.Generator,
 ) -> dict[str, NDArray[np.int16]]:
-    spacing = (hospital.pixel_mm, hospital.pixel_mm, hospital.slice_mm)
-    field = receive_field(brain, spacing, hospital.bias_rms, coil)
+    spacing = (profile.pixel_mm, profile.pixel_mm, profile.slice_mm)
+    field = receive_field(brain, spacing, profile.bias_rms, coil)
     white = fractions.wm[brain] > 0.9
-    sequences = {"t1": hospital.t1w, "t2": hospital.t2w, "flair": hospital.flair}
+    sequences = {"t1": profile.t1w, "t2": profile.t2w, "flair": profile.flair}
     volumes = {}
-    for (name, sequence), level in zip(sequences.items(), hospital.level, strict=True):
+    for (name, sequence), level in zip(sequences.items(), profile.level, strict=True):
         clean = noise_free_magnitude(fractions, brain, tissues, sequence)
         reference = float(clean[white].mean())
-        noisy = rician(clean * field, reference / hospital.snr, noise)
+        noisy = rician(clean * field, reference / profile.snr, noise)
         gain = level * float(np.exp(np.clip(noise.normal(0, 0.1), -0.25, 0.25))) / reference
         volumes[name] = np.zeros(brain.shape, dtype=np.int16)
         volumes[name][brain] = np.clip(np.rint(gain * noisy), 0, LARGEST_INT16)

@@ -7,11 +7,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from fedi2i.files import write_text
+import nibabel as nib
+import numpy as np
+from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
+from numpy.typing import NDArray
+
+from fedi2i.files import replacing, write_text
+from partitions.computed.anatomy import grid_axes
 from partitions.computed.atlas import Atlas
-from partitions.computed.plan import PlannedSubject
-from partitions.computed.subject import ComputedSubject, compute_subject
-from partitions.computed.volume_file import write_volume
+from partitions.computed.site_profiles import SiteProfile
+from partitions.computed.subject import ComputedSubject, PlannedSubject, compute_subject
 from partitions.manifest import SubjectRecord
 
 NOTE = "computed.json"
@@ -19,16 +24,19 @@ NOTE = "computed.json"
 
 SEQUENCES = ("t1", "t2", "flair")
 
+DESCRIPTION = "computed"
+"""What the NIfTI field ``descrip`` says of every file of the cohort."""
+
 
 def write_subject(out: Path, planned: PlannedSubject, atlas: Atlas) -> None:
     """Compute one subject and write its volumes and its note under ``out``."""
-    subject = compute_subject(atlas, planned.hospital, planned.seed())
+    subject = compute_subject(atlas, planned.profile, planned.seed())
     folder = _folder(out, planned)
     for name, volume in subject.volumes.items():
-        write_volume(folder / f"{name}.nii.gz", volume, planned.hospital)
-    write_volume(folder / "mask.nii.gz", subject.brain, planned.hospital)
+        write_volume(folder / f"{name}.nii.gz", volume, planned.profile)
+    write_volume(folder / "mask.nii.gz", subject.brain, planned.profile)
     if subject.lesion.any():
-        write_volume(folder / "lesion.nii.gz", subject.lesion, planned.hospital)
+        write_volume(folder / "lesion.nii.gz", subject.lesion, planned.profile)
     write_text(folder / NOTE, json.dumps(_metadata(planned, subject), indent=1) + "\n")
 
 
@@ -42,7 +50,7 @@ def read_record(out: Path, planned: PlannedSubject) -> SubjectRecord | None:
         return None
     record = SubjectRecord(
         subject=planned.name,
-        site=planned.hospital.site,
+        site=planned.profile.site,
         split=planned.split,
         files={name: f"{planned.name}/{name}.nii.gz" for name in SEQUENCES},
         mask=f"{planned.name}/mask.nii.gz",
@@ -54,23 +62,50 @@ def read_record(out: Path, planned: PlannedSubject) -> SubjectRecord | None:
     return record if complete else None
 
 
+def write_volume(
+    path: Path, volume: NDArray[np.int16] | NDArray[np.bool_], profile: SiteProfile
+) -> None:
+    """Write one volume atomically: int16 for images, uint8 for masks.
+
+    Args:
+        path: a name ending in ``.nii.gz``.
+        volume: shape (X, Y, Z), axes right, anterior, superior.
+        profile: the site, which has a grid and a stored orientation.
+    """
+    data = volume.astype(np.uint8) if volume.dtype == np.bool_ else volume
+    image = nib.Nifti1Image(data, _ras_affine(profile))
+    stored = axcodes2ornt(tuple(profile.orientation))
+    image = image.as_reoriented(ornt_transform(io_orientation(image.affine), stored))
+    image.set_qform(image.affine, code="scanner")
+    image.set_sform(image.affine, code="scanner")
+    image.header.set_xyzt_units(xyz="mm")
+    image.header["descrip"] = DESCRIPTION
+    with replacing(path) as temporary:
+        nib.save(image, temporary)
+
+
 def _folder(out: Path, planned: PlannedSubject) -> Path:
-    return out / planned.hospital.site / planned.name
+    return out / planned.profile.site / planned.name
 
 
 def _metadata(planned: PlannedSubject, subject: ComputedSubject) -> dict[str, Any]:
-    hospital = planned.hospital
+    profile = planned.profile
     protocol = {
         f"{name}_{key}": value
-        for name, sequence in zip(
-            SEQUENCES, (hospital.t1w, hospital.t2w, hospital.flair), strict=True
-        )
+        for name, sequence in zip(SEQUENCES, (profile.t1w, profile.t2w, profile.flair), strict=True)
         for key, value in asdict(sequence).items()
     }
     return {
         "age": subject.age,
-        "field_strength": hospital.field_strength,
-        "t1_sequence": type(hospital.t1w).__name__,
+        "field_strength": profile.field_strength,
+        "t1_sequence": type(profile.t1w).__name__,
         **protocol,
         "has_lesion": bool(subject.lesion.any()),
     }
+
+
+def _ras_affine(profile: SiteProfile) -> NDArray[np.float64]:
+    """Voxel-to-mm matrix of the site's grid with axes right, anterior, superior."""
+    affine = np.diag([profile.pixel_mm, profile.pixel_mm, profile.slice_mm, 1.0])
+    affine[:3, 3] = [axis[0] for axis in grid_axes(profile)]
+    return affine

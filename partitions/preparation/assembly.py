@@ -1,9 +1,8 @@
-"""Join the subjects' parts into one array file per split and kind."""
+"""Join the subjects' files into one array file per split and kind."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -13,65 +12,62 @@ from numpy.typing import NDArray
 from fedi2i.errors import DataError
 from fedi2i.files import replacing
 from partitions.manifest import SubjectRecord
-from partitions.preparation.parts import read_part
-from partitions.preparation.slices import SubjectSlices
+from partitions.preparation.subject_file import SubjectFile, SubjectSlices
 
 _TYPES = {"source": np.uint16, "target": np.uint16, "mask": np.uint8, "lesion": np.uint8}
 
 
-@dataclass(frozen=True)
-class Part:
-    """One prepared subject on disk."""
-
-    record: SubjectRecord
-    path: Path
-
-
-def assemble_split(parts: Sequence[Part], folder: Path, size: tuple[int, int]) -> dict[str, Any]:
+def assemble_split(
+    subjects: Sequence[SubjectFile], folder: Path, size: tuple[int, int]
+) -> dict[str, Any]:
     """Write the array files of one split; return its entry of ``prepared.json``.
 
     One subject is in memory at a time. The files are written from front to back and not mapped,
     because writing to a map of a full disk ends the process instead of raising an error.
 
     Args:
-        parts: the subjects of the split, in the order of the slices.
+        subjects: the subjects of the split, in the order of the slices.
         folder: where ``source.npy`` ... go.
         size: rows and columns.
     """
-    subjects, with_lesion, start = [], False, 0
-    for part, slices in _slices_of(parts):
+    entries, with_lesion, start = [], False, 0
+    for record, slices in _slices_of(subjects):
         stop = start + len(slices.kept)
         with_lesion = with_lesion or slices.lesion is not None
-        subjects.append(
+        entries.append(
             {
-                "subject": part.record.subject,
+                "subject": record.subject,
                 "start": start,
                 "stop": stop,
                 "spacing": slices.spacing,
                 "slices": slices.kept,
                 "domains": slices.domains,
                 "lesion_mask": slices.lesion is not None,
-                "metadata": part.record.metadata,
+                "metadata": record.metadata,
             }
         )
         start = stop
     names = [name for name in _TYPES if with_lesion or name != "lesion"]
     for name in names:
-        _write_array(folder / f"{name}.npy", name, parts, (start, *size))
-    return {"arrays": names, "subjects": subjects}
+        _write_array(folder / f"{name}.npy", name, subjects, (start, *size))
+    return {"arrays": names, "subjects": entries}
 
 
-def _slices_of(parts: Sequence[Part]) -> Iterator[tuple[Part, SubjectSlices]]:
-    for part in parts:
-        slices = read_part(part.path)
+def _slices_of(
+    subjects: Sequence[SubjectFile],
+) -> Iterator[tuple[SubjectRecord, SubjectSlices]]:
+    for subject in subjects:
+        slices = subject.read()
         if slices is None:
             raise DataError(
-                f"{part.path}: damaged after it was written; check the disk and prepare again"
+                f"{subject.path}: damaged after it was written; check the disk and prepare again"
             )
-        yield part, slices
+        yield subject.record, slices
 
 
-def _write_array(path: Path, name: str, parts: Sequence[Part], shape: tuple[int, ...]) -> None:
+def _write_array(
+    path: Path, name: str, subjects: Sequence[SubjectFile], shape: tuple[int, ...]
+) -> None:
     header = {
         "descr": np.lib.format.dtype_to_descr(np.dtype(_TYPES[name])),
         "fortran_order": False,
@@ -79,7 +75,7 @@ def _write_array(path: Path, name: str, parts: Sequence[Part], shape: tuple[int,
     }
     with replacing(path) as temporary, temporary.open("wb") as stream:
         np.lib.format.write_array_header_1_0(stream, header)
-        for _, slices in _slices_of(parts):
+        for _, slices in _slices_of(subjects):
             array = getattr(slices, name)
             # Arrays of a split run in step, so what a subject lacks takes up room; the record says
             # that it is not there.

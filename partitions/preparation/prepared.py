@@ -15,7 +15,7 @@ from fedi2i.errors import DataError
 from fedi2i.typed_config import choose, record_from
 from partitions.manifest import SPLITS
 from partitions.preparation.configuration import DOMAINS, PreparationConfig
-from partitions.preparation.fingerprint import FORMAT_VERSION
+from partitions.preparation.inputs import FORMAT_VERSION
 
 RECORD_NAME = "prepared.json"
 
@@ -139,9 +139,7 @@ def open_prepared(folder: Path) -> PreparedSite:
 def _read_record(folder: Path) -> dict[str, Any]:
     path = folder / RECORD_NAME
     if not path.is_file():
-        raise DataError(
-            f"{folder}: not a finished prepared cache; run 'python -m partitions prepare'"
-        )
+        raise DataError(f"{folder}: not a finished prepared cache; run 'fedi2i data prepare'")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         version = content["format"]
@@ -150,7 +148,7 @@ def _read_record(folder: Path) -> dict[str, Any]:
     if version != FORMAT_VERSION:
         raise DataError(
             f"{path}: cache format {version}, this program reads {FORMAT_VERSION}; run "
-            "'python -m partitions prepare' again"
+            "'fedi2i data prepare' again"
         )
     return dict(content)
 
@@ -179,6 +177,4 @@ def _map_array(path: Path, shape: tuple[int, ...]) -> NDArray[Any]:
 
 
 def _damaged(path: Path, error: Exception) -> DataError:
-    return DataError(
-        f"{path}: damaged ({error}); delete its folder and run 'python -m partitions prepare'"
-    )
+    return DataError(f"{path}: damaged ({error}); delete its folder and run 'fedi2i data prepare'")

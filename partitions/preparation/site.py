@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +16,16 @@ from tqdm import tqdm
 from fedi2i.errors import DataError
 from fedi2i.files import write_text
 from partitions.manifest import SPLITS, SiteManifest, SubjectRecord
-from partitions.preparation.assembly import Part, assemble_split
+from partitions.preparation.assembly import assemble_split
 from partitions.preparation.configuration import PreparationConfig
-from partitions.preparation.fingerprint import FORMAT_VERSION, fingerprint
-from partitions.preparation.parts import read_part, write_part
+from partitions.preparation.disk_space import write_failure
+from partitions.preparation.inputs import FORMAT_VERSION, fingerprint, usable_subjects
 from partitions.preparation.prepared import RECORD_NAME, PreparedSite, open_prepared
-from partitions.preparation.room import write_failure
-from partitions.preparation.usable_subjects import usable_subjects
+from partitions.preparation.subject_file import SubjectFile
 
 logger = logging.getLogger(__name__)
-PARTS = "parts"
+SUBJECT_FILES = "parts"
+"""Folder of the subjects' files while a preparation is not finished."""
 
 
 def prepare_site(
@@ -34,7 +33,6 @@ def prepare_site(
     config: PreparationConfig,
     cache: Path,
     progress: bool = True,
-    bar_position: int | None = None,
 ) -> PreparedSite:
     """Return the site's prepared cache, making it first when scans or configuration changed.
 
@@ -46,7 +44,6 @@ def prepare_site(
         config: how to prepare.
         cache: folder for caches; this one becomes ``<cache>/<first 12 digits of its hash>``.
         progress: show a progress bar on standard error.
-        bar_position: screen line of the bar when sites are prepared side by side.
 
     Raises:
         DataError: a scan is missing or unusable, no subject has what is needed, or the cache
@@ -62,8 +59,7 @@ def prepare_site(
             if not (folder / RECORD_NAME).is_file():
                 facts = _facts(manifest, config, content_hash, skipped)
                 _log_skipped(manifest.site, skipped)
-                bar = _bar(manifest.site, progress, bar_position)
-                _prepare(records, manifest.root, config, folder, facts, bar)
+                _prepare(records, manifest.root, config, folder, facts, progress)
     except OSError as error:
         raise write_failure(error, cache, manifest.root, records, config) from error
     return open_prepared(folder)
@@ -93,12 +89,6 @@ def _log_skipped(site: str, skipped: Mapping[str, list[str]]) -> None:
         logger.warning(
             "%s: subject '%s' has no %s; left out", site, subject, " and no ".join(names)
         )
-
-
-def _bar(site: str, show: bool, position: int | None) -> Callable[[Sequence[Part]], Iterable[Part]]:
-    return partial(
-        tqdm, desc=f"preparing {site}", unit="subject", disable=not show, position=position
-    )
 
 
 def _lock(path: Path) -> FileLock:
@@ -136,24 +126,28 @@ def _prepare(
     config: PreparationConfig,
     folder: Path,
     facts: dict[str, Any],
-    bar: Callable[[Sequence[Part]], Iterable[Part]],
+    progress: bool,
 ) -> None:
     # Imported here, as opening an existing cache should not wait seconds for MONAI.
     from partitions.preparation.subject import prepare_subject
 
-    parts = [
-        Part(record, folder / PARTS / f"{number:06d}.npz") for number, record in enumerate(records)
+    subjects = [
+        SubjectFile(record, folder / SUBJECT_FILES / f"{number:06d}.npz")
+        for number, record in enumerate(records)
     ]
     for leftover in folder.rglob(".writing-*"):  # of a process that was killed while writing
         leftover.unlink()
-    for part in bar(parts):
-        if read_part(part.path) is None:
-            write_part(part.path, prepare_subject(part.record, root, config))
+    label = f"preparing {facts['site']}"
+    for subject in tqdm(subjects, desc=label, unit="subject", disable=not progress):
+        if subject.read() is None:
+            subject.write(prepare_subject(subject.record, root, config))
     splits = {
         name: assemble_split(
-            [part for part in parts if part.record.split == name], folder / name, config.size
+            [subject for subject in subjects if subject.record.split == name],
+            folder / name,
+            config.size,
         )
         for name in SPLITS
     }
     write_text(folder / RECORD_NAME, json.dumps({**facts, "splits": splits}, indent=1) + "\n")
-    shutil.rmtree(folder / PARTS)
+    shutil.rmtree(folder / SUBJECT_FILES)

@@ -12,15 +12,20 @@ import torch
 from numpy.typing import NDArray
 
 from fedi2i.errors import DataError
-from partitions import voxel_size
 from partitions.manifest import SubjectRecord
 from partitions.preparation.configuration import PreparationConfig
-from partitions.preparation.foreground import foreground_mask
-from partitions.preparation.in_plane import cut_to_size, mask_loss, resample
-from partitions.preparation.intensity import scale_inside, to_levels
-from partitions.preparation.slices import SubjectSlices
-from partitions.preparation.usable_subjects import domains_of
-from partitions.preparation.volume import Volume, check_same_grid, read_volume
+from partitions.preparation.grids import (
+    Volume,
+    check_same_grid,
+    cut_to_size,
+    mask_loss,
+    read_volume,
+    resample,
+)
+from partitions.preparation.inputs import domains_of
+from partitions.preparation.intensities import scale_inside, to_levels
+from partitions.preparation.masks import mask_of
+from partitions.preparation.subject_file import SubjectSlices
 
 logger = logging.getLogger(__name__)
 MAX_MASK_LOSS = 0.005
@@ -34,14 +39,14 @@ def prepare_subject(record: SubjectRecord, root: Path, config: PreparationConfig
         DataError: a scan cannot be used, see `read_volume` and `check_same_grid`; the mask is
             empty or does not fit; a scan is constant; a voxel size is needed and unknown.
     """
-    if config.spacing is not None and not voxel_size.is_known(record):
+    if config.spacing is not None and not record.has_voxel_size:
         raise DataError(
             f"subject '{record.subject}': its voxel size is unknown, so it cannot be resampled to "
             f"{config.spacing:g} mm; set 'spacing: null' in the preparation configuration"
         )
     with _one_torch_thread():
         scans = _read_scans(record, root, config)
-        mask = _mask_of(scans)
+        mask = mask_of(scans)
         domains = domains_of(record, config)
         images = {name: _scaled(scans[name], mask, config) for name in domains}
         masks = {"mask": mask}
@@ -61,27 +66,6 @@ def _read_scans(record: SubjectRecord, root: Path, config: PreparationConfig) ->
     for name in paths:
         check_same_grid(scans[name], scans[domains[0]])
     return scans
-
-
-def _mask_of(scans: dict[str, Volume]) -> NDArray[np.bool_]:
-    """The mask file, else the foreground of the source alone: a new patient has no target.
-
-    Training subjects without a source have theirs from the target, the only scan there is.
-    """
-    given = scans.get("mask")
-    if given is not None:
-        mask = np.asarray(given.data > 0)
-        if not mask.any():
-            raise DataError(f"{given.path}: the mask is empty; redraw it or leave the subject out")
-        return mask
-    scan = scans["source"] if "source" in scans else scans["target"]
-    mask = foreground_mask(scan.data)
-    if not mask.any():
-        raise DataError(
-            f"{scan.path}: the image is constant, so no foreground can be computed; "
-            "replace it or leave the subject out"
-        )
-    return mask
 
 
 def _scaled(
@@ -104,35 +88,21 @@ def _cut(
     config: PreparationConfig,
 ) -> SubjectSlices:
     resampled = {
-        name: resample(data, grid.affine, config.spacing, "bilinear")
-        for name, data in images.items()
+        **{name: _resampled(data, grid, config, "bilinear") for name, data in images.items()},
+        **{name: _resampled(data, grid, config, "nearest") for name, data in masks.items()},
     }
-    labels = {
-        name: resample(data.astype(np.float32), grid.affine, config.spacing, "nearest")
-        for name, data in masks.items()
-    }
-    whole_mask = labels["mask"] > 0.5
+    whole_mask = resampled["mask"] > 0.5
     if not whole_mask.any():
         raise DataError(
             f"subject '{record.subject}': nothing of its mask is left at {config.spacing} mm; "
             "redraw the mask or leave the subject out"
         )
-    cut = {
-        name: cut_to_size(data, whole_mask, config.size)
-        for name, data in {**resampled, **labels}.items()
-    }
+    cut = {name: cut_to_size(data, whole_mask, config.size) for name, data in resampled.items()}
     mask = cut["mask"] > 0.5
     _check_fit(record, whole_mask, mask, config)
-    fraction = mask.mean(axis=(0, 1))
-    kept = np.flatnonzero((fraction >= config.min_mask_fraction) & (fraction > 0))
-    if kept.size == 0:
-        raise DataError(
-            f"subject '{record.subject}': no slice has a mask over at least "
-            f"{config.min_mask_fraction:.0%} of its area; check the mask, or lower "
-            "'min_mask_fraction'"
-        )
-    lesion = cut.get("lesion")
+    kept = _kept_slices(record, mask, config)
     levels = {name: to_levels(_as_slices(cut[name], kept)) for name in images}
+    lesion = cut.get("lesion")
     return SubjectSlices(
         source=levels.get("source"),
         target=levels.get("target"),
@@ -141,6 +111,29 @@ def _cut(
         kept=tuple(int(index) for index in kept),
         spacing=_spacing_of(record, grid, config),
     )
+
+
+def _resampled(
+    data: NDArray[np.float32] | NDArray[np.bool_],
+    grid: Volume,
+    config: PreparationConfig,
+    mode: str,
+) -> NDArray[np.float32]:
+    return resample(np.asarray(data, dtype=np.float32), grid.affine, config.spacing, mode)
+
+
+def _kept_slices(
+    record: SubjectRecord, mask: NDArray[np.bool_], config: PreparationConfig
+) -> NDArray[np.intp]:
+    fraction = mask.mean(axis=(0, 1))
+    kept = np.flatnonzero((fraction >= config.min_mask_fraction) & (fraction > 0))
+    if kept.size == 0:
+        raise DataError(
+            f"subject '{record.subject}': no slice has a mask over at least "
+            f"{config.min_mask_fraction:.0%} of its area; check the mask, or lower "
+            "'min_mask_fraction'"
+        )
+    return kept
 
 
 def _check_fit(
@@ -163,7 +156,7 @@ def _check_fit(
 def _spacing_of(
     record: SubjectRecord, grid: Volume, config: PreparationConfig
 ) -> tuple[float, float, float] | None:
-    if not voxel_size.is_known(record):
+    if not record.has_voxel_size:
         return None
     x, y, z = grid.voxel_size()
     if config.spacing is None:

@@ -1,1 +1,52 @@
-"""Readers: a data set in its own layout becomes one manifest per site."""
+"""Readers of scans: one file per public layout or file format.
+
+Each file holds one ``READER``. It becomes a command that is called like the file, so that a file in
+this folder is all it takes to add one (docs/howto/add-a-data-reader.md).
+"""
+
+from __future__ import annotations
+
+import argparse
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+# The names of the readers are part of the command line's help, which should not wait for more.
+if TYPE_CHECKING:
+    from partitions.manifest import SiteManifest
+
+
+@dataclass(frozen=True)
+class Reader:
+    """What a file of this folder offers to the command line.
+
+    Attributes:
+        help: what it does, in some words.
+        add_options: adds the options that say where the scans are. Every reader has ``--out``
+            and ``--seed`` besides.
+        bring_in: reads the options, finds the scans, and writes a manifest per site with
+            ``partitions.site_folders.write_site_folders``; returns the manifests. Raises
+            ``DataError`` or ``ConfigError`` before any manifest is written.
+        out: where the site folders go by default; None if ``--out`` must be given.
+        settings: what ``prepare --set`` has to be told about such scans, e.g. ``spacing=null``.
+    """
+
+    help: str
+    add_options: Callable[[argparse.ArgumentParser], None]
+    bring_in: Callable[[argparse.Namespace], tuple[SiteManifest, ...]]
+    out: Path | None = None
+    settings: tuple[str, ...] = ()
+
+
+def reader_names() -> tuple[str, ...]:
+    """The names of all readers, in order; none of them is imported."""
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
+
+
+def load_reader(name: str) -> Reader:
+    """Import the reader of this name."""
+    reader: Reader = import_module(f"{__name__}.{name}").READER
+    return reader

@@ -1,4 +1,4 @@
-"""TCGA-LGG brain MRI in the layout of the public "kaggle_3m" folder; a site is a hospital.
+"""TCGA-LGG brain MRI in the layout of the public "kaggle_3m" folder; a site is a hospital of TCGA.
 
 Buda, Saha, Mazurowski, "Association of genomic subtypes of lower-grade gliomas with shape features
 automatically extracted by a deep learning algorithm", Computers in Biology and Medicine 109, 2019,
@@ -7,28 +7,82 @@ doi:10.1016/j.compbiomed.2019.05.002. Scans: TCIA, collection TCGA-LGG.
 
 from __future__ import annotations
 
+import argparse
+import csv
 import logging
-from collections.abc import Sequence
-from dataclasses import replace
-from itertools import groupby
+import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from partitions import voxel_size
-from partitions.manifest import SPLITS, SiteManifest, SubjectRecord, check_partition, write_manifest
-from partitions.readers.lgg_nifti import write_stack
-from partitions.readers.lgg_patients import read_patients
-from partitions.readers.lgg_stack import SEQUENCES, PatientFolder, find_patients, read_stack
-from partitions.splitting import FRACTIONS, split_by_completeness
+import nibabel
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from fedi2i.errors import DataError
+from fedi2i.files import replacing
+from partitions.manifest import PATIENT_ID, UNKNOWN_VOXEL_SIZE, SiteManifest, SubjectRecord
+from partitions.readers import Reader
+from partitions.site_folders import TO_BE_DRAWN, write_site_folders
 
 logger = logging.getLogger(__name__)
 DATASET = "lgg"
+SEQUENCES = ("t1", "flair", "t1gd")
+"""Channel order of the TIFF files: T1 before contrast, FLAIR, T1 after gadolinium."""
+
+_FOLDER = re.compile(r"(TCGA_([A-Z0-9]{2})_[A-Z0-9]+)_\d{8}")
+ALIGNED = 2
+"""NIfTI sform code "aligned to something", as the scanner's own coordinates are not known."""
+_COLUMNS = {"age_at_initial_pathologic": "age", "gender": "gender_code"}
 
 
-def import_lgg(
-    source: Path, out: Path, seed: int, fractions: tuple[float, float, float] = FRACTIONS
-) -> tuple[SiteManifest, ...]:
-    """Convert the TIFF slices to NIfTI volumes and write one manifest per hospital.
+@dataclass(frozen=True)
+class PatientFolder:
+    """Where one patient's slices lie.
+
+    Attributes:
+        path: the folder.
+        patient: identifier without the date, as in ``data.csv``.
+        site: the hospital's code in TCGA.
+        slices: image and mask file of each slice, from the lowest number to the highest.
+    """
+
+    path: Path
+    patient: str
+    site: str
+    slices: tuple[tuple[Path, Path], ...]
+
+    @property
+    def subject(self) -> str:
+        """The folder's name: patient and date of the scan."""
+        return self.path.name
+
+
+@dataclass(frozen=True)
+class Stack:
+    """One patient's slices, uint8, axes (slices, rows, columns).
+
+    Attributes:
+        images: sequence name to intensities.
+        lesion: 0 or 1, the FLAIR abnormality.
+    """
+
+    images: dict[str, NDArray[np.uint8]]
+    lesion: NDArray[np.uint8]
+
+    def missing_sequences(self) -> tuple[str, ...]:
+        """Sequences that were not acquired: identical to FLAIR, or to each other."""
+        t1, flair, t1gd = (self.images[name] for name in SEQUENCES)
+        twins = np.array_equal(t1, t1gd)
+        candidates = {"t1": t1, "t1gd": t1gd}
+        return tuple(
+            name for name, image in candidates.items() if twins or np.array_equal(image, flair)
+        )
+
+
+def import_lgg(source: Path, out: Path, seed: int) -> tuple[SiteManifest, ...]:
+    """Convert the TIFF slices to NIfTI volumes and write one manifest per site.
 
     The files state no voxel size. None is invented: the NIfTI unit is "unknown", the pixel grid
     is kept, and the subject's metadata say ``voxel_size: unknown``. A sequence that is a copy of
@@ -37,8 +91,7 @@ def import_lgg(
     Args:
         source: the folder ``kaggle_3m``.
         out: becomes ``<out>/<SITE>/manifest.json`` with ``<out>/<SITE>/<subject>/t1.nii.gz`` ...
-        seed: of the split by patient within each hospital.
-        fractions: parts of train, val and test.
+        seed: of the split by patient within each site.
 
     Raises:
         DataError: the folder is missing, has another layout, or a slice is damaged; no manifest
@@ -46,27 +99,87 @@ def import_lgg(
     """
     folders = find_patients(source)
     patients = read_patients(source / "data.csv")
-    manifests = []
-    for site, group in groupby(folders, key=lambda folder: folder.site):
-        root = out / site
-        records = [_import_subject(folder, root, patients) for folder in group]
-        subjects = _with_splits(records, seed, fractions)
-        manifests.append(SiteManifest(DATASET, site, subjects, root, split_seed=seed))
-    check_partition(manifests)
-    for manifest in manifests:
-        write_manifest(manifest)
-    return tuple(manifests)
+    records = [_import_subject(folder, out / folder.site, patients) for folder in folders]
+    return write_site_folders(out, DATASET, records, seed)
 
 
-def _with_splits(
-    records: Sequence[SubjectRecord], seed: int, fractions: tuple[float, float, float]
-) -> tuple[SubjectRecord, ...]:
-    sequences: dict[str, frozenset[str]] = {}
-    for record in records:
-        patient, names = record.metadata["patient_id"], frozenset(record.files)
-        sequences[patient] = sequences.get(patient, names) & names
-    splits = split_by_completeness(sequences, seed, fractions)
-    return tuple(replace(record, split=splits[record.metadata["patient_id"]]) for record in records)
+def find_patients(source: Path) -> tuple[PatientFolder, ...]:
+    """The patient folders, ordered by site and name.
+
+    Raises:
+        DataError: the folder is missing, holds no patient, or a slice lacks its mask.
+    """
+    if not source.is_dir():
+        raise DataError(f"{source}: no such data folder; give the folder 'kaggle_3m'")
+    matches = [(path, _FOLDER.fullmatch(path.name)) for path in source.iterdir() if path.is_dir()]
+    found = [_patient_folder(path, match) for path, match in matches if match]
+    if not found:
+        raise DataError(
+            f"{source}: no folder named like 'TCGA_CS_4942_19970222' in it; give the folder "
+            "'kaggle_3m'"
+        )
+    return tuple(sorted(found, key=lambda folder: (folder.site, folder.subject)))
+
+
+def read_stack(folder: PatientFolder) -> Stack:
+    """Read one patient's slices.
+
+    Raises:
+        DataError: a file is damaged or of another shape than the first.
+    """
+    pairs = [(_read(image, 3), _read(mask, 1)) for image, mask in folder.slices]
+    shape = pairs[0][0].shape[:2]
+    for (image, mask), (image_path, mask_path) in zip(pairs, folder.slices, strict=True):
+        for array, path in ((image, image_path), (mask, mask_path)):
+            if array.shape[:2] != shape:
+                raise DataError(
+                    f"{path}: has {array.shape[:2]} pixels, the patient's first slice has {shape}; "
+                    "copy the folder again from its source"
+                )
+    volume = np.stack([image for image, _ in pairs])
+    lesion = np.stack([mask > 0 for _, mask in pairs]).astype(np.uint8)
+    images = {name: volume[..., channel] for channel, name in enumerate(SEQUENCES)}
+    return Stack(images, lesion)
+
+
+def read_patients(path: Path) -> dict[str, dict[str, Any]]:
+    """Metadata by patient; empty cells are left out.
+
+    ``age`` is in years at the first pathological diagnosis. The file codes gender as 1 and 2
+    without a key, so the code is passed on as ``gender_code`` and not translated.
+
+    Raises:
+        DataError: the file has other columns or a cell that is not a number.
+    """
+    if not path.is_file():
+        logger.warning("%s is not there: patients come without age and gender", path.name)
+        return {}
+    with path.open(encoding="utf-8-sig", newline="") as stream:
+        reader = csv.DictReader(stream)
+        absent = {"Patient", *_COLUMNS} - set(reader.fieldnames or ())
+        if absent:
+            raise DataError(
+                f"{path}: no column {', '.join(sorted(absent))}; use the file of the kaggle_3m "
+                "release, or remove it to import without age and gender"
+            )
+        return {row["Patient"]: _metadata(row, path, reader.line_num) for row in reader}
+
+
+def write_stack(path: Path, stack: NDArray[np.uint8]) -> None:
+    """Write one volume; voxel edges are 1 of an unknown unit.
+
+    Args:
+        path: ends with ``.nii.gz``.
+        stack: (slices, rows, columns); rows run anterior to posterior, columns from the patient's
+            right to left, slices from the feet to the head, as the data set shows them.
+    """
+    affine = np.diag([-1.0, -1.0, 1.0, 1.0])
+    image: Any = nibabel.Nifti1Image(np.ascontiguousarray(stack.transpose(2, 1, 0)), affine)
+    image.header.set_xyzt_units("unknown", "unknown")
+    image.set_sform(affine, code=ALIGNED)
+    image.set_qform(affine, code="unknown")
+    with replacing(path) as temporary:
+        image.to_filename(temporary)
 
 
 def _import_subject(
@@ -83,19 +196,82 @@ def _import_subject(
     write_stack(root / lesion, stack.lesion)
     metadata: dict[str, Any] = {
         **patients.get(folder.patient, {}),
-        "patient_id": folder.patient,
-        voxel_size.KEY: voxel_size.UNKNOWN,
+        PATIENT_ID: folder.patient,
+        **UNKNOWN_VOXEL_SIZE,
     }
     if missing:
         metadata["missing_sequences"] = list(missing)
         logger.warning(
-            "%s: no %s (a copy stands in its place)", folder.subject, " and no ".join(missing)
+            "%s: no %s (the channel is a copy)", folder.subject, " and no ".join(missing)
         )
     return SubjectRecord(
         subject=folder.subject,
         site=folder.site,
-        split=SPLITS[0],
+        split=TO_BE_DRAWN,
         files=files,
         lesion_mask=lesion,
         metadata=metadata,
     )
+
+
+def _patient_folder(path: Path, match: re.Match[str]) -> PatientFolder:
+    pattern = re.compile(re.escape(path.name) + r"_(\d+)\.tif")
+    numbered = {
+        int(hit.group(1)): file for file in path.iterdir() if (hit := pattern.fullmatch(file.name))
+    }
+    if not numbered:
+        raise DataError(f"{path}: holds no slice '{path.name}_<number>.tif'; copy it again")
+    gaps = set(range(min(numbered), max(numbered) + 1)) - set(numbered)
+    if gaps:
+        logger.warning("%s: slices %s are not there", path.name, sorted(gaps))
+    slices = []
+    for number in sorted(numbered):
+        mask = path / f"{path.name}_{number}_mask.tif"
+        if not mask.is_file():
+            raise DataError(f"{mask}: no such file; copy the folder again from its source")
+        slices.append((numbered[number], mask))
+    return PatientFolder(path, match.group(1), match.group(2), tuple(slices))
+
+
+def _read(path: Path, channels: int) -> NDArray[np.uint8]:
+    try:
+        with Image.open(path) as image:
+            array = np.asarray(image)
+    except (OSError, ValueError, SyntaxError) as error:
+        raise DataError(
+            f"{path}: damaged or not a TIFF image ({error}); copy it again from its source"
+        ) from error
+    found = array.shape[2] if array.ndim == 3 else 1
+    if found != channels or array.dtype != np.uint8:
+        raise DataError(
+            f"{path}: has {found} channels of type {array.dtype}, expected {channels} of uint8; is "
+            "this the kaggle_3m release?"
+        )
+    return array
+
+
+def _metadata(row: dict[str, str], path: Path, line: int) -> dict[str, Any]:
+    found = {}
+    for column, name in _COLUMNS.items():
+        text = (row[column] or "").strip()
+        if text:
+            try:
+                found[name] = int(float(text))
+            except ValueError as error:
+                raise DataError(
+                    f"{path}: row {line}: {column} '{text}' is not a number; correct the cell"
+                ) from error
+    return found
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--source", type=Path, required=True, help="the folder kaggle_3m")
+
+
+READER = Reader(
+    help="import TCGA-LGG (kaggle_3m), one site per hospital",
+    add_options=_add_options,
+    bring_in=lambda options: import_lgg(options.source, options.out, options.seed),
+    out=Path("data/lgg"),
+    settings=("target=flair", "spacing=null", "size=[256,256]"),
+)

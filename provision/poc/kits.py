@@ -16,7 +16,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from app_custom.executor.site_configuration import FILE_NAME, SiteConfig
+from app_custom.participant.site_configuration import FILE_NAME, SiteConfig
 from fedi2i.errors import ConfigError, DataError
 from fedi2i.files import write_text
 from fedi2i.typed_config import as_dict, nearest, read_yaml

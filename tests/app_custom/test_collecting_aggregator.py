@@ -19,7 +19,7 @@ from nvflare.app_common.shareablegenerators.full_model_shareable_generator impor
 from nvflare.fuel.utils import fobs
 from nvflare_fakes import Engine, train_answer, weights_of, with_peer
 
-from app_custom.aggregators.fedavg import FedAvgAggregator
+from app_custom.aggregation.aggregator import Aggregator
 
 SITES = ("east", "north", "south")
 ROUND = 3
@@ -30,7 +30,7 @@ class Server:
 
     def __init__(self, min_sites: int = 2) -> None:
         self.engine = Engine(sites=SITES)
-        self.aggregator = FedAvgAggregator(min_sites)
+        self.aggregator = Aggregator({"name": "fedavg"}, min_sites)
         self.start(ROUND, weights_of(0))
 
     def start(self, round_number: int, weights: dict[str, np.ndarray]) -> None:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from nvflare_fakes import weights_of
 
-from app_custom.aggregators.site_update import SiteUpdate
-from app_custom.aggregators.weighted_mean import weighted_mean
+from lightning_modules.combining.updates import SiteUpdate
+from lightning_modules.combining.weighted_mean import weighted_mean
 
 
 def update(site: str, samples: float, seed: int) -> SiteUpdate:

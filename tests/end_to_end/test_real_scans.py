@@ -8,8 +8,8 @@ import pytest
 import torch
 from simulator_runs import simulate
 
-from jobs.__main__ import JOBS_FOLDER
 from jobs.__main__ import main as jobs_command
+from jobs.commands.job_folders import JOBS_FOLDER
 from partitions.__main__ import main as partitions_command
 
 pytestmark = pytest.mark.slow

@@ -17,17 +17,17 @@ from nvflare.app_common.workflows.cyclic_ctl import CyclicController
 from nvflare.app_common.workflows.global_model_eval import GlobalModelEval
 from nvflare.fuel.utils.class_utils import instantiate_class
 
-from app_custom.aggregators.fedavg import FedAvgAggregator
+from app_custom.aggregation.aggregator import Aggregator
 from app_custom.executor.translation_executor import TranslationExecutor
 from app_custom.gates.allowed_peer_message import AllowedPeerMessage
 from app_custom.gates.allowed_update import AllowedUpdate
 from app_custom.participant.allowed_classes import ALLOWED_CLASSES
-from app_custom.swarm.submit import HeldModels
+from app_custom.swarm.final_model import HeldModels
 from fedi2i.errors import ConfigError
-from jobs.__main__ import JOBS_FOLDER
+from jobs.commands.job_folders import JOBS_FOLDER
 from jobs.writing.export import export_job, job_files
 from jobs.writing.federation import DEFAULT_FILE, read_federated_experiment
-from jobs.writing.strategy_jobs import strategy_overrides
+from lightning_modules.strategies.catalogue import strategy_job
 
 JOBS = ("cyclic", "swarm")
 SITES = ["north", "east", "south", "west"]
@@ -36,7 +36,7 @@ TO_PEERS = {"swarm_learn", "swarm_report_learn_result", "swarm_report_final_resu
 
 def exported(name: str, folder: Path, **changes: Any) -> Path:
     """The job of a strategy with other settings."""
-    experiment = {**strategy_overrides(name), **changes.pop("experiment", {})}
+    experiment = {**strategy_job(name).experiment["experiment"], **changes.pop("experiment", {})}
     values = {"experiment": experiment, **changes}
     return export_job(name, read_federated_experiment(DEFAULT_FILE, values), folder / name)
 
@@ -53,7 +53,7 @@ def parts(job: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", JOBS)
 def test_the_committed_job_is_what_the_exporter_writes_byte_for_byte(name: str) -> None:
-    job = read_federated_experiment(DEFAULT_FILE, {"experiment": strategy_overrides(name)})
+    job = read_federated_experiment(DEFAULT_FILE, strategy_job(name).experiment)
     folder = JOBS_FOLDER / name
     files = {str(p.relative_to(folder)): p.read_text() for p in folder.rglob("*") if p.is_file()}
     assert files == job_files(name, job)
@@ -114,7 +114,7 @@ def test_nvflare_builds_a_site_of_a_swarm_with_a_gate_on_every_way_out(workspace
     for task in TO_PEERS:
         (gate,) = runner.task_data_filters[f"{task}/out"]
         assert isinstance(gate, AllowedPeerMessage)
-    assert isinstance(runner.components["aggregator"], FedAvgAggregator)
+    assert isinstance(runner.components["aggregator"], Aggregator)
 
 
 def test_arrays_of_a_swarm_travel_inside_its_encrypted_messages() -> None:

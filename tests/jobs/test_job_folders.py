@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -11,31 +12,32 @@ from nvflare.app_common.workflows.scatter_and_gather import ScatterAndGather
 from nvflare.fuel.utils.class_utils import instantiate_class
 from nvflare.private.json_configer import ComponentNotAuthorized
 
-from app_custom.aggregation.aggregator import CollectingAggregator
-from app_custom.checkpoints.run_name import checked_run_name
+from app_custom.aggregation.aggregator import Aggregator
 from app_custom.executor.translation_executor import TranslationExecutor
 from app_custom.gates.allowed_update import AllowedUpdate
-from app_custom.participant.allowed_classes import ALLOWED_CLASSES
+from app_custom.participant.allowed_classes import ALLOWED_CLASSES, OPTIONAL_CLASSES
+from app_custom.participant.site_configuration import checked_run_name
 from fedi2i.errors import ConfigError
-from jobs.__main__ import JOBS_FOLDER
+from jobs.commands.job_folders import JOBS_FOLDER
 from jobs.writing.export import export_job, job_files
 from jobs.writing.federation import DEFAULT_FILE, FederatedExperiment, read_federated_experiment
 from jobs.writing.job_folder import meta, run_name, server_config, site_config
-from jobs.writing.strategy_jobs import STRATEGY_JOBS, strategy_overrides
 from lightning_modules.configuration import experiment_from, experiment_values
-from lightning_modules.modules.building import build_module
+from lightning_modules.modules import build_module
 from lightning_modules.sharing.local_parts import sharing_scope
 from lightning_modules.sharing.scope import SharingScope
-from lightning_modules.strategies.settings import STRATEGIES as KNOWN_STRATEGIES
+from lightning_modules.strategies.catalogue import STRATEGIES as KNOWN_STRATEGIES
+from lightning_modules.strategies.catalogue import STRATEGY_JOBS, strategy_job
+from lightning_modules.strategies.interface import STAR
 
-DECENTRALISED = ("cyclic", "swarm")
-"""Tested in test_decentralised_jobs.py."""
-STRATEGIES = sorted(set(STRATEGY_JOBS) - set(DECENTRALISED))
+LAYERWISE = dict(strategy_job("fedma_layerwise").values)
+STRATEGIES = sorted(n for n, job in STRATEGY_JOBS.items() if job.strategy.topology == STAR)
+"""The others are tested in test_decentralised_jobs.py."""
 EXPERIMENTS = sorted(DEFAULT_FILE.parent.glob("*.yaml"))
 
 
 def experiment(strategy: str, path: Path = DEFAULT_FILE, **changes: Any) -> FederatedExperiment:
-    values = {"experiment": strategy_overrides(strategy), **changes}
+    values = {**strategy_job(strategy).experiment, **changes}
     return read_federated_experiment(path, values, fit_rounds=True)
 
 
@@ -59,7 +61,7 @@ def test_the_committed_job_is_what_the_exporter_writes_byte_for_byte(strategy: s
 def test_every_strategy_has_a_committed_job_and_every_job_a_strategy() -> None:
     folders = {path.parent.name for path in JOBS_FOLDER.glob("*/meta.json")}
     assert folders == set(STRATEGY_JOBS)
-    assert {values["name"] for values in STRATEGY_JOBS.values()} == set(KNOWN_STRATEGIES)
+    assert {job.values["name"] for job in STRATEGY_JOBS.values()} == set(KNOWN_STRATEGIES)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -102,7 +104,7 @@ def test_nvflare_builds_the_server_s_side_under_its_component_policy(
     strategy: str, workspace: Path
 ) -> None:
     built = build_server(JOBS_FOLDER / strategy, workspace)
-    assert isinstance(built.components["aggregator"], CollectingAggregator)
+    assert isinstance(built.components["aggregator"], Aggregator)
     assert [workflow.id for workflow in built.workflows] == [
         "scatter_and_gather",
         "final_evaluation",
@@ -205,11 +207,16 @@ def test_the_allow_list_holds_exactly_the_classes_that_the_jobs_name() -> None:
         for name in (SERVER_CONFIG, SITE_CONFIG)
         for path in class_paths(config(JOBS_FOLDER / strategy, name))
     }
-    # No committed job starts from a model file or compresses; an exported one may.
+    assert not used & set(OPTIONAL_CLASSES)
+    assert sorted(used | set(OPTIONAL_CLASSES)) == list(ALLOWED_CLASSES)
+
+
+def test_an_exported_job_may_start_from_a_model_file_and_compress() -> None:
     further = experiment("fedavg", federation={"initial_model": "mr", "compression": "fp16"})
     files = job_files("job", further)
-    used |= set(class_paths(json.loads(files[str(SERVER_CONFIG)])))
-    assert sorted(used) == list(ALLOWED_CLASSES)
+    used = set(class_paths(json.loads(files[str(SERVER_CONFIG)])))
+    assert used <= set(ALLOWED_CLASSES)
+    assert len(used & set(OPTIONAL_CLASSES)) == 3
 
 
 def test_a_class_that_the_site_does_not_list_is_not_built(workspace: Path, tmp_path: Path) -> None:
@@ -261,7 +268,7 @@ def test_all_settings_travel_with_the_job_so_that_no_site_fills_in_its_own_defau
     assert settings["strategy"] == {
         "name": "fedprox",
         "initialisation": "shared",
-        **{name: setting.default for name, setting in KNOWN_STRATEGIES["fedprox"].items()},
+        **dataclasses.asdict(KNOWN_STRATEGIES["fedprox"].settings()),
     }
     assert settings["training"]["beta2"] == 0.999
     assert settings["data"]["preparation"]["percentiles"] == [0.5, 99.5]
@@ -300,7 +307,7 @@ def test_a_layer_wise_job_takes_whole_passes_and_the_same_work_as_the_others() -
     with pytest.raises(ConfigError, match=r"training.rounds is 4, .* take a multiple of 6"):
         read_federated_experiment(
             DEFAULT_FILE,
-            {"experiment": {**strategy_overrides("fedma_layerwise"), "training": {"rounds": 4}}},
+            {"experiment": {"strategy": LAYERWISE, "training": {"rounds": 4}}},
         )
 
 
@@ -313,7 +320,7 @@ def test_a_layer_wise_job_takes_whole_passes_and_the_same_work_as_the_others() -
         ),
         (
             {
-                "experiment": strategy_overrides("fedma_independent"),
+                "experiment": {"strategy": dict(strategy_job("fedma_independent").values)},
                 "federation": {"initial_model": "mr"},
             },
             "initial_model is 'mr', but here sites draw their own first weights",

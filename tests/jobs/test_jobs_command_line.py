@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from jobs.__main__ import JOBS_FOLDER, main
-from jobs.writing.strategy_jobs import STRATEGY_JOBS, with_both_starts
-from lightning_modules.strategies.settings import STRATEGIES
+from jobs.__main__ import main
+from jobs.commands.job_folders import JOBS_FOLDER, write_committed
+from lightning_modules.strategies.catalogue import STRATEGIES, STRATEGY_JOBS, with_companions
 
 REPOSITORY = JOBS_FOLDER.parent
 
@@ -183,16 +183,13 @@ def test_a_setting_on_the_command_line_wins_over_the_strategy_s(
     run(capsys, "export", "fedprox", "--out", str(out), "--set", "strategy.mu_generator=0.25")
     text = (out / "app_site" / "config" / "config_fed_client.json").read_text(encoding="utf-8")
     strategy = json.loads(text)["executors"][0]["executor"]["args"]["settings"]["strategy"]
-    default = STRATEGIES["fedprox"]
-    assert strategy["mu_generator"] == 0.25 != default["mu_generator"].default
-    assert strategy["mu_discriminator"] == default["mu_discriminator"].default
+    default = STRATEGIES["fedprox"].settings()
+    assert strategy["mu_generator"] == 0.25 != default.mu_generator
+    assert strategy["mu_discriminator"] == default.mu_discriminator
 
 
-def test_committed_jobs_can_be_written_again_without_a_difference(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("jobs.__main__.JOBS_FOLDER", tmp_path)
-    assert run(capsys, "committed")[0] == 0
+def test_committed_jobs_can_be_written_again_without_a_difference(tmp_path: Path) -> None:
+    write_committed(tmp_path)
     for path in (path for path in tmp_path.rglob("*") if path.is_file()):
         committed = JOBS_FOLDER / path.relative_to(tmp_path)
         assert path.read_bytes() == committed.read_bytes()
@@ -272,4 +269,4 @@ def test_the_program_returns_its_exit_code_to_the_shell(tmp_path: Path) -> None:
 def test_fedma_is_compared_from_both_starts_and_beside_fedavg_from_each(
     asked: tuple[str, ...], compared: tuple[str, ...]
 ) -> None:
-    assert with_both_starts(asked) == compared
+    assert with_companions(asked) == compared

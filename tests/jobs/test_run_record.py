@@ -13,7 +13,7 @@ from jobs.running.run_record import _description, write_curves, write_run_record
 from jobs.writing.federation import FederatedExperiment, FederationConfig
 from lightning_modules.configuration import experiment_from
 from partitions.manifest import SiteManifest, SubjectRecord
-from report.run_folder import read_run
+from report.run.folder import read_run
 
 ROUNDS, STEPS = 3, 10
 
@@ -83,7 +83,8 @@ def test_the_report_reads_what_a_run_writes(
         rows += [
             (name, entry.site, "test", subject.subject, "psnr", "20.0")
             for entry in MANIFESTS
-            for subject in entry.in_split("test")
+            for subject in entry.subjects
+            if subject.split == "test"
         ]
     with (tmp_path / "results.csv").open("w", newline="", encoding="utf-8") as stream:
         csv.writer(stream).writerows(rows)

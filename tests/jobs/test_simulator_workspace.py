@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from app_custom.executor.site_configuration import data_folder, read_site_config
 from app_custom.participant.allowed_classes import ALLOWED_CLASSES
+from app_custom.participant.site_configuration import data_folder, read_site_config
 from fedi2i.errors import ConfigError, DataError
 from jobs.writing.workspace import prepare_workspace
 

@@ -66,11 +66,15 @@ def test_an_unknown_key_at_any_depth_is_named_with_the_nearest(key: str, wanted:
         ("training.beta1", "high"),
         ("training.optimizer_state", None),
         ("model.generator.channels", 8),
-        ("strategy.mu_generator", [0.1]),
     ],
 )
 def test_a_value_of_the_wrong_type_is_refused_by_its_key(key: str, value: Any) -> None:
     assert f"some.yaml: key '{key}'" in _refused(_nested(key, value))
+
+
+def test_a_setting_of_a_strategy_with_the_wrong_type_is_refused_by_its_key() -> None:
+    values = {"strategy": {"name": "fedprox", "mu_generator": [0.1]}}
+    assert "some.yaml: key 'strategy.mu_generator'" in _refused(values)
 
 
 @pytest.mark.parametrize("section", ["training", "model", "model.generator"])

@@ -18,8 +18,9 @@ from nvflare.private.fed.app.fl_conf import create_privacy_manager
 from nvflare.security.security import FLAuthorizer
 from provisioned_project import SITES, Provisioned
 
-from app_custom.executor.site_configuration import SiteConfig, read_site_config
+from app_custom.participant.allowed_classes import OPTIONAL_CLASSES
 from app_custom.participant.class_check import named_classes
+from app_custom.participant.site_configuration import SiteConfig, read_site_config
 from fedi2i.errors import ConfigError
 from provision.local_policy import server_resources, site_resources
 from provision.startup_folder import with_check
@@ -104,9 +105,7 @@ def test_the_allow_list_is_exactly_the_classes_of_our_jobs(
         for side in ("app_server", "app_site")
         for found in named_classes(job.parent / side / "config")
     }
-    # No committed job starts from a model file or compresses; an exported one may.
-    used.add("app_custom.server.initial_model.InitialModel")
-    used |= {"app_custom.aggregation.compress.Compress", "app_custom.aggregation.restore.Restore"}
+    used |= set(OPTIONAL_CLASSES)
     resources = local(provisioned, name, "resources.json")
     assert resources["class_list_enforcement_mode"] == "enforce"
     assert set(resources["class_allow_list"]) == used

@@ -299,9 +299,11 @@ def full_disk_at_east(federation: Federation, tmp_path: Path) -> Iterator[Path]:
 def test_a_full_disk_at_a_site_is_said_there_and_the_server_names_the_site(
     federation: Federation, full_disk_at_east: Path, tmp_path: Path
 ) -> None:
-    """Faster, in process: a failed write (``tests/lightning_modules/test_local_state.py``), the
-    site's log (``tests/app_custom/test_translation_executor.py``), and the server that names the
-    site (``tests/app_custom/test_site_watch.py``).
+    """Faster, in process: a failed write, the site's log, and the server that names the site.
+
+    ``tests/lightning_modules/training/test_local_state.py``,
+    ``tests/app_custom/executor/test_translation_executor.py`` and
+    ``tests/app_custom/server/test_site_watch.py``.
     """
     sizes = ("--rounds", "2", "--steps", "2", "--set", "training.optimizer_state=keep")
     job = export(tmp_path / "fedavg", "--sites", "north,east", *sizes)
@@ -318,7 +320,7 @@ def test_a_full_disk_at_a_site_is_said_there_and_the_server_names_the_site(
 def test_the_same_job_twice_at_once_is_refused_and_disturbs_nothing(
     federation: Federation, tmp_path: Path
 ) -> None:
-    """Faster: ``tests/app_custom/test_continuation.py``, while a run goes on."""
+    """Faster: ``tests/app_custom/checkpoints/test_continuation.py``, while a run goes on."""
     job = export(tmp_path / "fedavg", "--sites", "north,east", "--rounds", "2", "--steps", "400")
     first = submit_and_wait_for_round(federation, job, 0)
     status, log = ended(federation, federation.user(LEAD).submit(job), tmp_path / "second")
@@ -374,7 +376,7 @@ def test_a_site_that_joins_later_says_that_its_data_is_not_mapped(
     federation: Federation, tmp_path: Path
 ) -> None:
     """Faster: a site joins later in ``test_federation.py``, the sentence in
-    ``tests/app_custom/test_site_configuration.py``.
+    ``tests/app_custom/participant/test_site_configuration.py``.
     """
     workspace = federation.kits.parents[1]
     kit = add_site(workspace.parent / "localhost_project.yml", workspace, "island", "island")

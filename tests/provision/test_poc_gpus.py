@@ -1,7 +1,7 @@
 """Which GPUs the processes of jobs see, in a federation over TLS with a stand-in for the driver.
 
 Nightly. Faster: the tests about GPUs in ``test_federation.py`` and, in process,
-``tests/app_custom/test_exclusive_gpus.py``.
+``tests/app_custom/participant/test_exclusive_gpus.py``.
 """
 
 from __future__ import annotations

@@ -7,9 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import eighteen_strategies
 import numpy as np
 import pandas as pd
 import pytest
+
+from report.numbers.analysis import Analysis, analyse
+from report.page.render import render_page
+from report.run.folder import read_run
+from report.run.records import Run
 
 KEYS = ["arm", "site", "split", "subject", "metric", "value"]
 PATIENTS = {"a": ["a1", "a2", "a3"], "b": ["b1", "b2"], "u": ["u1", "u2"]}
@@ -29,6 +35,13 @@ PERSONAL_PSNR = {
     "ditto": [23, 25, 27, 26, 28, 21, 24],
     "ditto@a": [25, 26, 27, 20, 20, 21, 21],
     "ditto@b": [19, 19, 19, 26, 27, 23, 22],
+}
+# what a job's strategy does, and whether a ratio or a moved fraction is expected to differ from 0
+STRATEGIES = {
+    "fedavg": {"does": "weighted mean", "acts": False},
+    "fedprox": {"does": "proximal term", "acts": True},
+    "fedbn": {"does": "normalisation stays at the site", "acts": False},
+    "ditto": {"does": "personal models", "acts": True},
 }
 FAMILIES = {"fedbn": ("fedbn", "FedBN (personal)"), "ditto": ("ditto_personal", "Ditto (personal)")}
 
@@ -54,6 +67,7 @@ def description() -> dict[str, Any]:
         "arms": [
             {"name": n, "label": n.upper(), "seconds": 61.0, "rounds": 2, "steps": 20}
             | {"bytes_sent": None, "note": ""}
+            | STRATEGIES.get(n, {})
             for n in PSNR
         ],
     }
@@ -65,7 +79,7 @@ def personal_arms() -> list[dict[str, Any]]:
     for name in PERSONAL_PSNR:
         job, _, site = name.partition("@")
         arm = {"name": name, "label": "Ditto (global)", "seconds": 90.0, "rounds": 2, "steps": 40}
-        arm |= {"bytes_sent": 5000, "note": "the final model"}
+        arm |= {"bytes_sent": 5000, "note": "the final model"} | STRATEGIES[job]
         if site:
             family, label = FAMILIES[job]
             arm |= {"label": label, "family": family, "site": site, "note": "the site's model"}
@@ -135,6 +149,24 @@ def slice_arrays(psnr: dict[str, list[int]] = PSNR) -> dict[str, np.ndarray]:
 
 
 WriteRun = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def strategies_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The run of eighteen strategies, shared: nothing may be changed in it."""
+    return read_run(eighteen_strategies.write(tmp_path_factory.mktemp("eighteen")))
+
+
+@pytest.fixture(scope="session")
+def strategies_analysis(strategies_run: Run) -> Analysis:
+    """Its numbers, shared."""
+    return analyse(strategies_run)
+
+
+@pytest.fixture(scope="session")
+def strategies_page(strategies_analysis: Analysis) -> str:
+    """Its page, shared."""
+    return render_page(strategies_analysis)
 
 
 @pytest.fixture

@@ -79,6 +79,28 @@ GROUPS = {
         "patches.2.conv",
     ),
 }
+# job: what it does, and whether a ratio or a moved fraction is expected to differ from 0
+STRATEGIES = {
+    "fedavg": ("weighted mean", False),
+    "fedavg_independent": ("weighted mean, own first weights", False),
+    "fedprox": ("proximal term at the sites", True),
+    "fedma": ("matches channels, then averages", True),
+    "fedma_independent": ("matches channels, own first weights", True),
+    "fedma_layerwise": ("matches one layer per round", True),
+    "fedavgm": ("server momentum", True),
+    "fedadam": ("adaptive server step", True),
+    "fedyogi": ("adaptive server step", True),
+    "fedbn": ("normalisation stays at the site", False),
+    "fedper": ("a part of the model stays at the site", False),
+    "scaffold": ("control variates at the sites", True),
+    "feddyn": ("dynamic term, sites and server", True),
+    "ditto": ("personal model pulled to the global", True),
+    "fedmedian": ("median instead of mean", True),
+    "trimmed_mean": ("mean without extremes", True),
+    "cyclic": ("model goes from site to site", False),
+    "swarm": ("weighted mean, made at the sites", False),
+}
+REFERENCE = "fedavg"
 _PHASE = {name: number for number, name in enumerate((*GLOBAL, *PERSONAL))}
 
 Row = tuple[str, str, int, str, float]
@@ -98,12 +120,13 @@ def description() -> dict[str, Any]:
     arms: list[dict[str, Any]] = [_arm("source", "Source as prediction", 0.0, 0, 0, 0, "copied")]
     for name, (label, *_) in GLOBAL.items():
         note = "the final model of the server"
-        arms.append(_arm(name, label, 480.0 + _PHASE[name], ROUNDS, 6000, 285_600_000, note))
+        arm = _arm(name, label, 480.0 + _PHASE[name], ROUNDS, 6000, 285_600_000, note)
+        arms.append(arm | _strategy(name))
     for family, (job, label, *_) in PERSONAL.items():
         cost = 480.0 + _PHASE.get(job, _PHASE[family])
         for site in SITES:
             arm = _arm(f"{job}@{site}", label, cost, ROUNDS, 6000, 285_600_000, "the site's model")
-            arms.append(arm | {"family": family, "site": site})
+            arms.append(arm | _strategy(job) | {"family": family, "site": site})
     arms.append(_arm("centralised", "Centralised", 420.0, ROUNDS, 6000, 0, "no communication"))
     arms += [
         _arm(f"local-{s}", f"Local: {s}", 110.0, ROUNDS, 1500, 0, "no communication") for s in SITES
@@ -126,6 +149,11 @@ def description() -> dict[str, Any]:
         ],
         "arms": arms,
     }
+
+
+def _strategy(job: str) -> dict[str, Any]:
+    does, acts = STRATEGIES[job]
+    return {"does": does, "acts": acts} | ({"reference": True} if job == REFERENCE else {})
 
 
 def _arm(

@@ -10,28 +10,26 @@ import pandas as pd
 import pytest
 from test_report_page import Addresses
 
-from report.analysis import analyse
 from report.console import console_tables
-from report.cross_site import cross_site_matrix
-from report.curve_range import late_range
-from report.diagnostics import Verdict
-from report.highlights import LINES, PICTURES
-from report.page import render_page
-from report.palette import line_styles
-from report.panels import panel_columns
-from report.run_folder import read_run
-from report.summary import summary
+from report.figures.pictures import panel_columns
+from report.figures.style import line_styles
+from report.numbers.analysis import analyse
+from report.numbers.cross_site import cross_site_matrix
+from report.numbers.curves import late_range
+from report.numbers.featured import LINES, PICTURES
+from report.numbers.strategy_effects import Verdict
+from report.page.summary import summary
+from report.run.folder import read_run
 
 
-@pytest.fixture(scope="module")
-def analysis(tmp_path_factory):
-    folder = synthetic.write(tmp_path_factory.mktemp("many"))
-    return analyse(read_run(folder))
+@pytest.fixture
+def analysis(strategies_analysis):
+    return strategies_analysis
 
 
-@pytest.fixture(scope="module")
-def page(analysis):
-    return render_page(analysis)
+@pytest.fixture
+def page(strategies_page):
+    return strategies_page
 
 
 def test_the_page_is_well_formed_and_names_every_arm_in_table_1(page):
@@ -52,7 +50,7 @@ def test_the_page_is_well_formed_and_names_every_arm_in_table_1(page):
 
 
 def test_the_reference_the_best_of_each_group_and_the_baselines_are_singled_out(analysis):
-    names = [method.name for method in analysis.shown.chosen(LINES)]
+    names = [row.name for row in analysis.featured.shown_in_figures(LINES)]
     trained = ["local-only", "centralised", "fedavg", "fedavgm", "scaffold", "ditto_personal"]
     assert names == ["source", *trained]
     means = analysis.tables[0].cells
@@ -63,7 +61,7 @@ def test_the_reference_the_best_of_each_group_and_the_baselines_are_singled_out(
 
 def test_pictures_have_a_column_for_each_of_them_and_the_rule_is_on_the_page(analysis, page):
     site = analysis.run.about.sites[0]
-    columns = panel_columns(analysis.run, analysis.shown.chosen(PICTURES), site)
+    columns = panel_columns(analysis.run, analysis.featured.shown_in_figures(PICTURES), site)
     arms = [column.arm.name for column in columns]
     assert arms == ["local-north", "centralised", "fedavg", "fedavgm", "ditto@north"]
     assert "the best of the other global strategies, FedAvgM" in page
@@ -74,22 +72,22 @@ def test_a_few_federated_arms_are_all_shown(write_run, personal_about, personal_
     kept = [a for a in personal_about["arms"] if not a["name"].startswith("fedbn")]
     rows = personal_results[~personal_results["arm"].str.startswith("fedbn")]
     analysis = analyse(read_run(write_run(personal_about | {"arms": kept}, rows)))
-    assert [m.name for m in analysis.methods if m.is_federated] == [
+    assert [m.name for m in analysis.rows if m.is_federated] == [
         "fedavg",
         "fedprox",
         "ditto",
         "ditto_personal",
     ]
-    assert analysis.shown.chosen(PICTURES) == analysis.methods
+    assert analysis.featured.shown_in_figures(PICTURES) == analysis.rows
 
 
 def test_lines_with_a_name_differ_in_colour_and_marker_and_all_others_are_quiet(analysis):
-    chosen = analysis.shown.chosen(LINES)
-    styles = line_styles(analysis.methods, chosen)
-    named = [styles[method.name] for method in chosen]
+    chosen = analysis.featured.shown_in_figures(LINES)
+    styles = line_styles(analysis.rows, chosen)
+    named = [styles[row.name] for row in chosen]
     assert len({style.colour for style in named}) == len({s.marker for s in named}) == len(named)
     quiet = [name for name, style in styles.items() if style.quiet]
-    assert len(quiet) == len(analysis.methods) - len(chosen) == 15
+    assert len(quiet) == len(analysis.rows) - len(chosen) == 15
 
 
 def test_every_strategy_has_a_panel_of_its_own_or_is_said_to_have_no_curve(page):
@@ -116,10 +114,10 @@ def test_the_summary_does_not_list_every_arm(analysis):
 
 
 def test_strategies_that_did_not_act_are_the_two_that_were_made_so(analysis):
-    idle = [job.job for job in analysis.actions.jobs if job.verdict == Verdict.NOTHING]
+    idle = [job.job for job in analysis.effects.jobs if job.verdict == Verdict.NOTHING]
     assert idle == ["fedma", "trimmed_mean"]
-    assert [method.name for method in analysis.actions.equal] == ["fedma", "ditto", "swarm"]
-    assert len(analysis.actions.jobs) == 18
+    assert [row.name for row in analysis.effects.equal] == ["fedma", "ditto", "swarm"]
+    assert len(analysis.effects.jobs) == 18
 
 
 def test_the_console_prints_the_two_leading_metrics_of_many_arms(analysis):
@@ -128,7 +126,7 @@ def test_the_console_prints_the_two_leading_metrics_of_many_arms(analysis):
 
 
 def test_a_failed_arm_does_not_take_the_scale_of_the_matrix(analysis):
-    matrix = cross_site_matrix(analysis.run, analysis.methods)
+    matrix = cross_site_matrix(analysis.run, analysis.rows)
     rows = {arm.name: index for index, arm in enumerate(matrix.arms)}
     assert matrix.off_scale == 5  # FedYogi at five hospitals
     assert matrix.shade(rows["fedyogi"], 0) == 0.0
@@ -142,3 +140,14 @@ def test_the_late_range_leaves_out_early_rounds_and_failed_arms():
     assert (low, high) == pytest.approx((21.0 - 0.045, 21.9 + 0.045))
     assert late_range([pd.Series([np.inf])]) == (0.0, 1.0)
     assert late_range([pd.Series([3.0])]) == pytest.approx((2.95, 3.05))
+
+
+def test_the_page_ranks_the_global_strategies_and_no_others(page):
+    part = page[page.index("Mean ranks") :]
+    part = part[: part.index("</table>")]
+    names = re.findall(r'<th scope="row">(.*?)</th>', part)
+    assert "Local only" not in part and "personal" not in part
+    assert names[-2:] == ["critical difference", "Friedman p"]
+    labels = [label for label, *_ in synthetic.GLOBAL.values()]
+    shown = [label for name in names[:-2] for label in re.split(r", (?=[A-Z])", name)]
+    assert sorted(shown) == sorted(labels)

@@ -7,12 +7,12 @@ import itertools
 import numpy as np
 import pytest
 
-from report.analysis import analyse
-from report.cross_site import cross_site_matrix
-from report.curves import curve_book, mean_curve, site_curve, sites_with
-from report.results_table import MetricTable
-from report.run_folder import read_run
-from report.statistics import bootstrap_interval, holm, paired_differences, wilcoxon_p
+from report.numbers.analysis import analyse
+from report.numbers.cross_site import cross_site_matrix
+from report.numbers.curves import curve_book, mean_curve, site_curve, sites_with
+from report.numbers.results_table import MetricTable
+from report.numbers.statistics import bootstrap_interval, holm, paired_differences, wilcoxon_p
+from report.run.folder import read_run
 
 
 def psnr_table(folder) -> MetricTable:
@@ -25,7 +25,7 @@ def column_of(table: MetricTable, label: str) -> int:
 
 def test_rows_and_columns_follow_run_json(write_run):
     table = psnr_table(write_run())
-    rows = [method.name for method in table.methods]
+    rows = [row.name for row in table.rows]
     assert rows == ["source", "local-only", "centralised", "fedavg", "fedprox"]
     labels = [column.label for column in table.columns]
     assert labels == ["a", "b", "All federated patients", "Unseen: u"]
@@ -74,7 +74,7 @@ def test_a_site_without_a_local_model_has_an_empty_cell_and_the_pooled_cell_says
 ):
     about["arms"] = [arm for arm in about["arms"] if arm["name"] != "local-b"]
     table = psnr_table(write_run(about=about, results=results[results["arm"] != "local-b"]))
-    local = table.methods[1]
+    local = table.rows[1]
     assert table.mean_and_std(local, 1) == "\N{EN DASH}"
     assert table.mean_and_std(local, 2) == "22.00 ± 2.00 (n = 3)"
 
@@ -86,12 +86,12 @@ def test_infinite_psnr_gives_an_infinite_mean_and_a_finite_median(write_run, res
     cell = table.cells["fedavg", 0]
     assert cell.mean == np.inf and np.isnan(cell.std) and cell.median == 27.0
     assert cell.infinite == 1
-    assert table.mean_and_std(table.methods[3], 0) == "∞ ± \N{EN DASH}"
+    assert table.mean_and_std(table.rows[3], 0) == "∞ ± \N{EN DASH}"
 
 
 def test_the_cross_site_matrix_holds_mean_psnr_and_outlines_own_sites(write_run):
     analysis = analyse(read_run(write_run()))
-    matrix = cross_site_matrix(analysis.run, analysis.methods)
+    matrix = cross_site_matrix(analysis.run, analysis.rows)
     assert [arm.name for arm in matrix.arms][:2] == ["local-a", "local-b"]
     np.testing.assert_allclose(matrix.values[:2], [[22, 15.5, 17.5], [15, 23, 20.5]])
     own = [(r, c) for r in range(5) for c in range(3) if matrix.is_own(r, c)]
@@ -172,17 +172,17 @@ def test_the_smallest_reachable_p_value_counts_patients_and_comparisons(write_ru
 def test_curves_keep_own_models_at_home_and_average_only_shared_rounds(write_run, curves):
     run = read_run(write_run(curves=curves))
     book = curve_book(run)
-    methods = {method.name: method for method in analyse(run).methods}
-    mean = mean_curve(book, methods["fedavg"], "val/psnr")
+    rows = {row.name: row for row in analyse(run).rows}
+    mean = mean_curve(book, rows["fedavg"], "val/psnr")
     assert mean.to_dict() == {1: 15.0, 2: 18.0}  # round 3 was recorded at b only
     site_b = run.about.sites[1]
-    assert site_curve(book, methods["local-only"], site_b, "val/psnr").empty
-    shown = sites_with(book, tuple(methods.values()), "val/psnr")
+    assert site_curve(book, rows["local-only"], site_b, "val/psnr").empty
+    shown = sites_with(book, tuple(rows.values()), "val/psnr")
     assert [site.name for site in shown] == ["a", "b"]
 
 
 def test_an_arm_that_logs_no_sites_is_drawn_from_its_rows_of_all(write_run, curves):
     run = read_run(write_run(curves=curves))
-    methods = {method.name: method for method in analyse(run).methods}
-    mean = mean_curve(curve_book(run), methods["centralised"], "train/l1")
+    rows = {row.name: row for row in analyse(run).rows}
+    mean = mean_curve(curve_book(run), rows["centralised"], "train/l1")
     assert mean.to_dict() == {1: 0.5}

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import re
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from report.__main__ import main
-from report.analysis import analyse
-from report.page import render_page
-from report.panels import error_window, site_panels
-from report.run_folder import read_run
-from report.summary import summary
+from report.figures.pictures import error_window, site_panels
+from report.numbers.analysis import analyse
+from report.page.render import render_page
+from report.page.summary import summary
+from report.run.folder import read_run
 
 
 def page_of(folder: Path) -> str:
@@ -33,8 +35,12 @@ class Addresses(HTMLParser):
         self.fetched: list[str] = []
         self.scripts = 0
         self.open: list[str] = []
+        self.elements: set[str] = set()
+        self.attributes: set[str] = set()
 
     def handle_starttag(self, tag, attrs):
+        self.elements.add(tag)
+        self.attributes |= {name for name, _ in attrs}
         self.scripts += tag == "script"
         self.fetched += [value for key, value in attrs if key in ("src", "href", "srcset")]
         if tag not in ("img", "meta", "br"):
@@ -82,10 +88,40 @@ def test_names_from_the_run_are_escaped(write_run):
     assert "Two hospitals &amp; one &lt;unseen&gt;" in text and "<unseen>" not in text
 
 
+HOSTILE = "$\\bad$ </style></title>\"><script>alert(1)</script><img src=x onerror=y>' onload='x<b>&"
+
+
+def test_no_text_of_a_run_can_become_markup(write_run, about, results, curves, slices):
+    payload = HOSTILE
+    plain = Addresses()
+    plain.feed(page_of(write_run(about, results, curves, slices)))
+    about |= {"title": payload, "data_note": payload, "created": payload}
+    about["experiment"] |= {payload: {payload: payload}}
+    for part in ("preset", "machine", "versions", "manifests"):
+        about[part][payload] = payload
+    about["sites"][0] |= {"name": payload, "description": payload}
+    about["arms"] = [arm for arm in about["arms"] if arm["name"] != "local-a"]
+    about["arms"][-1] |= {"label": payload, "does": payload, "note": payload}
+    results = results[results["arm"] != "local-a"].replace(
+        {"site": {"a": payload}, "subject": {"a1": payload}, "metric": {"mae": payload}}
+    )
+    curves = curves[curves["arm"] != "local-a"].replace({"site": {"a": payload}})
+    curves["metric"] = curves["metric"].replace("fedprox/ratio_generator", payload)
+    ratio = [("fedprox", "b", 1, "strategy/ratio_generator", 0.5)]
+    curves = pd.concat([curves, pd.DataFrame(ratio, columns=curves.columns)])
+    text = page_of(write_run(about, results, curves, None))
+    parser = Addresses()
+    parser.feed(text)
+    assert parser.open == [] and parser.scripts == 0
+    assert parser.elements <= plain.elements and parser.attributes <= plain.attributes
+    assert all(a.startswith(("data:image/", "#")) for a in parser.fetched)
+    assert unescape(text).count(payload) > 15
+
+
 def test_computed_is_said_in_the_banner_and_in_every_picture_caption(write_run, slices):
     text = page_of(write_run(slices=slices))
     assert "Computed data." in text and "Phantoms only." in text
-    captions = re.findall(r"<figcaption>(.*?)</figcaption>", text)
+    captions = re.findall(r"(?s)<figcaption>(.*?)</figcaption>", text)
     assert len(captions) == 3 and all("computed" in caption for caption in captions)
 
 
@@ -162,7 +198,7 @@ def test_the_summary_turns_with_the_numbers(write_run, about, results, shift, wo
 
 def test_worst_median_and_best_follow_the_first_federated_arm(write_run, slices):
     run = read_run(write_run(slices=slices))
-    panels = {panel.site.name: panel for panel in site_panels(run, analyse(run).shown)}
+    panels = {panel.site.name: panel for panel in site_panels(run, analyse(run).featured)}
     chosen = [(p.chosen.role, p.chosen.subject) for p in panels["a"].patients]
     assert chosen == [("worst", "a1"), ("median", "a2"), ("best", "a3")]
     assert [p.chosen.role for p in panels["b"].patients] == ["worst", "best"]
@@ -170,7 +206,7 @@ def test_worst_median_and_best_follow_the_first_federated_arm(write_run, slices)
 
 def test_the_local_picture_is_the_own_model_or_that_of_the_largest_site(write_run, slices):
     run = read_run(write_run(slices=slices))
-    panels = {panel.site.name: panel for panel in site_panels(run, analyse(run).shown)}
+    panels = {panel.site.name: panel for panel in site_panels(run, analyse(run).featured)}
     arms = {site: [column.arm.name for column in panel.columns] for site, panel in panels.items()}
     assert arms["a"][0] == "local-a" and arms["b"][0] == "local-b"
     assert arms["u"][0] == "local-b"  # 9 training patients against 3
@@ -180,7 +216,7 @@ def test_the_local_picture_is_the_own_model_or_that_of_the_largest_site(write_ru
 def test_one_window_covers_all_error_maps_in_steps_of_five_hundredths(write_run, slices):
     slices["b/b1/fedavg"] = slices["b/b1/mask"] * np.float16(0.42)  # |0.42 - 0.60| = 0.18
     run = read_run(write_run(slices=slices))
-    panels = site_panels(run, analyse(run).shown)
+    panels = site_panels(run, analyse(run).featured)
     assert error_window(panels) == 0.2
     assert page_of(run.folder).count('alt="colour bar from 0 to 0.2"') == 7
 
@@ -188,7 +224,7 @@ def test_one_window_covers_all_error_maps_in_steps_of_five_hundredths(write_run,
 def test_errors_outside_the_mask_are_not_shown(write_run, slices):
     slices["a/a1/fedavg"] = np.ones((40, 32), dtype=np.float16)
     run = read_run(write_run(slices=slices))
-    patient = site_panels(run, analyse(run).shown)[0].patients[0]
+    patient = site_panels(run, analyse(run).featured)[0].patients[0]
     error = patient.errors()[2]
     assert error[0, 0] == 0 and error[20, 16] == pytest.approx(0.4, abs=1e-3)
 

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import re
-
-import eighteen_strategies as synthetic
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 
-from report.analysis import analyse
-from report.methods import Method
-from report.metrics import KNOWN, PSNR
-from report.page import render_page
-from report.populations import Population
-from report.rank_tests import critical_difference, distinct_methods, rank_test
-from report.run_folder import read_run
+from report.numbers.metrics import KNOWN, PSNR
+from report.numbers.rows import Population, TableRow
+from report.numbers.statistics import critical_difference, distinct_rows, rank_test
 
 POPULATION = Population("All", ("a",), unseen=False, headline=True)
 MAE = next(metric for metric in KNOWN if metric.name == "mae")
@@ -39,8 +32,8 @@ DEMSAR = [
 ]
 
 
-def methods(*names: str) -> tuple[Method, ...]:
-    return tuple(Method(name, name.upper(), "federated", ()) for name in names)
+def rows(*names: str) -> tuple[TableRow, ...]:
+    return tuple(TableRow(name, name.upper(), "federated", ()) for name in names)
 
 
 def long_table(values: dict[str, list[float]], metric: str = "psnr") -> pd.DataFrame:
@@ -49,7 +42,7 @@ def long_table(values: dict[str, list[float]], metric: str = "psnr") -> pd.DataF
         for name, column in values.items()
         for number, value in enumerate(column)
     ]
-    return pd.DataFrame(rows, columns=["method", "site", "subject", "metric", "value"])
+    return pd.DataFrame(rows, columns=["row", "site", "subject", "metric", "value"])
 
 
 @pytest.mark.parametrize(
@@ -64,7 +57,7 @@ def test_the_critical_difference_has_the_published_q(count: int, q: float) -> No
 
 def test_mean_ranks_are_those_of_the_published_example() -> None:
     values = {f"m{n}": [row[n] for row in DEMSAR] for n in range(4)}
-    found = rank_test(long_table(values), POPULATION, PSNR, methods(*values))
+    found = rank_test(long_table(values), POPULATION, PSNR, rows(*values))
     assert found is not None
     assert list(found.mean_ranks.values()) == pytest.approx([3.143, 2.000, 2.893, 1.964], abs=5e-4)
     # the article's CD for k = 4, N = 14
@@ -76,8 +69,8 @@ def test_mean_ranks_are_those_of_the_published_example() -> None:
 
 def test_rank_1_is_the_best_whichever_way_the_metric_goes() -> None:
     values = {"x": [1.0, 2.0], "y": [3.0, 4.0], "z": [5.0, 9.0]}
-    up = rank_test(long_table(values), POPULATION, PSNR, methods(*values))
-    down = rank_test(long_table(values, "mae"), POPULATION, MAE, methods(*values))
+    up = rank_test(long_table(values), POPULATION, PSNR, rows(*values))
+    down = rank_test(long_table(values, "mae"), POPULATION, MAE, rows(*values))
     assert up is not None and down is not None
     assert [*up.mean_ranks.values()] == [3.0, 2.0, 1.0]
     assert [*down.mean_ranks.values()] == [1.0, 2.0, 3.0]
@@ -85,7 +78,7 @@ def test_rank_1_is_the_best_whichever_way_the_metric_goes() -> None:
 
 def test_an_infinite_value_is_the_best_and_a_patient_without_all_values_is_left_out() -> None:
     values = {"x": [1.0, 2.0, 3.0], "y": [np.inf, 1.0, 2.0], "z": [0.0, 0.0, np.nan]}
-    found = rank_test(long_table(values), POPULATION, PSNR, methods(*values))
+    found = rank_test(long_table(values), POPULATION, PSNR, rows(*values))
     assert found is not None
     assert found.n == 2
     assert [*found.mean_ranks.values()] == [1.5, 1.5, 3.0]
@@ -96,23 +89,10 @@ def test_two_methods_one_patient_or_equal_values_are_no_ranking() -> None:
     one_patient = {"x": [1.0], "y": [3.0], "z": [2.0]}
     equal = {"x": [1.0, 2.0], "y": [1.0, 2.0], "z": [1.0, 2.0]}
     for values in (two, one_patient, equal):
-        assert rank_test(long_table(values), POPULATION, PSNR, methods(*values)) is None
+        assert rank_test(long_table(values), POPULATION, PSNR, rows(*values)) is None
 
 
 def test_a_strategy_that_came_out_like_another_takes_no_place_of_its_own() -> None:
     values = {"x": [1.0, 2.0], "y": [3.0, np.nan], "z": [1.0, 2.0], "w": [3.0, np.nan]}
-    x, y, z, w = methods(*values)
-    assert distinct_methods(long_table(values), (x, y, z, w)) == {x: (z,), y: (w,)}
-
-
-def test_the_page_ranks_the_global_strategies_and_no_others(tmp_path) -> None:
-    analysis = analyse(read_run(synthetic.write(tmp_path)))
-    page = render_page(analysis)
-    part = page[page.index("Mean ranks") :]
-    part = part[: part.index("</table>")]
-    names = re.findall(r'<th scope="row">(.*?)</th>', part)
-    assert "Local only" not in part and "personal" not in part
-    assert names[-2:] == ["critical difference", "Friedman p"]
-    labels = [label for label, *_ in synthetic.GLOBAL.values()]
-    shown = [label for name in names[:-2] for label in re.split(r", (?=[A-Z])", name)]
-    assert sorted(shown) == sorted(labels)
+    x, y, z, w = rows(*values)
+    assert distinct_rows(long_table(values), (x, y, z, w)) == {x: (z,), y: (w,)}

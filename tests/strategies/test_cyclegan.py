@@ -9,8 +9,8 @@ import pytest
 from in_process_federation import InProcessFederation, same
 from test_participation import AGGREGATED
 
-from jobs.writing.strategy_jobs import STRATEGY_JOBS
 from lightning_modules.model_networks import MODELS
+from lightning_modules.strategies.catalogue import STRATEGY_JOBS
 
 MakeFederation = Callable[..., InProcessFederation]
 CYCLEGAN = {"name": "cyclegan"}
@@ -23,7 +23,9 @@ def networks_that_moved(before: dict[str, np.ndarray], after: dict[str, np.ndarr
 
 @pytest.mark.parametrize("job", AGGREGATED)
 def test_every_strategy_trains_all_four_networks(make_federation: MakeFederation, job: str) -> None:
-    federation = make_federation(model=CYCLEGAN, training={"steps": 3}, strategy=STRATEGY_JOBS[job])
+    federation = make_federation(
+        model=CYCLEGAN, training={"steps": 3}, strategy=STRATEGY_JOBS[job].values
+    )
     before = dict(federation.weights)
     federation.run(rounds=2)
     assert federation.refused == []

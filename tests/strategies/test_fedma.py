@@ -15,9 +15,8 @@ from nvflare.apis.fl_constant import FLContextKey
 from nvflare_fakes import Engine
 from torch import Tensor, nn
 
-from app_custom.aggregators.fedma import FedMAAggregator
-from app_custom.aggregators.matched import MatchedAggregator, bare
-from app_custom.aggregators.site_update import Weights
+from app_custom.aggregation.aggregator import Aggregator
+from lightning_modules.combining.updates import Weights
 from lightning_modules.configuration import ModelConfig, experiment_from
 from lightning_modules.matching.layer_stages import (
     finished_before,
@@ -26,14 +25,15 @@ from lightning_modules.matching.layer_stages import (
 )
 from lightning_modules.matching.network_groups import network_groups
 from lightning_modules.matching.permutations import Permutations, permute
-from lightning_modules.networks.building import build_networks
-from lightning_modules.sharing.shared_networks import SharedNetworks
-from lightning_modules.strategies.realignment import (
+from lightning_modules.matching.realignment import (
     permutation_name,
     permutations_for,
     realigned_optimizers,
     realigned_state,
 )
+from lightning_modules.networks.building import build_networks
+from lightning_modules.sharing.shared_networks import SharedNetworks
+from lightning_modules.strategies.fedma import without_network
 
 MakeFederation = Callable[..., InProcessFederation]
 
@@ -63,13 +63,12 @@ def random_permutations(network: str, seed: int, **groups_of: Any) -> Permutatio
 def shuffled(federation: InProcessFederation, seed: int) -> Tamper:
     """Send the same function with its hidden channels in another order."""
     aggregator = federation.aggregator
-    assert isinstance(aggregator, MatchedAggregator)
 
     def tamper(received: Weights, trained: Weights) -> Weights:
         sent: Weights = {}
-        for network, groups in aggregator.groups.items():
-            own = bare({k: v for k, v in trained.items() if k.startswith(f"{network}.")})
-            moves = random_permutations(network, seed, **aggregator.groups)
+        for network, groups in aggregator.view.groups.items():
+            own = without_network({k: v for k, v in trained.items() if k.startswith(f"{network}.")})
+            moves = random_permutations(network, seed, **aggregator.view.groups)
             moved = permute(own, groups, moves)
             sent |= {f"{network}.{key}": value for key, value in moved.items()}
         return sent
@@ -140,12 +139,11 @@ def test_every_site_and_group_reports_the_fraction_that_moved(
     federation = make_federation(strategy={"name": "fedma", **INDEPENDENT})
     federation.run()
     aggregator = federation.aggregator
-    assert isinstance(aggregator, MatchedAggregator)
     reported = {(site, metric) for site, metric, _ in aggregator.diagnostics}
     expected = {
         (site, f"fedma/moved/{network}/{group}")
         for site in ("east", "north")
-        for network, groups in aggregator.groups.items()
+        for network, groups in aggregator.view.groups.items()
         for group in groups.order
     }
     assert expected <= reported
@@ -160,8 +158,8 @@ def test_permutations_travel_only_where_sites_keep_something_by_channel(
     keep = make_federation(strategy=strategy, training={"optimizer_state": "keep"})
     reset.run()
     keep.run()
-    assert reset.aggregator.arrays_for_sites() == {}
-    names = list(keep.aggregator.arrays_for_sites())
+    assert reset.aggregator.extras_for_sites() == {}
+    names = list(keep.aggregator.extras_for_sites())
     assert names
     assert all(name.startswith("permutation/0/") for name in names)
 
@@ -260,7 +258,7 @@ class _Branching(nn.Module):
 
 def started(components: dict[str, Any], runner: Any = None) -> list[str]:
     """Panics of a FedMA server that starts a run."""
-    aggregator = FedMAAggregator(1, "shared", 2, 0.0, send_permutations=False)
+    aggregator = Aggregator({"name": "fedma"}, min_sites=1)
     engine = Engine(components=components)
     ctx = engine.new_context()
     ctx.set_prop(FLContextKey.RUNNER, runner, private=True, sticky=True)
@@ -304,7 +302,7 @@ class TestLayerwise:
         self, make_federation: MakeFederation
     ) -> None:
         federation = make_federation(strategy=self.strategy)
-        groups = federation.aggregator.groups  # type: ignore[attr-defined]
+        groups = federation.aggregator.view.groups
         stages = number_of_stages(groups.values())
         for number in range(stages):
             received = federation.weights
@@ -326,10 +324,10 @@ class TestLayerwise:
         federation = make_federation(strategy=self.strategy, training={"steps": 1})
         federation.run()
         own = federation.results["north"].state
-        groups = federation.aggregator.groups  # type: ignore[attr-defined]
+        groups = federation.aggregator.view.groups
         server = {
             name: torch.as_tensor(value)
-            for name, value in federation.aggregator.arrays_for_sites().items()
+            for name, value in federation.aggregator.extras_for_sites().items()
         }
         learner = federation.learner("north")
         start = learner._starts.weights(federation.tensors(), learner._kept(1), 1, server)
@@ -345,7 +343,7 @@ class TestLayerwise:
         self, make_federation: MakeFederation
     ) -> None:
         federation = make_federation(strategy=self.strategy, training={"steps": 1})
-        groups = federation.aggregator.groups  # type: ignore[attr-defined]
+        groups = federation.aggregator.view.groups
         stages = number_of_stages(groups.values())
         federation.run(rounds=stages)
         for site in ("east", "north"):
@@ -365,5 +363,6 @@ class TestLayerwise:
 
 
 def test_the_strategy_names_its_own_settings() -> None:
-    settings = experiment_from({"strategy": {"name": "fedma", "matching_sweeps": 0}}, "x").strategy
+    strategy = experiment_from({"strategy": {"name": "fedma", "matching_sweeps": 0}}, "x").strategy
+    settings = strategy.settings
     assert (settings.matching_sweeps, settings.stay_margin) == (0, 0.0)

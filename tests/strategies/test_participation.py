@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 from in_process_federation import InProcessFederation, same
 
-from app_custom.aggregators.site_update import Weights
 from fedi2i.errors import DataError
-from jobs.writing.strategy_jobs import STRATEGY_JOBS
+from lightning_modules.combining.updates import Weights
+from lightning_modules.strategies.catalogue import STRATEGY_JOBS
+from lightning_modules.strategies.interface import STAR
 
 MakeFederation = Callable[..., InProcessFederation]
 SITES = ("east", "north", "south", "west")
 
-AGGREGATED = [name for name in STRATEGY_JOBS if name not in ("cyclic", "swarm")]
+AGGREGATED = [name for name, job in STRATEGY_JOBS.items() if job.strategy.topology == STAR]
 """The jobs whose server combines updates; a relay and a swarm have rules of their own."""
 
 
@@ -41,8 +42,8 @@ def test_a_useless_update_is_refused_and_the_round_completes_as_if_the_site_were
     make_federation: MakeFederation, job: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     sites = ("east", "north", "south")
-    broken = make_federation(sites, strategy=STRATEGY_JOBS[job])
-    absent = make_federation(sites, strategy=STRATEGY_JOBS[job])
+    broken = make_federation(sites, strategy=STRATEGY_JOBS[job].values)
+    absent = make_federation(sites, strategy=STRATEGY_JOBS[job].values)
     for federation in (broken, absent):
         federation.run()  # so that north has kept something that a refused round must not change
     for tamper in (with_nan, with_infinity, without_a_layer):
@@ -89,7 +90,7 @@ def check_control_is_mean_of_sites(federation: InProcessFederation, last: dict[s
     """SCAFFOLD's invariant, from what each site kept after its last accepted round."""
     kept = {s: federation.learner(s)._kept(9, last[s]).state["strategy"] for s in SITES}
     samples = {site: result.samples for site, result in federation.results.items()}
-    for name, control in federation.aggregator.arrays_for_sites().items():
+    for name, control in federation.aggregator.extras_for_sites().items():
         key = name.removeprefix("control/")
         mean = sum(samples[s] * kept[s][key].numpy().astype(np.float64) for s in SITES)
         np.testing.assert_allclose(
@@ -174,4 +175,4 @@ def test_sharing_the_generator_alone_keeps_every_strategy_off_the_discriminator(
         assert all(key.startswith("generator.") for key in federation.weights)
         for result in federation.results.values():
             assert "strategy/ratio_discriminator" not in result.metrics
-            assert not any("discriminator" in key for key in result.contribution)
+            assert not any("discriminator" in key for key in result.extras)

@@ -2,7 +2,7 @@
 
 Site i minimises 1/2 (w - a_i)' A_i (w - a_i). With weights p_i the federation's optimum solves
 sum p_i A_i (w - a_i) = 0. The sites run the product's own gradient terms, the server its own
-aggregators.
+rules.
 """
 
 from __future__ import annotations
@@ -14,18 +14,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from nvflare.app_common.app_constant import AppConstants
-from nvflare_fakes import Engine
+from server_rules import Server
 from torch import Tensor
 from torch.optim import SGD, Adam, Optimizer
 
-from app_custom.aggregation.aggregator import CollectingAggregator
-from app_custom.aggregators.fedavg import FedAvgAggregator
-from app_custom.aggregators.feddyn import FedDynAggregator
-from app_custom.aggregators.scaffold import ScaffoldAggregator
-from app_custom.aggregators.site_update import SiteUpdate
-from lightning_modules.strategies.settings import StrategyConfig
-from lightning_modules.strategies.site_side import contribution, gradient_term, memory_of
+from lightning_modules.combining.updates import SiteUpdate
+from lightning_modules.strategies.catalogue import StrategyConfig, strategy_from
+from lightning_modules.strategies.interface import GradientTerm, TermInputs
 
 KEY = "generator.w"
 ROLES = {"generator": "generator"}
@@ -33,7 +28,6 @@ SIZE, STEPS, RATE = 3, 10, 0.02
 SITES = ("east", "north", "south", "west")
 SAMPLES = {"east": 1.0, "north": 2.0, "south": 3.0, "west": 2.0}
 
-ALPHA = {"generator": 1.0, "discriminator": 1.0}
 ADAM: Callable[..., Optimizer] = Adam
 
 
@@ -42,7 +36,7 @@ class Federation:
     """Four sites with quadratics of different curvature and optimum."""
 
     strategy: StrategyConfig
-    aggregator: CollectingAggregator
+    server: Server
     optimizer: Callable[..., Optimizer] = SGD
     rate: float = RATE
     steps: int = STEPS
@@ -53,20 +47,23 @@ class Federation:
         rng = np.random.default_rng(7)
         self.optima = {site: rng.normal(scale=3.0, size=SIZE) for site in SITES}
         self.curvatures = {site: _positive(rng) for site in SITES}
-        self.aggregator.fl_ctx = Engine(sites=SITES).new_context()
 
     def run(self, rounds: int, participants: Callable[[int], Sequence[str]]) -> np.ndarray:
         for number in range(rounds):
-            ctx = self.aggregator.fl_ctx
-            ctx.set_prop(AppConstants.CURRENT_ROUND, number, private=True, sticky=True)
-            server = _tensors(self.aggregator.arrays_for_sites())
-            updates = [self._train(site, server) for site in sorted(participants(number))]
+            self.server.view.round_number = number
+            extras = _tensors(self.server.extras())
+            updates = [self._train(site, extras) for site in sorted(participants(number))]
             anchor = {KEY: self.weights}
-            self.weights = self.aggregator.combine("generator", updates, anchor)[KEY]
+            self.weights = self.server.combine("generator", updates, anchor)[KEY]
         return self.weights
 
-    def _train(self, site: str, server: Mapping[str, Tensor]) -> SiteUpdate:
-        term = gradient_term(self.strategy, self.memory.get(site, {}), server, ROLES)
+    def _term(self, site: str, extras: Mapping[str, Tensor]) -> GradientTerm | None:
+        make = self.strategy.record.site.gradient_term
+        kept = self.memory.get(site, {})
+        return make(TermInputs(self.strategy.settings, kept, extras, ROLES)) if make else None
+
+    def _train(self, site: str, extras: Mapping[str, Tensor]) -> SiteUpdate:
+        term = self._term(site, extras)
         parameter = torch.nn.Parameter(torch.from_numpy(self.weights.copy()))
         optimum, curvature = map(torch.from_numpy, (self.optima[site], self.curvatures[site]))
         optimizer = self.optimizer([parameter], lr=self.rate)
@@ -81,9 +78,9 @@ class Federation:
                 parameter.grad += extra[0]
             optimizer.step()
         trained = {KEY: parameter.detach()}
-        self.memory[site] = memory_of(term, self.memory.get(site, {}), trained)
-        arrays = {name: value.numpy() for name, value in contribution(term).items()}
-        return SiteUpdate(site, {KEY: trained[KEY].numpy()}, SAMPLES[site], arrays)
+        self.memory[site] = term.kept(trained) if term else {}
+        sent = {name: value.numpy() for name, value in term.extras().items()} if term else {}
+        return SiteUpdate(site, {KEY: trained[KEY].numpy()}, SAMPLES[site], sent)
 
     def optimum(self) -> np.ndarray:
         """Where the weighted sum of gradients vanishes."""
@@ -133,18 +130,23 @@ def two_of_four(number: int) -> Sequence[str]:
     return pairs[number % 4]
 
 
+def federation_of(name: str, values: Mapping[str, Any], **settings: Any) -> Federation:
+    """A federation under a strategy with some of its settings changed."""
+    strategy = strategy_from({"name": name, **values}, "test")
+    return Federation(strategy, Server(name, SITES, **values), **settings)
+
+
 def scaffold(**settings: Any) -> Federation:
-    strategy = StrategyConfig("scaffold", control_weight=1.0)
-    return Federation(strategy, ScaffoldAggregator(1), **settings)
+    return federation_of("scaffold", {"control_weight": 1.0}, **settings)
 
 
-def feddyn(**settings: Any) -> Federation:
-    strategy = StrategyConfig("feddyn", alpha_generator=1.0, alpha_discriminator=1.0)
-    return Federation(strategy, FedDynAggregator(1, ALPHA), **settings)
+def feddyn(alpha: float = 1.0, **settings: Any) -> Federation:
+    values = {"alpha_generator": alpha, "alpha_discriminator": alpha}
+    return federation_of("feddyn", values, **settings)
 
 
 def fedavg(**settings: Any) -> Federation:
-    return Federation(StrategyConfig(), FedAvgAggregator(1), **settings)
+    return federation_of("fedavg", {}, **settings)
 
 
 def test_fedavg_stops_at_its_biased_fixed_point_and_not_at_the_optimum() -> None:
@@ -155,8 +157,7 @@ def test_fedavg_stops_at_its_biased_fixed_point_and_not_at_the_optimum() -> None
 
 
 def test_fedprox_stops_at_the_fixed_point_of_its_own_local_problems() -> None:
-    strategy = StrategyConfig("fedprox", mu_generator=2.0, mu_discriminator=0.0)
-    federation = Federation(strategy, FedAvgAggregator(1))
+    federation = federation_of("fedprox", {"mu_generator": 2.0, "mu_discriminator": 0.0})
     found = federation.run(600, everyone)
     np.testing.assert_allclose(found, federation.biased_fixed_point(mu=2.0), atol=1e-8)
     # the pull shortens local paths, so it stops nearer to the optimum than FedAvg
@@ -199,9 +200,9 @@ def test_the_mean_gradient_of_an_sgd_round_is_scaffold_s_option_two() -> None:
     federation.run(3, everyone)
     before = {site: memory[KEY].clone() for site, memory in federation.memory.items()}
     received = federation.weights.copy()
-    control = federation.aggregator.arrays_for_sites()[f"control/{KEY}"].astype(np.float64)
-    server = _tensors(federation.aggregator.arrays_for_sites())
-    update = federation._train("south", server)
+    control = federation.server.extras()[f"control/{KEY}"].astype(np.float64)
+    extras = _tensors(federation.server.extras())
+    update = federation._train("south", extras)
     travelled = (received - update.weights[KEY]) / (STEPS * RATE)
     option_two = before["south"].numpy() - control + travelled
     np.testing.assert_allclose(federation.memory["south"][KEY].numpy(), option_two, rtol=1e-9)
@@ -213,7 +214,7 @@ def test_the_server_s_control_is_the_weighted_mean_of_the_sites_controls(
 ) -> None:
     federation = scaffold()
     federation.run(7, participants)
-    control = federation.aggregator.arrays_for_sites()[f"control/{KEY}"]
+    control = federation.server.extras()[f"control/{KEY}"]
     mean = sum(SAMPLES[site] * federation.memory[site][KEY].numpy() for site in SITES)
     np.testing.assert_allclose(control, mean / sum(SAMPLES.values()), rtol=1e-5)
 
@@ -227,9 +228,7 @@ def test_with_adam_controls_in_gradient_space_help_where_fedavg_is_far_off() -> 
 
 
 def test_feddyn_with_a_huge_coefficient_does_not_move_a_site() -> None:
-    strategy = StrategyConfig("feddyn", alpha_generator=1e7, alpha_discriminator=1e7)
-    huge = {"generator": 1e7, "discriminator": 1e7}
-    federation = Federation(strategy, FedDynAggregator(1, huge), rate=1e-8, steps=50)
+    federation = feddyn(1e7, rate=1e-8, steps=50)
     found = federation.run(1, everyone)
     free = fedavg(rate=RATE, steps=50).run(1, everyone)
     assert np.abs(found).max() < 1e-3 * np.abs(free).max()

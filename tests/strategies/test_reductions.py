@@ -1,67 +1,68 @@
-"""With its coefficient at zero every strategy is FedAvg, bit for bit."""
+"""Where its record says so a strategy is FedAvg, bit for bit; where it acts, that shows."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 from in_process_federation import InProcessFederation, same
 
+from lightning_modules.strategies.catalogue import STRATEGIES, STRATEGY_JOBS
+from lightning_modules.strategies.interface import STAR
+
 MakeFederation = Callable[..., InProcessFederation]
 
-ZERO: dict[str, dict[str, Any]] = {
-    "fedprox": {"mu_generator": 0.0, "mu_discriminator": 0.0},
-    "scaffold": {"control_weight": 0.0},
-    "feddyn": {"alpha_generator": 0.0, "alpha_discriminator": 0.0},
-    "ditto": {"lambda_generator": 0.0, "lambda_discriminator": 0.0},
-    "fedavgm": {"server_momentum": 0.0},
-    "trimmed_mean": {"trim_fraction": 0.0, "sample_weights": True},
-    "fedbn": {},  # instance normalisation without parameters: nothing is local
-    "fedma": {},  # from one common model no channel has a reason to move
-}
+EQUAL = [
+    name
+    for name, strategy in STRATEGIES.items()
+    if strategy.fedavg_at is not None and strategy.topology == STAR and not strategy.reference
+]
+"""Strategies whose records say with which settings they are FedAvg."""
 
-ACTING: dict[str, dict[str, Any]] = {
-    "fedprox": {"mu_generator": 1.0, "mu_discriminator": 1.0},
-    "scaffold": {},
-    "feddyn": {"alpha_generator": 1.0, "alpha_discriminator": 1.0},
-    "fedavgm": {"server_momentum": 0.5},
-    "fedadam": {},
-    "fedmedian": {},
-    "trimmed_mean": {"trim_fraction": 0.25},
-}
+ACTING = [
+    name
+    for name, job in STRATEGY_JOBS.items()
+    if job.acts and job.strategy.topology == STAR and not job.is_fedavg
+]
+"""Jobs whose records say that their action shows."""
 
 
 @pytest.mark.parametrize("optimizer_state", ["reset", "keep"])
-@pytest.mark.parametrize("name", ZERO)
-def test_a_strategy_without_its_coefficient_equals_fedavg_bit_for_bit(
+@pytest.mark.parametrize("name", EQUAL)
+def test_a_strategy_is_fedavg_bit_for_bit_where_its_record_says_so(
     make_federation: MakeFederation, name: str, optimizer_state: str
 ) -> None:
     training = {"optimizer_state": optimizer_state}
     plain = make_federation(training=training).run(rounds=3)
-    other = make_federation(training=training, strategy={"name": name, **ZERO[name]})
+    settings = STRATEGIES[name].fedavg_at or {}
+    other = make_federation(training=training, strategy={"name": name, **settings})
     assert same(other.run(rounds=3), plain)
 
 
 @pytest.mark.parametrize("name", ACTING)
-def test_a_strategy_with_its_coefficient_does_not(
+def test_a_strategy_that_acts_differs_from_fedavg_and_says_by_how_much(
     make_federation: MakeFederation, name: str
 ) -> None:
-    sites = ("east", "north", "south", "west")
-    plain = make_federation(sites).run(rounds=2)
-    other = make_federation(sites, strategy={"name": name, **ACTING[name]})
-    changed = other.run(rounds=2)
-    assert not same(changed, plain)
-    ratios = {
-        name: value
-        for result in other.results.values()
-        for name, value in result.metrics.items()
-        if name.startswith("strategy/ratio_")
-    }
-    at_server = {metric: value for _, metric, value in other.aggregator.diagnostics}
-    acting = {**ratios, **{k: v for k, v in at_server.items() if "server_ratio" in k}}
+    sites, job = ("east", "north", "south", "west"), STRATEGY_JOBS[name]
+    start = {"initialisation": job.values.get("initialisation", "shared")}
+    plain = make_federation(sites, strategy={"name": "fedavg", **start})
+    other = make_federation(sites, strategy=job.values)
+    shown: dict[str, float] = {}
+    for _ in range(2):
+        other.run()
+        shown |= {m: max(value, shown.get(m, 0.0)) for m, value in action(other)}
+    if job.strategy.site.personal_term is None:
+        assert not same(other.weights, plain.run(rounds=2))
     for role in ("generator", "discriminator"):
-        assert max(value for key, value in acting.items() if key.endswith(role)) > 0.0, acting
+        assert max(value for key, value in shown.items() if key.endswith(role)) > 0.0, shown
+
+
+def action(federation: InProcessFederation) -> list[tuple[str, float]]:
+    """The ratios and moved fractions of the last round."""
+    at_sites = [pair for r in federation.results.values() for pair in r.metrics.items()]
+    at_server = [(metric, value) for _, metric, value in federation.aggregator.diagnostics]
+    prefixes = ("strategy/ratio_", "strategy/server_ratio_", "fedma/moved_")
+    return [pair for pair in (*at_sites, *at_server) if pair[0].startswith(prefixes)]
 
 
 def test_a_federation_of_one_site_is_that_site_s_own_training(

@@ -10,7 +10,7 @@ from in_process_federation import InProcessFederation, same
 from test_participation import AGGREGATED
 
 from app_custom.checkpoints.checkpoint import FinishedRounds, RoundFiles
-from jobs.writing.strategy_jobs import STRATEGY_JOBS
+from lightning_modules.strategies.catalogue import STRATEGY_JOBS
 
 MakeFederation = Callable[..., InProcessFederation]
 
@@ -19,7 +19,7 @@ MakeFederation = Callable[..., InProcessFederation]
 def test_a_continued_run_equals_an_uninterrupted_one_bit_for_bit(
     make_federation: MakeFederation, job: str, tmp_path: Path
 ) -> None:
-    changes = {"strategy": STRATEGY_JOBS[job], "training": {"optimizer_state": "keep"}}
+    changes = {"strategy": STRATEGY_JOBS[job].values, "training": {"optimizer_state": "keep"}}
     whole = make_federation(**changes).run(rounds=4)
     first = make_federation(folder="broken", **changes)
     first.run(rounds=2)
@@ -38,7 +38,7 @@ def test_a_continued_run_equals_an_uninterrupted_one_bit_for_bit(
 def test_without_its_memory_the_continued_run_would_differ(
     make_federation: MakeFederation, job: str
 ) -> None:
-    changes = {"strategy": STRATEGY_JOBS[job]}
+    changes = {"strategy": STRATEGY_JOBS[job].values}
     whole = make_federation(**changes).run(rounds=3)
     first = make_federation(folder="broken", **changes)
     first.run(rounds=2)

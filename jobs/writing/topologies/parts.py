@@ -9,8 +9,9 @@ from typing import Any
 
 from jobs.writing.federation import FederatedExperiment
 from lightning_modules.configuration import experiment_values
+from lightning_modules.model_networks import MODELS
 from lightning_modules.sharing.local_parts import sharing_scope
-from lightning_modules.strategies.settings import ARRAYS_SENT
+from lightning_modules.strategies.catalogue import strategy_values
 
 Config = dict[str, Any]
 
@@ -64,10 +65,28 @@ def persistor(job: FederatedExperiment) -> Config:
     )
 
 
+def may_leave_out_networks(job: FederatedExperiment) -> bool:
+    """Whether a site may have nothing to train some networks of the model on."""
+    return not MODELS[job.experiment.model.name].paired
+
+
+def aggregator(job: FederatedExperiment) -> Config:
+    """Collects the sites' updates and has the strategy combine them."""
+    experiment = job.experiment
+    return component(
+        "aggregator",
+        "app_custom.aggregation.aggregator.Aggregator",
+        strategy=strategy_values(experiment.strategy),
+        min_sites=job.federation.needed,
+        partial_networks=may_leave_out_networks(job),
+        sites_keep_optimizers=experiment.training.optimizer_state == "keep",
+    )
+
+
 def initial_model(job: FederatedExperiment) -> list[Config]:
     """Starts the run from a model file, where the federation names one."""
     name = job.federation.initial_model
-    path = "app_custom.server.initial_model.InitialModel"
+    path = "app_custom.server.model_files.InitialModel"
     return [component("initial_model", path, name=name)] if name else []
 
 
@@ -84,7 +103,7 @@ def final_selection() -> Config:
     """Lets the final model compete with the best of earlier rounds."""
     return component(
         "final_selection",
-        "app_custom.server.final_selection.FinalSelection",
+        "app_custom.swarm.final_model.FinalSelection",
         key_metric=KEY_METRIC,
         selector_id="model_selector",
         metrics_id="global_metrics",
@@ -105,7 +124,7 @@ def best_model() -> Config:
 
 def final_model_locator() -> Config:
     """Names the model that the final evaluation sends out."""
-    return component("final_model_locator", "app_custom.server.final_model.FinalModelLocator")
+    return component("final_model_locator", "app_custom.server.outgoing_model.FinalModelLocator")
 
 
 def watch_and_curves() -> list[Config]:
@@ -166,7 +185,7 @@ def gate(job: FederatedExperiment, tasks: Sequence[str], path: str, **chain: Any
                 "args": {
                     "networks": list(scope.networks),
                     "local": list(scope.local),
-                    "arrays": list(ARRAYS_SENT.get(job.experiment.strategy.name, ())),
+                    "arrays": list(job.experiment.strategy.record.site.extras),
                 },
             }
         ],
@@ -190,14 +209,16 @@ def compressing(job: FederatedExperiment) -> list[Config]:
     """Makes arrays smaller before they travel, where the federation wants it."""
     kind = job.federation.compression
     return (
-        [] if kind == "none" else [_filter("app_custom.aggregation.compress.Compress", kind=kind)]
+        []
+        if kind == "none"
+        else [_filter("app_custom.aggregation.compression_filters.Compress", kind=kind)]
     )
 
 
 def restoring(job: FederatedExperiment) -> list[Config]:
     """Undoes it where they arrive."""
     none = job.federation.compression == "none"
-    return [] if none else [_filter("app_custom.aggregation.restore.Restore")]
+    return [] if none else [_filter("app_custom.aggregation.compression_filters.Restore")]
 
 
 def counted_compression(job: FederatedExperiment) -> Config:
@@ -220,7 +241,7 @@ def curves() -> list[Config]:
         ),
         component(
             "curve_forwarder",
-            "app_custom.server.shared_curves.SharedCurves",
+            "app_custom.gates.shared_metrics.SharedCurves",
         ),
     ]
 

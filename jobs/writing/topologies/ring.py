@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from jobs.writing.federation import FederatedExperiment
-from jobs.writing.server_aggregators import may_leave_out_networks
 from jobs.writing.topologies import parts
 from jobs.writing.topologies.parts import Config, ServerSide, component
 
@@ -27,13 +26,13 @@ def server(run: str, job: FederatedExperiment) -> ServerSide:
             *parts.initial_model(job),
             component(
                 "shareable_generator",
-                "app_custom.cyclic.relayed_model_generator.RelayedModelGenerator",
-                partial_networks=may_leave_out_networks(job.experiment),
+                "app_custom.cyclic.RelayedModelGenerator",
+                partial_networks=parts.may_leave_out_networks(job),
             ),
             parts.final_model_locator(),
             component(
                 "relay_rounds",
-                "app_custom.cyclic.relay_rounds.RelayRounds",
+                "app_custom.cyclic.RelayRounds",
                 workflow_id=TRAINING,
                 num_rounds=rounds,
             ),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from jobs.writing.federation import FederatedExperiment
-from jobs.writing.server_aggregators import aggregator
 from jobs.writing.topologies import parts
 from jobs.writing.topologies.parts import Config, ServerSide, component
 
@@ -15,17 +14,16 @@ def server(run: str, job: FederatedExperiment) -> ServerSide:
         run: names the run for its continuation.
         job: the experiment and its federation.
     """
-    path, arguments = aggregator(job.experiment, job.federation.needed)
     return ServerSide(
         components=[
             parts.persistor(job),
             *parts.initial_model(job),
             component(
                 "shareable_generator",
-                "app_custom.server.strategy_model_generator.StrategyModelGenerator",
+                "app_custom.server.outgoing_model.StrategyModelGenerator",
                 aggregator_id="aggregator",
             ),
-            component("aggregator", path, **arguments),
+            parts.aggregator(job),
             parts.final_model_locator(),
             # Widgets hear events in this order: numbers first, then who compares, then who saves.
             component(

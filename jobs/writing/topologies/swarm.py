@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from app_custom.swarm.submit import BEST_TASK, FINAL_TASK
+from app_custom.swarm.final_model import BEST_TASK, FINAL_TASK
 from jobs.writing.federation import FederatedExperiment
-from jobs.writing.server_aggregators import aggregator
 from jobs.writing.topologies import parts
 from jobs.writing.topologies.parts import Config, ServerSide, SiteSide, component
 
@@ -24,7 +23,7 @@ def server(run: str, job: FederatedExperiment) -> ServerSide:
     asked = [(BEST_TASK, True)] * has_best + [(FINAL_TASK, False)]
     return ServerSide(
         components=[
-            component("all_at_once", "app_custom.swarm.all_at_once.AllAtOnce"),
+            component("all_at_once", "app_custom.swarm.rounds.AllAtOnce"),
             parts.persistor(job),
             parts.model_selector(),
             parts.final_model_locator(),
@@ -40,7 +39,9 @@ def server(run: str, job: FederatedExperiment) -> ServerSide:
             ),
             parts.final_selection(),
             *(
-                component(_collector(task), "app_custom.swarm.collect.CollectedModel", best=best)
+                component(
+                    _collector(task), "app_custom.swarm.final_model.CollectedModel", best=best
+                )
                 for task, best in asked
             ),
             *parts.watch_and_curves(),
@@ -55,13 +56,12 @@ def server(run: str, job: FederatedExperiment) -> ServerSide:
 
 def site(run: str, job: FederatedExperiment) -> SiteSide:
     """A site's side: it may be the one that aggregates."""
-    path, arguments = aggregator(job.experiment, job.federation.needed)
     models = [BEST_TASK, FINAL_TASK]
     return SiteSide(
         executors=[
             parts.learner(run, job),
             _swarm_member(job),
-            parts.executor(models, "app_custom.swarm.submit.HeldModels"),
+            parts.executor(models, "app_custom.swarm.final_model.HeldModels"),
         ],
         components=[
             parts.persistor(job),
@@ -70,11 +70,11 @@ def site(run: str, job: FederatedExperiment) -> SiteSide:
                 "nvflare.app_common.shareablegenerators.full_model_shareable_generator."
                 "FullModelShareableGenerator",
             ),
-            component("aggregator", path, **arguments),
+            parts.aggregator(job),
             parts.model_selector(),
             component(
                 "round_report",
-                "app_custom.swarm.reporter.RoundReport",
+                "app_custom.swarm.round_report.RoundReport",
                 starting_site=_starting_site(job),
             ),
             *parts.curves(),

@@ -11,7 +11,7 @@ from nvflare.app_common.app_constant import AppConstants
 from nvflare.app_common.app_event_type import AppEventType
 from nvflare_fakes import Engine, train_answer, with_peer
 
-from app_custom.aggregators.fedavg import FedAvgAggregator
+from app_custom.aggregation.aggregator import Aggregator
 
 SITES = ("east", "north", "south")
 SAMPLES = {"east": 3, "north": 7, "south": 11}
@@ -27,7 +27,7 @@ class AggregatingSite:
 
     def __init__(self, name: str) -> None:
         self.engine = Engine(name=name, sites=SITES)
-        self.aggregator = FedAvgAggregator(len(SITES))
+        self.aggregator = Aggregator({"name": "fedavg"}, len(SITES))
 
     def mean(self, order: tuple[str, ...], round_number: int = 0) -> bytes:
         """Aggregate a round whose answers arrive in this order."""

@@ -7,14 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 from scipy.stats import trim_mean
+from server_rules import Server
 
-from app_custom.aggregation.aggregator import CollectingAggregator
-from app_custom.aggregators import blocks
-from app_custom.aggregators.distance import squares_from_mean
-from app_custom.aggregators.fedavg import FedAvgAggregator
-from app_custom.aggregators.fedmedian import FedMedianAggregator
-from app_custom.aggregators.site_update import SiteUpdate
-from app_custom.aggregators.trimmed_mean import TrimmedMeanAggregator, trimmed_at_each_end
+from lightning_modules.combining import chunks
+from lightning_modules.combining.distances import squares_from_mean
+from lightning_modules.combining.updates import SiteUpdate
+from lightning_modules.strategies.trimmed_mean import trimmed_at_each_end
 
 KEY = "generator.w"
 
@@ -35,7 +33,7 @@ def stacked(found: list[SiteUpdate]) -> np.ndarray:
     return np.stack([update.weights[KEY] for update in found]).astype(np.float64)
 
 
-def combined(aggregator: CollectingAggregator, found: list[SiteUpdate]) -> np.ndarray:
+def combined(aggregator: Server, found: list[SiteUpdate]) -> np.ndarray:
     return aggregator.combine("generator", found, {})[KEY]
 
 
@@ -43,45 +41,60 @@ def combined(aggregator: CollectingAggregator, found: list[SiteUpdate]) -> np.nd
 def test_the_median_is_numpy_s(count: int) -> None:
     found = updates(count)
     expected = np.median(stacked(found), axis=0).astype(np.float32)
-    np.testing.assert_allclose(combined(FedMedianAggregator(1), found), expected, rtol=1e-6)
+    np.testing.assert_allclose(combined(Server("fedmedian"), found), expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize(("count", "fraction"), [(4, 0.25), (5, 0.2), (8, 0.3), (10, 0.4)])
 def test_the_trimmed_mean_is_scipy_s(count: int, fraction: float) -> None:
     found = updates(count)
     expected = trim_mean(stacked(found), fraction, axis=0)
-    result = combined(TrimmedMeanAggregator(1, fraction), found)
+    result = combined(Server("trimmed_mean", trim_fraction=fraction), found)
     np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-7)
 
 
 def test_whole_sample_counts_weigh_like_as_many_equal_sites() -> None:
     found = updates(3, samples=[1, 2, 4])
     repeated = np.repeat(stacked(found), [1, 2, 4], axis=0)
-    result = combined(FedMedianAggregator(1, sample_weights=True), found)
+    result = combined(Server("fedmedian", sample_weights=True), found)
     np.testing.assert_allclose(result, np.median(repeated, axis=0), rtol=1e-6)
+
+
+def test_a_trimmed_mean_with_sample_weights_weighs_what_it_has_not_trimmed() -> None:
+    """By hand: of 1, 2, 4, 100 with 1, 2, 3, 9 samples the ends go; (2 * 2 + 3 * 4) / 5 is left."""
+    values, samples = (100.0, 1.0, 4.0, 2.0), (9, 1, 3, 2)
+    found = [
+        SiteUpdate(str(n), {KEY: np.array([value])}, count)
+        for n, (value, count) in enumerate(zip(values, samples, strict=True))
+    ]
+    server = Server("trimmed_mean", trim_fraction=0.25, sample_weights=True)
+    assert float(combined(server, found)[0]) == pytest.approx(16 / 5)
+    plain = Server("trimmed_mean", trim_fraction=0.25, sample_weights=False)
+    assert float(combined(plain, found)[0]) == 3.0
+    nothing_trimmed = Server("trimmed_mean", trim_fraction=0.0, sample_weights=False)
+    assert float(combined(nothing_trimmed, found)[0]) == pytest.approx(107 / 4)
 
 
 def test_without_sample_weights_a_stated_number_of_samples_has_no_say() -> None:
     plain, claimed = updates(5), updates(5, samples=[1, 1, 1, 1, 1e9])
-    for aggregator in (FedMedianAggregator(1), TrimmedMeanAggregator(1, 0.2)):
+    for aggregator in (Server("fedmedian"), Server("trimmed_mean", trim_fraction=0.2)):
         np.testing.assert_array_equal(combined(aggregator, plain), combined(aggregator, claimed))
 
 
 @pytest.mark.parametrize("size", [1, 7, 34, 35, 36])
-def test_the_size_of_blocks_changes_nothing(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_size_of_chunks_changes_nothing(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     found = updates(5)
-    aggregators: list[CollectingAggregator] = [FedMedianAggregator(1), FedAvgAggregator(1)]
+    aggregators: list[Server] = [Server("fedmedian"), Server("fedavg")]
     expected = [combined(aggregator, found) for aggregator in aggregators]
     anchor = {key: np.zeros_like(value) for key, value in found[0].weights.items()}
     squares = squares_from_mean({KEY: expected[0]}, found, anchor)
-    monkeypatch.setattr(blocks, "BLOCK", size)
+    monkeypatch.setattr(chunks, "CHUNK", size)
     for aggregator, before in zip(aggregators, expected, strict=True):
         assert combined(aggregator, found).tobytes() == before.tobytes()
     assert squares_from_mean({KEY: expected[0]}, found, anchor) == pytest.approx(squares, rel=1e-12)
 
 
 def test_types_and_shapes_stay() -> None:
-    result = FedMedianAggregator(1).combine("generator", updates(4), {})
+    result = Server("fedmedian").combine("generator", updates(4), {})
     assert (result[KEY].dtype, result[KEY].shape) == (np.float32, (7, 5))
     assert (result["generator.n"].dtype, result["generator.n"].shape) == (np.int64, ())
     assert int(result["generator.n"]) == 12  # between 11 and 12, rounded to even
@@ -105,9 +118,9 @@ def test_one_hostile_site_of_four_moves_the_mean_but_not_the_robust_ones(lie: fl
     found = [SiteUpdate(str(n), {KEY: value}, 1.0) for n, value in enumerate(honest)]
     found.append(SiteUpdate("hostile", {KEY: lie * truth}, 1.0))
 
-    def error(aggregator: CollectingAggregator) -> float:
+    def error(aggregator: Server) -> float:
         return float(np.abs(combined(aggregator, found) - truth).max())
 
-    assert error(FedAvgAggregator(1)) > 1.0
-    assert error(FedMedianAggregator(1)) < 0.1
-    assert error(TrimmedMeanAggregator(1, 0.25)) < 0.1
+    assert error(Server("fedavg")) > 1.0
+    assert error(Server("fedmedian")) < 0.1
+    assert error(Server("trimmed_mean", trim_fraction=0.25)) < 0.1

@@ -6,27 +6,38 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
+from server_rules import Server
 
-from app_custom.aggregation.aggregator import CollectingAggregator
-from app_custom.aggregators.fedadam import FedAdamAggregator
-from app_custom.aggregators.fedavgm import FedAvgMAggregator
-from app_custom.aggregators.site_update import SiteUpdate
-from app_custom.aggregators.weighted_mean import weighted_mean
+from lightning_modules.combining.updates import SiteUpdate
+from lightning_modules.combining.weighted_mean import weighted_mean
 
 KEY = "generator.w"
-RATES = {"generator": 0.5, "discriminator": 0.25}
+RATES = {"server_learning_rate_generator": 0.5, "server_learning_rate_discriminator": 0.25}
 TAU = 0.1
 
 
-def fedavgm(momentum: float = 0.5, rate: float = 0.5) -> FedAvgMAggregator:
-    return FedAvgMAggregator(1, momentum, {"generator": rate, "discriminator": 0.25})
+def fedavgm(momentum: float = 0.5, rate: float = 0.5) -> Server:
+    rates = {**RATES, "server_learning_rate_generator": rate}
+    return Server("fedavgm", is_parameter=is_weight, server_momentum=momentum, **rates)
 
 
-def fedadam(second_moment: str = "adam") -> FedAdamAggregator:
-    return FedAdamAggregator(1, second_moment, 0.9, 0.99, TAU, RATES)
+def fedadam(second_moment: str = "adam") -> Server:
+    return Server(
+        "fedadam",
+        is_parameter=is_weight,
+        server_optimizer=second_moment,
+        server_beta1=0.9,
+        server_beta2=0.99,
+        server_tau=TAU,
+        **RATES,
+    )
 
 
-def rounds(aggregator: CollectingAggregator, steps: Sequence[float]) -> list[float]:
+def is_weight(key: str) -> bool:
+    return "running" not in key
+
+
+def rounds(aggregator: Server, steps: Sequence[float]) -> list[float]:
     """Global weight after each round, when the sites' mean moves by the given steps."""
     weight, path = np.array([1.0]), []
     for step in steps:
@@ -80,10 +91,9 @@ def test_every_role_has_its_own_learning_rate() -> None:
 
 @pytest.mark.parametrize("make", [fedavgm, fedadam])
 def test_buffers_are_averaged_and_not_optimised(
-    make: Callable[[], CollectingAggregator], monkeypatch: pytest.MonkeyPatch
+    make: Callable[[], Server],
 ) -> None:
     aggregator = make()
-    monkeypatch.setattr(aggregator, "is_parameter", lambda key: key == KEY)
     anchor = {KEY: np.zeros(2, np.float32), "generator.running_mean": np.zeros(2, np.float32)}
     moved = {key: np.array([1.0, 3.0], np.float32) for key in anchor}
     combined = aggregator.combine("generator", [SiteUpdate("a", moved, 1)], anchor)
@@ -105,7 +115,7 @@ def test_a_step_of_one_without_momentum_is_the_mean_to_the_last_bit() -> None:
 
 @pytest.mark.parametrize("make", [fedavgm, fedadam])
 def test_a_model_loaded_in_the_middle_is_where_the_next_step_starts(
-    make: Callable[[], CollectingAggregator],
+    make: Callable[[], Server],
 ) -> None:
     """NVFlare's own server optimizer steps a copy of its own and loses a loaded model."""
     aggregator = make()

@@ -11,10 +11,10 @@ import numpy as np
 import psutil
 import pytest
 
-from app_custom.aggregation.malloc import return_large_blocks
-from app_custom.aggregation.spooled_update import SMALL, SpooledArrays, spooled
-from app_custom.aggregators.site_update import SiteUpdate
-from app_custom.aggregators.weighted_mean import weighted_mean
+from app_custom.aggregation.malloc import return_freed_memory
+from app_custom.aggregation.spooled_update import SMALL, spooled
+from lightning_modules.combining.updates import LazyArrays, SiteUpdate
+from lightning_modules.combining.weighted_mean import weighted_mean
 
 MIB = 1 << 20
 
@@ -34,8 +34,8 @@ def _update(site: str, size: int = SMALL, seed: int = 0) -> SiteUpdate:
 def test_it_comes_back_to_the_last_bit_with_its_types_and_in_its_order(tmp_path: Path) -> None:
     before = _update("north")
     after = spooled(before, tmp_path)
-    assert isinstance(after.weights, SpooledArrays)
-    for found, given in ((after.weights, before.weights), (after.arrays, before.arrays)):
+    assert isinstance(after.weights, LazyArrays)
+    for found, given in ((after.weights, before.weights), (after.extras, before.extras)):
         assert list(found) == list(given)
         for key, value in given.items():
             assert type(found[key]) is np.ndarray
@@ -47,7 +47,7 @@ def test_it_comes_back_to_the_last_bit_with_its_types_and_in_its_order(tmp_path:
 
 
 def test_one_network_of_it_is_read_array_by_array(tmp_path: Path) -> None:
-    part = spooled(_update("north"), tmp_path).of("discriminator")
+    part = spooled(_update("north"), tmp_path).for_network("discriminator")
     assert list(part.weights) == ["discriminator.w"]
     with pytest.raises(KeyError):
         part.weights["generator.w"]
@@ -86,7 +86,7 @@ def test_an_array_can_be_written_to_without_changing_the_update(tmp_path: Path) 
 
 
 def test_memory_does_not_grow_with_sites(tmp_path: Path) -> None:
-    assert return_large_blocks()  # so that what earlier tests have freed is not used again
+    assert return_freed_memory()  # so that what earlier tests have freed is not used again
     process = psutil.Process(os.getpid())
 
     def grown(sites: int, folder: Path | None) -> float:

@@ -17,10 +17,10 @@ from torch.nn.utils import parametrizations, spectral_norm
 
 from lightning_modules.configuration import DiscriminatorConfig, GeneratorConfig
 from lightning_modules.matching.channel_groups import ChannelGroups
+from lightning_modules.matching.network_groups import channel_groups
 from lightning_modules.matching.permutations import Permutations
-from lightning_modules.matching.tracing import channel_groups
 from lightning_modules.networks.discriminator import PatchGAN, SlicePatchGAN
-from lightning_modules.networks.generator import build_generator
+from lightning_modules.networks.generators.catalogue import build_generator
 
 State = dict[str, np.ndarray]
 
@@ -195,6 +195,10 @@ class Case:
             randomise(network)
         return network
 
+    def example(self) -> nn.Module:
+        """The same network for all tests, made once: to be read, not to be changed."""
+        return _example_of(self)
+
     def groups_found(self) -> ChannelGroups:
         """The channel groups, derived once."""
         return _groups_of(self)
@@ -207,8 +211,13 @@ class Case:
 
 
 @functools.cache
+def _example_of(case: Case) -> nn.Module:
+    return case.network()
+
+
+@functools.cache
 def _groups_of(case: Case) -> ChannelGroups:
-    return channel_groups(case.network(), case.inputs())
+    return channel_groups(case.example(), case.inputs())
 
 
 IMAGE = (2, 1, 16, 16)
@@ -241,7 +250,7 @@ REGISTERED = {
     "PatchGAN of slices": Case(lambda: SlicePatchGAN(DiscriminatorConfig(3, 2)), (IMAGE,), 3),
 }
 OTHERS = {
-    "pix2pix U-Net-256": Case(lambda: PlainUNet(2, 8, nn.BatchNorm2d), ((2, 1, 256, 256),), 15),
+    "pix2pix U-Net-256": Case(lambda: PlainUNet(2, 8, nn.BatchNorm2d), ((1, 1, 256, 256),), 15),
     "pix2pix U-Net, affine": Case(lambda: PlainUNet(3, 3, affine), (IMAGE,), 5),
     "additive U-Net": Case(lambda: AdditiveUNet(4), (IMAGE,), 2),
     "shared layer": Case(SharedLayer, (IMAGE, IMAGE), 2),
@@ -316,6 +325,16 @@ def shuffles(groups: ChannelGroups, seed: int) -> Permutations:
     """A random permutation of every group."""
     rng = np.random.default_rng(seed)
     return {group: rng.permutation(size) for group, size in groups.sizes.items()}
+
+
+def invert(permutations: Permutations) -> Permutations:
+    """The permutations that undo these."""
+    return {group: np.argsort(p) for group, p in permutations.items()}
+
+
+def compose(first: Permutations, second: Permutations) -> Permutations:
+    """One permutation of every group that does the same as ``first`` and then ``second``."""
+    return {group: first[group][p] for group, p in second.items()}
 
 
 def weighted_mean(states: dict[str, State], samples: dict[str, float]) -> State:

@@ -13,6 +13,7 @@ from matching_networks import (
     Case,
     State,
     equal,
+    invert,
     load,
     mlp,
     noisy,
@@ -22,14 +23,12 @@ from matching_networks import (
 )
 
 from fedi2i.errors import ConfigError
-from lightning_modules.matching import worker_threads
-from lightning_modules.matching.alignment import align
+from lightning_modules.matching.alignment import align, worker_threads
 from lightning_modules.matching.channel_groups import ChannelGroups
 from lightning_modules.matching.matching import MatchSettings, match
 from lightning_modules.matching.permutations import (
     Permutations,
     identity,
-    invert,
     moved_fraction,
     permute,
 )
@@ -40,7 +39,7 @@ KINDS = pytest.mark.parametrize("anchored", [True, False], ids=["anchored", "ind
 
 
 def _states(case: Case, seeds: tuple[int, ...] = (1, 2, 3, 4)) -> dict[str, State]:
-    network = case.network()
+    network = case.example()
     return {s: random_state(network, seed) for s, seed in zip(SAMPLES, seeds, strict=True)}
 
 
@@ -52,7 +51,7 @@ def _average(
 
 
 def _reference(case: Case, anchored: bool) -> State | None:
-    return random_state(case.network(), 99) if anchored else None
+    return random_state(case.example(), 99) if anchored else None
 
 
 @KINDS
@@ -73,7 +72,7 @@ def test_i1_a_sites_channel_order_does_not_change_the_average_by_a_single_bit(
 
 @pytest.mark.parametrize("case", NETWORKS.values(), ids=NETWORKS.keys())
 def test_i4_identical_sites_give_that_model_exactly(case: Case) -> None:
-    groups, state = case.groups_found(), random_state(case.network(), 1)
+    groups, state = case.groups_found(), random_state(case.example(), 1)
     states = {site: {k: v.copy() for k, v in state.items()} for site in ("east", "north")}
     for reference in (None, state):
         found = align(states, {"east": 1, "north": 1}, groups, reference)
@@ -90,7 +89,7 @@ def test_i5_after_a_few_steps_from_one_start_nothing_moves_and_the_average_is_fe
 ) -> None:
     case = REGISTERED[name]
     groups = case.groups_found()
-    start = random_state(case.network(), 1)
+    start = random_state(case.example(), 1)
     states = {site: _trained(case, start, number) for number, site in enumerate(SAMPLES)}
     assert not equal(states["east"], states["west"])
     found = align(states, SAMPLES, groups, start)
@@ -113,14 +112,14 @@ def _trained(case: Case, start: State, seed: int) -> State:
 
 
 def test_i6_a_single_site_without_a_reference_is_returned_as_it_is() -> None:
-    groups, state = CASE.groups_found(), random_state(CASE.network(), 1)
+    groups, state = CASE.groups_found(), random_state(CASE.example(), 1)
     found = align({"north": state}, SAMPLES, groups)
     assert list(found) == ["north"]
     assert not any(moved_fraction(found["north"]).values())
 
 
 def test_i6_a_single_site_that_started_from_the_reference_is_returned_as_it_is() -> None:
-    groups, start = CASE.groups_found(), random_state(CASE.network(), 1)
+    groups, start = CASE.groups_found(), random_state(CASE.example(), 1)
     found = align({"north": noisy(start, 0.3, 2)}, SAMPLES, groups, start)
     assert not any(moved_fraction(found["north"]).values())
 
@@ -149,7 +148,7 @@ def test_i12_three_samples_count_three_times_as_much_as_one() -> None:
     """(a + 3 permuted(b)) / 4, written out for every entry."""
     case = Case(lambda: mlp((2, 3, 1)), ((1, 2),), 1)
     groups = case.groups_found()
-    a = random_state(case.network(), 1)
+    a = random_state(case.example(), 1)
     b = permute(noisy(a, 0.1, 2), groups, {"0": np.array([1, 2, 0])})
     found = align({"a": a, "b": b}, {"a": 1, "b": 3}, groups, a)
     assert found["b"]["0"].tolist() == [2, 0, 1]
@@ -177,7 +176,7 @@ def test_i15_sites_that_do_not_take_part_have_no_influence(anchored: bool) -> No
 
 def test_i15_with_a_reference_a_site_is_aligned_whoever_else_takes_part() -> None:
     groups, states = CASE.groups_found(), _states(CASE)
-    reference = random_state(CASE.network(), 99)
+    reference = random_state(CASE.example(), 99)
     everyone = align(states, SAMPLES, groups, reference)
     alone = align({"west": states["west"]}, SAMPLES, groups, reference)
     _assert_same({"west": everyone["west"]}, alone)
@@ -196,7 +195,7 @@ def test_i15_with_a_reference_a_site_is_aligned_whoever_else_takes_part() -> Non
 def test_i15_at_least_one_site_with_samples_is_required(
     sites: list[str], samples: dict[str, float], complaint: str
 ) -> None:
-    states = {site: random_state(CASE.network(), 1) for site in sites}
+    states = {site: random_state(CASE.example(), 1) for site in sites}
     with pytest.raises(ConfigError, match=complaint):
         align(states, samples, CASE.groups_found())
 
@@ -211,7 +210,7 @@ def test_without_a_reference_the_site_with_most_samples_keeps_its_order() -> Non
 
 
 def test_without_a_reference_planted_permutations_are_recovered_at_every_site() -> None:
-    groups, network = CASE.groups_found(), CASE.network()
+    groups, network = CASE.groups_found(), CASE.example()
     common = random_state(network, 1)
     planted = {s: shuffles(groups, number) for number, s in enumerate(SAMPLES)}
     planted["north"] = identity(groups)
@@ -228,7 +227,7 @@ def test_leave_one_out_sweeps_agree_better_than_matching_to_one_noisy_site_does(
 ) -> None:
     """Sites are noisy copies of one network; the one with most samples is the noisiest."""
     case = Case(lambda: mlp((16, 24, 24, 8)), ((1, 16),), 2)
-    groups, network = case.groups_found(), case.network()
+    groups, network = case.groups_found(), case.example()
     noise = {"east": 0.8, "north": 1.6, "south": 0.8, "west": 0.8}
     to_one, swept = [], []
     for seed in range(5):
@@ -244,7 +243,7 @@ def test_leave_one_out_sweeps_agree_better_than_matching_to_one_noisy_site_does(
 def test_leave_one_out_means_are_weighted_by_samples() -> None:
     """Next to a site that has nearly all samples, the others have no say in the mean."""
     case = Case(lambda: mlp((16, 24, 24, 8)), ((1, 16),), 2)
-    groups, network = case.groups_found(), case.network()
+    groups, network = case.groups_found(), case.example()
     settings = MatchSettings(sweeps=20)
     common = random_state(network, 1)
     states = {s: noisy(common, 1.2, 10 + n) for n, s in enumerate(SAMPLES)}
@@ -268,8 +267,8 @@ def _agreement(found: dict[str, Permutations], groups: ChannelGroups) -> float:
 
 def test_settings_reach_the_matching() -> None:
     groups, states = CASE.groups_found(), _states(CASE)
-    reference = random_state(CASE.network(), 99)
-    for settings in (MatchSettings(sweeps=0), MatchSettings(normalise=True)):
+    reference = random_state(CASE.example(), 99)
+    for settings in (MatchSettings(sweeps=0), MatchSettings(stay_margin=0.5)):
         found = align(states, SAMPLES, groups, reference, settings)
         for site, state in states.items():
             direct = match(reference, state, groups, settings).permutations
@@ -280,7 +279,7 @@ def test_workers_compute_with_one_thread_and_leave_the_callers_number_alone() ->
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        with worker_threads.worker_threads(2) as pool:
+        with worker_threads(2) as pool:
             inside = [pool.submit(torch.get_num_threads).result() for _ in range(3)]
         assert inside == [1, 1, 1]
         assert torch.get_num_threads() == 2
@@ -298,7 +297,7 @@ def test_an_error_at_one_site_is_the_callers_error() -> None:
     del states["south"]["unet.model.0.conv.weight"]
     states["west"]["unet.model.0.conv.weight"] = np.zeros((2, 2), np.float32)
     with pytest.raises(ConfigError, match=r"'unet.model.0.conv.weight' has shape \[2, 2\]"):
-        align(states, SAMPLES, groups, random_state(CASE.network(), 99))
+        align(states, SAMPLES, groups, random_state(CASE.example(), 99))
 
 
 def _assert_same(one: dict[str, Permutations], other: dict[str, Permutations]) -> None:

@@ -7,7 +7,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from lightning_modules.matching.assignment import assign
+from lightning_modules.matching.matching import assign
 
 
 def _value(similarity: np.ndarray, order: np.ndarray) -> float:

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
-from matching_networks import NETWORKS, Case, load, state_of
+from matching_networks import NETWORKS, Case, invert, load, state_of
 from torch import Tensor, nn
 
 from lightning_modules.matching.channel_groups import ChannelGroups, Segment
-from lightning_modules.matching.permutations import Permutations, identity, invert, permute
+from lightning_modules.matching.permutations import Permutations, identity, permute
 
 CASES = pytest.mark.parametrize("case", NETWORKS.values(), ids=NETWORKS.keys())
 MODES = pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])

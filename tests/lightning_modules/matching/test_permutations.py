@@ -1,17 +1,15 @@
-"""Applying, inverting and composing permutations, against examples worked out by hand."""
+"""Applying permutations, against examples worked out by hand."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from matching_networks import NETWORKS, REGISTERED, Case, equal, random_state, shuffles
+from matching_networks import NETWORKS, REGISTERED, Case, compose, equal, random_state, shuffles
 
 from fedi2i.errors import ConfigError
 from lightning_modules.matching.channel_groups import ChannelGroups, Segment
 from lightning_modules.matching.permutations import (
-    compose,
     identity,
-    invert,
     moved_fraction,
     permute,
     permute_tensor,
@@ -32,7 +30,6 @@ GROUPS = ChannelGroups(
     pinned=(),
     scalars=("steps",),
     dead_biases=(),
-    scale_free={},
     buffers=(),
 )
 STATE = {
@@ -101,21 +98,12 @@ def test_what_does_not_fit_the_groups_is_refused(
 
 
 @pytest.mark.parametrize("case", NETWORKS.values(), ids=NETWORKS.keys())
-def test_i10_composition_is_one_permutation_after_the_other(case: Case) -> None:
+def test_i10_two_permutations_one_after_the_other_are_their_composition(case: Case) -> None:
     groups = case.groups_found()
-    state = random_state(case.network(), seed=1)
+    state = random_state(case.example(), seed=1)
     first, second = shuffles(groups, 1), shuffles(groups, 2)
     one_after_the_other = permute(permute(state, groups, first), groups, second)
     assert equal(one_after_the_other, permute(state, groups, compose(first, second)))
-    back = compose(first, invert(first))
-    assert all(np.array_equal(back[group], p) for group, p in identity(groups).items())
-
-
-def test_i10_composition_with_groups_that_only_one_side_names() -> None:
-    one, other = {"a": SHIFT["a"]}, {"b": SHIFT["b"]}
-    both = compose(one, other)
-    assert both["a"].tolist() == [1, 2, 0]
-    assert both["b"].tolist() == [1, 0]
 
 
 def test_the_fraction_that_moved_is_counted_per_group() -> None:
@@ -125,7 +113,7 @@ def test_the_fraction_that_moved_is_counted_per_group() -> None:
 
 def test_permuted_weights_are_the_same_numbers() -> None:
     case = REGISTERED["U-Net, batch norm"]
-    groups, state = case.groups_found(), random_state(case.network(), seed=1)
+    groups, state = case.groups_found(), random_state(case.example(), seed=1)
     aligned = permute(state, groups, shuffles(groups, 1))
     moved = 0
     for key, value in state.items():

@@ -80,7 +80,7 @@ def test_i17_for_fixed_size_and_equal_counts_ours_is_the_published_assignment(
 ) -> None:
     groups = CASE.groups_found()
     for seed in range(5):
-        states = [random_state(CASE.network(), 10 * seed + s, std=1.0) for s in range(sites)]
+        states = [random_state(CASE.example(), 10 * seed + s, std=1.0) for s in range(sites)]
         others, site = states[:-1], states[-1]
         # The other sites are aligned already; what they have collected is (J - 1) times their mean.
         mean: State = {k: np.mean([s[k] for s in others], axis=0) for k in site}
@@ -104,7 +104,7 @@ def test_i17_the_published_average_shrinks_identical_sites_and_ours_does_not(
     sites: int, variance: float, prior: float
 ) -> None:
     """I4 fails for it: J sites with one model get J / (J + s2 / s02) of that model."""
-    weight = random_state(CASE.network(), 1)["0.weight"].astype(np.float64)
+    weight = random_state(CASE.example(), 1)["0.weight"].astype(np.float64)
     published = _posterior_mean([weight] * sites, variance, prior)
     np.testing.assert_allclose(published, weight * sites / (sites + variance / prior), rtol=1e-12)
     assert np.abs(published).sum() < 0.95 * np.abs(weight).sum()

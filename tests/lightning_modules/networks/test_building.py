@@ -17,11 +17,11 @@ from lightning_modules.configuration import (
     TrainingConfig,
 )
 from lightning_modules.model_networks import MODELS
-from lightning_modules.modules.building import build_module
+from lightning_modules.modules import build_module
 from lightning_modules.modules.pix2pix import Pix2PixModule
 from lightning_modules.networks.building import build_networks
 from lightning_modules.networks.discriminator import PatchGAN
-from lightning_modules.networks.generator import UNetGenerator
+from lightning_modules.networks.generators.catalogue import build_generator
 from lightning_modules.sharing.scope import SharingScope
 from lightning_modules.sharing.shared_networks import SharedNetworks
 
@@ -43,13 +43,13 @@ def _equal(one: dict[str, Any], other: dict[str, Any]) -> bool:
 def test_the_generator_keeps_the_shape_and_stays_within_its_range(
     channels: tuple[int, ...], size: tuple[int, int]
 ) -> None:
-    translated = UNetGenerator(GeneratorConfig(channels=channels))(100 * torch.randn(2, 1, *size))
+    translated = build_generator(GeneratorConfig(channels=channels))(100 * torch.randn(2, 1, *size))
     assert translated.shape == (2, 1, *size)
     assert translated.abs().max() <= 1.0
 
 
 def test_the_generator_has_the_channels_that_were_asked_for() -> None:
-    network = UNetGenerator(GeneratorConfig(channels=(5, 7, 11)))
+    network = build_generator(GeneratorConfig(channels=(5, 7, 11)))
     down = [
         layer.out_channels
         for layer in network.modules()

@@ -10,10 +10,11 @@ import torch
 from torch import nn
 from torch.optim import SGD
 
-from lightning_modules.strategies.control_variates import ControlVariates
-from lightning_modules.strategies.dynamic_regularisation import DynamicRegularisation
-from lightning_modules.strategies.gradient_editor import GradientEditor, GradientTerm
-from lightning_modules.strategies.proximal import ProximalTerm
+from lightning_modules.strategies.feddyn import DynamicRegularisation
+from lightning_modules.strategies.fedprox import ProximalTerm
+from lightning_modules.strategies.interface import GradientTerm
+from lightning_modules.strategies.scaffold import ControlVariates
+from lightning_modules.training.gradient_editor import GradientEditor
 
 ROLES = {"generator": "generator"}
 NO_TRAINER: Any = None
@@ -67,9 +68,5 @@ def test_only_shared_trainable_parameters_are_remembered(kind: str) -> None:
     term = _term(kind)
     editor = GradientEditor(term, ROLES, lambda key: not key.startswith("generator.1"))
     editor.on_train_start(NO_TRAINER, module)
-    if isinstance(term, ControlVariates):
-        kept = term.controls()
-    else:
-        assert isinstance(term, DynamicRegularisation)
-        kept = term.linear_terms(dict(module.state_dict()))
+    kept = term.kept(dict(module.state_dict()))
     assert set(kept) == {"generator.0.weight", "generator.0.bias"}

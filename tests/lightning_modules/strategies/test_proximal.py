@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
 
 from lightning_modules.configuration import ExperimentConfig
-from lightning_modules.strategies.gradient_editor import GradientEditor
-from lightning_modules.strategies.proximal import ProximalTerm
+from lightning_modules.strategies.fedprox import ProximalTerm
+from lightning_modules.training.gradient_editor import GradientEditor
 from lightning_modules.training.learner import Learner
 
 MU = {"generator": 0.3, "discriminator": 0.07}

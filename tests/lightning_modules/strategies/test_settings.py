@@ -9,7 +9,8 @@ import pytest
 
 from fedi2i.errors import ConfigError
 from lightning_modules.configuration import experiment_from, experiment_values
-from lightning_modules.strategies.settings import STRATEGIES, coefficients, settings_of
+from lightning_modules.strategies.catalogue import STRATEGIES, settings_of
+from lightning_modules.strategies.interface import by_role
 
 
 def strategy(**values: Any) -> dict[str, Any]:
@@ -19,7 +20,7 @@ def strategy(**values: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_a_strategy_s_own_settings_are_filled_in_and_no_others(name: str) -> None:
     values = strategy(name=name)
-    assert set(values) == {"name", "initialisation", *STRATEGIES[name]}
+    assert set(values) == {"name", "initialisation", *settings_of(STRATEGIES[name])}
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
@@ -30,7 +31,10 @@ def test_spelled_out_settings_give_the_same_strategy_again(name: str) -> None:
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"name": "fedaverage"}, "did you mean 'fedavg'"),
-    ({"name": "fedprox", "mu": 0.1}, "unknown key 'strategy.mu'; did you mean 'name'|mu_"),
+    (
+        {"name": "fedprox", "mu": 0.1},
+        "unknown key 'strategy.mu'; (did you mean 'name'|known: .*mu_)",
+    ),
     ({"name": "fedprox", "mu_generator": -0.1}, "strategy.mu_generator is -0.1; it must be"),
     ({"name": "fedprox", "mu_generator": math.nan}, "strategy.mu_generator is nan"),
     ({"name": "fedprox", "mu_discriminator": math.inf}, "strategy.mu_discriminator is inf"),
@@ -85,5 +89,12 @@ def test_a_scope_that_the_model_lacks_is_refused(model: str, sharing: str, reaso
 
 def test_unset_settings_are_not_listed_and_coefficients_go_by_role() -> None:
     experiment = experiment_from({"strategy": {"name": "feddyn", "alpha_generator": 0.5}}, "job")
-    assert settings_of(experiment.strategy) == {"alpha_generator": 0.5, "alpha_discriminator": 0.01}
-    assert coefficients(experiment.strategy) == {"generator": 0.5, "discriminator": 0.01}
+    values = experiment_values(experiment)["strategy"]
+    assert values == {
+        "name": "feddyn",
+        "initialisation": "shared",
+        "alpha_generator": 0.5,
+        "alpha_discriminator": 0.01,
+    }
+    by_roles = by_role(experiment.strategy.settings, "alpha")
+    assert by_roles == {"generator": 0.5, "discriminator": 0.01}

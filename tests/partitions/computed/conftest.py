@@ -1,9 +1,19 @@
-"""One small cohort and the atlas, shared by the tests of this folder."""
+"""The atlas, and a cohort of two subjects that is computed once for all test processes."""
+
+import os
 
 import pytest
+from filelock import FileLock
 
+from partitions.computed import cohort
 from partitions.computed.atlas import load_atlas
 from partitions.computed.cohort import write_cohort
+from partitions.computed.site_profiles import PROFILES
+from partitions.manifest import read_manifest
+
+PAIR = {profile.site: (0, 0, 0) for profile in PROFILES}
+PAIR |= {"north": (1, 0, 0), "east": (0, 0, 1)}
+"""One subject at 3 T and one at 1.5 T, with other sequences, grids and stored axes."""
 
 
 @pytest.fixture(scope="session")
@@ -12,7 +22,15 @@ def atlas():
 
 
 @pytest.fixture(scope="session")
-def smoke(tmp_path_factory):
-    """Folder and manifests of the smoke cohort."""
-    folder = tmp_path_factory.mktemp("cohort") / "smoke"
-    return folder, write_cohort(folder, seed=7, size="smoke", workers=2)
+def pair(tmp_path_factory, atlas):
+    """Folder and manifests of a cohort of two subjects; shared by all tests, so do not edit it."""
+    own = tmp_path_factory.getbasetemp()
+    # Test processes of one session (pytest-xdist) have their folders side by side.
+    shared = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "pair"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(cohort.SIZES, "pair", PAIR)
+        with FileLock(f"{shared}.lock"):
+            if not (shared / "cohort.json").is_file():
+                write_cohort(shared, seed=7, size="pair", workers=1)
+        manifests = [read_manifest(shared / profile.site, profile.site) for profile in PROFILES]
+        yield shared, tuple(manifests)

@@ -10,7 +10,7 @@ from partitions.computed.acquisition import (
     tissue_signal,
 )
 from partitions.computed.anatomy import Fractions
-from partitions.computed.hospitals import NORTH
+from partitions.computed.site_profiles import NORTH, PROFILES
 from partitions.computed.tissues import tissues_at
 
 
@@ -18,9 +18,25 @@ def mixture(gm=0.0, wm=0.0, csf=0.0, lesion=0.0, detail=0.0):
     return Fractions(*(np.full((1, 1, 1), value) for value in (gm, wm, csf, lesion, detail)))
 
 
-def magnitude(fractions, sequence):
+def magnitude(fractions, sequence, field=3.0):
     where = np.ones((1, 1, 1), dtype=bool)
-    return float(noise_free_magnitude(fractions, where, tissues_at(3.0), sequence)[0])
+    return float(noise_free_magnitude(fractions, where, tissues_at(field), sequence)[0])
+
+
+@pytest.mark.parametrize("profile", PROFILES, ids=lambda profile: profile.site)
+def test_every_sites_protocols_order_the_tissues_as_their_names_say(profile):
+    t1w, t2w, flair = (
+        {
+            tissue: magnitude(mixture(**{tissue: 1.0}), sequence, profile.field_strength)
+            for tissue in ("gm", "wm", "csf", "lesion")
+        }
+        for sequence in (profile.t1w, profile.t2w, profile.flair)
+    )
+    assert t1w["csf"] < 0.75 * t1w["gm"] < 0.75 * t1w["wm"]
+    assert t2w["csf"] > 1.4 * t2w["gm"]
+    assert t2w["gm"] > 1.08 * t2w["wm"]
+    assert flair["csf"] < 0.2 * min(flair["gm"], flair["wm"])
+    assert min(flair["lesion"] / flair["wm"], t2w["lesion"] / t2w["wm"]) > 1.25
 
 
 def test_a_shared_voxel_holds_the_fraction_weighted_sum():

@@ -5,13 +5,12 @@ import math
 import numpy as np
 import pytest
 
-from partitions.computed.hospitals import HOSPITALS
 from partitions.computed.signals import (
     inversion_recovery_spin_echo,
-    nulling_inversion_time,
     spin_echo,
     spoiled_gradient_echo,
 )
+from partitions.computed.site_profiles import PROFILES
 from partitions.computed.tissues import tissues_at
 
 
@@ -53,7 +52,6 @@ def test_inversion_recovery_nulls_at_t1_times_ln_2_for_a_long_repetition():
     assert inversion_recovery_spin_echo(1, t1, 2000, 1e9, 100, t1 * math.log(2)) == pytest.approx(
         0, abs=1e-12
     )
-    assert nulling_inversion_time(t1, 1e9) == pytest.approx(t1 * math.log(2))
 
 
 def test_inversion_recovery_right_after_the_pulse_is_inverted():
@@ -66,7 +64,9 @@ def test_inversion_recovery_has_the_hand_computed_signal():
     assert signal == pytest.approx(0.206690, rel=1e-4)
 
 
-@pytest.mark.parametrize("hospital", HOSPITALS, ids=lambda hospital: hospital.site)
-def test_every_hospitals_flair_inverts_near_the_null_of_csf(hospital):
-    null = nulling_inversion_time(tissues_at(hospital.field_strength)["csf"].t1, hospital.flair.tr)
-    assert hospital.flair.ti == pytest.approx(null, rel=0.02)
+@pytest.mark.parametrize("profile", PROFILES, ids=lambda profile: profile.site)
+def test_every_sites_flair_inverts_near_the_null_of_csf(profile):
+    t1, tr = tissues_at(profile.field_strength)["csf"].t1, profile.flair.tr
+    null = t1 * math.log(2 / (1 + math.exp(-tr / t1)))
+    assert inversion_recovery_spin_echo(1, t1, 2000, tr, 0, null) == pytest.approx(0, abs=1e-12)
+    assert profile.flair.ti == pytest.approx(null, rel=0.02)

@@ -150,7 +150,7 @@ def test_an_interrupted_preparation_goes_on_and_ends_with_the_same_files(
     assert not (resumed.folder / "parts").exists()
 
 
-def test_a_damaged_part_is_made_again_and_leftovers_of_a_killed_process_go(
+def test_a_damaged_file_of_a_subject_is_made_again_and_leftovers_of_a_killed_process_go(
     make_site: MakeSite, tmp_path: Path, calls: list[str]
 ) -> None:
     manifest = make_site()
@@ -215,7 +215,7 @@ def test_a_truncated_array_is_refused_when_it_is_opened(
 
 
 def test_a_folder_without_finished_cache_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="run 'python -m partitions prepare'"):
+    with pytest.raises(DataError, match="run 'fedi2i data prepare'"):
         open_prepared(tmp_path)
     (tmp_path / "prepared.json").write_text('{"format": 99}')
     with pytest.raises(DataError, match="cache format 99"):

@@ -16,9 +16,8 @@ from fedi2i.errors import ConfigError, DataError
 from partitions.__main__ import main
 from partitions.manifest import SiteManifest, SubjectRecord, write_manifest
 from partitions.preparation import PreparationConfig, PreparedSite, prepare_site
-from partitions.preparation.foreground import foreground_mask
-from partitions.preparation.parts import read_part, write_part
-from partitions.preparation.slices import SubjectSlices
+from partitions.preparation.masks import foreground_mask
+from partitions.preparation.subject_file import SubjectFile, SubjectSlices
 
 PAIRED = PreparationConfig(size=(40, 30), spacing=None)
 UNPAIRED = replace(PAIRED, pairing="unpaired")
@@ -31,7 +30,7 @@ def _with_only(record: SubjectRecord, sequence: str) -> SubjectRecord:
 
 
 def _lacking(manifest: SiteManifest, kept: dict[str, str]) -> SiteManifest:
-    """The site with some subjects left one sequence; it stands in the manifest file, too."""
+    """The site with some subjects left one sequence; its manifest file says so, too."""
     records = [
         _with_only(record, kept[record.subject]) if record.subject in kept else record
         for record in manifest.subjects
@@ -209,14 +208,15 @@ def test_the_record_names_every_subjects_domains(mixed: SiteManifest, tmp_path: 
 
 
 @pytest.mark.parametrize("domains", [("source", "target"), ("source",), ("target",)])
-def test_a_part_gives_back_the_domains_it_was_written_with(
+def test_the_file_of_a_subject_gives_back_the_domains_it_was_written_with(
     tmp_path: Path, domains: tuple[str, ...]
 ) -> None:
     images = {d: np.full((2, 3, 4), i + 1, np.uint16) for i, d in enumerate(domains)}
     mask = np.ones((2, 3, 4), np.uint8)
     slices = SubjectSlices(images.get("source"), images.get("target"), mask, None, (4, 5), None)
-    write_part(tmp_path / "part.npz", slices)
-    again = read_part(tmp_path / "part.npz")
+    file = SubjectFile(SubjectRecord("A0", "A", "train", {}), tmp_path / "000000.npz")
+    file.write(slices)
+    again = file.read()
     assert again is not None
     assert again.domains == slices.domains == domains
     for domain in domains:
@@ -228,7 +228,6 @@ def test_an_unknown_pairing_suggests_the_nearest() -> None:
         PreparationConfig(pairing="unpared")
 
 
-@pytest.mark.slow
 def test_check_accepts_such_a_site_and_prepare_counts_the_slices_of_each_domain(
     mixed: SiteManifest, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,9 +16,8 @@ import pytest
 from numpy.typing import NDArray
 
 from fedi2i.errors import DataError
-from partitions.manifest import SiteManifest, read_manifest
+from partitions.manifest import UNKNOWN_VOXEL_SIZE, SiteManifest, read_manifest
 from partitions.preparation import PreparationConfig, prepare_site
-from partitions.voxel_size import KEY, UNKNOWN
 
 CONFIG = PreparationConfig(size=(40, 30), spacing=None)
 MakeSite = Callable[..., SiteManifest]
@@ -153,7 +152,7 @@ def test_a_sequence_that_no_subject_has_is_an_error_that_lists_the_sequences(
 
 
 def test_an_unknown_voxel_size_is_not_resampled(site: SiteManifest, tmp_path: Path) -> None:
-    record = replace(site.subjects[0], metadata={KEY: UNKNOWN})
+    record = replace(site.subjects[0], metadata=dict(UNKNOWN_VOXEL_SIZE))
     changed = replace(site, subjects=(record, *site.subjects[1:]))
     sentence = _refused(changed, tmp_path / "cache", replace(CONFIG, spacing=1.5))
     assert "subject 'A0': its voxel size is unknown" in sentence

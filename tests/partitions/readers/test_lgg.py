@@ -68,7 +68,9 @@ def test_no_voxel_size_is_invented(source: Path, tmp_path: Path) -> None:
     assert header.get_xyzt_units()[0] == "unknown"
 
 
-def test_hospitals_become_sites_and_age_comes_from_the_table(source: Path, tmp_path: Path) -> None:
+def test_hospitals_of_tcga_become_sites_and_age_comes_from_the_table(
+    source: Path, tmp_path: Path
+) -> None:
     manifests = import_lgg(source, tmp_path / "out", seed=7)
     assert [(m.site, len(m.subjects), m.split_seed) for m in manifests] == [
         ("CS", 2, 7),

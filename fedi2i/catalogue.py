@@ -1,0 +1,29 @@
+"""Catalogues: packages in which every file is one member, found by walking the package."""
+
+from __future__ import annotations
+
+import pkgutil
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+INFRASTRUCTURE = frozenset({"catalogue", "interface"})
+"""Modules of such a package that are no members: what a member offers, and the list of them."""
+
+
+def members(package: ModuleType, name: str) -> dict[str, Any]:
+    """What every file of a package offers under one name, by file name in alphabetical order.
+
+    Args:
+        package: the package; its files are imported.
+        name: the constant that each file defines, e.g. ``METRIC``.
+
+    Raises:
+        AttributeError: a file does not define it.
+    """
+    files = sorted(module.name for module in pkgutil.iter_modules(package.__path__))
+    return {
+        file: getattr(import_module(f"{package.__name__}.{file}"), name)
+        for file in files
+        if file not in INFRASTRUCTURE
+    }

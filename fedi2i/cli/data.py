@@ -1,0 +1,23 @@
+"""``fedi2i data``: the package ``partitions``."""
+
+from __future__ import annotations
+
+from fedi2i.cli.entry import Entry
+from fedi2i.commands import Commands
+from partitions.readers import reader_names
+
+
+def _add_data(commands: Commands) -> None:
+    from partitions.commands import add_commands
+
+    add_commands(commands)
+
+
+ENTRIES = (
+    Entry(
+        "data",
+        "bring in scans, check and prepare them",
+        _add_data,
+        ("demo", *reader_names(), "check", "prepare"),
+    ),
+)

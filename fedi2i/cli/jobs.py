@@ -1,0 +1,29 @@
+"""``fedi2i jobs`` and ``fedi2i compare``: the package ``jobs``."""
+
+from __future__ import annotations
+
+from fedi2i.cli.entry import Entry
+from fedi2i.commands import Commands
+
+
+def _add_jobs(commands: Commands) -> None:
+    from jobs.commands import add_job_commands
+
+    add_job_commands(commands)
+
+
+def _add_compare(commands: Commands) -> None:
+    from jobs.commands.comparison import add_compare
+
+    add_compare(commands)
+
+
+ENTRIES = (
+    Entry(
+        "jobs",
+        "write NVFlare job folders and simulator workspaces, tune a strategy",
+        _add_jobs,
+        ("export", "committed", "workspace", "grid"),
+    ),
+    Entry("compare", "run all arms of an experiment in the simulator, evaluate them", _add_compare),
+)

@@ -1,0 +1,15 @@
+"""``fedi2i report``: the package ``report``."""
+
+from __future__ import annotations
+
+from fedi2i.cli.entry import Entry
+from fedi2i.commands import Commands
+
+
+def _add_report(commands: Commands) -> None:
+    from report.commands import add_commands
+
+    add_commands(commands)
+
+
+ENTRIES = (Entry("report", "write tables, figures and a page from a run's files", _add_report),)

@@ -1,0 +1,31 @@
+"""``fedi2i train``, ``evaluate`` and ``channels``: the package ``lightning_modules``."""
+
+from __future__ import annotations
+
+from fedi2i.cli.entry import Entry
+from fedi2i.commands import Commands
+
+
+def _add_train(commands: Commands) -> None:
+    from lightning_modules.commands import add_train
+
+    add_train(commands)
+
+
+def _add_evaluate(commands: Commands) -> None:
+    from lightning_modules.commands import add_evaluate
+
+    add_evaluate(commands)
+
+
+def _add_channels(commands: Commands) -> None:
+    from lightning_modules.commands import add_channels
+
+    add_channels(commands)
+
+
+ENTRIES = (
+    Entry("train", "train without a federation: one site's scans, or all pooled", _add_train),
+    Entry("evaluate", "measure models on patients that they were not trained on", _add_evaluate),
+    Entry("channels", "show which channels of a network FedMA matches", _add_channels),
+)

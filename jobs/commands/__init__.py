@@ -1,0 +1,20 @@
+"""The commands of ``fedi2i jobs`` and ``fedi2i compare``."""
+
+from __future__ import annotations
+
+from fedi2i.commands import Commands
+from jobs.commands.comparison import add_compare, add_grid
+from jobs.commands.job_folders import add_committed, add_export
+from jobs.commands.workspace import add_workspace
+
+
+def add_commands(commands: Commands) -> None:
+    """Add all commands of this package."""
+    add_job_commands(commands)
+    add_compare(commands)
+
+
+def add_job_commands(commands: Commands) -> None:
+    """Add the commands that ``fedi2i jobs`` groups: all but ``compare``."""
+    for add in (add_export, add_committed, add_workspace, add_grid):
+        add(commands)

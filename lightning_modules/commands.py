@@ -1,0 +1,157 @@
+"""``train``, ``evaluate`` and ``channels``: train without a federation, look into networks."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+from typing import Protocol
+
+from fedi2i.commands import Commands, name_and_path
+from fedi2i.errors import ConfigError
+from lightning_modules.configuration import ExperimentConfig, read_experiment
+from partitions.manifest import read_manifest
+from partitions.preparation import PreparedSite, prepare_site
+
+# What results.csv and slices.npz hold besides the arms.
+_RESERVED = ("source", "target", "mask", "lesion")
+
+
+class TrainOptions(Protocol):
+    """What ``train`` is told."""
+
+    experiment: Path
+    data: list[Path]
+    out: Path
+    threads: int
+    arm: str | None
+
+
+class EvaluateOptions(Protocol):
+    """What ``evaluate`` is told."""
+
+    experiment: Path
+    data: list[Path]
+    out: Path
+    threads: int
+    model: list[str]
+    split: str
+
+
+class ChannelsOptions(Protocol):
+    """What ``channels`` is told."""
+
+    experiment: Path
+
+
+def add_commands(commands: Commands) -> None:
+    """Add all commands of this package."""
+    for add in (add_train, add_evaluate, add_channels):
+        add(commands)
+
+
+def add_train(commands: Commands) -> None:
+    """Add ``train``."""
+    parser = commands.add_parser("train", help="local-only (one --data) or centralised (several)")
+    parser.add_argument("--arm", help="name of the arm; by default the site, or 'centralised'")
+    _add_experiment(parser)
+    _add_work(parser)
+    parser.set_defaults(run=train_command)
+
+
+def add_evaluate(commands: Commands) -> None:
+    """Add ``evaluate``."""
+    parser = commands.add_parser("evaluate", help="measure models on unseen patients")
+    parser.add_argument("--model", action="append", default=[], metavar="NAME=FILE")
+    parser.add_argument("--split", default="test", help="split to evaluate on; by default test")
+    _add_experiment(parser)
+    _add_work(parser)
+    parser.set_defaults(run=evaluate_command)
+
+
+def add_channels(commands: Commands) -> None:
+    """Add ``channels``."""
+    parser = commands.add_parser("channels", help="channel groups, layer by layer (FedMA)")
+    _add_experiment(parser)
+    parser.set_defaults(run=channels_command)
+
+
+def train_command(options: TrainOptions) -> None:
+    """Train one arm on the pooled training slices of the given site folders."""
+    _check_folder(options.out)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    experiment = read_experiment(options.experiment)
+    # Imported here, as a mistake in the experiment should not wait seconds for torch.
+    from lightning_modules.training.hardware import choose_hardware
+    from lightning_modules.training.training_run import Arm, train_arm
+
+    sites = _sites(experiment, options.data)
+    hardware = choose_hardware(experiment.training.precision, options.threads)
+    steps = experiment.training.steps * len(sites)
+    arm = Arm(options.arm or _arm_name(sites), sites, steps)
+    print(f"wrote {train_arm(experiment, arm, hardware, options.out)}")
+
+
+def evaluate_command(options: EvaluateOptions) -> None:
+    """Evaluate models on the test patients of the given site folders."""
+    _check_folder(options.out)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    experiment = read_experiment(options.experiment)
+    models = _models(options.model)
+    # Imported here, as a mistake in the experiment should not wait seconds for torch.
+    from lightning_modules.evaluation.results import evaluate, read_generator
+    from lightning_modules.training.hardware import choose_hardware
+
+    generators = {name: read_generator(experiment.model, path) for name, path in models.items()}
+    hardware = choose_hardware(experiment.training.precision, options.threads)
+    sites = _sites(experiment, options.data)
+    print(f"wrote {evaluate(generators, sites, hardware, options.out, options.split)}")
+
+
+def channels_command(options: ChannelsOptions) -> None:
+    """Print how FedMA sees the networks of an experiment."""
+    experiment = read_experiment(options.experiment)
+    # Imported here, as a mistake in the experiment should not wait seconds for torch.
+    from lightning_modules.matching.channel_groups import groups_table
+    from lightning_modules.matching.network_groups import network_groups
+    from lightning_modules.networks.building import build_networks
+
+    networks = build_networks(experiment.model, experiment.seed)
+    for name, groups in network_groups(networks, experiment.model, networks.keys()).items():
+        print(f"{name}\n\n{groups_table(groups)}")
+
+
+def _sites(experiment: ExperimentConfig, folders: list[Path]) -> list[PreparedSite]:
+    return [
+        prepare_site(read_manifest(folder), experiment.data.preparation, folder / "prepared")
+        for folder in folders
+    ]
+
+
+def _arm_name(sites: list[PreparedSite]) -> str:
+    return sites[0].site if len(sites) == 1 else "centralised"
+
+
+def _check_folder(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"--out {out}: is a file; name a folder")
+
+
+def _models(texts: list[str]) -> dict[str, Path]:
+    models: dict[str, Path] = {}
+    for text in texts:
+        name, path = name_and_path(text, "--model", "name=file, e.g. fedavg=FL_global_model.pt")
+        if name in _RESERVED or name in models:
+            raise ConfigError(f"--model {name}={path}: '{name}' is taken; choose another name")
+        models[name] = path
+    return models
+
+
+def _add_experiment(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--experiment", type=Path, required=True, help="YAML file")
+
+
+def _add_work(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", type=Path, action="append", required=True, help="a site's folder")
+    parser.add_argument("--out", type=Path, required=True, help="folder for results")
+    parser.add_argument("--threads", type=int, default=1, help="torch threads")

@@ -1,0 +1,118 @@
+"""The batches of a learner: pairs in one seeded order, or each domain in an order of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from torch.utils.data import IterableDataset
+
+from lightning_modules.data.slices import Batch, TrainingSlices
+from lightning_modules.model_networks import MODELS
+from lightning_modules.seeding import derive_seed
+from partitions.preparation.configuration import DOMAINS
+
+
+class BatchSource:
+    """Where a learner's batches come from; any round can be drawn without those before it.
+
+    A paired model draws subjects' pairs. An unpaired one draws source and target independently,
+    also where a site holds pairs: otherwise it would be shown more than the method may know. A
+    domain that a site does not have is absent from its batches.
+
+    Args:
+        model: name of the model.
+        slices: the training slices.
+        seed: the experiment's seed.
+        arm: name of the learner.
+        batch_size: slices per step, of each domain.
+    """
+
+    def __init__(
+        self, model: str, slices: TrainingSlices, seed: int, arm: str, batch_size: int
+    ) -> None:
+        paired = MODELS[model].paired
+        groups = (DOMAINS,) if paired else tuple((domain,) for domain in DOMAINS)
+        drawn = [slices.of(domains) for domains in groups]
+        self._drawn = [found for found in drawn if len(found)]
+        self._orders = [
+            SliceOrder(seed, arm, len(found), batch_size, None if paired else found.domains[0])
+            for found in self._drawn
+        ]
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """The domains that every batch holds."""
+        return tuple(domain for found in self._drawn for domain in found.domains)
+
+    @property
+    def samples(self) -> int:
+        """Number of training slices: of pairs, or the sum over domains drawn independently."""
+        return sum(len(found) for found in self._drawn)
+
+    def batches(self, first_step: int, steps: int) -> RoundBatches:
+        """The batches of steps ``first_step`` and following."""
+        return RoundBatches(
+            self._drawn, [order.indices(first_step, steps) for order in self._orders]
+        )
+
+
+class RoundBatches(IterableDataset[Batch]):
+    """The batches of one round, ready for a DataLoader with ``batch_size=None``.
+
+    Args:
+        drawn: slices that are drawn independently of each other.
+        indices: for each of them which slices every step takes, (steps, batch_size).
+    """
+
+    def __init__(self, drawn: Sequence[TrainingSlices], indices: Sequence[np.ndarray]) -> None:
+        super().__init__()
+        self._drawn = drawn
+        self._indices = indices
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Batch after batch, in the given order."""
+        for step in zip(*self._indices, strict=True):
+            batch: Batch = {}
+            for slices, chosen in zip(self._drawn, step, strict=True):
+                batch |= slices.batch(chosen)
+            yield batch
+
+
+@dataclass(frozen=True)
+class SliceOrder:
+    """Which slices each step uses: epoch after epoch of seeded permutations, cut into rounds.
+
+    The order depends on the seed, the arm's name, the domain and the step alone. A round can
+    therefore be repeated or resumed in another process, and epochs run on over the ends of rounds.
+
+    Attributes:
+        seed: the experiment's seed.
+        arm: name of the learner.
+        slices: how many there are to draw from.
+        batch_size: slices per step.
+        domain: the domain that is drawn by itself; None for pairs.
+    """
+
+    seed: int
+    arm: str
+    slices: int
+    batch_size: int
+    domain: str | None = None
+
+    def indices(self, first_step: int, steps: int) -> np.ndarray:
+        """Indices of shape (steps, batch_size) for steps ``first_step`` and following."""
+        positions = np.arange(first_step * self.batch_size, (first_step + steps) * self.batch_size)
+        epochs = positions // self.slices
+        orders = {int(epoch): self._epoch_order(int(epoch)) for epoch in np.unique(epochs)}
+        chosen = [
+            orders[int(epoch)][position % self.slices]
+            for epoch, position in zip(epochs, positions, strict=True)
+        ]
+        return np.asarray(chosen, dtype=np.int64).reshape(steps, self.batch_size)
+
+    def _epoch_order(self, epoch: int) -> np.ndarray:
+        which = (self.arm,) if self.domain is None else (self.arm, self.domain)
+        seed = derive_seed(self.seed, "slice order", *which, epoch)
+        return np.random.default_rng(seed).permutation(self.slices)

@@ -1,0 +1,111 @@
+"""What a metric is: its name, unit and direction, whether its mean may leave a site, its function.
+
+Lists of metrics and the gate at a site read the files of all metrics before any network is needed,
+so none of them imports torch or scikit-image before it measures.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ImagePair:
+    """A prediction and its target, float64, all of shape (slices, rows, columns).
+
+    Attributes:
+        prediction: clipped to [0, 1].
+        target: values in [0, 1].
+        mask: true inside the head or brain; somewhere it is.
+        lesion: true inside the lesion; None where the patient has none.
+    """
+
+    prediction: Tensor
+    target: Tensor
+    mask: Tensor
+    lesion: Tensor | None = None
+
+    @cached_property
+    def error(self) -> Tensor:
+        """Prediction minus target at the voxels of the mask, of shape (voxels,)."""
+        return (self.prediction - self.target)[self.mask]
+
+    @cached_property
+    def mean_squared_error(self) -> Tensor:
+        """Over the voxels of the mask; a scalar."""
+        return self.error.square().mean()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """One entry of this catalogue.
+
+    Attributes:
+        name: as in ``results.csv``, and after ``val/`` in ``metrics.csv``; the name of its file.
+        label: as shown to readers.
+        unit: as shown after numbers, or "".
+        better: which way is better.
+        range: smallest and largest possible value.
+        decimals: digits after the point in tables, or None to choose by magnitude.
+        region: what is measured; where a patient has no lesion, ``lesion`` gives no value.
+        shared: whether a site may send the mean over its validation patients to the server. A
+            metric with False is measured, and stays at the site.
+        measure: the value of one patient.
+    """
+
+    name: str
+    label: str
+    unit: str
+    better: Literal["higher", "lower"]
+    range: tuple[float, float]
+    decimals: int | None
+    region: Literal["mask", "lesion"]
+    shared: bool
+    measure: Callable[[ImagePair], float]
+
+    def description(self) -> dict[str, Any]:
+        """All but the function, ready for JSON; a range without a bound has None there."""
+        return {
+            "name": self.name,
+            "label": self.label,
+            "unit": self.unit,
+            "better": self.better,
+            "range": [bound if math.isfinite(bound) else None for bound in self.range],
+            "decimals": self.decimals,
+            "region": self.region,
+            "shared": self.shared,
+        }
+
+
+def image_pair(
+    prediction: Tensor, target: Tensor, mask: Tensor, lesion: Tensor | None = None
+) -> ImagePair:
+    """The images of one patient, ready to be measured.
+
+    Args:
+        prediction: (slices, rows, columns), intensities; clipped to [0, 1].
+        target: same shape, values in [0, 1].
+        mask: same shape, true inside the head or brain.
+        lesion: same shape, true inside the lesion; None or empty where there is none.
+
+    Raises:
+        ValueError: shapes differ or the mask is empty.
+    """
+    given = [prediction, target, mask, *([] if lesion is None else [lesion])]
+    if len({image.shape for image in given}) > 1:
+        raise ValueError("prediction, target and masks must have one shape")
+    if not mask.bool().any():
+        raise ValueError("the mask is empty")
+    return ImagePair(
+        prediction=prediction.double().clamp(0.0, 1.0),
+        target=target.double(),
+        mask=mask.bool(),
+        lesion=lesion.bool() if lesion is not None and lesion.any() else None,
+    )

@@ -1,0 +1,25 @@
+"""Root mean squared error divided by the root mean square of the target, inside the mask."""
+
+from __future__ import annotations
+
+import math
+
+from lightning_modules.metrics.interface import ImagePair, Metric
+
+
+def _measure(images: ImagePair) -> float:
+    size = images.target[images.mask].square().mean().sqrt()
+    return float(images.mean_squared_error.sqrt() / size)
+
+
+METRIC = Metric(
+    name="nrmse",
+    label="NRMSE",
+    unit="",
+    better="lower",
+    range=(0.0, math.inf),
+    decimals=None,
+    region="mask",
+    shared=True,
+    measure=_measure,
+)

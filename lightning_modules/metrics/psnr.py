@@ -1,0 +1,24 @@
+"""Peak signal-to-noise ratio in dB for a peak of 1; infinite for a perfect prediction."""
+
+from __future__ import annotations
+
+import math
+
+from lightning_modules.metrics.interface import ImagePair, Metric
+
+
+def _measure(images: ImagePair) -> float:
+    return float(10.0 * (1.0 / images.mean_squared_error).log10())
+
+
+METRIC = Metric(
+    name="psnr",
+    label="PSNR",
+    unit="dB",
+    better="higher",
+    range=(0.0, math.inf),
+    decimals=2,
+    region="mask",
+    shared=True,
+    measure=_measure,
+)

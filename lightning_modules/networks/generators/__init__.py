@@ -1,0 +1,1 @@
+"""The generators that a configuration can name, one file each."""

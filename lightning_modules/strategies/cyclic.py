@@ -1,0 +1,19 @@
+"""Cyclic weight transfer: the model goes from site to site."""
+
+from __future__ import annotations
+
+from lightning_modules.strategies.interface import RING, Paper, Strategy
+
+STRATEGY = Strategy(
+    name="cyclic",
+    label="Cyclic",
+    does="passes one model from site to site instead of averaging",
+    paper=Paper(
+        "Chang et al., JAMIA 2018",
+        "doi:10.1093/jamia/ocy017",
+        "chang2018cyclic",
+        "w_t+1 = train(w_t, next site)",
+    ),
+    topology=RING,
+    acts=False,
+)

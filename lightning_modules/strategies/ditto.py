@@ -1,0 +1,45 @@
+"""Ditto: a personal model at every site, pulled towards the global one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from fedi2i.typed_config import number
+from lightning_modules.strategies.fedavg import WeightedMean
+from lightning_modules.strategies.fedprox import ProximalTerm
+from lightning_modules.strategies.interface import Paper, SiteRule, Strategy, by_role, pairs
+
+
+@dataclass(frozen=True)
+class DittoSettings:
+    """Pull of the personal model towards the received one, one coefficient per role."""
+
+    lambda_generator: float = number(
+        0.03, meaning="pull of the personal model; 0 trains it without the others"
+    )
+    lambda_discriminator: float = number(0.01, meaning="the same for discriminators")
+
+
+def _personal_term(settings: DittoSettings, received: Mapping[str, Tensor]) -> ProximalTerm:
+    return ProximalTerm(by_role(settings, "lambda"), anchors=received)
+
+
+STRATEGY = Strategy(
+    name="ditto",
+    label="Ditto",
+    does="trains a personal model beside the global one and pulls it towards it",
+    paper=Paper(
+        "Li et al., ICML 2021",
+        "arXiv:2012.04221",
+        "li2021ditto",
+        "equation 1: + lambda/2 ||v - w||^2",
+    ),
+    settings=DittoSettings,
+    server=WeightedMean,
+    site=SiteRule(personal_term=_personal_term),
+    fedavg_at={"lambda_generator": 0.0, "lambda_discriminator": 0.0},
+    grid=pairs("lambda", [0.01, 0.1, 1.0, 10.0], 1 / 3),
+)

@@ -1,0 +1,22 @@
+"""Swarm learning: the sites average among themselves, without a server that sees their models."""
+
+from __future__ import annotations
+
+from lightning_modules.strategies.fedavg import WeightedMean
+from lightning_modules.strategies.interface import SWARM, Paper, Strategy
+
+STRATEGY = Strategy(
+    name="swarm",
+    label="Swarm",
+    does="takes the weighted mean at a site that is drawn anew in every round",
+    paper=Paper(
+        "Warnat-Herresthal et al., Nature 2021",
+        "doi:10.1038/s41586-021-03583-3",
+        "warnat2021swarm",
+        "w = sum_k (n_k / n) w_k, at a drawn site",
+    ),
+    server=WeightedMean,
+    topology=SWARM,
+    acts=False,
+    fedavg_at={},
+)

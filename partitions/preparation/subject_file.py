@@ -1,0 +1,84 @@
+"""The prepared slices of one subject, and the file that keeps them until all subjects are done.
+
+One file per subject lets an interrupted preparation go on where it stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedi2i.files import replacing
+from partitions.manifest import SubjectRecord
+from partitions.preparation.configuration import DOMAINS
+
+
+@dataclass(frozen=True)
+class SubjectSlices:
+    """The prepared slices of one subject, all arrays (slices, rows, columns).
+
+    Attributes:
+        source: 16-bit levels; divided by 65535 the intensity in [0, 1]. None when the subject has
+            no such scan.
+        target: as ``source``.
+        mask: 0 or 1.
+        lesion: 0 or 1, or None when the subject has no lesion mask.
+        kept: which slices of the scan these are, counted from the feet.
+        spacing: pixel height, pixel width and slice distance in mm, or None when unknown.
+    """
+
+    source: NDArray[np.uint16] | None
+    target: NDArray[np.uint16] | None
+    mask: NDArray[np.uint8]
+    lesion: NDArray[np.uint8] | None
+    kept: tuple[int, ...]
+    spacing: tuple[float, float, float] | None
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """The domains in which the subject has a scan."""
+        return tuple(domain for domain in DOMAINS if getattr(self, domain) is not None)
+
+
+@dataclass(frozen=True)
+class SubjectFile:
+    """Where the slices of one subject are kept.
+
+    Attributes:
+        record: the subject.
+        path: ends with ``.npz``.
+    """
+
+    record: SubjectRecord
+    path: Path
+
+    def write(self, slices: SubjectSlices) -> None:
+        """Write the slices; the file appears complete or not at all."""
+        known = {name: getattr(slices, name) for name in ("source", "target", "mask", "lesion")}
+        arrays = {name: array for name, array in known.items() if array is not None}
+        facts = {"kept": slices.kept, "spacing": slices.spacing, "domains": slices.domains}
+        with replacing(self.path) as temporary, temporary.open("wb") as stream:
+            np.savez(stream, facts=np.array(json.dumps(facts)), **arrays)
+
+    def read(self) -> SubjectSlices | None:
+        """Read the slices, or None when the file is missing or unreadable."""
+        try:
+            with np.load(self.path, allow_pickle=False) as arrays:
+                facts = json.loads(str(arrays["facts"]))
+                spacing = facts["spacing"]
+                images = {domain: arrays[domain] for domain in facts["domains"]}
+                return SubjectSlices(
+                    source=images.get("source"),
+                    target=images.get("target"),
+                    mask=arrays["mask"],
+                    lesion=arrays.get("lesion"),
+                    kept=tuple(facts["kept"]),
+                    spacing=None if spacing is None else (spacing[0], spacing[1], spacing[2]),
+                )
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            return None

@@ -1,0 +1,56 @@
+"""Do independent pieces of work side by side, each in a process of its own."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
+
+from fedi2i.errors import DataError
+
+Piece = TypeVar("Piece")
+Result = TypeVar("Result")
+
+
+def side_by_side(
+    work: Callable[[Piece], Result], pieces: Sequence[Piece], workers: int
+) -> Iterator[Result]:
+    """Yield the results as they are finished, in any order.
+
+    One piece, or one worker, is done in this process. Processes are started afresh and not forked,
+    because PyTorch's threads do not survive a fork.
+
+    Args:
+        work: a function that a fresh process can import.
+        pieces: its arguments.
+        workers: processes at a time, at least 1.
+
+    Raises:
+        DataError: a process was ended from outside. An error of ``work`` is raised as it is; what
+            has not begun by then is not done.
+    """
+    if min(workers, len(pieces)) < 2:
+        yield from map(work, pieces)
+        return
+    pool = ProcessPoolExecutor(
+        min(workers, len(pieces)), multiprocessing.get_context("spawn"), _end_quietly
+    )
+    try:
+        for future in as_completed([pool.submit(work, piece) for piece in pieces]):
+            yield future.result()
+    except BrokenProcessPool as error:
+        raise DataError(
+            "a process was ended from outside, perhaps for lack of memory; start the same command "
+            "again, with fewer --workers if it has that option: what is finished is kept"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _end_quietly() -> None:
+    """Ctrl-C reaches every process, and the first one says in a sentence that it stopped."""
+    signal.signal(signal.SIGINT, lambda *_: sys.exit(1))

@@ -1,0 +1,1 @@
+"""Draw curves, channel maps and pictures as images that can be inlined."""

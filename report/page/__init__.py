@@ -1,0 +1,1 @@
+"""The report page: what each section says, as data for its template."""

@@ -1,0 +1,82 @@
+"""Put the sections together into one self-contained HTML page."""
+
+from __future__ import annotations
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from report import number_format
+from report.numbers.analysis import Analysis
+from report.numbers.cross_site import cross_site_matrix
+from report.numbers.rows import need_headings, row_groups
+from report.numbers.statistics import ALPHA, RESAMPLES
+from report.numbers.strategy_effects import ROLES, SMALLEST_ACTION
+from report.page.convergence import convergence_section
+from report.page.pictures import pictures_section
+from report.page.provenance import provenance_section, setting_text
+from report.page.strategies import WARNINGS, strategies_section
+from report.page.summary import summary
+from report.page.tables import comparisons_section, length_class, results_section, shade_style
+
+FORMATS = (
+    "byte_size",
+    "counted",
+    "duration",
+    "listed",
+    "number",
+    "p_value",
+    "percent",
+    "ratio",
+    "thousands",
+)
+"""Functions of ``number_format`` that templates use as filters."""
+
+
+def render_page(analysis: Analysis) -> str:
+    """The whole page as text; it refers to no other file or address."""
+    run, featured = analysis.run, analysis.featured
+    return (
+        _environment()
+        .get_template("page.html")
+        .render(
+            about=run.about,
+            summary=summary(analysis),
+            featured=featured,
+            results=results_section(run, analysis.tables),
+            matrix=cross_site_matrix(run, analysis.rows),
+            comparisons=comparisons_section(analysis),
+            like=analysis.like,
+            convergence=convergence_section(run, featured),
+            strategies=strategies_section(run, analysis.effects),
+            pictures=pictures_section(run, featured),
+            provenance=provenance_section(run),
+        )
+    )
+
+
+def _environment() -> Environment:
+    """Templates in which every text is escaped and every unknown name is an error."""
+    environment = Environment(
+        loader=PackageLoader("report.page"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {name: getattr(number_format, name) for name in FORMATS}
+    environment.filters |= {
+        "length_class": length_class,
+        "need_headings": need_headings,
+        "row_groups": row_groups,
+        "setting_text": setting_text,
+    }
+    environment.globals |= {
+        "ALPHA": ALPHA,
+        "NONE": number_format.NONE,
+        "RESAMPLES": RESAMPLES,
+        "ROLES": ROLES,
+        "SMALLEST_ACTION": SMALLEST_ACTION,
+        "WARNINGS": WARNINGS,
+        "shade_style": shade_style,
+    }
+    return environment

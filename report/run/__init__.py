@@ -1,0 +1,1 @@
+"""Read the files of a run folder and check that they agree."""

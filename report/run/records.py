@@ -1,0 +1,152 @@
+"""Frozen records of one run, as read from its folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+SOURCE = "source"
+CENTRALISED = "centralised"
+LOCAL_ONLY = "local-only"
+OF_SITE = "@"
+
+Slice = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Site:
+    """One hospital.
+
+    Attributes:
+        name: the site's name, as in every file of the run.
+        unseen: True when no model was trained on its patients.
+        train: number of training patients.
+        val: number of validation patients.
+        test: number of test patients the site holds.
+        description: scanner and population, one line.
+    """
+
+    name: str
+    unseen: bool
+    train: int
+    val: int
+    test: int
+    description: str
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One model, or one way of producing predictions.
+
+    Attributes:
+        name: ``source``, ``local-<site>``, ``centralised``, a federated strategy, or
+            ``<strategy>@<site>`` for a site's own model of a strategy.
+        label: the name of this one model, as shown to readers.
+        seconds: wall-clock training time, or None; of the whole family where it has one.
+        rounds: communication rounds, or None.
+        steps: optimiser steps, or None.
+        bytes_sent: bytes over the network, or None.
+        note: one line said in the provenance table.
+        site: the site this model belongs to, or None.
+        family: name of the models that belong together, one per site; None without a site.
+        family_label: as shown; empty without a site.
+        does: what the strategy does, a few words; None where the run does not say.
+        acts: whether a ratio or a moved fraction of the strategy is expected to differ from 0; None
+            where the run does not say.
+        reference: whether the other federated arms are to be compared with this one.
+    """
+
+    name: str
+    label: str
+    seconds: float | None
+    rounds: int | None
+    steps: int | None
+    bytes_sent: int | None
+    note: str
+    site: str | None = None
+    family: str | None = None
+    family_label: str = ""
+    does: str | None = None
+    acts: bool | None = None
+    reference: bool = False
+
+    @property
+    def kind(self) -> str:
+        """``source``, ``local``, ``centralised``, ``federated`` (one global model) or ``personal``.
+
+        ``personal`` is a site's own model after federated training.
+        """
+        if self.site is not None:
+            return "local" if self.family == LOCAL_ONLY else "personal"
+        return self.name if self.name in (SOURCE, CENTRALISED) else "federated"
+
+    @property
+    def job(self) -> str:
+        """The name under which ``curves.csv`` records the training that made this model."""
+        return self.name.rpartition(OF_SITE)[0] if self.kind == "personal" else self.name
+
+
+@dataclass(frozen=True)
+class RunDescription:
+    """The content of ``run.json``: what was run, on whose data, with which settings."""
+
+    title: str
+    created: str
+    seed: int
+    computed: bool
+    data_note: str
+    preset: Mapping[str, Any]
+    experiment: Mapping[str, Any]
+    versions: Mapping[str, str]
+    machine: Mapping[str, Any]
+    manifests: Mapping[str, str]
+    sites: tuple[Site, ...]
+    arms: tuple[Arm, ...]
+
+    @property
+    def federated_sites(self) -> tuple[Site, ...]:
+        """The sites that took part in training."""
+        return tuple(site for site in self.sites if not site.unseen)
+
+    @property
+    def unseen_sites(self) -> tuple[Site, ...]:
+        """The sites that took part in no training."""
+        return tuple(site for site in self.sites if site.unseen)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run folder, read and checked.
+
+    Attributes:
+        folder: where it was read from.
+        about: the content of ``run.json``.
+        results: rows arm, site, split, subject, metric, value; every split. A value is NaN where a
+            diverged model gave no number.
+        curves: rows arm, site, round, metric, value, or None when the run has none; NaN as above.
+        slices: (site, subject, what) to a 2D array in [0, 1], row 0 anterior; empty when none.
+    """
+
+    folder: Path
+    about: RunDescription
+    results: pd.DataFrame
+    curves: pd.DataFrame | None
+    slices: Mapping[tuple[str, str, str], Slice]
+
+    @cached_property
+    def test_rows(self) -> pd.DataFrame:
+        """The rows of the test split, the only ones tables are made from."""
+        return self.results[self.results["split"] == "test"]
+
+    @cached_property
+    def diverged(self) -> frozenset[str]:
+        """Names of the arms with a NaN among their test values."""
+        test = self.test_rows
+        return frozenset(test[test["value"].isna()]["arm"])

@@ -1,0 +1,156 @@
+"""Read ``run.json`` into a frozen record, naming the first missing or mistyped key."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fedi2i.errors import DataError
+from fedi2i.site_names import RESERVED
+from report.run.arm_families import check_families, family_of
+from report.run.records import SOURCE, Arm, RunDescription, Site
+
+_MISSING = object()
+
+
+def read_run_json(path: Path) -> RunDescription:
+    """Read and check ``run.json``.
+
+    Raises:
+        DataError: the file is missing, empty, not JSON, or a key is missing or of a wrong type.
+    """
+    content = _read_object(path)
+    where = str(path)
+    about = RunDescription(
+        title=_value(content, "title", str, where),
+        created=_value(content, "created", str, where),
+        seed=_value(content, "seed", int, where),
+        computed=_value(content, "computed", bool, where),
+        data_note=_value(content, "data_note", str, where, ""),
+        preset=_value(content, "preset", dict, where),
+        experiment=_value(content, "experiment", dict, where, {}),
+        versions=_value(content, "versions", dict, where, {}),
+        machine=_value(content, "machine", dict, where, {}),
+        manifests=_value(content, "manifests", dict, where, {}),
+        sites=tuple(_site(*entry) for entry in _entries(content, "sites", where)),
+        arms=tuple(_arm(*entry) for entry in _entries(content, "arms", where)),
+    )
+    _check_names(about, where)
+    return about
+
+
+def _read_object(path: Path) -> Mapping[str, Any]:
+    if not path.is_file():
+        raise DataError(f"{path}: missing; give the folder of a finished run")
+    if path.stat().st_size == 0:
+        raise DataError(f"{path}: empty; run the experiment again")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path}: cannot be read as JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: expected a JSON object, found a {type(content).__name__}")
+    return content
+
+
+def _entries(content: Mapping[str, Any], key: str, where: str) -> list[tuple[Any, str]]:
+    entries = _value(content, key, list, where)
+    if not entries:
+        raise DataError(f"{where}: key '{key}' is an empty list; a run has at least one")
+    return [(entry, f"{where}: {key}[{number}]") for number, entry in enumerate(entries)]
+
+
+def _site(entry: Any, where: str) -> Site:
+    return Site(
+        name=_value(entry, "name", str, where),
+        unseen=_value(entry, "unseen", bool, where),
+        train=_value(entry, "train", int, where),
+        val=_value(entry, "val", int, where),
+        test=_value(entry, "test", int, where),
+        description=_value(entry, "description", str, where, ""),
+    )
+
+
+def _arm(entry: Any, where: str) -> Arm:
+    name = _value(entry, "name", str, where)
+    label = _value(entry, "label", str, where, name)
+    own = family_of(
+        name,
+        label,
+        _value(entry, "family", str, where, None),
+        _value(entry, "site", str, where, None),
+        where,
+    )
+    return Arm(
+        name=name,
+        label=own.model_label if own else label,
+        seconds=_value(entry, "seconds", float, where, None),
+        rounds=_value(entry, "rounds", int, where, None),
+        steps=_value(entry, "steps", int, where, None),
+        bytes_sent=_value(entry, "bytes_sent", int, where, None),
+        note=_value(entry, "note", str, where, None) or "",
+        site=own.site if own else None,
+        family=own.family if own else None,
+        family_label=own.label if own else "",
+        does=_value(entry, "does", str, where, None),
+        acts=_value(entry, "acts", bool, where, None),
+        reference=_value(entry, "reference", bool, where, False),
+    )
+
+
+def _check_names(about: RunDescription, where: str) -> None:
+    sites = [site.name for site in about.sites]
+    for kind, names in (("site", sites), ("arm", [arm.name for arm in about.arms])):
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise DataError(f"{where}: {kind} '{twice[0]}' is listed twice; list it once")
+    for name in RESERVED:
+        if name in sites:
+            raise DataError(
+                f"{where}: a site is called '{name}', which means something else in curves.csv; "
+                "give it another name"
+            )
+    check_families(about, where)
+    _check_reference(about, where)
+    if all(arm.name == SOURCE for arm in about.arms):
+        raise DataError(f"{where}: no trained arm is listed; there is nothing to report")
+    if about.seed < 0:
+        raise DataError(f"{where}: key 'seed' is {about.seed}; it must be 0 or larger")
+
+
+def _check_reference(about: RunDescription, where: str) -> None:
+    marked = [arm for arm in about.arms if arm.reference]
+    for arm in marked:
+        if arm.kind not in ("federated", "personal"):
+            raise DataError(
+                f"{where}: arm '{arm.name}' is the reference but is not federated; mark a "
+                "federated arm, or none"
+            )
+    names = sorted({arm.job for arm in marked})
+    if len(names) > 1:
+        raise DataError(
+            f"{where}: '{names[0]}' and '{names[1]}' are both the reference; mark one of them"
+        )
+
+
+def _value(content: Any, key: str, expected: type, where: str, default: Any = _MISSING) -> Any:
+    """One value of the expected type; null or absent gives the default where there is one.
+
+    Raises:
+        DataError: the content is no object, or the key is missing or of another type.
+    """
+    if not isinstance(content, dict):
+        raise DataError(f"{where}: expected a JSON object, found {content!r}")
+    value = content.get(key)
+    if value is None:
+        if default is _MISSING:
+            raise DataError(f"{where}: key '{key}' is missing; write the run folder again")
+        return default
+    accepted = (int, float) if expected is float else (expected,)
+    if not isinstance(value, accepted) or (expected is not bool and isinstance(value, bool)):
+        raise DataError(
+            f"{where}: key '{key}' is {value!r}, expected a value of type {expected.__name__}"
+        )
+    return value

@@ -1,0 +1,102 @@
+"""Every metric keeps what its own file says of it; no test here knows one by name."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+import lightning_modules.metrics as package
+from fedi2i.catalogue import INFRASTRUCTURE
+from lightning_modules.metrics.catalogue import METRICS, measure
+from lightning_modules.metrics.interface import Metric, image_pair
+
+NAMES = tuple(METRICS)
+SHAPE = (2, 32, 24)
+
+
+def _measured(noise: float, seed: int = 3) -> dict[str, float]:
+    random = torch.Generator().manual_seed(seed)
+
+    def draw() -> Tensor:
+        return torch.rand(SHAPE, generator=random, dtype=torch.float64)
+
+    target, error, mask, lesion = draw(), draw() - 0.5, draw() > 0.3, draw() > 0.9
+    return measure(image_pair(target + noise * error, target, mask, lesion))
+
+
+def test_every_file_of_the_folder_is_one_metric_that_is_called_like_its_file() -> None:
+    (folder,) = package.__path__
+    files = {path.stem for path in Path(folder).glob("*.py")} - {"__init__", *INFRASTRUCTURE}
+    assert {metric.name for metric in METRICS.values()} == set(NAMES) == files
+    assert {"psnr", "ssim", "mae", "nrmse", "mse", "lesion_mae"} <= files
+
+
+def test_a_metric_that_does_not_say_whether_it_is_shared_does_not_exist() -> None:
+    with pytest.raises(TypeError, match="shared"):
+        Metric(  # type: ignore[call-arg]
+            name="x",
+            label="X",
+            unit="",
+            better="lower",
+            range=(0.0, 1.0),
+            decimals=None,
+            region="mask",
+            measure=lambda images: 0.0,
+        )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_values_lie_in_the_range(name: str) -> None:
+    low, high = METRICS[name].range
+    for noise in (0.0, 0.01, 0.5, 50.0):
+        value = _measured(noise)[name]
+        assert isinstance(value, float)
+        assert low - 1e-12 <= value <= high + 1e-12
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_less_error_is_better_in_the_direction_that_it_says(name: str) -> None:
+    values = [_measured(noise)[name] for noise in (0.02, 0.1, 0.4)]
+    assert values == sorted(values, reverse=METRICS[name].better == "higher")
+    assert len(set(values)) == len(values)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_perfect_prediction_gets_the_best_value_of_the_range(name: str) -> None:
+    low, high = METRICS[name].range
+    best = high if METRICS[name].better == "higher" else low
+    assert _measured(0.0)[name] == pytest.approx(best, abs=1e-12)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_is_measured_without_a_lesion_unless_it_needs_one(name: str) -> None:
+    image = torch.rand(SHAPE)
+    measured = measure(image_pair(image, 1 - image, torch.ones(SHAPE)))
+    assert (name in measured) == (METRICS[name].region == "mask")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_its_description_is_json_without_infinities(name: str) -> None:
+    described = json.loads(json.dumps(METRICS[name].description(), allow_nan=False))
+    assert described["name"] == name
+    assert described["shared"] is METRICS[name].shared
+    for bound, written in zip(METRICS[name].range, described["range"], strict=True):
+        assert written == (bound if math.isfinite(bound) else None)
+
+
+def test_listing_the_metrics_imports_neither_torch_nor_scikit_image() -> None:
+    code = (
+        "import sys\n"
+        "from lightning_modules.metrics.catalogue import METRICS\n"
+        "assert METRICS\n"
+        "print(sorted({'torch', 'skimage', 'scipy'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
