@@ -3,13 +3,48 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 from fedi2i.commands import Commands, name_and_path
 from fedi2i.errors import ConfigError
 from provision.provisioning import PROJECT_FILE
 
+Command = Callable[[argparse.Namespace], None]
 KITS = Path("kits")
+
+# NVFlare takes seconds to import: each command imports what it needs.
+
+
+def add_commands(commands: Commands) -> None:
+    """Add all commands of this package."""
+    _add_kits(commands)
+    _add_check(commands)
+    _add_site(commands)
+    _add_person(commands)
+    _add_block_person(commands)
+    _add_renew(commands)
+    _add_poc(commands)
+
+
+def _add(commands: Commands, name: str, run: Command, help_text: str) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=help_text, description=run.__doc__)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _add_project(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--project", type=Path, default=PROJECT_FILE, help="project file")
+
+
+def _add_workspace(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--workspace", type=Path, default=KITS, help="folder of all kits")
+    _add_project(parser)
+
+
+def _add_kits(commands: Commands) -> None:
+    parser = _add(commands, "kits", kits_command, "make the first kits of the project")
+    _add_workspace(parser)
 
 
 def kits_command(options: argparse.Namespace) -> None:
@@ -25,6 +60,14 @@ def kits_command(options: argparse.Namespace) -> None:
     print(f"wrote {provision(options.project, options.workspace)}: one kit per participant")
 
 
+def _add_check(commands: Commands) -> None:
+    parser = _add(commands, "check", check_command, "check a kit where it is installed")
+    parser.add_argument("kit", type=Path, nargs="?", default=Path(), help="the kit's folder")
+    parser.add_argument(
+        "--before-start", action="store_true", help="what the kit's start script checks"
+    )
+
+
 def check_command(options: argparse.Namespace) -> None:
     """Check a kit where it is installed."""
     from provision.kit_check import check_before_start, check_kit
@@ -38,14 +81,23 @@ def check_command(options: argparse.Namespace) -> None:
     if len(wrong) == 1:
         raise ConfigError(wrong[0])
     for sentence in wrong:
-        print(f"mend {sentence}")
+        print(f"fix  {sentence}")
     if wrong:
-        raise ConfigError(f"{options.kit}: {len(wrong)} things to mend before it can start")
+        raise ConfigError(f"{options.kit}: {len(wrong)} things to fix before it can start")
+
+
+def _add_site(commands: Commands) -> None:
+    parser = _add(commands, "add-site", add_site_command, "make a kit for one more site")
+    parser.add_argument("site", help="its name, as jobs call it")
+    parser.add_argument("--org", help="its organisation; by default named as the site")
+    parser.add_argument("--gpus", type=int, default=0, help="number of its GPUs, with --gpu-memory")
+    parser.add_argument("--gpu-memory", type=float, default=0.0, metavar="GIB", help="of each GPU")
+    _add_workspace(parser)
 
 
 def add_site_command(options: argparse.Namespace) -> None:
     """Make a kit for one more site."""
-    from provision.further_kits import add_site
+    from provision.add_participants import add_site
 
     kit = add_site(
         options.project,
@@ -59,18 +111,39 @@ def add_site_command(options: argparse.Namespace) -> None:
     print(f"now add '{options.site}' to {options.project}, so that later runs know it")
 
 
+def _add_person(commands: Commands) -> None:
+    parser = _add(
+        commands, "add-person", add_person_command, "make a console kit for one more person"
+    )
+    parser.add_argument("person", help="e-mail address")
+    parser.add_argument("--org", required=True, help="organisation, as in the project file")
+    parser.add_argument("--role", required=True, help="project_admin, org_admin, lead or member")
+    _add_workspace(parser)
+
+
 def add_person_command(options: argparse.Namespace) -> None:
     """Make a console kit for one more person."""
-    from provision.further_kits import add_person
+    from provision.add_participants import add_person
 
     kit = add_person(options.project, options.workspace, options.person, options.org, options.role)
     print(f"wrote {kit}; nobody else's kit changed")
     print(f"now add '{options.person}' to {options.project}, so that later runs know them")
 
 
+def _add_block_person(commands: Commands) -> None:
+    parser = _add(
+        commands,
+        "block-person",
+        block_person_command,
+        "take a person's rights at one participant",
+    )
+    parser.add_argument("person", help="as in the project file")
+    parser.add_argument("kit", type=Path, nargs="?", default=Path(), help="the installed kit")
+
+
 def block_person_command(options: argparse.Namespace) -> None:
     """Take every right at a participant from a person."""
-    from provision.blocked_person import block_person
+    from provision.permissions import block_person
 
     path = block_person(options.kit, options.person)
     print(
@@ -79,33 +152,57 @@ def block_person_command(options: argparse.Namespace) -> None:
     )
 
 
+def _add_renew(commands: Commands) -> None:
+    parser = _add(
+        commands, "renew", renew_command, "make a new key and certificate for a participant"
+    )
+    parser.add_argument("name", help="as in the project file")
+    _add_workspace(parser)
+
+
 def renew_command(options: argparse.Namespace) -> None:
     """Make a kit with a new certificate."""
-    from provision.further_kits import renew
+    from provision.add_participants import renew
 
     kit = renew(options.project, options.workspace, options.name)
     print(f"wrote {kit}: replace 'startup' of the installed kit by this one, keep its 'local'")
 
 
+def _add_poc(commands: Commands) -> None:
+    from jobs.writing.federation import DEFAULT_FILE
+
+    poc = _add(commands, "poc", poc_command, "run server and sites on this machine, two jobs, stop")
+    poc.add_argument("--out", type=Path, default=Path("runs/poc"), help="its folder, replaced")
+    poc.add_argument("--port", type=int, default=8102, help="the server's port on this machine")
+    poc.add_argument("--experiment", type=Path, default=DEFAULT_FILE, help="YAML file")
+    poc.add_argument("--dataset", action="append", metavar="NAME=FOLDER")
+    poc.add_argument("--rounds", type=int, default=2, help="rounds of the job")
+    poc.add_argument("--steps", type=int, default=30, help="optimizer steps per site and round")
+    poc.add_argument(
+        "--gpus", action="append", default=[], metavar="SITE=N,N", help="GPUs of this machine"
+    )
+    poc.add_argument("--gpu-memory", type=float, default=8.0, metavar="GIB", help="of each")
+    poc.add_argument("--torch-threads", type=int, help="threads per site process")
+    _add_project(poc)
+
+
 def poc_command(options: argparse.Namespace) -> None:
     """Run a proof of concept on this machine."""
     from jobs.writing.federation import read_federated_experiment
-    from provision.poc.federation import PocConfig
+    from provision.poc.kits import PocConfig
     from provision.poc.run import run_poc
 
     gpus = _gpus(options.gpus)
-    changes = {
-        "experiment": {"training": {"rounds": options.rounds, "steps": options.steps}},
-        "federation": {"gpus": {site: len(numbers) for site, numbers in gpus.items()}},
-    }
-    job = read_federated_experiment(options.experiment, changes)
-    datasets = dict(
-        name_and_path(text, "--dataset", "name=folder, e.g. demo=data/demo")
-        for text in options.dataset or ["demo=data/demo"]
+    job = read_federated_experiment(
+        options.experiment,
+        {
+            "experiment": {"training": {"rounds": options.rounds, "steps": options.steps}},
+            "federation": {"gpus": {site: len(numbers) for site, numbers in gpus.items()}},
+        },
     )
     config = PocConfig(
         out=options.out,
-        datasets=datasets,
+        datasets=_datasets(options.dataset),
         sites=job.federation.sites,
         port=options.port,
         project_file=options.project,
@@ -114,6 +211,11 @@ def poc_command(options: argparse.Namespace) -> None:
         gpu_memory=options.gpu_memory,
     )
     run_poc(config, job)
+
+
+def _datasets(texts: list[str] | None) -> dict[str, Path]:
+    example = "name=folder, e.g. demo=data/demo"
+    return dict(name_and_path(text, "--dataset", example) for text in texts or ["demo=data/demo"])
 
 
 def _gpus(texts: list[str]) -> dict[str, tuple[int, ...]]:
@@ -129,56 +231,3 @@ def _gpus(texts: list[str]) -> dict[str, tuple[int, ...]]:
     if len(taken) != len(set(taken)):
         raise ConfigError(f"--gpus {' '.join(texts)}: two sites cannot have the same GPU")
     return gpus
-
-
-def add_commands(commands: Commands) -> None:
-    """Add all commands of this package."""
-    kits = commands.add_parser("kits", help="make the first kits of the project")
-    kits.set_defaults(run=kits_command)
-    check = commands.add_parser("check", help="check a kit where it is installed")
-    check.add_argument("kit", type=Path, nargs="?", default=Path(), help="the kit's folder")
-    check.add_argument(
-        "--before-start", action="store_true", help="what the kit's start script checks"
-    )
-    check.set_defaults(run=check_command)
-    add = commands.add_parser("add-site", help="make a kit for one more site")
-    add.add_argument("site", help="its name, as jobs call it")
-    add.add_argument("--org", help="its organisation; by default named as the site")
-    add.add_argument("--gpus", type=int, default=0, help="number of its GPUs (with --gpu-memory)")
-    add.add_argument("--gpu-memory", type=float, default=0.0, metavar="GIB", help="of each GPU")
-    add.set_defaults(run=add_site_command)
-    person = commands.add_parser("add-person", help="make a console kit for one more person")
-    person.add_argument("person", help="e-mail address")
-    person.add_argument("--org", required=True, help="organisation, as in the project file")
-    person.add_argument("--role", required=True, help="project_admin, org_admin, lead or member")
-    person.set_defaults(run=add_person_command)
-    block = commands.add_parser("block-person", help="take a person's rights at one participant")
-    block.add_argument("person", help="as in the project file")
-    block.add_argument("kit", type=Path, nargs="?", default=Path(), help="the installed kit")
-    block.set_defaults(run=block_person_command)
-    renew = commands.add_parser("renew", help="new key and certificate for a participant")
-    renew.add_argument("name", help="as in the project file")
-    renew.set_defaults(run=renew_command)
-    for command in (kits, add, person, renew):
-        command.add_argument("--workspace", type=Path, default=KITS, help="folder of all kits")
-    poc = commands.add_parser("poc", help="server and sites on this machine, two jobs, stop")
-    _poc_options(poc)
-    for command in (kits, add, person, renew, poc):
-        command.add_argument("--project", type=Path, default=PROJECT_FILE, help="project file")
-
-
-def _poc_options(poc: argparse.ArgumentParser) -> None:
-    from jobs.writing.federation import DEFAULT_FILE
-
-    poc.add_argument("--out", type=Path, default=Path("runs/poc"), help="its folder, replaced")
-    poc.add_argument("--port", type=int, default=8102, help="the server's port on this machine")
-    poc.add_argument("--experiment", type=Path, default=DEFAULT_FILE, help="YAML file")
-    poc.add_argument("--dataset", action="append", metavar="NAME=FOLDER")
-    poc.add_argument("--rounds", type=int, default=2, help="rounds of the job")
-    poc.add_argument("--steps", type=int, default=30, help="optimizer steps per site and round")
-    poc.add_argument(
-        "--gpus", action="append", default=[], metavar="SITE=N,N", help="GPUs of this machine"
-    )
-    poc.add_argument("--gpu-memory", type=float, default=8.0, metavar="GIB", help="of each")
-    poc.add_argument("--torch-threads", type=int, help="threads per site process")
-    poc.set_defaults(run=poc_command)

@@ -20,14 +20,15 @@ from nvflare.lighter.spec import Builder
 
 from app_custom.participant.site_configuration import FILE_NAME
 from fedi2i.files import write_text
-from provision.component_policy import server_resources, site_resources
-from provision.data_mapping import server_mapping, site_mapping
-from provision.kit_readme import KitFacts, kit_readme
-from provision.lost_sites import with_heartbeat_timeout
+from provision.kit_texts import (
+    KitFacts,
+    kit_readme,
+    server_config_template,
+    site_config_template,
+)
+from provision.local_policy import privacy_policy, server_resources, site_resources
 from provision.permissions import PERMISSIONS
-from provision.privacy_policy import privacy_policy
-from provision.start_script import SUB_START, with_check
-from provision.startup_signature import sign_startup
+from provision.startup_folder import HEARTBEAT_TIMEOUT_SECONDS, complete_startup
 
 _STORAGE = "storage"
 """The server's property in ``project.yml``; GPUs of sites are NVFlare's ``capacity``."""
@@ -40,11 +41,15 @@ class KitBuilder(Builder):
 
     Args:
         datasets: names of the project's data sets, for the sites' data mapping.
+        heartbeat_timeout: seconds of silence after which the server takes a site for lost.
     """
 
-    def __init__(self, datasets: Sequence[str]) -> None:
+    def __init__(
+        self, datasets: Sequence[str], heartbeat_timeout: int = HEARTBEAT_TIMEOUT_SECONDS
+    ) -> None:
         super().__init__()
         self._datasets = tuple(datasets)
+        self._heartbeat_timeout = heartbeat_timeout
 
     def build(self, project: Project, ctx: ProvisionContext) -> None:
         """Complete the kit of every participant."""
@@ -58,16 +63,14 @@ class KitBuilder(Builder):
                 self._write_site(local, participant)
             _write_readme(participant, project, ctx)
             startup = Path(ctx.get_kit_dir(participant))
-            _complete_start_script(startup)
-            _complete_server_config(startup)
-            sign_startup(startup, ctx[CtxKey.ROOT_PRI_KEY])
+            complete_startup(startup, ctx[CtxKey.ROOT_PRI_KEY], self._heartbeat_timeout)
 
     def _write_site(self, local: Path, site: Participant) -> None:
         template = _taken(local / ProvFileName.RESOURCES_JSON_DEFAULT)
         gpus = site.get_prop(PropKey.CAPACITY)
         _write_json(local / "resources.json", site_resources(template, gpus))
         _write_json(local / "privacy.json", privacy_policy())
-        write_text(local / FILE_NAME, site_mapping(self._datasets))
+        write_text(local / FILE_NAME, site_config_template(self._datasets))
         _write_permissions(local)
 
 
@@ -75,7 +78,7 @@ def _write_server(local: Path, server: Participant) -> None:
     template = _taken(local / ProvFileName.RESOURCES_JSON_DEFAULT)
     resources = server_resources(template, server.get_prop(_STORAGE))
     _write_json(local / "resources.json", resources)
-    write_text(local / FILE_NAME, server_mapping())
+    write_text(local / FILE_NAME, server_config_template())
     _write_permissions(local)
 
 
@@ -104,18 +107,6 @@ def _write_readme(participant: Participant, project: Project, ctx: ProvisionCont
     for old in (folder / ProvFileName.README_TXT, startup / ProvFileName.README_TXT):
         old.unlink(missing_ok=True)
     write_text(folder / "README.md", kit_readme(str(participant.type), facts))
-
-
-def _complete_start_script(startup: Path) -> None:
-    script = startup / SUB_START
-    if script.is_file():  # people's kits start nothing
-        script.write_text(with_check(script.read_text(encoding="utf-8")))
-
-
-def _complete_server_config(startup: Path) -> None:
-    path = startup / ProvFileName.FED_SERVER_JSON
-    if path.is_file():
-        _write_json(path, with_heartbeat_timeout(json.loads(path.read_text(encoding="utf-8"))))
 
 
 def _gpus(capacity: dict[str, Any] | None) -> str:

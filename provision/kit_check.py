@@ -21,9 +21,9 @@ from app_custom.participant.allowed_classes import ALLOWED_CLASSES
 from app_custom.participant.site_configuration import FILE_NAME, data_folder, read_site_config
 from fedi2i.errors import ConfigError, UserError
 from partitions.manifest import read_manifest
-from provision.component_policy import CLASS_CHECK, OWN_COMPONENTS
+from provision.local_policy import CLASS_CHECK, OWN_COMPONENTS
 from provision.permissions import forbidden_rights
-from provision.startup_signature import startup_is_genuine
+from provision.startup_folder import startup_is_genuine
 
 _SOON = datetime.timedelta(days=30)
 
@@ -75,7 +75,7 @@ def open_kit(folder: Path) -> Kit:
 
 
 def check_kit(folder: Path) -> tuple[list[str], list[str]]:
-    """Check a kit; returns what is in order and what is to be mended, a sentence each.
+    """Check a kit; returns what is in order and what is to be fixed, a sentence each.
 
     Raises:
         ConfigError: the folder is no kit.

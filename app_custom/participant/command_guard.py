@@ -41,6 +41,9 @@ PASSING_ON_REFUSED = "command_guard.refused"
 PERMISSION_REFUSED = "authorization.refused"
 """The action in the participant's audit trail."""
 
+_SENDER = "fedi2i.sender"
+"""The header that keeps the sender's name past NVFlare's check."""
+
 
 class CommandGuard(FLComponent):
     """No participant or person commands another past the server.
@@ -65,7 +68,15 @@ class CommandGuard(FLComponent):
             # NVFlare takes the most special list of filters alone: a list for one channel would
             # put the server's check of who sends out of action there.
             cell = server.cell
+            cell.core_cell.add_incoming_filter("*", "*", note_sender)
+            filters = cell.core_cell.in_filter_reg.find("*", "*")
+            filters.insert(0, filters.pop())  # before NVFlare's check, which removes the name
             cell.core_cell.add_incoming_filter("*", "*", refuse_passing_on, cell.get_fqcn())
+
+
+def note_sender(message: Message) -> None:
+    """Keep the name that a message gives for its sender; NVFlare checks it next."""
+    message.set_header(_SENDER, message.get_header(CellMessageHeaderKeys.CLIENT_NAME))
 
 
 def refuse_passing_on(message: Message, own_name: str) -> Message | None:
@@ -76,6 +87,7 @@ def refuse_passing_on(message: Message, own_name: str) -> Message | None:
         own_name: the name of that cell.
     """
     headers: dict[str, Any] = message.headers or {}
+    named = headers.pop(_SENDER, None)
     channel = headers.get(MessageHeaderKey.CHANNEL)
     destination = headers.get(MessageHeaderKey.DESTINATION)
     if (
@@ -86,9 +98,9 @@ def refuse_passing_on(message: Message, own_name: str) -> Message | None:
         return None
     origin = headers.get(MessageHeaderKey.ORIGIN)
     what = f"'{channel}' from {origin} to {destination}: commands go through the server's console"
-    # By now NVFlare has checked that the message carries this participant's own token.
-    sender = str(headers.get(CellMessageHeaderKeys.CLIENT_NAME) or origin)
-    AuditService.add_event(user=sender, action=PASSING_ON_REFUSED, msg=what)
+    # By now NVFlare has checked that the message carries the token of whoever it names. The origin
+    # of a person's message is a number.
+    AuditService.add_event(user=str(named or origin), action=PASSING_ON_REFUSED, msg=what)
     return make_reply(ReturnCode.UNAUTHENTICATED, error=what)
 
 

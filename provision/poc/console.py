@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import pty
+import contextlib
 import re
-import select
-import subprocess
-import termios
-import time
 from pathlib import Path
 from types import TracebackType
+
+import pexpect
 
 from fedi2i.errors import UserError
 
 _CONFIRM = "Confirm with User Name: "
 _SURE = "Are you sure (y/N): "
-_PROMPT = re.compile(rf"(^|\n)(> |{_CONFIRM}|{re.escape(_SURE)})$")
+_PROMPT = rf"(?:^|\n)(> |{_CONFIRM}|{re.escape(_SURE)})$"
 _SUBMITTED = re.compile(r"Submitted job: ([0-9a-f-]{36})")
 _WINDOW = (50, 500)
 """Lines and columns. In a narrow window the line editor scrolls long commands out of sight."""
@@ -42,18 +39,15 @@ class AdminConsole:
 
     def __enter__(self) -> AdminConsole:
         """Start the console and log in."""
-        self._terminal, theirs = pty.openpty()
-        termios.tcsetwinsize(theirs, _WINDOW)
-        self._process = subprocess.Popen(
-            ["bash", str(self._kit / "startup" / "fl_admin.sh")],
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
+        self._terminal = pexpect.spawn(
+            "bash",
+            [str(self._kit / "startup" / "fl_admin.sh")],
             env=self._environment,
-            start_new_session=True,
+            dimensions=_WINDOW,
+            encoding="utf-8",
+            codec_errors="replace",
         )
-        os.close(theirs)
-        self._screen(re.compile(r"User Name: $"))
+        self._screen("User Name: $")
         self.type(self._kit.name)
         return self
 
@@ -64,16 +58,11 @@ class AdminConsole:
         trace: TracebackType | None,
     ) -> None:
         """Say ``bye``, and make sure that it is gone."""
-        try:
-            if error is None:
-                os.write(self._terminal, b"bye\n")
-                self._process.wait(timeout=15)
-        except (OSError, subprocess.TimeoutExpired):
-            pass
-        finally:
-            self._process.kill()
-            self._process.wait()
-            os.close(self._terminal)
+        if error is None:
+            with contextlib.suppress(OSError):  # the console is gone
+                self._terminal.sendline("bye")
+                self._terminal.expect([pexpect.EOF, pexpect.TIMEOUT], timeout=15)
+        self._terminal.close(force=True)
 
     def type(self, command: str, seconds: float = 60.0) -> str:
         """Type a line, and the user's name or yes where the console asks to confirm.
@@ -84,7 +73,7 @@ class AdminConsole:
         Raises:
             ConsoleError: no prompt within the time.
         """
-        os.write(self._terminal, command.encode() + b"\n")
+        self._terminal.sendline(command)
         shown = self._screen(_PROMPT, seconds)
         if shown.endswith(_CONFIRM):
             return self.type(self._kit.name, seconds)
@@ -102,28 +91,17 @@ class AdminConsole:
             raise ConsoleError(f"submit_job {job.name} was refused: {_words(shown)}")
         return found.group(1)
 
-    def _screen(self, until: re.Pattern[str], seconds: float = 60.0) -> str:
-        shown = ""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            ready, _, _ = select.select([self._terminal], [], [], 0.2)
-            if not ready:
-                continue
-            try:
-                piece = os.read(self._terminal, 65536).decode(errors="replace")
-            except OSError:  # the console is gone; Linux says so with an error
-                break
-            self._write(piece)
-            shown += piece.replace("\r\n", "\n")
-            if until.search(shown):
-                return shown
-        raise ConsoleError(
-            f"the admin console of {self._kit.name} did not come back: {_words(shown) or 'silence'}"
-        )
-
-    def _write(self, piece: str) -> None:
+    def _screen(self, until: str, seconds: float = 60.0) -> str:
+        """What the console shows until it waits for input, also written to the transcript."""
+        came = self._terminal.expect([until, pexpect.EOF, pexpect.TIMEOUT], timeout=seconds) == 0
+        screen = f"{self._terminal.before}{self._terminal.after if came else ''}"
+        shown = screen.replace("\r\n", "\n")
         with self._transcript.open("a", encoding="utf-8") as file:
-            file.write(piece.replace("\r\n", "\n"))
+            file.write(shown)
+        if not came:
+            said = _words(shown) or "silence"
+            raise ConsoleError(f"the admin console of {self._kit.name} did not come back: {said}")
+        return shown
 
 
 def _words(shown: str) -> str:

@@ -7,18 +7,23 @@ import time
 from pathlib import Path
 from types import FrameType
 
+from fedi2i.errors import DataError
+from fedi2i.metric_files import FILE_NAME, read_metrics
+from fedi2i.site_names import ALL_SITES
 from jobs.writing.export import export_job
 from jobs.writing.federation import FederatedExperiment
-from provision.poc.command_line import JobCommands
 from provision.poc.console import AdminConsole
-from provision.poc.federation import SERVER, Federation, PocConfig, running_federation
-from provision.poc.results import metrics_table
+from provision.poc.federation import SERVER, Federation, running_federation
+from provision.poc.kits import PocConfig
 
-_LEAD = "lead@north.example.org"
+LEAD = "lead@north.example.org"
+"""Who submits the jobs of a proof of concept."""
+
 _JOB = "fedavg"
 _JOB_SECONDS = 3600
 _FOLLOWED = ("global model after", "ERROR", "refused")
 _TRANSCRIPT = "console.txt"
+_SHOWN = ("val/psnr", "val/ssim")
 
 
 def run_poc(config: PocConfig, job: FederatedExperiment) -> None:
@@ -35,45 +40,65 @@ def run_poc(config: PocConfig, job: FederatedExperiment) -> None:
     with running_federation(config) as federation:
         _say(f"connected over TLS at localhost:{config.port} ({_since(started)})")
         folder = export_job(_JOB, job, config.out / "jobs" / _JOB)
-        user = federation.user(_LEAD)
-        _by_command_line(federation, user, folder, config.out)
-        _by_console(federation, user, folder, config.out)
+        _show(submit_by_command_line(federation, folder, config.out / "results"))
+        _show(submit_by_console(federation, folder, config.out / _TRANSCRIPT))
         _say("stopping all")
     left = federation.participants.processes()
     _say(f"stopped; processes left: {len(left)} ({_since(started)})")
 
 
-def _by_command_line(federation: Federation, user: JobCommands, job: Path, out: Path) -> None:
-    _say(f"$ nvflare job submit -j {job} --startup-kit {federation.kits / _LEAD}")
+def submit_by_command_line(federation: Federation, job: Path, results: Path) -> Path:
+    """Submit with ``nvflare job``, follow and download; returns the folder of the server's run.
+
+    Args:
+        federation: it runs.
+        job: the job's folder.
+        results: the folder for the download.
+
+    Raises:
+        JobError: the job was refused or did not complete.
+    """
+    user = federation.user(LEAD)
+    _say(f"$ nvflare job submit -j {job} --startup-kit {federation.kits / LEAD}")
     job_id = user.submit(job)
     _say(f"$ nvflare job wait {job_id}")
-    follow(federation, user, job_id)
+    follow(federation, job_id)
     _say(f"$ nvflare job download {job_id}")
-    _show(user.download(job_id, out / "results"))
+    return user.download(job_id, results)
 
 
-def _by_console(federation: Federation, user: JobCommands, job: Path, out: Path) -> None:
-    transcript = out / _TRANSCRIPT
+def submit_by_console(federation: Federation, job: Path, transcript: Path) -> Path:
+    """Submit in the admin console, follow and download; returns the folder of the server's run.
+
+    Args:
+        federation: it runs.
+        job: the job's folder.
+        transcript: the file for the console's screen.
+
+    Raises:
+        ConsoleError: the console refused the job, or did not come back.
+        JobError: the job did not complete.
+    """
     _say(f"the same in the admin console; its screen: {transcript}")
-    with AdminConsole(
-        federation.kits / _LEAD, transcript, federation.participants.environment
-    ) as console:
+    kit = federation.kits / LEAD
+    with AdminConsole(kit, transcript, federation.participants.environment) as console:
         console.type("check_status server")
         _say(f"> submit_job {job}")
         job_id = console.submit_job(job)
-        follow(federation, user, job_id)
+        follow(federation, job_id)
         console.type(f"list_jobs {job_id}")
         _say(f"> download_job {job_id}")
         console.type(f"download_job {job_id}", seconds=300)
-    _show(federation.kits / _LEAD / "transfer" / job_id / "workspace")
+    return kit / "transfer" / job_id / "workspace"
 
 
-def follow(federation: Federation, user: JobCommands, job_id: str) -> None:
+def follow(federation: Federation, job_id: str) -> None:
     """Print the rounds of a job until it ends.
 
     Raises:
         JobError: it did not complete.
     """
+    user = federation.user(LEAD)
     log = federation.kits / SERVER / job_id / "log.txt"
     shown = 0
     with user.waiting(job_id, _JOB_SECONDS) as waiting:
@@ -96,9 +121,43 @@ def _print_new(log: Path, shown: int) -> int:
     return len(lines)
 
 
+def metrics_table(run_folder: Path) -> str:
+    """A row per round of the global model, a column per site: PSNR in dB, then SSIM.
+
+    Raises:
+        DataError: the result holds no metrics.
+    """
+    values = metric_values(run_folder)
+    rounds = sorted({number for _, number, metric in values if metric in _SHOWN})
+    sites = sorted({site for site, _, metric in values if metric in _SHOWN and site != ALL_SITES})
+    lines = ["global model after   " + "".join(f"{name:>16}" for name in [*sites, "mean"])]
+    for number in rounds:
+        cells = [_cell(values, site, number) for site in [*sites, ALL_SITES]]
+        lines.append(f"{number} round(s)".ljust(21) + "".join(f"{cell:>16}" for cell in cells))
+    return "\n".join(lines)
+
+
+def metric_values(run_folder: Path) -> dict[tuple[str, int, str], float]:
+    """The server's record: (site, round, metric) to value.
+
+    Raises:
+        DataError: the result holds no metrics.
+    """
+    path = run_folder / FILE_NAME
+    if not path.is_file():
+        raise DataError(f"{path}: missing; the job ended before its first validation")
+    rows = read_metrics(path)
+    return {(site, number, metric): value for site, number, metric, value in rows}
+
+
 def _show(run_folder: Path) -> None:
     _say(f"result in {run_folder}; validation PSNR in dB / SSIM:")
     print(metrics_table(run_folder), flush=True)
+
+
+def _cell(values: dict[tuple[str, int, str], float], site: str, number: int) -> str:
+    psnr, ssim = (values.get((site, number, metric)) for metric in _SHOWN)
+    return "-" if psnr is None or ssim is None else f"{psnr:.2f} / {ssim:.3f}"
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import datetime
 import json
+import socket
+import ssl
 from pathlib import Path
 
 from cryptography import x509
@@ -13,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
-from provision.startup_signature import sign_startup
+from provision.startup_folder import sign_startup
 
 
 def certificate(path: Path) -> x509.Certificate:
@@ -92,3 +94,21 @@ def sign_again(kit: Path, state: Path) -> None:
     """Sign a kit whose startup folder was changed, as the project admin could."""
     (kit / "startup" / "signature.json").unlink()
     sign_startup(kit / "startup", root_key_in(state))
+
+
+def tls_answer(kit: Path) -> str:
+    """The server's answer to a request with a kit's certificate; empty where it hangs up."""
+    startup = kit / "startup"
+    context = ssl.create_default_context(cafile=str(startup / "rootCA.pem"))
+    context.load_cert_chain(startup / "client.crt", startup / "client.key")
+    target = json.loads((startup / "fed_client.json").read_text())["servers"][0]["service"]
+    host, port = target["target"].rsplit(":", 1)
+    try:
+        with (
+            socket.create_connection((host, int(port)), timeout=20) as plain,
+            context.wrap_socket(plain, server_hostname=host) as connection,
+        ):
+            connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            return connection.recv(100).decode()
+    except (ssl.SSLError, ConnectionError):
+        return ""

@@ -1,4 +1,4 @@
-"""A TCP link to the server that can be cut and mended, like a cable."""
+"""A TCP link to the server that can be cut and joined again, like a cable."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class CuttableLink:
         for connection in dropped:
             _drop(connection)
 
-    def mend(self) -> None:
+    def join(self) -> None:
         """Let new connections through."""
         self._cut = False
 

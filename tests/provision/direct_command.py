@@ -21,7 +21,7 @@ def main() -> None:
     session.api.cell.core_cell.in_filter_reg.reg.clear()
     request = new_cell_message({}, Message(SysCommandTopic.SHELL, command))
     reply = session.api.cell.send_request(
-        channel=CellChannel.CLIENT_MAIN, target=site, topic="x", request=request, timeout=10.0
+        channel=CellChannel.CLIENT_MAIN, target=site, topic="x", request=request, timeout=5.0
     )
     answer = getattr(reply.payload, "body", reply.payload)
     print("ANSWER", reply.get_header(MessageHeaderKey.RETURN_CODE), answer)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import psutil
+from simulator_runs import EXPERIMENT
 
 from provision.poc.federation import Federation, wait_until_registered
 
@@ -19,6 +21,13 @@ MEMBER = "member@south.example.org"
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         return int(listening.getsockname()[1])
+
+
+def poc_command(out: Path, data: Path) -> list[str]:
+    """``python -m provision poc`` for the tiny federation."""
+    command = [sys.executable, "-m", "provision", "poc", "--experiment", str(EXPERIMENT)]
+    command += ["--dataset", f"tiny={data}", "--out", str(out), "--port", str(free_port())]
+    return [*command, "--torch-threads", "1"]
 
 
 def wait_for(condition: Callable[[], object], seconds: float) -> float:
@@ -67,3 +76,23 @@ def server_log(federation: Federation, job_id: str) -> str:
     """What the server's process of a job has logged so far."""
     path = federation.kits / "server" / job_id / "log.txt"
     return path.read_text(errors="replace") if path.is_file() else ""
+
+
+def round_started(federation: Federation, job_id: str, number: int) -> str:
+    """Wait until sites train in a round; returns the job's id."""
+    wait_for(lambda: f"Round {number} started" in server_log(federation, job_id), 120)
+    return job_id
+
+
+def devices(federation: Federation, site: str, job_id: str) -> str:
+    """CUDA_VISIBLE_DEVICES of a site's process of a job."""
+    kit = federation.kits / site
+    wait_for(lambda: processes_of_job(kit, job_id), 60)
+    (found,) = {p.environ()["CUDA_VISIBLE_DEVICES"] for p in processes_of_job(kit, job_id)}
+    return str(found)
+
+
+def audited(federation: Federation, who: str, text: str) -> list[str]:
+    """Lines of a participant's audit trail that hold a text."""
+    trail = (federation.kits / who / "audit.log").read_text().splitlines()
+    return [line for line in trail if text in line]

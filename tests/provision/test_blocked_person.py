@@ -11,8 +11,7 @@ from nvflare.security.security import FLAuthorizer
 from provisioned_project import Provisioned
 
 from provision.__main__ import main
-from provision.blocked_person import without_person
-from provision.permissions import PERMISSIONS
+from provision.permissions import PERMISSIONS, without_person
 
 BLOCKED = "lead@north.example.org"
 

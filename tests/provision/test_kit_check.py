@@ -13,8 +13,8 @@ from tiny_cohort import write_tiny_cohort
 
 from provision import kit_check
 from provision.__main__ import main
-from provision.component_policy import CLASS_CHECK
 from provision.kit_check import check_kit
+from provision.local_policy import CLASS_CHECK
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def only_fault(kit: Path) -> str:
     return fault
 
 
-def test_a_kit_with_its_data_mapped_has_nothing_to_mend(
+def test_a_kit_with_its_data_mapped_has_nothing_to_fix(
     filled_kit: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["check", str(filled_kit)]) == 0
@@ -238,7 +238,7 @@ def test_a_kit_that_lets_somebody_bring_code_or_read_files_is_told_so(
     assert "role 'lead' has every right at once" in only_fault(filled_kit)
 
 
-def test_a_kit_that_has_blocked_a_person_has_nothing_to_mend(filled_kit: Path) -> None:
+def test_a_kit_that_has_blocked_a_person_has_nothing_to_fix(filled_kit: Path) -> None:
     assert main(["block-person", "lead@north.example.org", str(filled_kit)]) == 0
     assert main(["check", str(filled_kit)]) == 0
 
@@ -284,5 +284,5 @@ def test_several_faults_are_all_shown(copied_kit: Path, capsys: pytest.CaptureFi
     (copied_kit / "startup" / "client.key").chmod(0o644)
     assert main(["check", str(copied_kit)]) == 2
     shown = capsys.readouterr()
-    assert shown.out.count("\nmend ") == 2
-    assert "2 things to mend" in shown.err
+    assert shown.out.count("\nfix  ") == 2
+    assert "2 things to fix" in shown.err

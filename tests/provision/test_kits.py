@@ -22,8 +22,8 @@ from app_custom.participant.allowed_classes import OPTIONAL_CLASSES
 from app_custom.participant.class_check import named_classes
 from app_custom.participant.site_configuration import SiteConfig, read_site_config
 from fedi2i.errors import ConfigError
-from provision.component_policy import server_resources, site_resources
-from provision.start_script import with_check
+from provision.local_policy import server_resources, site_resources
+from provision.startup_folder import with_check
 
 JOBS = Path(__file__).resolve().parents[2] / "jobs"
 PARTICIPANTS = ("server", *SITES)

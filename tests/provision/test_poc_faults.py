@@ -1,10 +1,14 @@
-"""Crashes of server and sites in a federation of real processes over TLS."""
+"""Faults one by one in a federation over TLS, with the times of a hospital's kits.
+
+Nightly. Every test names the faster tests of its statement.
+"""
 
 from __future__ import annotations
 
 import datetime
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -27,12 +31,18 @@ from poc_processes import (
 )
 from simulator_runs import export
 
+from provision.add_participants import add_site
 from provision.poc.command_line import COMPLETED
 from provision.poc.console import AdminConsole
-from provision.poc.federation import Federation, PocConfig, running_federation
-from provision.poc.ports import is_listening
+from provision.poc.federation import (
+    Federation,
+    is_listening,
+    running_federation,
+    wait_until_registered,
+)
+from provision.poc.kits import PocConfig
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.nightly, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 ROUNDS = 3
 Model = dict[str, torch.Tensor]
@@ -115,6 +125,7 @@ def submit_and_wait_for_round(federation: Federation, job: Path, number: int) ->
 def test_a_killed_server_goes_on_after_the_last_finished_round_when_the_job_is_sent_again(
     federation: Federation, job: Path, undisturbed: Model, port: int, tmp_path: Path
 ) -> None:
+    """Faster: ``test_federation.py``, a run outlives a killed server, clock and network."""
     broken = submit_and_wait_for_round(federation, job, 1)
     crash(federation.kits / "server")
     start_again(federation, "server")
@@ -132,6 +143,7 @@ def test_a_killed_server_goes_on_after_the_last_finished_round_when_the_job_is_s
 def test_a_killed_site_ends_the_job_is_named_and_takes_part_again_after_its_restart(
     federation: Federation, job: Path, undisturbed: Model, tmp_path: Path
 ) -> None:
+    """Faster: ``test_federation.py``, sites that join, crash, return and stay away."""
     broken = submit_and_wait_for_round(federation, job, 1)
     crash(federation.kits / "east")
     start_again(federation, "east")
@@ -151,6 +163,7 @@ def test_a_killed_site_ends_the_job_is_named_and_takes_part_again_after_its_rest
 def test_a_site_that_crashes_and_stays_away_is_lost_after_two_minutes_and_the_rest_goes_on(
     federation: Federation, tmp_path: Path
 ) -> None:
+    """Faster: ``test_federation.py``, sites that join, crash, return and stay away."""
     sizes = ("--rounds", "2", "--steps", "60", "--min-sites", "1")
     job = export(tmp_path / "fedavg", "--sites", "north,east", *sizes)
     job_id = submit_and_wait_for_round(federation, job, 0)
@@ -166,6 +179,7 @@ def test_a_site_that_crashes_and_stays_away_is_lost_after_two_minutes_and_the_re
 def test_a_site_that_never_answers_ends_the_job_when_the_round_s_time_is_over(
     federation: Federation, tmp_path: Path
 ) -> None:
+    """Faster: ``test_federation.py``, the test of the same name."""
     sizes = ("--rounds", "2", "--steps", "60", "--round-timeout", "45")
     job = export(tmp_path / "fedavg", "--sites", "north,east", *sizes)
     job_id = submit_and_wait_for_round(federation, job, 0)
@@ -207,11 +221,12 @@ def test_a_job_outlives_a_cut_of_a_site_s_network_for_a_minute(
     link_of_east: CuttableLink,
     tmp_path: Path,
 ) -> None:
+    """Faster: ``test_federation.py``, a run outlives a killed server, clock and network."""
     job_id = submit_and_wait_for_round(federation, job, 1)
     link_of_east.cut()
     time.sleep(60)
     assert "Round 2 started" not in server_log(federation, job_id)
-    link_of_east.mend()
+    link_of_east.join()
     status, log = ended(federation, job_id, tmp_path)
     assert status == COMPLETED
     assert "no usable update" not in log
@@ -252,6 +267,7 @@ def test_a_site_whose_clock_is_wrong_takes_part_as_if_it_were_right(
     ahead: int,
     tmp_path: Path,
 ) -> None:
+    """Faster: ``test_federation.py``, a run outlives a killed server, clock and network."""
     set_clock_of_east(ahead)
     job_id = federation.user(LEAD).submit(job)
     status, log = ended(federation, job_id, tmp_path / "result")
@@ -283,6 +299,12 @@ def full_disk_at_east(federation: Federation, tmp_path: Path) -> Iterator[Path]:
 def test_a_full_disk_at_a_site_is_said_there_and_the_server_names_the_site(
     federation: Federation, full_disk_at_east: Path, tmp_path: Path
 ) -> None:
+    """Faster, in process: a failed write, the site's log, and the server that names the site.
+
+    ``tests/lightning_modules/training/test_local_state.py``,
+    ``tests/app_custom/executor/test_translation_executor.py`` and
+    ``tests/app_custom/server/test_site_watch.py``.
+    """
     sizes = ("--rounds", "2", "--steps", "2", "--set", "training.optimizer_state=keep")
     job = export(tmp_path / "fedavg", "--sites", "north,east", *sizes)
     job_id = federation.user(LEAD).submit(job)
@@ -298,6 +320,7 @@ def test_a_full_disk_at_a_site_is_said_there_and_the_server_names_the_site(
 def test_the_same_job_twice_at_once_is_refused_and_disturbs_nothing(
     federation: Federation, tmp_path: Path
 ) -> None:
+    """Faster: ``tests/app_custom/checkpoints/test_continuation.py``, while a run goes on."""
     job = export(tmp_path / "fedavg", "--sites", "north,east", "--rounds", "2", "--steps", "400")
     first = submit_and_wait_for_round(federation, job, 0)
     status, log = ended(federation, federation.user(LEAD).submit(job), tmp_path / "second")
@@ -307,6 +330,7 @@ def test_the_same_job_twice_at_once_is_refused_and_disturbs_nothing(
 
 
 def test_two_different_jobs_run_at_once(federation: Federation, tmp_path: Path) -> None:
+    """Faster: ``test_federation.py``, a job that fails beside one that is stalled."""
     sizes = ("--sites", "north,east", "--rounds", "2", "--steps", "40")
     user = federation.user(LEAD)
     jobs = [
@@ -319,6 +343,7 @@ def test_two_different_jobs_run_at_once(federation: Federation, tmp_path: Path) 
 def test_two_jobs_with_the_same_settings_under_other_names_disturb_nothing_that_sites_keep(
     federation: Federation, tmp_path: Path
 ) -> None:
+    """Faster: ``tests/jobs/test_job_folders.py``, a run under one name that no other job has."""
     sizes = ("--sites", "north,east", "--rounds", "3", "--steps", "20")
     user = federation.user(LEAD)
     jobs = [
@@ -334,6 +359,7 @@ def test_two_jobs_with_the_same_settings_under_other_names_disturb_nothing_that_
 def test_a_job_that_is_aborted_from_the_console_leaves_no_process_at_any_site(
     federation: Federation, tmp_path: Path
 ) -> None:
+    """Faster: ``test_federation.py``, an aborted job leaves no process."""
     job = export(tmp_path / "fedavg", "--sites", "north,east", "--rounds", "2", "--steps", "2000")
     job_id = submit_and_wait_for_round(federation, job, 0)
     kits = [federation.kits / name for name in ("server", "north", "east")]
@@ -344,3 +370,21 @@ def test_a_job_that_is_aborted_from_the_console_leaves_no_process_at_any_site(
         console.type(f"abort_job {job_id}")
     assert wait_for_end(federation, job_id) == "FINISHED:ABORTED"
     wait_for(lambda: not any(processes_of_job(kit, job_id) for kit in kits), 60)
+
+
+def test_a_site_that_joins_later_says_that_its_data_is_not_mapped(
+    federation: Federation, tmp_path: Path
+) -> None:
+    """Faster: a site joins later in ``test_federation.py``, the sentence in
+    ``tests/app_custom/participant/test_site_configuration.py``.
+    """
+    workspace = federation.kits.parents[1]
+    kit = add_site(workspace.parent / "localhost_project.yml", workspace, "island", "island")
+    shutil.move(kit, federation.kits / "island")
+    federation.participants.start("island")
+    wait_until_registered(federation.participants, federation.kits, ["island"])
+    job = export(tmp_path / "fedavg", "--sites", "island", "--rounds", "1", "--steps", "2")
+    job_id = federation.user(LEAD).submit(job)
+    assert wait_for_end(federation, job_id) != COMPLETED
+    log = (federation.kits / "island" / job_id / "log.txt").read_text()
+    assert "site 'island' maps no data set: write 'tiny: <folder with its manifest.json>'" in log

@@ -1,4 +1,8 @@
-"""Which GPUs the processes of jobs see, in a federation over TLS with a stand-in for the driver."""
+"""Which GPUs the processes of jobs see, in a federation over TLS with a stand-in for the driver.
+
+Nightly. Faster: the tests about GPUs in ``test_federation.py`` and, in process,
+``tests/app_custom/participant/test_exclusive_gpus.py``.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +22,10 @@ from poc_processes import (
 from simulator_runs import export
 
 from provision.poc.console import AdminConsole
-from provision.poc.federation import Federation, PocConfig, running_federation
+from provision.poc.federation import Federation, running_federation
+from provision.poc.kits import PocConfig
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.nightly, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 ENDLESS = ("--sites", "north,east", "--rounds", "2", "--steps", "100000")
 
@@ -117,12 +122,3 @@ def test_a_job_without_a_claim_computes_on_the_cpu_of_a_site_with_gpus(
     claiming = jobs.submit("--gpus", "north=2")
     assert devices(federation, "north", claiming) == "1,2"
     assert devices(federation, "north", jobs.submit()) == ""
-
-
-def test_a_claim_that_no_site_can_ever_meet_is_not_started_and_says_why(
-    federation: Federation, jobs: Jobs
-) -> None:
-    too_many = jobs.submit("--gpus", "north=3")
-    why = "north: the job asks for 3 GPU(s), this site has 2"
-    wait_for(lambda: why in status(federation, too_many), 60)
-    assert processes_of_job(federation.kits / "north", too_many) == []

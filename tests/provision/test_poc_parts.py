@@ -1,26 +1,25 @@
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
+from poc_processes import poc_command, processes_of, wait_for
 
 from fedi2i.errors import ConfigError, DataError
 from fedi2i.typed_config import read_yaml
 from provision.__main__ import main
 from provision.poc.console import AdminConsole, ConsoleError
-from provision.poc.federation import PocConfig, prepare
-from provision.poc.localhost_project import write_localhost_project
+from provision.poc.kits import PocConfig, check_port_free, prepare, write_localhost_project
 from provision.poc.participants import Participants
-from provision.poc.ports import check_port_free
-from provision.poc.results import metrics_table
+from provision.poc.run import metrics_table
 from provision.provisioning import PROJECT_FILE
 
 EXPERIMENT = Path(__file__).resolve().parents[1] / "experiments" / "tiny.yaml"
@@ -90,13 +89,25 @@ def test_the_project_on_loopback_differs_in_the_server_s_address_storage_and_gpu
     text = PROJECT_FILE.read_text().replace("    org: north\n", gpus, 1)
     (tmp_path / "gpus.yml").write_text(text)
     assert "capacity" in str(read_yaml(tmp_path / "gpus.yml"))
-    write_localhost_project(tmp_path / "gpus.yml", tmp_path / "p.yml", 18102, tmp_path / "storage")
+    config = PocConfig(tmp_path, {}, port=18102, project_file=tmp_path / "gpus.yml")
+    write_localhost_project(config, tmp_path / "p.yml")
     real, local = read_yaml(PROJECT_FILE), read_yaml(tmp_path / "p.yml")
     server = local["participants"][0]
     assert server["default_host"] == "localhost" and server["fed_learn_port"] == 18102
     for key in ("default_host", "fed_learn_port", "storage"):
         server[key] = real["participants"][0][key]
     assert local == real
+
+
+def test_the_time_after_which_a_silent_site_is_lost_can_be_chosen_for_this_machine(
+    tmp_path: Path, tiny_cohort: Path
+) -> None:
+    config = PocConfig(
+        tmp_path / "poc", {"tiny": tiny_cohort}, sites=("north",), port=18102, heartbeat_timeout=7
+    )
+    server = prepare(config) / "server" / "startup" / "fed_server.json"
+    (found,) = json.loads(server.read_text())["servers"]
+    assert found["heart_beat_timeout"] == 7
 
 
 @pytest.fixture
@@ -113,20 +124,13 @@ def stubborn_kit(tmp_path: Path) -> Path:
     return tmp_path / "kits"
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 20.0) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.1)
-
-
 def test_whatever_a_participant_started_ends_with_it(
     stubborn_kit: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("provision.poc.participants._GRACE_SECONDS", 1.0)
     with Participants(stubborn_kit) as participants:
         participants.start("server")
-        wait_for(lambda: len(participants.processes()) >= 4)
+        wait_for(lambda: len(participants.processes()) >= 4, 20)
         pids = [process.pid for process in participants.processes()]
     assert participants.processes() == []
     assert not [pid for pid in pids if psutil.pid_exists(pid) and _lives(pid)]
@@ -152,6 +156,23 @@ def test_a_second_ctrl_c_does_not_stop_the_stopping(
         participants.start("server")
         raise KeyboardInterrupt
     assert participants.processes() == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopping_it_while_it_starts_leaves_nothing_running(
+    tiny_cohort: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    out = tmp_path / "poc"
+    with subprocess.Popen(
+        poc_command(out, tiny_cohort), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as running:
+        wait_for(lambda: list(out.glob("kits/*/prod_00/server/console.txt")), 60)
+        running.send_signal(number)
+        output, _ = running.communicate(timeout=60)
+    assert running.returncode == 130, output
+    assert "stopped; nothing is left running" in output
+    assert processes_of(out) == []
 
 
 CONSOLE = """\
@@ -197,7 +218,7 @@ def test_a_refusal_at_the_console_is_told_in_the_console_s_words(
 def test_a_console_that_does_not_come_back_is_given_up(console: AdminConsole) -> None:
     with pytest.raises(ConsoleError, match="did not come back"), console:
         console.type("hang", seconds=1.0)
-    assert console._process.returncode is not None
+    assert not console._terminal.isalive()
 
 
 def test_the_table_shows_every_site_and_the_mean(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from nvflare.fuel.utils.config_service import ConfigService
 
 from app_custom.participant.allowed_classes import ALLOWED_CLASSES
 from app_custom.participant.class_check import REFUSED, ClassCheck, named_classes
-from provision.privacy_policy import privacy_policy
+from provision.local_policy import privacy_policy
 
 ALLOWED = "app_custom.gates.allowed_update.AllowedUpdate"
 JOBS = Path(__file__).resolve().parents[3] / "jobs"

@@ -13,9 +13,16 @@ from nvflare.fuel.sec.audit import AuditService
 from nvflare.private.defs import CellMessageHeaderKeys, SysCommandTopic
 from nvflare_fakes import Engine
 
-from app_custom.participant.command_guard import COMMAND_CHANNELS, CommandGuard, refuse_passing_on
+from app_custom.participant.command_guard import (
+    COMMAND_CHANNELS,
+    PASSING_ON_REFUSED,
+    CommandGuard,
+    note_sender,
+    refuse_passing_on,
+)
 
 SERVER = "server"
+LEAD = "lead@north.example.org"
 
 
 def message(
@@ -41,14 +48,20 @@ def test_a_command_through_the_server_to_another_participant_is_refused(
         assert reply.get_header(MessageHeaderKey.RETURN_CODE) == ReturnCode.UNAUTHENTICATED
 
 
-def test_a_refusal_names_the_authenticated_sender_in_the_audit_trail(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("named", "who"), [(LEAD, LEAD), (None, "_admin_1")])
+def test_the_audit_trail_names_whoever_the_message_named_before_its_check(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str | None, who: str
+) -> None:
+    monkeypatch.setattr(AuditService, "the_auditor", None)
     AuditService.initialize(str(tmp_path / "audit.log"))
-    sent = message(CellChannel.CLIENT_MAIN, "south", origin="a_name_of_its_own")
-    sent.set_header(CellMessageHeaderKeys.CLIENT_NAME, "north")
-    refuse_passing_on(sent, SERVER)
+    command = message(CellChannel.CLIENT_MAIN, "south", "_admin_1")
+    command.set_header("fedi2i.sender", "somebody else")
+    command.set_header(CellMessageHeaderKeys.CLIENT_NAME, named)
+    note_sender(command)
+    command.remove_header(CellMessageHeaderKeys.CLIENT_NAME)  # as NVFlare's check does
+    refuse_passing_on(command, SERVER)
     AuditService.close()
-    (line,) = (tmp_path / "audit.log").read_text().splitlines()
-    assert f"[U:north][A:command_guard.refused]'{CellChannel.CLIENT_MAIN}' from a_name" in line
+    assert f"[U:{who}][A:{PASSING_ON_REFUSED}]" in (tmp_path / "audit.log").read_text()
 
 
 @pytest.mark.parametrize("channel", sorted(COMMAND_CHANNELS))
@@ -88,7 +101,7 @@ def test_the_server_s_check_of_who_sends_stays_in_action() -> None:
     CommandGuard().handle_event(EventType.SYSTEM_START, engine.new_context())
     for channel in (CellChannel.CLIENT_MAIN, CellChannel.SERVER_MAIN):
         found = [filtered.cb for filtered in core_cell.in_filter_reg.find(channel, "any")]
-        assert found == [who_sends, refuse_passing_on]
+        assert found == [note_sender, who_sends, refuse_passing_on]
 
 
 def test_a_site_has_no_shell_and_its_other_commands_stay() -> None:

@@ -1,6 +1,11 @@
-"""``resources.json``: which classes may run at a participant, its GPUs, the server's storage.
+"""What a participant lets jobs do: its ``local/resources.json``, and a site's ``privacy.json``.
 
-Starts from what NVFlare's ``StaticFileBuilder`` wrote and changes what is ours to decide.
+``resources.json`` says which classes may run, how many GPUs there are, and where the server stores
+jobs. It starts from what NVFlare's ``StaticFileBuilder`` wrote and changes what is ours to decide.
+
+``privacy.json`` holds a site's own filters. They run on every job, before the job's filters. A
+job's ``AllowedUpdate`` names what this job shares; the site's policy names the most that any of our
+jobs may share. So a job that asks for more is stopped at the site, whatever its own filters.
 """
 
 from __future__ import annotations
@@ -8,8 +13,11 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 from typing import Any
 
+from app_custom.gates.site_policy import ANSWERS_GATE, MESSAGES_GATE
 from app_custom.participant.allowed_classes import ALLOWED_CLASSES
 from fedi2i.errors import ConfigError
+from lightning_modules.model_networks import MODELS
+from lightning_modules.strategies.catalogue import EXTRAS
 
 Resources = dict[str, Any]
 
@@ -40,6 +48,9 @@ _RETURNED_SITES = {
     "path": "app_custom.server.site_watch.ReturnedSites",
     "args": {},
 }
+
+SCOPE = "fedi2i"
+"""The one privacy scope. A job that names another is refused; one that names none gets this."""
 
 
 def site_resources(template: Resources, gpus: dict[str, Any] | None) -> Resources:
@@ -85,6 +96,26 @@ def server_resources(template: Resources, storage: str | None) -> Resources:
             component["args"] |= _PATIENT_SCHEDULER
     resources["components"].append(_RETURNED_SITES)
     return resources
+
+
+def privacy_policy() -> dict[str, Any]:
+    """The content of a site's ``privacy.json``."""
+    most = {
+        "networks": [name for model in MODELS.values() for name in model.names],
+        "arrays": list(EXTRAS),
+    }
+    return {
+        "scopes": [
+            {
+                "name": SCOPE,
+                "properties": {},
+                "task_result_filters": [{"path": ANSWERS_GATE, "args": most}],
+                # In a swarm sites send to each other; NVFlare filters those messages as data.
+                "task_data_filters": [{"path": MESSAGES_GATE, "args": most, "direction": "out"}],
+            }
+        ],
+        "default_scope": SCOPE,
+    }
 
 
 def _with_our_policy(template: Resources) -> Resources:

@@ -1,7 +1,11 @@
-"""The read-me of one kit: what it is, how to check and start it, what leaves the site."""
+"""Texts in a kit for the people who install it: its read-me, and ``fedi2i.yaml`` to fill in.
+
+The read-me says what the kit is, how to check and start it, and what leaves the site.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 _GUIDE = "provision/README.md"
@@ -116,3 +120,41 @@ def kit_readme(kind: str, facts: KitFacts) -> str:
     """
     named, body = _KINDS[kind]
     return (_HEAD + body).format(kind=named, guide=_GUIDE, **vars(facts))
+
+
+_SITE_CONFIG = """\
+# What this site decides for itself. No job can read or change it. No restart is needed: every job
+# reads it anew. 'python -m provision check <this kit>' says whether it is complete.
+
+# Data set name, as jobs call it, to the folder of this site that holds its manifest.json
+# (docs/data.md says how to make one). Fill in, and take the '#' and the '{{}}' away.
+datasets: {{}}
+{examples}
+
+# Folder for prepared slices; by default 'prepared' in the data folder, which must then be writable.
+# cache: /data/fedi2i/prepared
+
+# Send training losses step by step, for curves at the server. Round means of losses and validation
+# metrics go along with every update in any case.
+share_curves: true
+
+# Send one picture panel of one validation patient per round. It shows patient data: leave it off.
+share_images: false
+"""
+
+_SERVER_CONFIG = """\
+# What the server decides for itself: model name, as jobs call it, to a file to start from.
+models: {}
+#   pretrained: /data/fedi2i/pretrained.pt
+"""
+
+
+def site_config_template(datasets: Iterable[str]) -> str:
+    """A site's ``fedi2i.yaml``; it names the data sets of the project and maps none."""
+    examples = "\n".join(f"#   {name}: /data/fedi2i/{name}" for name in datasets)
+    return _SITE_CONFIG.format(examples=examples)
+
+
+def server_config_template() -> str:
+    """The server's ``fedi2i.yaml``; it is complete as it is."""
+    return _SERVER_CONFIG

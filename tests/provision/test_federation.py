@@ -1,0 +1,560 @@
+"""One federation of real processes over TLS: what is allowed, what is refused, what faults do.
+
+Server, north and east run once for all tests of this file; a test leaves them running. The times
+after which a silent site is lost, a round is over or a cable is joined again are seconds here. The
+files ``test_poc*.py`` hold the same statements one by one, with the times of a hospital.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import stand_in_gpus
+from certificates import expire_certificate, sign_again, tls_answer
+from cuttable_link import CuttableLink
+from lead_console import Lead
+from poc_processes import (
+    LEAD,
+    MEMBER,
+    audited,
+    crash,
+    devices,
+    free_port,
+    processes_of,
+    processes_of_job,
+    round_started,
+    server_log,
+    start_again,
+    wait_for,
+)
+from run_results import check_equal, check_learnt
+from simulator_runs import export
+
+from provision.add_participants import add_site
+from provision.poc.command_line import COMPLETED, JobError
+from provision.poc.console import AdminConsole, ConsoleError
+from provision.poc.federation import (
+    Federation,
+    is_listening,
+    last_words,
+    running_federation,
+    wait_until_registered,
+)
+from provision.poc.kits import PocConfig, map_data
+from provision.poc.run import submit_by_command_line, submit_by_console
+from provision.provisioning import provision
+from provision.startup_folder import startup_is_genuine
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+HEARTBEAT_SECONDS = 30
+CUT_SECONDS = 6
+ROUND_SECONDS = 25
+ROUNDS = 3
+TWO_SITES = ("--sites", "north,east")
+PARTICIPANTS = ("server", "north", "east")
+
+
+@pytest.fixture(scope="module")
+def config(tiny_cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> PocConfig:
+    """North has two of the machine's three GPUs, east none."""
+    return PocConfig(
+        out=tmp_path_factory.mktemp("federation") / "poc",
+        datasets={"tiny": tiny_cohort},
+        sites=("north", "east"),
+        port=free_port(),
+        torch_threads=1,
+        gpus={"north": (1, 2)},
+        heartbeat_timeout=HEARTBEAT_SECONDS,
+    )
+
+
+@pytest.fixture(scope="module")
+def federation(config: PocConfig) -> Iterator[Federation]:
+    """Server, north and east, running."""
+    with pytest.MonkeyPatch.context() as patch:
+        stand_in_gpus.install(config.out.parent / "bin", patch, number=3, gib=16)
+        with running_federation(config) as running:
+            yield running
+    assert processes_of(config.out) == []
+
+
+@pytest.fixture(scope="module")
+def lead(federation: Federation, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lead]:
+    """The lead's console, open until the server is killed."""
+    with Lead(federation, tmp_path_factory.mktemp("lead") / "screen.txt") as console:
+        yield console
+
+
+@pytest.fixture
+def small_job(tmp_path: Path) -> Path:
+    return export(tmp_path / "fedavg", *TWO_SITES, "--rounds", "1", "--steps", "2")
+
+
+# Who may do what.
+
+
+def test_a_member_may_not_submit_and_reads_why(
+    federation: Federation, small_job: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(JobError, match=f"user '{MEMBER}' is not authorized for 'submit_job'"):
+        federation.user(MEMBER).submit(small_job)
+    kit = federation.kits / MEMBER
+    console = AdminConsole(kit, tmp_path / "screen.txt", federation.participants.environment)
+    with pytest.raises(ConsoleError, match="not authorized"), console:
+        console.submit_job(small_job)
+    refusals = audited(federation, "server", f"[U:{MEMBER}][A:authorization.refused]submit_job")
+    assert len(refusals) == 2  # by command line, and in the console
+
+
+def test_nobody_commands_a_site_past_the_server(federation: Federation) -> None:
+    """NVFlare passes such a message on, and the site would have printed the file."""
+    secret = federation.kits / "north" / "local" / "fedi2i.yaml"
+    kit = federation.kits / MEMBER
+    script = Path(__file__).with_name("direct_command.py")
+    before = len(audited(federation, "server", f"[U:{MEMBER}][A:command_guard.refused]"))
+    done = subprocess.run(
+        [sys.executable, str(script), MEMBER, str(kit), "north", f"cat {secret}"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    (answer,) = [line for line in done.stdout.splitlines() if line.startswith("ANSWER")]
+    assert not answer.startswith("ANSWER ok"), done.stdout + done.stderr
+    assert "datasets" not in done.stdout
+    assert len(audited(federation, "server", f"[U:{MEMBER}][A:command_guard.refused]")) > before
+    assert audited(federation, "north", "[A:sys.shell]") == []
+
+
+def test_a_disabled_site_is_out_until_it_is_enabled_again(
+    federation: Federation, lead: Lead, tmp_path: Path
+) -> None:
+    assert "not authorized" in lead.type("disable_client east")  # which is not north's to operate
+    east = federation.kits / "east"
+    kit = federation.kits / "project.admin@fedi2i.example.org"
+    with AdminConsole(kit, tmp_path / "screen", federation.participants.environment) as admin:
+        assert '"rejoin_allowed": false' in admin.type("disable_client east")
+        wait_for(lambda: "Failed to send heartbeat" in last_words(east, 10**6), 30)  # it goes on
+        assert "| east " not in admin.type("check_status server")
+        admin.type("enable_client east")
+        wait_for(lambda: "| east " in admin.type("check_status server"), 60)
+
+
+# Who is let in.
+
+
+def test_a_changed_startup_file_keeps_a_site_from_starting(
+    federation: Federation, tmp_path: Path
+) -> None:
+    kit = Path(shutil.copytree(federation.kits / "west", tmp_path / "west"))
+    path = kit / "startup" / "fed_client.json"
+    path.write_text(path.read_text() + "\n")
+    done = subprocess.run(
+        ["bash", str(kit / "startup" / "sub_start.sh"), "--once"],
+        env={**os.environ, **federation.participants.environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert "The following files are not secure content" in done.stdout
+    assert "fed_client.json" in done.stdout
+
+
+@pytest.fixture
+def provisioned_elsewhere(federation: Federation, tmp_path: Path) -> Path:
+    """South's kit for the same server, made by somebody else."""
+    workspace = federation.kits.parents[1]
+    return provision(workspace.parent / "localhost_project.yml", tmp_path / "kits") / "south"
+
+
+def test_a_site_of_another_authority_is_not_accepted(
+    federation: Federation, provisioned_elsewhere: Path
+) -> None:
+    shutil.copytree(provisioned_elsewhere, federation.kits / "south", dirs_exist_ok=True)
+    federation.participants.start("south")
+    south = federation.kits / "south"
+    wait_for(lambda: "certificate" in last_words(south, 10**6).lower(), 60)
+    assert "Successfully registered" not in last_words(south, 10**6)
+    assert "New client south" not in (federation.kits / "server" / "log.txt").read_text()
+    crash(south)
+
+
+@pytest.fixture(scope="module")
+def expired_west(federation: Federation) -> Path:
+    """West's kit, genuine but for a certificate that was valid until yesterday."""
+    west = federation.kits / "west"
+    expire_certificate(west, federation.kits.parent / "state")
+    assert startup_is_genuine(west / "startup")
+    return west
+
+
+def test_a_site_whose_certificate_has_expired_says_so_and_does_not_start(
+    federation: Federation, expired_west: Path
+) -> None:
+    federation.participants.start("west")
+    wait_for(lambda: "west" in federation.participants.ended(), 60)
+    said = last_words(expired_west, 10**6)
+    assert "error: " in said and "this machine's clock says otherwise" in said
+    assert "New client west" not in (federation.kits / "server" / "log.txt").read_text()
+
+
+@pytest.mark.parametrize(("site", "refused"), [("west", True), ("east", False)])
+def test_the_server_refuses_an_expired_certificate_whatever_the_site_checks(
+    federation: Federation, expired_west: Path, site: str, refused: bool
+) -> None:
+    answer = tls_answer(federation.kits / site)
+    assert answer.startswith("HTTP/1.1 ") is not refused, answer
+
+
+# Which jobs are refused.
+
+STRANGER = "nvflare.app_common.logging.job_log_streamer.JobLogStreamer"
+CONFIGS = {
+    "server": "app_server/config/config_fed_server.json",
+    "north": "app_site/config/config_fed_client.json",
+}
+REFUSED_BY = tuple(CONFIGS)
+
+
+def add_class(job: Path, who: str) -> None:
+    """Name a class that no participant's list holds."""
+    path = job / CONFIGS[who]
+    config = json.loads(path.read_text())
+    config["components"].append({"id": "stranger", "path": STRANGER, "args": {}})
+    path.write_text(json.dumps(config))
+
+
+def add_code(job: Path, who: str) -> None:
+    """Bring a module that the participant would import."""
+    code = job / CONFIGS[who].split("/")[0] / "custom" / "innocent.py"
+    code.parent.mkdir()
+    code.write_text("print('x')\n")
+
+
+@pytest.fixture(scope="module")
+def refusals(lead: Lead, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], str]:
+    """What the lead reads of jobs that were refused when they were sent out, all at once."""
+    jobs = {}
+    for fault in (add_class, add_code):
+        for who in REFUSED_BY:
+            folder = tmp_path_factory.mktemp("refused") / "fedavg"
+            job = export(folder, *TWO_SITES, "--rounds", "1", "--steps", "2")
+            fault(job, who)
+            jobs[fault.__name__, who] = lead.submit(job)
+    for job_id in jobs.values():
+        assert lead.wait_for_end(job_id, 60) == "FINISHED:FAILED_TO_RUN"
+    return {key: "; ".join(lead.meta(job_id)["job_deploy_detail"]) for key, job_id in jobs.items()}
+
+
+@pytest.mark.parametrize("who", REFUSED_BY)
+def test_a_class_off_the_allow_list_is_refused_by_name_and_audited(
+    federation: Federation, refusals: dict[tuple[str, str], str], who: str
+) -> None:
+    reason = refusals["add_class", who]
+    assert f"{who}: " in reason
+    assert f"not on this participant's class_allow_list: {STRANGER}" in reason
+    assert audited(federation, who, STRANGER)
+
+
+@pytest.mark.parametrize("who", REFUSED_BY)
+def test_a_job_that_carries_code_is_refused_and_audited_and_no_site_keeps_the_code(
+    federation: Federation, refusals: dict[tuple[str, str], str], who: str
+) -> None:
+    assert "BYOC not permitted" in refusals["add_code", who]
+    assert audited(federation, who, f"[U:{LEAD}][A:authorization.refused]byoc")
+    for site in ("north", "east"):
+        assert not list((federation.kits / site).rglob("innocent.py"))
+
+
+def test_a_site_whose_privacy_policy_is_lost_while_it_runs_takes_no_job(
+    federation: Federation, lead: Lead, small_job: Path
+) -> None:
+    policy = federation.kits / "north" / "local" / "privacy.json"
+    content = policy.read_bytes()
+    policy.unlink()
+    try:
+        job_id = lead.submit(small_job)
+        assert lead.wait_for_end(job_id, 60) == "FINISHED:FAILED_TO_RUN"
+    finally:
+        policy.write_bytes(content)
+    with pytest.raises(JobError, match=r"this site's privacy\.json would limit nothing"):
+        federation.user(LEAD).check_completed(job_id)
+
+
+# Sites that come and go.
+
+
+def add_island(federation: Federation, config: PocConfig) -> None:
+    """One more site, while all others run."""
+    workspace = federation.kits.parents[1]
+    kit = add_site(workspace.parent / "localhost_project.yml", workspace, "island", "island")
+    shutil.move(kit, federation.kits / "island")
+    map_data(federation.kits / "island", "island", config)
+    federation.participants.start("island")
+    wait_until_registered(federation.participants, federation.kits, ["island"])
+
+
+@pytest.fixture(scope="module")
+def diminished(
+    federation: Federation,
+    config: PocConfig,
+    lead: Lead,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> str:
+    """A job that has lost two of three sites: east is back at once, island stays away."""
+    add_island(federation, config)
+    sizes = ("--rounds", "2", "--steps", "60", "--min-sites", "1")
+    folder = tmp_path_factory.mktemp("diminished") / "fedavg"
+    job_id = lead.submit(export(folder, "--sites", "north,east,island", *sizes))
+    round_started(federation, job_id, 0)
+    crash(federation.kits / "east")
+    start_again(federation, "east")
+    round_started(federation, job_id, 1)
+    crash(federation.kits / "island")
+    return job_id
+
+
+def test_a_site_that_joins_later_takes_part_and_one_that_crashed_and_is_back_is_named(
+    federation: Federation, diminished: str
+) -> None:
+    log = server_log(federation, diminished)
+    assert "Client east is deemed disconnected" in log
+    assert "round 0: no usable update from east\n" in log
+
+
+# Jobs beside each other. One job stands still all the time, as a process of it does not go on.
+
+
+def stop_at_east(federation: Federation, job_id: str) -> None:
+    """East's process of a job does not go on from here."""
+    round_started(federation, job_id, 0)
+    for process in processes_of_job(federation.kits / "east", job_id):
+        process.send_signal(signal.SIGSTOP)
+
+
+def claiming(folder: Path, gpus: int, *options: str) -> Path:
+    """A job that asks for GPUs of north."""
+    sizes = ("--rounds", "2", "--steps", "60", "--gpus", f"north={gpus}")
+    return export(folder / str(gpus) / "fedavg", *TWO_SITES, *sizes, *options)
+
+
+@pytest.fixture(scope="module")
+def stalled(federation: Federation, lead: Lead, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A job on one of north's GPUs; it waits for east."""
+    job_id = lead.submit(claiming(tmp_path_factory.mktemp("stalled"), 1))
+    stop_at_east(federation, job_id)
+    return job_id
+
+
+@pytest.fixture(scope="module")
+def waiting(lead: Lead, stalled: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A job that asks for both GPUs of north while one is taken."""
+    timeout = ("--round-timeout", str(ROUND_SECONDS))
+    return lead.submit(claiming(tmp_path_factory.mktemp("waiting"), 2, *timeout))
+
+
+def test_a_job_gets_the_gpus_that_it_asks_for_and_another_waits_until_they_are_free(
+    federation: Federation, lead: Lead, stalled: str, waiting: str
+) -> None:
+    assert devices(federation, "north", stalled) == "1"
+    assert devices(federation, "east", stalled) == ""
+    why = "waiting for 2 GPU(s): 1 of 2 are free"
+    wait_for(lambda: why in str(lead.meta(waiting).get("schedule_history")), 60)
+    assert lead.status(waiting) == "SUBMITTED"
+
+
+def test_a_claim_that_no_site_can_ever_meet_is_not_started_and_says_why(
+    federation: Federation, lead: Lead, tmp_path: Path
+) -> None:
+    too_many = lead.submit(claiming(tmp_path, 3))
+    why = "north: the job asks for 3 GPU(s), this site has 2"
+    wait_for(lambda: why in str(lead.meta(too_many).get("schedule_history")), 60)
+    assert processes_of_job(federation.kits / "north", too_many) == []
+    lead.type(f"abort_job {too_many}")
+
+
+@pytest.fixture
+def strict_north(federation: Federation) -> Iterator[Path]:
+    """North keeps discriminators; the job of every test is told otherwise."""
+    path = federation.kits / "north" / "local" / "privacy.json"
+    before = path.read_text()
+    path.write_text(before.replace('"discriminator",', ""))
+    yield federation.kits / "north"
+    path.write_text(before)
+
+
+def test_what_a_site_keeps_stays_there_although_the_job_asks_and_filters_nothing(
+    federation: Federation, lead: Lead, small_job: Path, strict_north: Path, stalled: str
+) -> None:
+    config = small_job / "app_site" / "config" / "config_fed_client.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "task_result_filters": []}))
+    job_id = lead.submit(small_job)
+    assert lead.wait_for_end(job_id) != COMPLETED
+    log = (strict_north / job_id / "log.txt").read_text()
+    assert "parameter 'discriminator." in log and "is outside the sharing scope" in log
+    result = lead.download(job_id)
+    said = (result / "log.txt").read_text()
+    assert "site 'north' could not do its task 'train'" in said
+    assert not (result / "app_server" / "FL_global_model.pt").exists()
+    assert lead.status(stalled) == "RUNNING"  # a job that fails disturbs no other
+
+
+def test_a_site_that_crashes_and_stays_away_is_lost_when_it_is_silent_and_the_rest_goes_on(
+    lead: Lead, diminished: str
+) -> None:
+    # The run is complete; NVFlare misses the report of a site that no longer knows of the job.
+    assert lead.wait_for_end(diminished) == "FINISHED:ABNORMAL"
+    run_folder = lead.download(diminished)
+    assert (run_folder / "app_server" / "FL_global_model.pt").is_file()
+    log = (run_folder / "log.txt").read_text()
+    assert "Client island is deemed disconnected" in log
+    assert "round 1: no usable update from east, island\n" in log
+    assert "run complete; models are in" in log
+
+
+@pytest.fixture(scope="module")
+def aborted(federation: Federation, lead: Lead, stalled: str, waiting: str) -> str:
+    """The job that stood still, aborted from the console; now the one that waited can start."""
+    assert all(processes_of_job(federation.kits / name, stalled) for name in PARTICIPANTS)
+    lead.type(f"abort_job {stalled}")
+    return stalled
+
+
+def test_an_aborted_job_leaves_no_process_and_its_gpus_to_the_job_that_waits(
+    federation: Federation, lead: Lead, aborted: str, waiting: str
+) -> None:
+    assert lead.wait_for_end(aborted) == "FINISHED:ABORTED"
+    kits = [federation.kits / name for name in PARTICIPANTS]
+    wait_for(lambda: not any(processes_of_job(kit, aborted) for kit in kits), 60)
+    assert devices(federation, "north", waiting) == "1,2"
+
+
+@pytest.fixture(scope="module")
+def unanswered(federation: Federation, lead: Lead, aborted: str, waiting: str) -> str:
+    """The job that waited: now it runs, and east does not answer."""
+    stop_at_east(federation, waiting)
+    return waiting
+
+
+# A run that goes on.
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """FedAvgM, as the server keeps its momentum from round to round."""
+    folder = tmp_path_factory.mktemp("jobs") / "fedavgm"
+    sizes = ("--rounds", str(ROUNDS), "--steps", "60")
+    return export(folder, *TWO_SITES, *sizes, strategy="fedavgm")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    federation: Federation, job: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The server's folder of a run in which nothing happened, as ``make poc`` submits it."""
+    return submit_by_command_line(federation, job, tmp_path_factory.mktemp("undisturbed"))
+
+
+def test_a_job_learns_beside_one_that_waits_and_sends_curves_and_no_pictures(
+    unanswered: str, undisturbed: Path
+) -> None:
+    check_learnt(undisturbed, ROUNDS)
+
+
+def test_a_site_that_never_answers_ends_the_job_when_the_round_s_time_is_over(
+    federation: Federation, lead: Lead, unanswered: str
+) -> None:
+    assert lead.wait_for_end(unanswered) != COMPLETED
+    log = (lead.download(unanswered) / "log.txt").read_text()
+    assert "1 site(s) answered, at least 2 are needed; missing: east" in log
+    wait_for(lambda: not processes_of_job(federation.kits / "east", unanswered), 60)
+
+
+@pytest.fixture
+def link(config: PocConfig) -> Iterator[CuttableLink]:
+    """A link to the server that can be cut."""
+    link = CuttableLink(config.port)
+    yield link
+    link.close()
+
+
+def start_east_behind(federation: Federation, link: CuttableLink, clock: Path) -> None:
+    """Start east again: it reaches the server over a link, and its clock is a day ahead."""
+    east = federation.kits / "east"
+    crash(east)
+    path = east / "startup" / "fed_client.json"
+    config = json.loads(path.read_text())
+    config["servers"][0]["service"]["target"] = f"localhost:{link.port}"
+    path.write_text(json.dumps(config))
+    sign_again(east, federation.kits.parent / "state")
+    # Python runs a module of this name before anything else, in every process of the site.
+    (clock / "sitecustomize.py").write_text(
+        "import time\nright, right_ns = time.time, time.time_ns\n"
+        "time.time = lambda: right() + 86400\n"
+        "time.time_ns = lambda: right_ns() + 86400 * 10**9\n"
+    )
+    environment = federation.participants.environment
+    before = environment.get("PYTHONPATH")
+    environment["PYTHONPATH"] = os.pathsep.join([str(clock), *([before] if before else [])])
+    start_again(federation, "east")
+    environment.pop("PYTHONPATH")
+    environment.update({"PYTHONPATH": before} if before else {})
+
+
+def jobs_at_server(federation: Federation) -> set[str]:
+    """The ids of the jobs that the server has folders of."""
+    return {path.parent.name for path in (federation.kits / "server").glob("*-*-*-*-*/log.txt")}
+
+
+def test_a_run_outlives_a_killed_server_a_wrong_clock_and_a_cut_network_to_the_same_weights(
+    federation: Federation,
+    config: PocConfig,
+    job: Path,
+    undisturbed: Path,
+    link: CuttableLink,
+    tmp_path: Path,
+) -> None:
+    broken = round_started(federation, federation.user(LEAD).submit(job), 1)
+    crash(federation.kits / "server")
+    start_again(federation, "server")
+    wait_for(lambda: is_listening(config.port), 60)
+    start_east_behind(federation, link, tmp_path)
+    # North gives up what the server knows nothing of.
+    wait_for(lambda: not processes_of_job(federation.kits / "north", broken), 120)
+
+    screen, before = tmp_path / "screen.txt", jobs_at_server(federation)
+    with ThreadPoolExecutor(1) as thread:
+        result = thread.submit(submit_by_console, federation, job, screen)
+        wait_for(lambda: jobs_at_server(federation) - before, 120)
+        (job_id,) = jobs_at_server(federation) - before
+        round_started(federation, job_id, 2)
+        link.cut()
+        time.sleep(CUT_SECONDS)
+        link.join()
+        run_folder = result.result()
+
+    check_learnt(run_folder, ROUNDS)
+    log = (run_folder / "log.txt").read_text()
+    assert f"continuing an interrupted run after 1 of {ROUNDS} finished rounds" in log
+    assert "Round 0 started" not in log
+    check_equal(run_folder, undisturbed)
+    written = (federation.kits / "east" / job_id / "log.txt").read_text()[: len("2026-01-31")]
+    ahead = datetime.date.fromisoformat(written) - datetime.datetime.now().date()
+    assert ahead == datetime.timedelta(days=1)
+    shown = screen.read_text()
+    assert f"User Name: {LEAD}" in shown and f"> submit_job {job}" in shown
+    assert f"Submitted job: {job_id}" in shown and COMPLETED in shown
