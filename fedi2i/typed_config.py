@@ -187,9 +187,13 @@ def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
 
 def as_dict(record: Any) -> dict[str, Any]:
     """The record as plain dictionaries and lists, ready for JSON or YAML."""
-    return cast(
-        dict[str, Any], OmegaConf.to_container(OmegaConf.structured(record), enum_to_str=True)
-    )
+    return cast(dict[str, Any], _plain(dataclasses.asdict(record)))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _refuse_unknown_keys(

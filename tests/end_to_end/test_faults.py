@@ -150,7 +150,7 @@ def test_with_enough_sites_left_the_rounds_complete_and_the_missing_site_is_name
     tmp_path: Path, tiny_cohort: Path
 ) -> None:
     """Faster: test_site_watch.py (NVFlare's workflow is told of a lost site) and
-    test_collecting_aggregator.py (with the needed sites the round is made, the missing one named).
+    test_aggregator.py (with the needed sites the round is made, the missing one named).
     """
     job = export(tmp_path / "job", "--rounds", "2", "--steps", "150", "--min-sites", "3")
     workspace = prepared_workspace(tmp_path / "ws", tiny_cohort)
