@@ -130,7 +130,7 @@ def _refuse_known(project_file: Path, workspace: Path, name: str) -> None:
     if name in _known(project_file, workspace):
         raise ConfigError(
             f"'{name}' has a kit already; choose another name, or renew its certificate with "
-            f"'python -m provision renew {name}'"
+            f"'fedi2i provision renew {name}'"
         )
 
 

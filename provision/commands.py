@@ -54,8 +54,8 @@ def kits_command(options: argparse.Namespace) -> None:
     made = kit_folders(options.project, options.workspace)
     if made:
         raise ConfigError(
-            f"{made[-1]}: kits were made before; for a new site use 'python -m provision "
-            "add-site', for a certificate 'python -m provision renew'"
+            f"{made[-1]}: kits were made before; for a new site use 'fedi2i provision "
+            "add-site', for a certificate 'fedi2i provision renew'"
         )
     print(f"wrote {provision(options.project, options.workspace)}: one kit per participant")
 

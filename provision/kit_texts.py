@@ -52,7 +52,7 @@ _SITE = """
 
 1. Install FedI2I in a virtual environment and activate it (guide, "Install").
 2. Fill in `local/fedi2i.yaml`: where this site's data is.
-3. `python -m provision check .` in this folder: one line per finding.
+3. `fedi2i provision check .` in this folder: one line per finding.
 4. `nvflare preflight-check -p .`: is the server reachable?
 
 ## Start and stop
@@ -82,7 +82,7 @@ _SERVER = """
 1. Install FedI2I in a virtual environment and activate it (guide, "Install").
 2. `{host}` must resolve to this machine at every site, and port {port} must be open to them.
 3. The storage folder in `local/resources.json` must be writable for the server's account.
-4. `python -m provision check .`, then `nvflare preflight-check -p .` in this folder.
+4. `fedi2i provision check .`, then `nvflare preflight-check -p .` in this folder.
 
 ## Start and stop
 
@@ -124,7 +124,7 @@ def kit_readme(kind: str, facts: KitFacts) -> str:
 
 _SITE_CONFIG = """\
 # What this site decides for itself. No job can read or change it. No restart is needed: every job
-# reads it anew. 'python -m provision check <this kit>' says whether it is complete.
+# reads it anew. 'fedi2i provision check <this kit>' says whether it is complete.
 
 # Data set name, as jobs call it, to the folder of this site that holds its manifest.json
 # (docs/data.md says how to make one). Fill in, and take the '#' and the '{{}}' away.

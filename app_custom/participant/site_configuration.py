@@ -62,7 +62,7 @@ def read_site_config(local_folder: Path) -> SiteConfig:
     if not path.is_file():
         raise ConfigError(
             f"{path}: missing; it maps data sets to this site's folders: write it, or prepare a "
-            "simulator workspace with 'python -m jobs workspace <folder>'"
+            "simulator workspace with 'fedi2i jobs workspace <folder>'"
         )
     return record_from(SiteConfig, read_yaml(path), str(path))
 

@@ -24,7 +24,7 @@ def test_a_missing_file_is_named_with_the_command_that_writes_it(tmp_path: Path)
     with pytest.raises(ConfigError) as error:
         read_site_config(tmp_path)
     assert str(tmp_path / "fedi2i.yaml") in str(error.value)
-    assert "python -m jobs workspace" in str(error.value)
+    assert "fedi2i jobs workspace" in str(error.value)
 
 
 def test_an_unknown_key_is_refused_with_the_nearest_known_one(tmp_path: Path) -> None:
