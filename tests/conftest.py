@@ -10,6 +10,24 @@ from tiny_cohort import write_tiny_cohort
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
+LONGEST_FIRST = (
+    "provision/test_federation.py",
+    "end_to_end/test_comparison_run.py",
+    "end_to_end",
+)
+"""These take longest, and mostly wait for processes. Where several files run at a time they must not
+come last: one worker would be busy with them while the others have nothing left to do."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest; the order within a file stays."""
+    items.sort(key=lambda item: _place(item.path.relative_to(REPOSITORY / "tests").as_posix()))
+
+
+def _place(file: str) -> int:
+    places = (n for n, name in enumerate(LONGEST_FIRST) if file.startswith(name))
+    return next(places, len(LONGEST_FIRST))
+
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
