@@ -15,8 +15,8 @@ LONGEST_FIRST = (
     "end_to_end/test_comparison_run.py",
     "end_to_end",
 )
-"""These take longest, and mostly wait for processes. Where several files run at a time they must not
-come last: one worker would be busy with them while the others have nothing left to do."""
+"""These take longest, and mostly wait for processes. Where several files run at a time they must
+not come last: one worker would be busy with them while the others have nothing left to do."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
