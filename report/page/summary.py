@@ -37,7 +37,7 @@ def summary(analysis: Analysis) -> tuple[str, ...]:
             tested = [
                 tests_sentence(tests)
                 for tests in analysis.tests
-                if tests.metric == PSNR
+                if tests.metric.name == PSNR
                 and tests.population.sites == population.sites
                 and tests.comparisons
             ]

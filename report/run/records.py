@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from report.run.metrics import Metric
+
 SOURCE = "source"
 CENTRALISED = "centralised"
 LOCAL_ONLY = "local-only"
@@ -107,6 +109,7 @@ class RunDescription:
     versions: Mapping[str, str]
     machine: Mapping[str, Any]
     manifests: Mapping[str, str]
+    metrics: tuple[Metric, ...]
     sites: tuple[Site, ...]
     arms: tuple[Arm, ...]
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from jobs.writing.strategy_jobs import strategy_overrides
 from simulator_runs import EXPERIMENT, SimulatorRun, export, prepared_workspace, simulate
 from test_faults import simulate_and_kill
 from test_simulator import assert_same
 
 from jobs.writing.federation import read_federated_experiment
-from jobs.writing.strategy_jobs import strategy_overrides
 from lightning_modules.data.slices import TrainingSlices
 from lightning_modules.training.hardware import choose_hardware, threads_for
 from lightning_modules.training.learner import Learner

@@ -8,11 +8,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from jobs.writing.strategy_jobs import STRATEGY_JOBS
 from simulator_runs import EXPERIMENT
 
 from app_custom.nvflare_files import final_model_path
 from jobs.__main__ import main as jobs_command
-from jobs.writing.strategy_jobs import STRATEGY_JOBS
 from report.__main__ import main as report_command
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
