@@ -24,7 +24,7 @@ Slice = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Site:
-    """One hospital.
+    """One site of the run.
 
     Attributes:
         name: the site's name, as in every file of the run.
