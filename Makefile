@@ -126,7 +126,7 @@ benchmark-callback: setup ## cost of the strategies' gradient callback in a trai
 	@$(RUN) benchmarks/strategy_callback.py
 
 figures-demo: demo ## the demo, and the two figures of the README from its run
-	@$(RUN) benchmarks/demo_figures.py runs/demo
+	@$(BIN)/fedi2i report runs/demo --figures docs/figures
 
 benchmark-gpu: data ## on a GPU: equal to the CPU, time and memory of every network, federated rounds
 	@$(RUN) benchmarks/gpu.py --out runs/gpu.md

@@ -20,8 +20,8 @@ from report.page.summary import divergence_sentences
 
 GLOBAL_BEST, PERSONAL_BEST = "*", "+"
 PERSONAL_NOTE = (
-    "A personal model needs training data of the hospital that uses it; at an unseen hospital "
-    "there is none,\nso that column holds the mean over all hospitals' models."
+    "A personal model needs training data of the site that uses it; an unseen site has "
+    "none,\nso its column holds the mean over all sites' models."
 )
 
 

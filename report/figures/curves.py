@@ -1,4 +1,4 @@
-"""Draw curves over rounds as small panels on shared axes; one SVG per figure.
+"""Draw curves over rounds as small panels on shared axes; one figure each.
 
 A panel per site shows all rows of the tables as lines. Where many lines on one pair of axes would
 be a knot, there is a panel per strategy as well, with all others in the background.
@@ -27,7 +27,6 @@ from report.figures.style import (
     WIDTH_INCHES,
     LineStyle,
     add_legend,
-    as_address,
 )
 from report.number_format import number
 from report.numbers.curves import CurveBook, late_range, mean_curve, site_curve, sites_with
@@ -88,7 +87,9 @@ def draw_panels(
     styles: Mapping[str, LineStyle],
     share_y: bool,
     late: bool = False,
-) -> str:
+    width: float = WIDTH_INCHES,
+    most_columns: int = MOST_COLUMNS,
+) -> Figure:
     """Draw the panels.
 
     Args:
@@ -97,14 +98,13 @@ def draw_panels(
         styles: per row name.
         share_y: True for one y axis for all panels.
         late: True for the range of ``late_range`` on the shared y axis.
-
-    Returns:
-        A ``data:`` address of an SVG image.
+        width: of three or more panels beside each other, in inches.
+        most_columns: panels beside each other.
     """
-    columns = min(len(panels), MOST_COLUMNS)
+    columns = min(len(panels), most_columns)
     grid_rows = math.ceil(len(panels) / columns)
     # few panels keep the width of thirds, so that one panel alone is not stretched over the page
-    size = (WIDTH_INCHES * columns / max(columns, 3), PANEL_HEIGHT_INCHES * grid_rows + 0.4)
+    size = (width * columns / max(columns, 3), PANEL_HEIGHT_INCHES * grid_rows + 0.4)
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=size, layout="constrained")
         grid = figure.subplots(grid_rows, columns, squeeze=False, sharex=True, sharey=share_y)
@@ -124,7 +124,7 @@ def draw_panels(
             axes[0].set_ylim(late_range([p.curve(row) for p in panels for row in lines]))
         labels = {row.name: row.label for row in lines}
         add_legend(figure, {labels.get(name, OTHERS): line for name, line in drawn.items()})
-        return as_address(figure)
+        return figure
 
 
 def _draw_panel(
@@ -159,7 +159,7 @@ def _draw_panel(
 
 def draw_multiples(
     curves: Mapping[TableRow, pd.Series], reference: TableRow | None, label: str, decimals: int
-) -> str:
+) -> Figure:
     """Draw every strategy's curve over those of all others, on one pair of axes ranges.
 
     Args:
@@ -167,9 +167,6 @@ def draw_multiples(
         reference: the row drawn in every panel.
         label: of the y axis.
         decimals: of the value written in a panel.
-
-    Returns:
-        A ``data:`` address of an SVG image.
     """
     grid_rows = math.ceil(len(curves) / MOST_COLUMNS)
     low, high = late_range(list(curves.values()))
@@ -188,7 +185,7 @@ def draw_multiples(
         for axis in axes[len(curves) :]:
             axis.remove()
         _strategy_legend(figure, curves, reference)
-        return as_address(figure)
+        return figure
 
 
 def _draw_strategy(

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import matplotlib
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 
@@ -119,6 +120,19 @@ def add_legend(figure: Figure, entries: Mapping[str, Artist]) -> None:
 
 def as_address(figure: Figure) -> str:
     """The figure as a ``data:`` address of an SVG image."""
+    content = _saved(figure, format="svg", metadata={"Date": None})
+    return "data:image/svg+xml;base64," + base64.b64encode(content).decode()
+
+
+def as_png(figure: Figure, dpi: int) -> bytes:
+    """The figure as a PNG image on white, without the version of the library that wrote it."""
+    return _saved(
+        figure, format="png", dpi=dpi, metadata={"Software": None}, pil_kwargs={"optimize": True}
+    )
+
+
+def _saved(figure: Figure, **options: Any) -> bytes:
     stream = io.BytesIO()
-    figure.savefig(stream, format="svg", metadata={"Date": None})
-    return "data:image/svg+xml;base64," + base64.b64encode(stream.getvalue()).decode()
+    with matplotlib.rc_context(STYLE):
+        figure.savefig(stream, **options)
+    return stream.getvalue()

@@ -60,7 +60,7 @@ def analyse(run: Run) -> Analysis:
     rows = table_rows(run)
     patients = patient_values(run, rows)
     like = distinct_rows(patients, converged_rows(global_rows(rows)))
-    tables = metric_tables(patients, rows, table_columns(run, patients))
+    tables = metric_tables(run.about.metrics, patients, rows, table_columns(run, patients))
     return Analysis(
         run=run,
         rows=rows,
@@ -81,14 +81,14 @@ def _paired_tests(
     if reference is None:
         return
     others = [row for row in converged_rows(rows) if row != reference]
-    for metric in metrics_in(patients["metric"]):
+    for metric in metrics_in(run.about.metrics, patients["metric"]):
         if metric.name in TESTED:
             for population in tested_populations(run, patients):
                 yield compare(patients, population, metric, reference, others, run.about.seed)
 
 
 def _rank_tests(run: Run, ranked: Sequence[TableRow], patients: pd.DataFrame) -> Iterator[RankTest]:
-    for metric in metrics_in(patients["metric"]):
+    for metric in metrics_in(run.about.metrics, patients["metric"]):
         if metric.name in LEADING:
             for population in tested_populations(run, patients):
                 found = rank_test(patients, population, metric, ranked)

@@ -89,4 +89,4 @@ def featured_rows(tables: Sequence[MetricTable]) -> FeaturedRows:
 
 def psnr_table(tables: Sequence[MetricTable]) -> MetricTable:
     """The table that rows are ranked by."""
-    return next(table for table in tables if table.metric == PSNR)
+    return next(table for table in tables if table.metric.name == PSNR)

@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 
 from report.number_format import decimals_for, number
-from report.numbers.metrics import Metric, metrics_in
+from report.numbers.metrics import metrics_in
 from report.numbers.rows import Population, TableRow, converged_rows, global_rows, personal_rows
 from report.numbers.statistics import quantile
+from report.run.metrics import Metric
 
 DIVERGED = "diverged"
 """What stands in place of a mean over values of which one is no number."""
@@ -114,18 +115,22 @@ def cell_of(values: pd.Series) -> Cell:
 
 
 def metric_tables(
-    patients: pd.DataFrame, rows: tuple[TableRow, ...], columns: tuple[Population, ...]
+    metrics: Sequence[Metric],
+    patients: pd.DataFrame,
+    rows: tuple[TableRow, ...],
+    columns: tuple[Population, ...],
 ) -> tuple[MetricTable, ...]:
-    """One table per metric present, in the fixed order of :mod:`report.numbers.metrics`.
+    """One table per metric present, the main metrics first.
 
     Args:
+        metrics: those that the run describes.
         patients: columns row, site, subject, metric, value.
         rows: the table rows.
         columns: the populations.
     """
     return tuple(
         _metric_table(patients[patients["metric"] == metric.name], metric, rows, columns)
-        for metric in metrics_in(patients["metric"])
+        for metric in metrics_in(metrics, patients["metric"])
     )
 
 

@@ -16,7 +16,7 @@ ALL_FEDERATED = "All federated patients"
 _GROUPS = (
     ("No federation", (SOURCE, "local", CENTRALISED)),
     ("Federated, one global model", ("federated",)),
-    ("Federated, a personal model per hospital", ("personal",)),
+    ("Federated, a personal model per site", ("personal",)),
 )
 
 
@@ -110,7 +110,7 @@ def row_groups(rows: Iterable[TableRow]) -> list[tuple[str, list[TableRow]]]:
     """The rows under the headings that tables give them; headings without rows are left out.
 
     Global and personal strategies have headings of their own because they are not to be ranked
-    against each other: a personal model needs training data of the hospital that uses it.
+    against each other: a personal model needs training data of the site that uses it.
     """
     rows = list(rows)
     groups = [(title, [row for row in rows if row.kind in kinds]) for title, kinds in _GROUPS]
@@ -190,7 +190,7 @@ def tested_populations(run: Run, patients: pd.DataFrame) -> tuple[Population, ..
     federated, unseen = _sites_with(run, patients)
     groups = []
     if unseen:
-        label = f"Unseen hospital{'s' if len(unseen) > 1 else ''} ({', '.join(unseen)})"
+        label = f"Unseen site{'s' if len(unseen) > 1 else ''} ({', '.join(unseen)})"
         groups.append(Population(label, unseen, True, True))
     if federated:
         groups.append(Population(ALL_FEDERATED, federated, False, True))

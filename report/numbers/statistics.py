@@ -15,8 +15,8 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import stats
 
-from report.numbers.metrics import Metric
 from report.numbers.rows import Population, TableRow
+from report.run.metrics import Metric
 
 ALPHA = 0.05
 CONFIDENCE = 0.95

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from matplotlib.figure import Figure
+
 from report.figures.curves import (
+    MOST_COLUMNS,
     CurvePanel,
     draw_multiples,
     draw_panels,
@@ -13,7 +16,7 @@ from report.figures.curves import (
     panels_per_site,
     validation_panels,
 )
-from report.figures.style import line_styles
+from report.figures.style import WIDTH_INCHES, as_address, line_styles
 from report.numbers.curves import PERSONAL, CurveBook, curve_book, mean_curve
 from report.numbers.featured import LINES, FeaturedRows
 from report.numbers.rows import TableRow
@@ -86,11 +89,10 @@ class ConvergenceSection:
 
 def convergence_section(run: Run, featured: FeaturedRows) -> ConvergenceSection | None:
     """Draw every figure; None where the run recorded no curves."""
-    book = curve_book(run)
+    drawing = _drawing(run, featured)
+    book, lines = drawing.book, drawing.lines
     if not book.metrics:
         return None
-    lines = tuple(row for row in featured.rows if row.kind != SOURCE)
-    drawing = _Drawing(book, lines, featured)
     training = [name for name in book.metrics if name.startswith("train/")]
     best = (*featured.best_global[:LINES], *featured.best_personal[:1])
     named = (featured.reference, *best) if featured.reference else best
@@ -108,6 +110,28 @@ def convergence_section(run: Run, featured: FeaturedRows) -> ConvergenceSection 
     )
 
 
+def psnr_figure(run: Run, featured: FeaturedRows, width: float, most_columns: int) -> Figure | None:
+    """Figure 1 of the page in another size; None where the run recorded no validation PSNR.
+
+    Args:
+        run: the files read.
+        featured: the rows that have a colour of their own.
+        width: in inches.
+        most_columns: panels beside each other.
+    """
+    drawing = _drawing(run, featured)
+    metric, label, _ = VALIDATION[0]
+    if metric not in drawing.book.metrics:
+        return None
+    panels = validation_panels(drawing.book, drawing.lines, metric, label)
+    return drawing.figure(panels, share_y=True, width=width, most_columns=most_columns)
+
+
+def _drawing(run: Run, featured: FeaturedRows) -> _Drawing:
+    lines = tuple(row for row in featured.rows if row.kind != SOURCE)
+    return _Drawing(curve_book(run), lines, featured)
+
+
 @dataclass(frozen=True)
 class _Drawing:
     """What every figure of the section is drawn from."""
@@ -122,14 +146,25 @@ class _Drawing:
         share_y: bool,
         named: Sequence[TableRow] | None = None,
     ) -> Plot | None:
-        """Draw panels; ``named`` replaces the usual choice of lines with a colour of their own."""
+        """Draw panels for the page; None without panels."""
         if not panels:
             return None
+        source = as_address(self.figure(panels, share_y, named))
+        return Plot(source, ", ".join(panel.title for panel in panels))
+
+    def figure(
+        self,
+        panels: Sequence[CurvePanel],
+        share_y: bool,
+        named: Sequence[TableRow] | None = None,
+        width: float = WIDTH_INCHES,
+        most_columns: int = MOST_COLUMNS,
+    ) -> Figure:
+        """Draw panels; ``named`` replaces the usual choice of lines with a colour of their own."""
         in_colour = self.featured.shown_in_figures(LINES) if named is None else named
         styles = line_styles(self.lines, in_colour)
         late = not self.featured.show_all
-        source = draw_panels(panels, self.lines, styles, share_y, late)
-        return Plot(source, ", ".join(panel.title for panel in panels))
+        return draw_panels(panels, self.lines, styles, share_y, late, width, most_columns)
 
 
 def _validation_figure(
@@ -146,8 +181,8 @@ def _validation_figure(
     empty = [row for row in curves if row not in recorded]
     strategies = None
     if recorded:
-        source = draw_multiples(recorded, drawing.featured.reference, label, decimals)
-        strategies = Plot(source, ", ".join(row.label for row in recorded))
+        figure = draw_multiples(recorded, drawing.featured.reference, label, decimals)
+        strategies = Plot(as_address(figure), ", ".join(row.label for row in recorded))
     return ValidationFigure(
         number,
         metric,

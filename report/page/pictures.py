@@ -162,7 +162,7 @@ def _images(
     def image(picture: Slice | None, alt: str, arm: str, why_missing: str) -> PictureCell:
         if picture is None:
             return PictureCell(None, why_missing)
-        scores = _scores(run, panel.site, patient.chosen.subject, arm)
+        scores = patient_scores(run, panel.site, patient.chosen.subject, arm)
         return PictureCell(png_address(grey(picture)[box]), alt, scores)
 
     yield image(patient.source, "source", SOURCE, NOT_STORED)
@@ -194,14 +194,22 @@ def _lesions(patient: PatientPanel, missing: Sequence[str]) -> Iterable[PictureC
             yield PictureCell(png_address(enlarged), "lesion, enlarged")
 
 
-def _scores(run: Run, site: Site, subject: str, arm: str) -> str:
-    """``27.3 dB · 0.912`` of this patient, or nothing when the arm has no such values."""
+def patient_scores(run: Run, site: Site, subject: str, arm: str, named: bool = False) -> str:
+    """``27.31 dB · 0.912`` of this patient, or nothing when the arm has no such values.
+
+    Args:
+        run: the files read.
+        site: of the patient.
+        subject: the patient's identifier.
+        arm: the model that made the picture.
+        named: whether PSNR and SSIM are named, where no text around them does.
+    """
     test = run.test_rows
     own = test[(test["arm"] == arm) & (test["site"] == site.name) & (test["subject"] == subject)]
     values = own.set_index("metric")["value"]
     parts = []
     if "psnr" in values.index:
-        parts.append(f"{number(float(values['psnr']), 2)} dB")
+        parts.append(f"{'PSNR ' * named}{number(float(values['psnr']), 2)} dB")
     if "ssim" in values.index:
-        parts.append(number(float(values["ssim"]), 3))
+        parts.append(f"{'SSIM ' * named}{number(float(values['ssim']), 3)}")
     return " · ".join(parts)

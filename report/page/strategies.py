@@ -86,8 +86,8 @@ def verdict_sentences(effects: StrategyEffects) -> list[Sentence]:
     if effects.equal_models:
         labels = listed([row.label for row in effects.equal_models])
         warnings.append(
-            f"{labels}: the models of all hospitals give equal values for every patient, so "
-            "nothing of the model stayed at the hospitals in this run."
+            f"{labels}: the models of all sites give equal values for every patient, so "
+            "nothing of the model stayed at the sites in this run."
         )
     calm = _calm_sentences(effects)
     return [(text, True) for text in warnings] + ([(" ".join(calm), False)] if calm else [])

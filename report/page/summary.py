@@ -37,7 +37,7 @@ def summary(analysis: Analysis) -> tuple[str, ...]:
             tested = [
                 tests_sentence(tests)
                 for tests in analysis.tests
-                if tests.metric == PSNR
+                if tests.metric.name == PSNR
                 and tests.population.sites == population.sites
                 and tests.comparisons
             ]
@@ -81,7 +81,7 @@ def tests_sentence(tests: PairedTests) -> str:
     if level:
         parts.append(f"differs from {listed(level)} with a median difference of 0")
     if open_:
-        others = listed(open_) if len(open_) <= MOST_NAMED else f"{len(open_)} other methods"
+        others = listed(open_) if len(open_) <= MOST_NAMED else f"{len(open_)} other arms"
         parts.append(f"shows no significant difference from {others}")
     return (
         f"Per patient (n = {tests.n}), {name} {listed(parts)} "
@@ -110,7 +110,7 @@ def _from(item: Comparison) -> str:
 
 def _against(items: Sequence[Comparison]) -> str:
     if len(items) > MOST_NAMED:
-        return f"{len(items)} methods"
+        return f"{len(items)} arms"
     if len(items) > FEW_ARMS:
         return listed([item.other.label for item in items])
     return listed([_by(item) for item in items])
@@ -126,12 +126,12 @@ def _data(run: Run, table: MetricTable) -> str:
     """How many sites took part, and whose patients the models were evaluated on."""
     federated = [site.name for site in run.about.federated_sites]
     text = (
-        f"{counted(len(federated), 'hospital').capitalize()} took part in training"
+        f"{counted(len(federated), 'site').capitalize()} took part in training"
         f"{f' ({listed(federated)})' if federated else ''}"
     )
     groups = [
         f"{counted(count, 'test patient')} of "
-        + (f"the unseen hospital {population.sites[0]}" if population.unseen else "these hospitals")
+        + (f"the unseen site {population.sites[0]}" if population.unseen else "these sites")
         for population, count in zip(table.columns, table.counts, strict=True)
         if population.headline
     ]
@@ -198,5 +198,5 @@ def _best(table: MetricTable, column: int) -> str:
 
 def _place(population: Population) -> str:
     if population.unseen:
-        return f"At the unseen hospital {population.sites[0]}"
-    return "Over all patients of the federated hospitals"
+        return f"At the unseen site {population.sites[0]}"
+    return "Over all patients of the federated sites"

@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from report.run.metrics import Metric
+
 SOURCE = "source"
 CENTRALISED = "centralised"
 LOCAL_ONLY = "local-only"
@@ -22,7 +24,7 @@ Slice = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Site:
-    """One hospital.
+    """One site of the run.
 
     Attributes:
         name: the site's name, as in every file of the run.
@@ -107,6 +109,7 @@ class RunDescription:
     versions: Mapping[str, str]
     machine: Mapping[str, Any]
     manifests: Mapping[str, str]
+    metrics: tuple[Metric, ...]
     sites: tuple[Site, ...]
     arms: tuple[Arm, ...]
 

@@ -10,6 +10,7 @@ from typing import Any
 from fedi2i.errors import DataError
 from fedi2i.site_names import RESERVED
 from report.run.arm_families import check_families, family_of
+from report.run.metrics import KNOWN, Metric
 from report.run.records import SOURCE, Arm, RunDescription, Site
 
 _MISSING = object()
@@ -34,6 +35,7 @@ def read_run_json(path: Path) -> RunDescription:
         versions=_value(content, "versions", dict, where, {}),
         machine=_value(content, "machine", dict, where, {}),
         manifests=_value(content, "manifests", dict, where, {}),
+        metrics=_metrics(content, where),
         sites=tuple(_site(*entry) for entry in _entries(content, "sites", where)),
         arms=tuple(_arm(*entry) for entry in _entries(content, "arms", where)),
     )
@@ -60,6 +62,36 @@ def _entries(content: Mapping[str, Any], key: str, where: str) -> list[tuple[Any
     if not entries:
         raise DataError(f"{where}: key '{key}' is an empty list; a run has at least one")
     return [(entry, f"{where}: {key}[{number}]") for number, entry in enumerate(entries)]
+
+
+def _metrics(content: Mapping[str, Any], where: str) -> tuple[Metric, ...]:
+    """What the run says of its metrics; release 0.1.0 said nothing, and knew only its own."""
+    if content.get("metrics") is None:
+        return KNOWN
+    described = tuple(_metric(*entry) for entry in _entries(content, "metrics", where))
+    if not any(metric.name == "psnr" and metric.higher_is_better for metric in described):
+        raise DataError(
+            f"{where}: metric 'psnr' is not described as one of which higher is better; the report "
+            "ranks by it, so describe it under 'metrics'"
+        )
+    return described
+
+
+def _metric(entry: Any, where: str) -> Metric:
+    better = _value(entry, "better", str, where)
+    if better not in ("higher", "lower"):
+        raise DataError(f"{where}: key 'better' is '{better}'; it must be 'higher' or 'lower'")
+    decimals = _value(entry, "decimals", int, where, None)
+    if decimals is not None and decimals < 0:
+        raise DataError(f"{where}: key 'decimals' is {decimals}; it must be 0 or larger")
+    name = _value(entry, "name", str, where)
+    return Metric(
+        name=name,
+        label=_value(entry, "label", str, where, name),
+        unit=_value(entry, "unit", str, where, ""),
+        higher_is_better=better == "higher",
+        decimals=decimals,
+    )
 
 
 def _site(entry: Any, where: str) -> Site:
@@ -102,7 +134,12 @@ def _arm(entry: Any, where: str) -> Arm:
 
 def _check_names(about: RunDescription, where: str) -> None:
     sites = [site.name for site in about.sites]
-    for kind, names in (("site", sites), ("arm", [arm.name for arm in about.arms])):
+    listed = {
+        "site": sites,
+        "arm": [arm.name for arm in about.arms],
+        "metric": [metric.name for metric in about.metrics],
+    }
+    for kind, names in listed.items():
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise DataError(f"{where}: {kind} '{twice[0]}' is listed twice; list it once")

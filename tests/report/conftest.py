@@ -49,7 +49,7 @@ FAMILIES = {"fedbn": ("fedbn", "FedBN (personal)"), "ditto": ("ditto_personal", 
 def description() -> dict[str, Any]:
     """The content of run.json."""
     return {
-        "title": "Two hospitals & one <unseen>",
+        "title": "Two sites & one <unseen>",
         "created": "2025-01-02T03:04:05+00:00",
         "seed": 3,
         "computed": True,

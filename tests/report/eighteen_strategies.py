@@ -22,7 +22,7 @@ PATIENTS = {
 }
 ROUNDS = 10
 MODEL_BYTES = 3_400_000
-# label, final PSNR in dB at federated hospitals, the same at the unseen one
+# label, final PSNR in dB at federated sites, the same at the unseen one
 GLOBAL = {
     "fedavg": ("FedAvg", 21.3, 21.9),
     "fedavg_independent": ("FedAvg, independent start", 20.6, 21.2),

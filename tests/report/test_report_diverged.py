@@ -110,7 +110,7 @@ def test_a_run_of_which_everything_diverged_still_has_a_page(
     folder = write_run(personal_about, everything, personal_curves, personal_slices)
     analysis = analyse(read_run(folder))
     text = render_page(analysis)
-    assert "In colour: arms without federation. Grey: all other federated arms." in text
+    assert "Arms in colour are those without federation. All other federated arms are grey." in text
     assert analysis.tests == () and analysis.featured.reference is None
     assert "no model gave numbers only" in text
     assert row_of(text, "FEDAVG") == "FEDAVG diverged " + " ".join(["diverged"] * 4)

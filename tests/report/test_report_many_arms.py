@@ -45,7 +45,7 @@ def test_the_page_is_well_formed_and_names_every_arm_in_table_1(page):
     assert groups == [
         "No federation",
         "Federated, one global model",
-        "Federated, a personal model per hospital",
+        "Federated, a personal model per site",
     ]
 
 
@@ -65,7 +65,7 @@ def test_pictures_have_a_column_for_each_of_them_and_the_rule_is_on_the_page(ana
     arms = [column.arm.name for column in columns]
     assert arms == ["local-north", "centralised", "fedavg", "fedavgm", "ditto@north"]
     assert "the best of the other global strategies, FedAvgM" in page
-    assert "best by mean PSNR over all federated patients (Table 1a)" in page
+    assert "highest mean PSNR over all federated patients (Table 1a)" in page
 
 
 def test_a_few_federated_arms_are_all_shown(write_run, personal_about, personal_results):
@@ -96,7 +96,7 @@ def test_every_strategy_has_a_panel_of_its_own_or_is_said_to_have_no_curve(page)
     assert ", ".join(label for label, *_ in strategies) in titles
     # the relay measured no SSIM of a global model
     assert "Recorded nothing: Cyclic." in page
-    assert "Colours as in Figure 1a." in page and "Grey: all other federated arms" in page
+    assert "Colours are those of Figure 1a." in page and "All other federated arms are grey" in page
 
 
 def test_too_few_patients_for_so_many_comparisons_are_said(page):
@@ -128,7 +128,7 @@ def test_the_console_prints_the_two_leading_metrics_of_many_arms(analysis):
 def test_a_failed_arm_does_not_take_the_scale_of_the_matrix(analysis):
     matrix = cross_site_matrix(analysis.run, analysis.rows)
     rows = {arm.name: index for index, arm in enumerate(matrix.arms)}
-    assert matrix.off_scale == 5  # FedYogi at five hospitals
+    assert matrix.off_scale == 5  # FedYogi at five sites
     assert matrix.shade(rows["fedyogi"], 0) == 0.0
     assert matrix.scale[0] == matrix.values[rows["fedadam"]].min()
 

@@ -85,7 +85,7 @@ def test_the_same_run_gives_the_same_page(write_run, curves, slices):
 
 def test_names_from_the_run_are_escaped(write_run):
     text = page_of(write_run())
-    assert "Two hospitals &amp; one &lt;unseen&gt;" in text and "<unseen>" not in text
+    assert "Two sites &amp; one &lt;unseen&gt;" in text and "<unseen>" not in text
 
 
 HOSTILE = "$\\bad$ </style></title>\"><script>alert(1)</script><img src=x onerror=y>' onload='x<b>&"

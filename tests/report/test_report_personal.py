@@ -139,18 +139,18 @@ def test_the_cost_of_a_job_stands_once_however_many_models_it_left(analysis):
 
 def test_the_page_says_what_personal_means(analysis):
     text = render_page(analysis)
-    assert "Federated, a personal model per hospital" in text
-    assert "At an unseen hospital there is no own model" in text
+    assert "Federated, a personal model per site" in text
+    assert "At an unseen site there is no own model" in text
     assert "not ranked against global ones" in text
 
 
 def test_the_console_groups_rows_and_has_a_mark_for_each_ranking(analysis):
     lines = console_tables(analysis.tables).split("\n")
-    place = lines.index("-- Federated, a personal model per hospital")
+    place = lines.index("-- Federated, a personal model per site")
     assert lines[place - 1].startswith("Ditto (global)")
     assert re.search(r"FedBN \(personal\) +26.00 ± 2.00\+ +28.00 ± 1.41\+", lines[place + 1])
     assert re.search(r"FEDAVG +25.00 ± 2.00\*", "\n".join(lines))
-    assert any("unseen hospital there is none" in line for line in lines)
+    assert any("an unseen site has none" in line for line in lines)
 
 
 def test_a_run_without_personal_arms_has_no_group_headings(write_run):
@@ -205,7 +205,7 @@ def test_a_local_arm_that_contradicts_its_name_is_refused(write_run, about):
 
 
 @pytest.mark.parametrize("name", ["server", "all"])
-def test_a_hospital_cannot_be_called_what_curves_call_something_else(write_run, about, name):
+def test_a_site_cannot_be_called_what_curves_call_something_else(write_run, about, name):
     about["sites"][0]["name"] = name
     with pytest.raises(DataError, match=f"a site is called '{name}'"):
         read_run(write_run(about))

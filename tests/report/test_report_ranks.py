@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from report.numbers.metrics import KNOWN, PSNR
 from report.numbers.rows import Population, TableRow
 from report.numbers.statistics import critical_difference, distinct_rows, rank_test
+from report.run.metrics import KNOWN
 
 POPULATION = Population("All", ("a",), unseen=False, headline=True)
-MAE = next(metric for metric in KNOWN if metric.name == "mae")
+PSNR, MAE = (next(m for m in KNOWN if m.name == name) for name in ("psnr", "mae"))
 # Demsar, JMLR 7 (2006), table 6: classifiers on 14 data sets (AUC), one row each.
 DEMSAR = [
     (0.763, 0.768, 0.771, 0.798),

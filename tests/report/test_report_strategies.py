@@ -58,7 +58,7 @@ def test_a_term_at_the_sites_is_the_mean_over_sites_then_over_rounds(write_run):
         ("fedprox", "b", 0, SITE, 0.3),
         ("fedprox", "a", 1, SITE, 0.5),
         ("fedprox", "b", 1, SITE, 0.7),
-        # the mean over sites as the server wrote it, and a row that must not count as a hospital's
+        # the mean over sites as the server wrote it, and a row that must not count as a site's
         ("fedprox", "all", 1, SITE, 9.0),
         ("fedprox", "server", 0, SERVER, 0.0),
     )
@@ -277,16 +277,16 @@ def test_personal_models_that_are_all_the_same_are_named(
     same = pd.concat(
         [personal_results[personal_results["arm"] != "fedbn@b"], one.assign(arm="fedbn@b")]
     )
-    text = "nothing of the model stayed at the hospitals"
+    text = "nothing of the model stayed at the sites"
     sentences = verdict_sentences(analyse(read_run(write_run(personal_about, same))).effects)
     assert [s for s, alarming in sentences if alarming] == [
-        f"FedBN (personal): the models of all hospitals give equal values for every patient, so "
+        f"FedBN (personal): the models of all sites give equal values for every patient, so "
         f"{text} in this run."
     ]
     assert text not in section_of(write_run(personal_about, personal_results))
 
 
-def test_diagnostics_stay_out_of_the_curves_and_the_server_is_no_hospital(write_run, curves):
+def test_diagnostics_stay_out_of_the_curves_and_the_server_is_not_a_site(write_run, curves):
     more = rows(
         ("fedprox", "a", 0, SITE, 0.2),
         ("fedprox", "server", 0, SERVER, 0.0),
@@ -305,7 +305,7 @@ def test_diagnostics_stay_out_of_the_curves_and_the_server_is_no_hospital(write_
     assert "server" not in re.sub(r"<style>.*?</style>", "", " ".join(titles))
 
 
-def test_a_site_of_curves_that_is_neither_hospital_nor_server_is_refused(write_run):
+def test_a_site_of_curves_that_the_run_does_not_list_is_refused(write_run):
     with pytest.raises(DataError, match="site 'moon' is not listed"):
         read_run(write_run(curves=rows(("fedprox", "moon", 0, SITE, 0.2))))
 
