@@ -11,9 +11,8 @@ import pandas as pd
 import pytest
 from omegaconf import OmegaConf
 
-from fedi2i.typed_config import as_dict
 from lightning_modules.__main__ import main
-from lightning_modules.configuration import ExperimentConfig
+from lightning_modules.configuration import ExperimentConfig, experiment_values
 
 
 @pytest.fixture
@@ -21,7 +20,7 @@ def experiment_file(make_experiment: Callable[..., ExperimentConfig], tmp_path: 
     """A tiny experiment of one round."""
     path = tmp_path / "experiment.yaml"
     experiment = make_experiment(training={"rounds": 1, "steps": 4, "precision": "fp32"})
-    OmegaConf.save(OmegaConf.create(as_dict(experiment)), path)
+    OmegaConf.save(OmegaConf.create(experiment_values(experiment)), path)
     return path
 
 
