@@ -37,7 +37,7 @@ data: setup ## compute the demo cohort, prepare it, prepare the simulator's defa
 	@$(BIN)/fedi2i data prepare --data data/demo
 	@$(BIN)/fedi2i jobs workspace simulator_workspace --dataset demo=data/demo
 
-demo: data ## the main job: all arms on the demo cohort, table and report (about ten minutes)
+demo: data ## the main job: all arms on the demo cohort, table and report (about seven minutes)
 	@$(BIN)/fedi2i compare --out runs/demo --title "FedI2I demo: MR T1w to T2w over four sites"
 	@$(BIN)/fedi2i report runs/demo
 	@echo "== open runs/demo/report.html; curves: make tensorboard"
@@ -102,7 +102,7 @@ test: $(VENV)/installed-dev ## all tests but the nightly ones, which have a fast
 test-fast: $(VENV)/installed-dev ## the tests without end-to-end runs
 	@$(PYTEST) -m "not slow and not nightly"
 
-test-all: $(VENV)/installed-dev ## all tests, the nightly ones too (about an hour)
+test-all: $(VENV)/installed-dev ## all tests, the nightly ones too
 	@$(PYTEST)
 
 coverage: $(VENV)/installed-dev ## 'make test', and which lines of our packages it runs

@@ -133,7 +133,7 @@ def _check_strategy_fits(job: FederatedExperiment, where: str) -> None:
     strategy, sites = job.experiment.strategy, len(job.federation.sites)
     record = strategy.record
     if record.check_sites is not None:
-        record.check_sites(strategy.settings, sites, where)
+        record.check_sites(strategy.settings, sites, job.federation.needed, where)
     check_whole_passes(job.experiment, where)
     if record.topology == SWARM and job.federation.compression != "none":
         raise ConfigError(

@@ -296,8 +296,8 @@ class Strategy:
         may_start_independently: whether sites may draw their own first weights.
         fedavg_at: settings with which it equals FedAvg bit for bit, or None.
         grid: settings to tune over, the same budget for every strategy.
-        check_sites: refuses settings that do not fit a number of sites; gets both and the words
-            for the message's beginning.
+        check_sites: refuses settings that do not fit the numbers of sites; gets the settings, the
+            number of sites, the fewest that make a round, and the words a message begins with.
         rounds_per_pass: rounds that belong together, where it works in passes over the layers.
         mechanisms: the privacy mechanisms it admits.
     """
@@ -319,7 +319,7 @@ class Strategy:
     may_start_independently: bool = False
     fedavg_at: Mapping[str, Any] | None = None
     grid: tuple[Mapping[str, Any], ...] = ()
-    check_sites: Callable[[Any, int, str], None] | None = None
+    check_sites: Callable[[Any, int, int, str], None] | None = None
     rounds_per_pass: Callable[[Groups], int] | None = None
     mechanisms: Mechanisms = Mechanisms()
 

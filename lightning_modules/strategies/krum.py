@@ -72,18 +72,19 @@ def krum_scores(distances: np.ndarray, hostile: int) -> np.ndarray:
     return np.asarray(others[:, :neighbours].sum(axis=1))
 
 
-def _check_sites(settings: KrumSettings, sites: int, where: str) -> None:
+def _check_sites(settings: KrumSettings, sites: int, fewest: int, where: str) -> None:
+    """Of fewer answers a hostile model could be chosen by its name alone, so the fewest count."""
     hostile, selected = int(settings.hostile_sites), int(settings.selected)
-    if hostile and sites < hostile + 3:
+    if hostile and fewest < hostile + 3:
         raise ConfigError(
-            f"{where}: strategy.hostile_sites is {hostile}, but of {sites} site(s) that leaves no "
-            f"neighbour to compare a model with; Krum needs at least {hostile + 3} sites, and "
-            f"its proof {2 * hostile + 3}"
+            f"{where}: strategy.hostile_sites is {hostile}, but {fewest} of {sites} sites can make "
+            f"a round, which leaves no neighbour to compare a model with; Krum needs at least "
+            f"{hostile + 3} in every round, and its proof {2 * hostile + 3}"
         )
-    if selected > sites - hostile:
+    if selected > fewest - hostile:
         raise ConfigError(
-            f"{where}: strategy.selected is {selected}, but of {sites} site(s) with {hostile} "
-            f"hostile at most {sites - hostile} can be taken"
+            f"{where}: strategy.selected is {selected}, but of {fewest} site(s) with {hostile} "
+            f"hostile at most {fewest - hostile} can be taken"
         )
 
 

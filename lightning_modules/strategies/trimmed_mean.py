@@ -67,7 +67,7 @@ def trimmed_mean(values: np.ndarray, weights: np.ndarray | None, trimmed: int) -
     return np.asarray((values[:, inner] * kept).sum(axis=1) / kept.sum(axis=1))
 
 
-def _check_sites(settings: TrimmedMeanSettings, sites: int, where: str) -> None:
+def _check_sites(settings: TrimmedMeanSettings, sites: int, fewest: int, where: str) -> None:
     fraction = settings.trim_fraction
     if fraction and trimmed_at_each_end(fraction, sites) == 0:
         raise ConfigError(

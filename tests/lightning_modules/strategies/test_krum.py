@@ -78,18 +78,18 @@ def test_of_equal_models_the_first_by_name_wins_whatever_two_colluding_sites_sen
 
 
 @pytest.mark.parametrize(
-    ("settings", "sites", "reason"),
+    ("settings", "fewest", "reason"),
     [
-        (KrumSettings(hostile_sites=1), 3, "needs at least 4 sites, and its proof 5"),
-        (KrumSettings(hostile_sites=2), 4, "needs at least 5 sites, and its proof 7"),
+        (KrumSettings(hostile_sites=1), 3, "needs at least 4 in every round, and its proof 5"),
+        (KrumSettings(hostile_sites=2), 4, "needs at least 5 in every round, and its proof 7"),
         (KrumSettings(selected=4), 4, "at most 3 can be taken"),
     ],
 )
-def test_too_few_sites_are_refused_before_the_first_round(
-    settings: KrumSettings, sites: int, reason: str
+def test_a_round_that_too_few_sites_can_make_is_refused_before_the_first_one(
+    settings: KrumSettings, fewest: int, reason: str
 ) -> None:
     check = STRATEGIES["krum"].check_sites
     assert check is not None
     with pytest.raises(ConfigError, match=reason):
-        check(settings, sites, "job.yaml")
-    check(KrumSettings(), 4, "job.yaml")
+        check(settings, 9, fewest, "job.yaml")
+    check(KrumSettings(), 4, 4, "job.yaml")
