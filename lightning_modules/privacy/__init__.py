@@ -1,0 +1,1 @@
+"""Differential privacy without a federation: clipping, noise, the accountant and the ledger."""
