@@ -16,6 +16,10 @@ from lightning_modules.model_networks import MODELS, ROLES
 TRAIN_METRICS = "train_metrics"
 """Meta key of a training answer: round means of the losses and strategy diagnostics."""
 
+EPSILON_ROUND = "privacy/epsilon_round"
+EPSILON_TOTAL = "privacy/epsilon_total"
+"""What a site's differential privacy has spent: it follows from settings, not from images."""
+
 
 def names_that_may_leave(metrics: Mapping[str, Metric]) -> frozenset[str]:
     """All names of numbers that a site may send, with those of some metrics of images.
@@ -32,6 +36,8 @@ def names_that_may_leave(metrics: Mapping[str, Metric]) -> frozenset[str]:
             *(f"strategy/ratio_{role}" for role in ROLES),
             "time/train_seconds",
             "time/validate_seconds",
+            EPSILON_ROUND,
+            EPSILON_TOTAL,
         }
     )
 

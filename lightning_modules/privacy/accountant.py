@@ -19,7 +19,7 @@ from scipy.stats import norm
 
 from fedi2i.errors import ConfigError
 
-_LARGEST_EPSILON = 1e7
+_LARGEST_EPSILON = 1e12
 """Above this an epsilon is a word for 'no protection' and its last digits mean nothing."""
 
 

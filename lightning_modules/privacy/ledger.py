@@ -175,6 +175,12 @@ class Ledger:
         with self._locked():
             return self._verified().lines
 
+    def discard(self) -> None:
+        """Begin anew: for a simulated site, whose ledger belongs to one run."""
+        with self._locked():
+            self._path.unlink(missing_ok=True)
+            self._anchor.unlink(missing_ok=True)
+
     @contextmanager
     def _locked(self) -> Iterator[None]:
         self._path.parent.mkdir(parents=True, exist_ok=True)

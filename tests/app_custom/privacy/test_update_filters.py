@@ -1,0 +1,303 @@
+"""The pair of filters: one clip, one noise, one line in the ledger, and nothing where one lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from nvflare.apis.dxo import DXO, DataKind, MetaKey, from_shareable
+from nvflare.apis.fl_constant import FLContextKey, ReservedKey, ReturnCode
+from nvflare.apis.fl_context import FLContext
+from nvflare.apis.shareable import Shareable, make_reply
+from nvflare.app_common.app_constant import AppConstants
+from nvflare.private.fed.simulator.simulator_const import SimulatorConstants
+from nvflare_fakes import Engine
+
+from app_custom.aggregation.compression_filters import Compress
+from app_custom.aggregation.model_message import pack
+from app_custom.gates.allowed_update import AllowedUpdate
+from app_custom.gates.shared_metrics import EPSILON_ROUND, EPSILON_TOTAL, TRAIN_METRICS
+from app_custom.privacy import update_filters
+from app_custom.privacy.update_filters import (
+    LEDGER,
+    AddNoise,
+    PrivacyRefusalError,
+    SpendBudget,
+    site_ledger,
+)
+from fedi2i.errors import ConfigError, DataError
+from lightning_modules.privacy.accountant import Release, epsilon
+
+CLIPPING = {"generator": 1.0, "discriminator": 0.25}
+POLICY: dict[str, Any] = {
+    "clipping": CLIPPING,
+    "noise_multiplier": 5.0,
+    "epsilon": 9.0,
+    "delta": 1e-5,
+}
+
+
+@pytest.fixture
+def fl_ctx(tmp_path: Path) -> Iterator[FLContext]:
+    update_filters._MEMORY.begun.clear()
+    update_filters._MEMORY.done.clear()
+    engine = Engine(tmp_path, name="north")
+    (tmp_path / "local" / "fedi2i.yaml").write_text("datasets: {}\n")
+    with engine.new_context() as context:
+        yield context
+
+
+def _model(value: float) -> dict[str, np.ndarray]:
+    return {
+        "generator.w": np.full((3, 4), value, np.float32),
+        "discriminator.w": np.full(5, value, np.float32),
+    }
+
+
+def _task(fl_ctx: FLContext, task: str, name: str = AppConstants.TASK_TRAIN) -> None:
+    fl_ctx.set_prop(FLContextKey.TASK_ID, task, private=True, sticky=False)
+    fl_ctx.set_prop(FLContextKey.TASK_NAME, name, private=True, sticky=False)
+
+
+def _received(value: float = 1.0, round_number: int = 0) -> Shareable:
+    message = DXO(DataKind.WEIGHTS, data=_model(value)).to_shareable()
+    message.set_header(AppConstants.CURRENT_ROUND, round_number)
+    return message
+
+
+def _answer(value: float = 2.0, extras: dict[str, np.ndarray] | None = None) -> Shareable:
+    meta = {
+        MetaKey.NUM_STEPS_CURRENT_ROUND: 565,
+        MetaKey.INITIAL_METRICS: {"val/psnr": 20.0},
+        TRAIN_METRICS: {"train/l1": 0.1},
+    }
+    return DXO(DataKind.WEIGHTS, data=pack(_model(value), extras or {}), meta=meta).to_shareable()
+
+
+def _round(
+    fl_ctx: FLContext, number: int, pairs: list[tuple[SpendBudget, AddNoise]], value: float = 2.0
+) -> DXO:
+    """One training task through the pairs of a site and a job, in NVFlare's order."""
+    _task(fl_ctx, f"task-{number}")
+    message = _received(round_number=number)
+    for incoming, _ in pairs:
+        message = incoming.process(message, fl_ctx)
+    answer = _answer(value)
+    for _, outgoing in pairs:
+        answer = outgoing.process(answer, fl_ctx)
+    return from_shareable(answer)
+
+
+def _pair(**changed: Any) -> tuple[SpendBudget, AddNoise]:
+    return SpendBudget(**{**POLICY, **changed}), AddNoise()
+
+
+def test_what_leaves_is_the_received_model_with_a_clipped_update_and_noise(
+    fl_ctx: FLContext,
+) -> None:
+    sent = _round(fl_ctx, 0, [_pair(noise_multiplier=1e-3, epsilon=1e7)]).data
+    for key, bound in (("generator.w", 1.0), ("discriminator.w", 0.25)):
+        length = np.linalg.norm(sent[key] - 1.0)
+        assert length == pytest.approx(bound, rel=0.02)
+        assert sent[key].dtype == np.float32
+
+
+def test_no_true_number_of_the_site_leaves_beside_the_model(fl_ctx: FLContext) -> None:
+    meta = _round(fl_ctx, 0, [_pair()]).meta
+    spent = epsilon([Release(5.0, 2.0)] * 2, 1e-5)
+    assert meta[MetaKey.NUM_STEPS_CURRENT_ROUND] == 1
+    assert TRAIN_METRICS not in meta
+    assert meta[MetaKey.INITIAL_METRICS] == {
+        EPSILON_ROUND: pytest.approx(spent),
+        EPSILON_TOTAL: pytest.approx(spent),
+    }
+
+
+def test_the_gate_behind_it_lets_the_noised_answer_pass(fl_ctx: FLContext) -> None:
+    dxo = _round(fl_ctx, 0, [_pair(share_metrics=True)])
+    assert dxo.meta[MetaKey.INITIAL_METRICS]["val/psnr"] == 20.0
+    AllowedUpdate(list(CLIPPING)).process(dxo.to_shareable(), fl_ctx)
+
+
+def test_where_the_site_has_the_pair_the_job_s_pair_does_nothing(fl_ctx: FLContext) -> None:
+    job = _pair(clipping={"generator": 50.0, "discriminator": 50.0}, noise_multiplier=0.01)
+    site = _pair(noise_multiplier=1.0, epsilon=60.0)
+    sent = _round(fl_ctx, 0, [site, job], value=101.0)
+    lines = site_ledger(fl_ctx, "run").events()
+    assert [line["state"] for line in lines] == ["begun", "released"]
+    assert lines[0]["releases"][0]["noise_multiplier"] == 1.0
+    assert np.linalg.norm(sent.data["generator.w"] - 1.0) < 12  # C = 50 would move it by 50
+    assert sent.meta[MetaKey.NUM_STEPS_CURRENT_ROUND] == 1
+
+
+def test_a_spent_budget_refuses_the_model_before_it_is_trained(fl_ctx: FLContext) -> None:
+    pair = _pair()
+    rounds = 0
+    with pytest.raises(PrivacyRefusalError, match="the budget is epsilon 9 at delta 1e-05"):
+        while True:
+            _round(fl_ctx, rounds, [pair])
+            rounds += 1
+    most = next(n for n in range(1, 99) if epsilon([Release(5.0, 2.0)] * 2 * n, 1e-5) > 9.0) - 1
+    assert rounds == most > 1
+    # A later job, a fresh process, a job of its own with a larger budget behind the site's: closed.
+    update_filters._MEMORY.begun.clear()
+    with pytest.raises(PrivacyRefusalError, match="the budget is epsilon 9"):
+        _round(fl_ctx, 99, [_pair(), _pair(epsilon=1e9)])
+
+
+def test_a_site_s_ledger_lasts_and_its_anchor_lies_elsewhere(
+    fl_ctx: FLContext, tmp_path: Path
+) -> None:
+    _round(fl_ctx, 0, [_pair()])
+    (ledger,) = tmp_path.rglob(LEDGER)
+    ledger.unlink()
+    with pytest.raises(PrivacyRefusalError, match="put the ledger back"):
+        _round(fl_ctx, 1, [_pair()])
+
+
+def _simulated(fl_ctx: FLContext, tmp_path: Path, shared_machine: str) -> None:
+    fl_ctx.set_prop(ReservedKey.RUN_NUM, SimulatorConstants.JOB_NAME, private=False, sticky=True)
+    (tmp_path / "local" / "fedi2i.yaml").write_text(f"shared_machine: {shared_machine}\n")
+
+
+def test_a_simulated_ledger_ends_with_its_run(fl_ctx: FLContext, tmp_path: Path) -> None:
+    _simulated(fl_ctx, tmp_path, "true")
+    for _ in range(2):
+        for number in range(2):
+            _round(fl_ctx, number, [_pair(run="a")])
+        update_filters._MEMORY.done.clear()
+    assert len(site_ledger(fl_ctx, "a").events()) == 4
+    assert site_ledger(fl_ctx, "b").events() == []
+
+
+def test_no_server_makes_a_site_s_ledger_a_simulated_one(fl_ctx: FLContext, tmp_path: Path) -> None:
+    _round(fl_ctx, 0, [_pair()])
+    _simulated(fl_ctx, tmp_path, "false")
+    _round(fl_ctx, 0, [_pair()])
+    assert len(site_ledger(fl_ctx, "run").events()) == 4
+
+
+def test_an_answer_whose_round_is_not_in_the_ledger_does_not_leave(fl_ctx: FLContext) -> None:
+    _task(fl_ctx, "task-1")
+    with pytest.raises(PrivacyRefusalError, match="has no round in this site's privacy ledger"):
+        AddNoise().process(_answer(), fl_ctx)
+    incoming, outgoing = _pair()
+    incoming.process(_received(), fl_ctx)
+    _task(fl_ctx, "task-2")
+    with pytest.raises(PrivacyRefusalError, match="has no round"):
+        outgoing.process(_answer(), fl_ctx)
+
+
+def test_a_second_answer_to_the_same_task_is_not_noised_into_another_sample(
+    fl_ctx: FLContext,
+) -> None:
+    incoming, outgoing = _pair()
+    _task(fl_ctx, "task-1")
+    incoming.process(_received(), fl_ctx)
+    first = outgoing.process(_answer(), fl_ctx)
+    second = outgoing.process(first, fl_ctx)
+    np.testing.assert_array_equal(
+        from_shareable(first).data["generator.w"], from_shareable(second).data["generator.w"]
+    )
+
+
+def test_an_error_answer_passes_and_the_round_stays_spent(fl_ctx: FLContext) -> None:
+    incoming, outgoing = _pair()
+    _task(fl_ctx, "task-1")
+    incoming.process(_received(), fl_ctx)
+    reply = outgoing.process(make_reply(ReturnCode.EXECUTION_EXCEPTION), fl_ctx)
+    assert reply.get_return_code() == ReturnCode.EXECUTION_EXCEPTION
+    assert [line["state"] for line in site_ledger(fl_ctx, "run").events()] == ["begun"]
+    with pytest.raises(PrivacyRefusalError, match="has no round"):
+        outgoing.process(_answer(), fl_ctx)
+
+
+def test_the_update_is_measured_from_a_compressed_model_too(fl_ctx: FLContext) -> None:
+    incoming, outgoing = _pair(noise_multiplier=1e-4, epsilon=1e9)
+    _task(fl_ctx, "task-1")
+    incoming.process(Compress("fp16").process(_received(), fl_ctx), fl_ctx)
+    sent = from_shareable(outgoing.process(_answer(1.05), fl_ctx)).data
+    np.testing.assert_allclose(sent["generator.w"], 1.05, atol=1e-3)
+
+
+def test_a_later_change_of_the_received_arrays_does_not_change_the_update(
+    fl_ctx: FLContext,
+) -> None:
+    incoming, outgoing = _pair(noise_multiplier=1e-4, epsilon=1e9)
+    _task(fl_ctx, "task-1")
+    message = _received()
+    incoming.process(message, fl_ctx)
+    from_shareable(message).data["generator.w"] += 7.0
+    sent = from_shareable(outgoing.process(_answer(1.05), fl_ctx)).data
+    np.testing.assert_allclose(sent["generator.w"], 1.05, atol=1e-3)
+
+
+def test_a_validation_spends_nothing_and_may_not_answer_with_weights(fl_ctx: FLContext) -> None:
+    incoming, outgoing = _pair()
+    _task(fl_ctx, "task-1", AppConstants.TASK_VALIDATION)
+    incoming.process(_received(), fl_ctx)
+    metrics = DXO(DataKind.METRICS, data={"val/psnr": 20.0}).to_shareable()
+    assert from_shareable(outgoing.process(metrics, fl_ctx)).data == {}
+    assert site_ledger(fl_ctx, "run").events() == []
+    with pytest.raises(PrivacyRefusalError, match="has no round"):
+        outgoing.process(_answer(), fl_ctx)
+
+
+def test_a_task_that_sends_models_to_other_sites_is_refused(fl_ctx: FLContext) -> None:
+    _task(fl_ctx, "task-1", "swarm_learn")
+    with pytest.raises(PrivacyRefusalError, match="task 'swarm_learn'"):
+        _pair()[0].process(_received(), fl_ctx)
+
+
+def test_arrays_of_a_strategy_that_no_noise_covers_do_not_leave(fl_ctx: FLContext) -> None:
+    incoming, outgoing = _pair()
+    _task(fl_ctx, "task-1")
+    incoming.process(_received(), fl_ctx)
+    with pytest.raises(PrivacyRefusalError, match="also sends control"):
+        outgoing.process(_answer(extras={"control/generator.w": np.zeros((3, 4))}), fl_ctx)
+
+
+@pytest.mark.parametrize(
+    ("received", "words"),
+    [
+        (DXO(DataKind.WEIGHT_DIFF, data=_model(0.0)), "holds no model's weights"),
+        (
+            DXO(DataKind.WEIGHTS, data=_model(0.0), meta={MetaKey.PROCESSED_ALGORITHM: "_HE_"}),
+            "arrived as '_HE_'",
+        ),
+    ],
+)
+def test_a_model_that_no_update_can_be_measured_from_is_refused(
+    fl_ctx: FLContext, received: DXO, words: str
+) -> None:
+    _task(fl_ctx, "task-1")
+    with pytest.raises(PrivacyRefusalError, match=words):
+        _pair()[0].process(received.to_shareable(), fl_ctx)
+    assert site_ledger(fl_ctx, "run").events() == []
+
+
+def test_an_update_that_is_not_finite_does_not_leave(fl_ctx: FLContext) -> None:
+    incoming, outgoing = _pair()
+    _task(fl_ctx, "task-1")
+    incoming.process(_received(), fl_ctx)
+    with pytest.raises(DataError, match="not finite"):
+        outgoing.process(_answer(float("nan")), fl_ctx)
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"noise_multiplier": 0.0}, "noise_multiplier is 0.0"),
+        ({"epsilon": 0.0}, "epsilon is 0.0"),
+        ({"delta": 0.0}, "delta is 0.0"),
+        ({"clipping": {"generator": 0.0}}, "clipping of 'generator' is 0.0"),
+        ({"clipping": {}}, "clipping is empty"),
+        ({"samples": 0}, "samples is 0"),
+    ],
+)
+def test_a_policy_that_promises_nothing_is_refused(changed: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        SpendBudget(**{**POLICY, **changed})
