@@ -14,6 +14,8 @@ _NAMED_BY_COMMITTED_JOBS: tuple[str, ...] = (
     "app_custom.gates.allowed_peer_message.AllowedPeerMessage",
     "app_custom.gates.allowed_update.AllowedUpdate",
     "app_custom.gates.shared_metrics.SharedCurves",
+    "app_custom.privacy.update_filters.AddNoise",
+    "app_custom.privacy.update_filters.SpendBudget",
     "app_custom.server.best_model.BestModel",
     "app_custom.server.global_metrics.GlobalMetrics",
     "app_custom.server.model_files.ModelFiles",

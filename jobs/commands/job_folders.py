@@ -11,11 +11,12 @@ from omegaconf import OmegaConf
 from app_custom.aggregation.compression import KINDS
 from fedi2i.commands import Commands
 from fedi2i.errors import ConfigError
-from fedi2i.typed_config import merged
+from fedi2i.typed_config import merged, nearest
 from jobs.commands.settings import add_experiment_options, read_settings
 from jobs.writing.documentation import write_documents
 from jobs.writing.export import export_job
 from jobs.writing.federation import DEFAULT_FILE, read_federated_experiment
+from jobs.writing.privacy import PRIVACY_JOBS
 from lightning_modules.strategies.catalogue import STRATEGY_JOBS, strategy_job
 
 JOBS_FOLDER = Path(__file__).resolve().parents[1]
@@ -43,7 +44,7 @@ class ExportOptions(Protocol):
 def add_export(commands: Commands) -> None:
     """Add ``export``."""
     parser = commands.add_parser("export", help="write a job folder for your sites and settings")
-    parser.add_argument("strategy", help=f"one of {', '.join(STRATEGY_JOBS)}")
+    parser.add_argument("strategy", help=f"one of {', '.join(committed_jobs())}")
     parser.add_argument(
         "--out", type=Path, required=True, help="job folder; its name is the job's name"
     )
@@ -63,11 +64,18 @@ def add_export(commands: Commands) -> None:
 
 def export(options: ExportOptions) -> None:
     """Write one job folder."""
-    changes = merged(strategy_job(options.strategy).experiment, _changes(options))
+    changes = merged(_committed_job(options.strategy), _changes(options))
     asked = OmegaConf.select(OmegaConf.create(changes), "experiment.training.rounds")
     job = read_federated_experiment(options.experiment, changes, fit_rounds=asked is None)
     out = export_job(options.out.name, job, options.out)
     print(f"wrote {out}: {', '.join(job.federation.sites)}")
+
+
+def _committed_job(name: str) -> dict[str, Any]:
+    known = committed_jobs()
+    if name not in known:
+        raise ConfigError(f"unknown job '{name}'; {nearest(name, known)}")
+    return known[name]
 
 
 def add_committed(commands: Commands) -> None:
@@ -93,11 +101,23 @@ def committed(_: argparse.Namespace) -> None:
 
 
 def write_committed(folder: Path) -> None:
-    """Write one job folder for each strategy, named after it."""
-    for name, committed_job in STRATEGY_JOBS.items():
-        changes = committed_job.experiment
+    """Write one job folder for each strategy and each privacy job, named after it."""
+    for name, changes in committed_jobs().items():
         job = read_federated_experiment(DEFAULT_FILE, changes, fit_rounds=True)
         print(f"wrote {export_job(name, job, folder / name)}")
+
+
+def committed_jobs() -> dict[str, dict[str, Any]]:
+    """What every committed job changes in the default experiment."""
+    private = {
+        name: {
+            **strategy_job(job.strategy_job).experiment,
+            "privacy": dict(job.values),
+            "federation": dict(job.federation),
+        }
+        for name, job in PRIVACY_JOBS.items()
+    }
+    return {**{name: job.experiment for name, job in STRATEGY_JOBS.items()}, **private}
 
 
 def _changes(options: ExportOptions) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from app_custom.aggregation.compression import KINDS
 from fedi2i.errors import ConfigError
 from fedi2i.site_names import check_site_names
 from fedi2i.typed_config import choose, merged, nearest, read_yaml, record_from
+from jobs.writing.privacy import PrivacyConfig, check_privacy, privacy_from
 from jobs.writing.whole_passes import check_whole_passes, with_whole_passes
 from lightning_modules.configuration import (
     ExperimentConfig,
@@ -62,16 +63,17 @@ class FederationConfig:
 
 @dataclass(frozen=True)
 class FederatedExperiment:
-    """An experiment and its federation."""
+    """An experiment, its federation, and the privacy mechanism of its job."""
 
     federation: FederationConfig = field(default_factory=FederationConfig)
     experiment: ExperimentConfig = field(default_factory=ExperimentConfig)
+    privacy: PrivacyConfig = field(default_factory=PrivacyConfig)
 
 
 def read_federated_experiment(
     path: Path, overrides: Mapping[str, Any] | None = None, fit_rounds: bool = False
 ) -> FederatedExperiment:
-    """Read an experiment file with the keys ``federation`` and ``experiment``.
+    """Read an experiment file with the keys ``federation``, ``experiment`` and ``privacy``.
 
     Args:
         path: the file.
@@ -82,7 +84,7 @@ def read_federated_experiment(
         ConfigError: unknown keys, impossible values, or sites that do not add up.
     """
     content = read_yaml(path)
-    known = {"federation", "experiment"}
+    known = {"federation", "experiment", "privacy"}
     for key, value in content.items():
         if key not in known:
             raise ConfigError(f"{path}: unknown key '{key}'; {nearest(str(key), known)}")
@@ -97,7 +99,8 @@ def read_federated_experiment(
     experiment = experiment_from(values.get("experiment", {}), f"{path}: experiment")
     if fit_rounds:
         experiment = with_whole_passes(experiment)
-    job = FederatedExperiment(federation, experiment)
+    privacy = privacy_from(values.get("privacy", {}), str(path))
+    job = FederatedExperiment(federation, experiment, privacy)
     _check_strategy_fits(job, str(path))
     return job
 
@@ -123,7 +126,7 @@ def with_strategy(
     tuned = {key: value for key, value in own.items() if key not in committed.distinctions}
     values["strategy"] = {**tuned, **committed.values, **(settings or {})}
     experiment = with_whole_passes(experiment_from(values, f"strategy '{name}'"))
-    changed = FederatedExperiment(job.federation, experiment)
+    changed = FederatedExperiment(job.federation, experiment, job.privacy)
     _check_strategy_fits(changed, f"strategy '{name}'")
     return changed
 
@@ -135,6 +138,7 @@ def _check_strategy_fits(job: FederatedExperiment, where: str) -> None:
     if record.check_sites is not None:
         record.check_sites(strategy.settings, sites, job.federation.needed, where)
     check_whole_passes(job.experiment, where)
+    check_privacy(job.privacy, job.experiment, where)
     if record.topology == SWARM and job.federation.compression != "none":
         raise ConfigError(
             f"{where}: federation.compression is '{job.federation.compression}', but in a swarm "

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 
 from fedi2i.digest import digest
+from fedi2i.typed_config import as_dict
 from jobs.writing.federation import FederatedExperiment
 from jobs.writing.topologies import parts, ring, star, swarm
 from jobs.writing.topologies.parts import Config, ServerSide, SiteSide, plain_site
@@ -81,6 +82,8 @@ def run_name(name: str, job: FederatedExperiment) -> str:
     }
     if job.federation.compression != "none":  # runs without it keep the name they have had
         content["compression"] = job.federation.compression
+    if job.privacy.acts:
+        content["privacy"] = as_dict(job.privacy)
     # The name becomes a folder's at every participant, which takes it only in plain characters.
     plain = re.sub(r"[^A-Za-z0-9_.-]+", "_", name).lstrip("_.-") or "job"
     if plain != name:

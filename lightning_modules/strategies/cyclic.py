@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lightning_modules.strategies.interface import RING, Paper, Strategy
+from lightning_modules.strategies.interface import RING, Mechanisms, Paper, Strategy
 
 STRATEGY = Strategy(
     name="cyclic",
@@ -16,4 +16,7 @@ STRATEGY = Strategy(
     ),
     topology=RING,
     acts=False,
+    mechanisms=Mechanisms(
+        update_level_dp="one site receives what the one before has trained, and so its noise alone"
+    ),
 )

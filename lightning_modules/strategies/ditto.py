@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 from fedi2i.typed_config import number
 from lightning_modules.strategies.fedavg import WeightedMean
 from lightning_modules.strategies.fedprox import ProximalTerm
-from lightning_modules.strategies.interface import Paper, SiteRule, Strategy, by_role, pairs
+from lightning_modules.strategies.interface import (
+    YES,
+    Mechanisms,
+    Paper,
+    SiteRule,
+    Strategy,
+    by_role,
+    pairs,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,4 +52,5 @@ STRATEGY = Strategy(
     site=SiteRule(personal_term=_personal_term),
     fedavg_at={"lambda_generator": 0.0, "lambda_discriminator": 0.0},
     grid=pairs("lambda", [0.01, 0.1, 1.0, 10.0], 1 / 3),
+    mechanisms=Mechanisms(update_level_dp=YES),
 )

@@ -13,6 +13,8 @@ from lightning_modules.combining.updates import SiteUpdate, Weights
 from lightning_modules.combining.weighted_mean import weighted_mean
 from lightning_modules.model_networks import role_of
 from lightning_modules.strategies.interface import (
+    YES,
+    Mechanisms,
     Paper,
     ServerRule,
     ServerView,
@@ -97,4 +99,5 @@ STRATEGY = Strategy(
         ),
     ),
     grid=pairs("server_learning_rate", [0.003, 0.01, 0.03, 0.1]),
+    mechanisms=Mechanisms(update_level_dp=YES),
 )

@@ -8,6 +8,8 @@ from typing import ClassVar
 from lightning_modules.combining.updates import SiteUpdate, Weights
 from lightning_modules.combining.weighted_mean import weighted_mean
 from lightning_modules.strategies.interface import (
+    YES,
+    Mechanisms,
     Paper,
     ServerRule,
     ServerView,
@@ -55,4 +57,5 @@ STRATEGY = Strategy(
             {"initialisation": "independent"},
         ),
     ),
+    mechanisms=Mechanisms(update_level_dp=YES),
 )

@@ -13,6 +13,8 @@ from lightning_modules.combining.updates import SiteUpdate, Weights
 from lightning_modules.combining.weighted_mean import weighted_mean
 from lightning_modules.model_networks import role_of
 from lightning_modules.strategies.interface import (
+    YES,
+    Mechanisms,
     Paper,
     ServerRule,
     ServerView,
@@ -72,4 +74,5 @@ STRATEGY = Strategy(
     server=FedAvgMRule,
     fedavg_at={"server_momentum": 0.0},
     grid=tuple({"server_momentum": value} for value in (0.1, 0.3, 0.5, 0.9)),
+    mechanisms=Mechanisms(update_level_dp=YES),
 )

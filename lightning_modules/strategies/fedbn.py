@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from lightning_modules.strategies.fedavg import WeightedMean
-from lightning_modules.strategies.interface import LocalInputs, Paper, SiteRule, Strategy
+from lightning_modules.strategies.interface import (
+    YES,
+    LocalInputs,
+    Mechanisms,
+    Paper,
+    SiteRule,
+    Strategy,
+)
 
 
 def normalisation_layers(inputs: LocalInputs) -> tuple[str, ...]:
@@ -40,4 +47,5 @@ STRATEGY = Strategy(
     acts=False,
     # Instance normalisation without parameters is the default: nothing is local there.
     fedavg_at={},
+    mechanisms=Mechanisms(update_level_dp=YES),
 )

@@ -13,6 +13,8 @@ from lightning_modules.matching.permutations import Permutations, moved_fraction
 from lightning_modules.matching.realignment import PERMUTATION, permutation_name
 from lightning_modules.model_networks import role_of
 from lightning_modules.strategies.interface import (
+    YES,
+    Mechanisms,
     Paper,
     ServerRule,
     ServerView,
@@ -182,4 +184,5 @@ STRATEGY = Strategy(
             {"initialisation": "independent"},
         ),
     ),
+    mechanisms=Mechanisms(update_level_dp=YES),
 )

@@ -28,6 +28,7 @@ from lightning_modules.strategies.fedma import (
 )
 from lightning_modules.strategies.interface import (
     Groups,
+    Mechanisms,
     ServerRule,
     ServerView,
     SiteRule,
@@ -125,4 +126,7 @@ STRATEGY = Strategy(
     values={"initialisation": "independent"},
     may_start_independently=True,
     rounds_per_pass=rounds_of_a_pass,
+    mechanisms=Mechanisms(
+        update_level_dp="sites go on from layers of their own, not from what they received"
+    ),
 )

@@ -10,7 +10,14 @@ import numpy as np
 from fedi2i.typed_config import switch
 from lightning_modules.combining.robust_means import coordinatewise, robust_weights
 from lightning_modules.combining.updates import SiteUpdate, Weights
-from lightning_modules.strategies.interface import Paper, ServerRule, ServerView, Strategy
+from lightning_modules.strategies.interface import (
+    YES,
+    Mechanisms,
+    Paper,
+    ServerRule,
+    ServerView,
+    Strategy,
+)
 
 
 @dataclass(frozen=True)
@@ -71,4 +78,5 @@ STRATEGY = Strategy(
     settings=FedMedianSettings,
     server=MedianRule,
     robust=True,
+    mechanisms=Mechanisms(update_level_dp=YES),
 )

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 from fedi2i.errors import ConfigError
 from fedi2i.typed_config import word
 from lightning_modules.strategies.fedavg import WeightedMean
-from lightning_modules.strategies.interface import LocalInputs, Paper, SiteRule, Strategy
+from lightning_modules.strategies.interface import (
+    YES,
+    LocalInputs,
+    Mechanisms,
+    Paper,
+    SiteRule,
+    Strategy,
+)
 
 if TYPE_CHECKING:
     from torch import nn
@@ -68,4 +75,5 @@ STRATEGY = Strategy(
     server=WeightedMean,
     site=SiteRule(local_parts=local_generator_parts, local_text="a local part"),
     acts=False,
+    mechanisms=Mechanisms(update_level_dp=YES),
 )

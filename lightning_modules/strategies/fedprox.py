@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from fedi2i.typed_config import number
 from lightning_modules.strategies.fedavg import WeightedMean
 from lightning_modules.strategies.interface import (
+    YES,
+    Mechanisms,
     Paper,
     SiteRule,
     Strategy,
@@ -100,4 +102,5 @@ STRATEGY = Strategy(
     # The authors' range; the discriminator takes a third of each, as its gradients are smaller
     # than those of a generator with lambda_l1 = 100.
     grid=pairs("mu", [0.001, 0.01, 0.1, 1.0], 1 / 3),
+    mechanisms=Mechanisms(update_level_dp=YES),
 )

@@ -29,7 +29,7 @@ Groups = Mapping[str, "ChannelGroups"]
 STAR, RING, SWARM = "star", "ring", "swarm"
 """Who sends models to whom: sites and server, site after site, or sites among themselves."""
 
-NOT_YET = "not yet"
+NOT_YET, YES = "not yet", "yes"
 
 
 class GradientTerm(Protocol):

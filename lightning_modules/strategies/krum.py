@@ -12,7 +12,14 @@ from fedi2i.typed_config import number, switch
 from lightning_modules.combining.distances import squared_distances
 from lightning_modules.combining.updates import SiteUpdate, Weights
 from lightning_modules.combining.weighted_mean import equal_weights, weighted_mean
-from lightning_modules.strategies.interface import Paper, ServerRule, ServerView, Strategy
+from lightning_modules.strategies.interface import (
+    YES,
+    Mechanisms,
+    Paper,
+    ServerRule,
+    ServerView,
+    Strategy,
+)
 
 
 @dataclass(frozen=True)
@@ -103,4 +110,5 @@ STRATEGY = Strategy(
     robust=True,
     fedavg_at={"hostile_sites": 0, "selected": 0, "sample_weights": True},
     check_sites=_check_sites,
+    mechanisms=Mechanisms(update_level_dp=YES),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lightning_modules.strategies.fedavg import WeightedMean
-from lightning_modules.strategies.interface import SWARM, Paper, Strategy
+from lightning_modules.strategies.interface import SWARM, Mechanisms, Paper, Strategy
 
 STRATEGY = Strategy(
     name="swarm",
@@ -19,4 +19,5 @@ STRATEGY = Strategy(
     topology=SWARM,
     acts=False,
     fedavg_at={},
+    mechanisms=Mechanisms(update_level_dp="sites send their models to each other, past the noise"),
 )

@@ -13,7 +13,14 @@ from fedi2i.typed_config import number, switch
 from lightning_modules.combining.robust_means import coordinatewise, robust_weights
 from lightning_modules.combining.updates import SiteUpdate, Weights
 from lightning_modules.combining.weighted_mean import weighted_mean
-from lightning_modules.strategies.interface import Paper, ServerRule, ServerView, Strategy
+from lightning_modules.strategies.interface import (
+    YES,
+    Mechanisms,
+    Paper,
+    ServerRule,
+    ServerView,
+    Strategy,
+)
 
 
 @dataclass(frozen=True)
@@ -91,4 +98,5 @@ STRATEGY = Strategy(
     robust=True,
     fedavg_at={"trim_fraction": 0.0, "sample_weights": True},
     check_sites=_check_sites,
+    mechanisms=Mechanisms(update_level_dp=YES),
 )
