@@ -45,7 +45,7 @@ class BaselineArms:
         out = self.out / "arms" / name
         data = [part for site in sites for part in ("--data", str(self.data / site))]
         experiment = ("--experiment", str(self.out / "experiment.yaml"))
-        command = (sys.executable, "-m", "lightning_modules", "train", *data, *experiment)
+        command = (sys.executable, "-m", "fedi2i", "train", *data, *experiment)
         process = ArmProcess(
             name=name,
             command=(*command, "--out", str(out)),

@@ -87,7 +87,7 @@ def _evaluate(comparison: Comparison, outcomes: Sequence[ArmOutcome], data_key: 
         command=(
             sys.executable,
             "-m",
-            "lightning_modules",
+            "fedi2i",
             "evaluate",
             *models,
             *data,
