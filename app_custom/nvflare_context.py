@@ -74,5 +74,12 @@ def job_sites(fl_ctx: FLContext) -> int:
     return max(1, len(meta.get(JobMetaKey.JOB_CLIENTS.value) or ()))
 
 
+def job_submitter(fl_ctx: FLContext) -> str:
+    """Return who submitted the running job, and of which organisation; empty in the simulator."""
+    meta: dict[str, Any] = fl_ctx.get_prop(FLContextKey.JOB_META) or {}
+    said = (meta.get(JobMetaKey.SUBMITTER_NAME.value), meta.get(JobMetaKey.SUBMITTER_ORG.value))
+    return "/".join(str(part) for part in said if part)
+
+
 def _workspace(fl_ctx: FLContext) -> Any:
     return fl_ctx.get_engine().get_workspace()

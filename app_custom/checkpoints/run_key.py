@@ -20,7 +20,7 @@ from nvflare.apis.fl_constant import FLContextKey, JobConstants, SystemComponent
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.job_def import JobMetaKey
 
-from app_custom.nvflare_context import app_folder, run_folder
+from app_custom.nvflare_context import app_folder, job_submitter, run_folder
 from fedi2i.digest import digest
 from fedi2i.files import write_text
 
@@ -72,10 +72,7 @@ def run_key(run_name: str, fl_ctx: FLContext) -> str:
     meta: dict[str, Any] = fl_ctx.get_prop(FLContextKey.JOB_META) or {}
     deployed = meta.get(JobMetaKey.DEPLOY_MAP.value) or {}
     own = {
-        "submitter": [
-            meta.get(JobMetaKey.SUBMITTER_NAME.value),
-            meta.get(JobMetaKey.SUBMITTER_ORG.value),
-        ],
+        "submitter": job_submitter(fl_ctx),
         "sites": {app: sorted(map(str, sites)) for app, sites in deployed.items()},
         "configurations": _configurations(fl_ctx),
     }

@@ -11,6 +11,7 @@ from app_custom.nvflare_context import (
     app_folder,
     contradicted_name,
     job_sites,
+    job_submitter,
     local_folder,
     peer_name,
     run_folder,
@@ -69,3 +70,11 @@ def test_the_number_of_sites_is_that_of_the_job_and_one_when_it_does_not_say(
     if meta is not None:
         ctx.set_prop(FLContextKey.JOB_META, meta, private=True, sticky=False)
     assert job_sites(ctx) == sites
+
+
+def test_a_job_s_submitter_is_known_by_name_and_organisation_and_the_simulator_has_none() -> None:
+    ctx = Engine().new_context()
+    assert job_submitter(ctx) == ""
+    meta = {"submitter_name": "lead@north.example.org", "submitter_org": "north"}
+    ctx.set_prop(FLContextKey.JOB_META, meta, private=True, sticky=False)
+    assert job_submitter(ctx) == "lead@north.example.org/north"
