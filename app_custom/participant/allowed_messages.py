@@ -56,8 +56,8 @@ class Envelope:
 
     Attributes:
         sender, receiver: names of cells, of the message itself.
-        channel, topic: the true ones, also of a stream; empty for a stream's receipts, which name
-            only the stream.
+        channel, topic: the true ones, also of a stream; empty for what names no more than a
+            stream or a request: receipts, and word that something cannot be delivered.
         is_reply: whether it answers a request.
     """
 
@@ -69,7 +69,7 @@ class Envelope:
 
     def __str__(self) -> str:
         """Say in words what it is, from whom and to whom."""
-        what = f"'{self.channel}/{self.topic}'" if self.channel else "a stream's receipt"
+        what = f"'{self.channel}/{self.topic}'" if self.channel else "a receipt"
         kind = "the answer to " if self.is_reply and self.channel else ""
         return f"{kind}{what} from {self.sender} to {self.receiver}"
 
@@ -122,7 +122,7 @@ class MessageTable:
         """Say why a message may not pass; an empty text if it may."""
         asking, asked = message.sender, message.receiver
         if message.is_reply:
-            asking, asked = asked, asking
+            asking, asked = asked, _answering(message)
         jobs = self._jobs(message, cell_kind(asking), cell_kind(asked))
         if not jobs:
             return "is not on the list of allowed messages"
@@ -181,6 +181,13 @@ def job_of(name: str) -> str:
     """Return the job that a cell belongs to; empty for a participant's own cell."""
     parts = FQCN.split(name) if name else []
     return parts[1] if len(parts) > 1 else ""
+
+
+def _answering(reply: Envelope) -> str:
+    """Return for which cell somebody answers: a site's own, where the one of its job is gone."""
+    job = job_of(reply.receiver)
+    for_job = not reply.channel and job and cell_kind(reply.sender) == SITE
+    return f"{reply.sender}.{job}" if for_job else reply.sender
 
 
 def _text(headers: Mapping[str, Any], key: str) -> str:

@@ -155,5 +155,13 @@ def test_an_answer_passes_where_its_request_may_and_a_receipt_where_anything_may
         assert table.refusal(Envelope(one, other, "", "", True)) != ""
 
 
+def test_a_site_s_own_cell_says_that_the_one_of_its_job_is_gone(table: MessageTable) -> None:
+    """NVFlare then tells the sender of a stream or a request, in this form."""
+    assert table.refusal(Envelope("north", "server.star", "", "", True)) == ""
+    assert table.refusal(Envelope("north", "south.swarm", "", "", True)) == ""
+    assert table.refusal(Envelope("north", "south.star", "", "", True)) != ""
+    assert table.refusal(Envelope("west", "server.star", "", "", True)) != ""
+
+
 def test_a_request_without_channel_is_no_receipt(table: MessageTable) -> None:
     assert table.refusal(Envelope("north.star", "server.star", "", "", is_reply=False)) != ""
