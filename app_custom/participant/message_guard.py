@@ -63,7 +63,10 @@ _SWARM = (
     "nvflare.app_common.ccwf.swarm_client_ctl.SwarmClientController",
 )
 _SAY_AGAIN_SECONDS = 60.0
-"""A refused stream comes in many pieces and is sent again: one line a minute says as much."""
+_SENTENCES = 100
+_SENTENCE_LENGTH = 500
+"""A refused stream comes in many pieces and is sent again: one line a minute says as much. Nobody's
+messages make more than so many lines a minute."""
 
 Callback = Callable[..., Any]
 
@@ -286,18 +289,24 @@ def _names(content: Shareable) -> list[str]:
 
 
 class _Refusals:
-    """Writes refusals into the log and the audit trail, the same one once a minute."""
+    """Writes refusals into the log and the audit trail; nobody can fill the disk with them."""
 
     def __init__(self, logger: logging.Logger) -> None:
         self._logger = logger
-        self._said: dict[tuple[str, str], float] = {}
+        self._since = 0.0
+        self._said: dict[str, set[str]] = {}
 
     def note(self, user: str, sentence: str) -> None:
         now = time.monotonic()
-        self._said = {key: at for key, at in self._said.items() if now - at < _SAY_AGAIN_SECONDS}
-        if (user, sentence) in self._said:
+        if now - self._since > _SAY_AGAIN_SECONDS:
+            self._since, self._said = now, {}
+        said = self._said.setdefault(user, set())
+        sentence = sentence[:_SENTENCE_LENGTH]
+        if sentence in said or len(said) > _SENTENCES:
             return
-        self._said[user, sentence] = now
+        if len(said) == _SENTENCES:
+            sentence = "more is refused than is written down in this minute"
+        said.add(sentence)
         self._logger.warning(f"refused a message of {user}: {sentence}")
         AuditService.add_event(user=user, action=REFUSED, msg=sentence)
 

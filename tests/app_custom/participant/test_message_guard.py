@@ -266,6 +266,18 @@ def test_a_site_of_a_swarm_takes_from_another_only_the_swarm_s_tasks_in_its_own_
     assert trail.read_text().count(f"[U:north][A:{REFUSED}]") == 5
 
 
+def test_a_flood_of_refused_messages_does_not_fill_the_trail_and_hides_nobody_else_s(
+    job: ServerJob, trail: Path
+) -> None:
+    for number in range(300):
+        job.tell("north", "fed.event", event("north", f"event {number}" + "x" * 10_000, "north"))
+    job.ask_for_task("south", "north")
+    lines = trail.read_text().splitlines()
+    assert sum("[U:north]" in line for line in lines) == 101
+    assert "more is refused than is written down in this minute" in lines[-2]
+    assert "[U:south]" in lines[-1] and max(map(len, lines)) < 1000
+
+
 # The participant's own process.
 
 
