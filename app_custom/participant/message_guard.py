@@ -100,9 +100,10 @@ class MessageGuard(FLComponent):
         if agent is not None:
             agent.processors.pop(SysCommandTopic.SHELL, None)
         table = MessageTable(read_table(), _Sites(engine).of_job, _Swarms(engine, fl_ctx).include)
-        secure = bool(fl_ctx.get_prop(FLContextKey.SECURE_MODE))
-        MessageFilter(table, engine.get_cell(), secure, self.logger).install()
-        self.log_info(fl_ctx, f"messages are checked by {TABLE_FILE}")
+        installed = MessageFilter(table, engine.get_cell(), self.logger)
+        installed.install()
+        how = "senders by their certificates" if installed.by_certificate else "senders by origin"
+        self.log_info(fl_ctx, f"messages are checked by {TABLE_FILE}, {how}")
 
 
 class JobGuard(FLComponent):
@@ -127,7 +128,7 @@ class JobGuard(FLComponent):
         cell = engine.get_cell()
         sites = {client.name for client in engine.get_clients()}
         table = MessageTable(read_table(), lambda job: sites, _Swarms(engine, fl_ctx).include)
-        MessageFilter(table, cell, False, self.logger).install()
+        MessageFilter(table, cell, self.logger).install()
         speakers = Speakers(sites, self.logger)
         for channel in (CellChannel.AUX_COMMUNICATION, CellChannel.SERVER_COMMAND):
             known = cell.core_cell.req_reg.find(channel, "*")
@@ -148,17 +149,18 @@ class MessageFilter:
     Args:
         table: what may pass.
         cell: the cell, of the server, of a site, or of a job.
-        secure: whether connections from outside have certificates.
         logger: says what is refused.
+
+    Attributes:
+        by_certificate: whether senders are held against certificates: at the server's cell, where
+            all come in, unless its connections have none.
     """
 
-    def __init__(
-        self, table: MessageTable, cell: Any, secure: bool, logger: logging.Logger
-    ) -> None:
+    def __init__(self, table: MessageTable, cell: Any, logger: logging.Logger) -> None:
         self._table = table
         self._cell = cell
         self._own = str(cell.get_fqcn())
-        self._secure = secure
+        self.by_certificate = self._own == FQCN.ROOT_SERVER and bool(cell.core_cell.is_secure())
         self._refusals = _Refusals(logger)
 
     def install(self) -> None:
@@ -183,13 +185,16 @@ class MessageFilter:
         certified = message.get_prop(MessagePropKey.COMMON_NAME) or ""
         named = headers.get(CellMessageHeaderKeys.CLIENT_NAME) or ""
         reason = self._foreign(envelope.sender, neighbour, certified, named)
+        # The server has compared the origin of what it passes on.
+        passed_on = not reason and site_of(neighbour) == FQCN.ROOT_SERVER
+        who = site_of(envelope.sender) if passed_on else certified or site_of(neighbour)
         own = site_of(self._own)
         if not reason and {site_of(envelope.sender), site_of(envelope.receiver)} != {own}:
             reason = self._table.refusal(envelope)
         if not reason:
             return None
         sentence = f"{envelope} {reason}"
-        self._refusals.note(certified or site_of(neighbour), sentence)
+        self._refusals.note(who, sentence)
         return make_reply(ReturnCode.UNAUTHENTICATED, error=sentence)
 
     def _foreign(self, origin: str, neighbour: str, certified: str, named: str) -> str:
@@ -200,7 +205,7 @@ class MessageFilter:
             return "" if whose in known else f"came past the server, from '{neighbour}'"
         if origin != neighbour and not origin.startswith(f"{neighbour}."):
             return f"came from '{neighbour}'"
-        if whose == FQCN.ROOT_SERVER or not self._secure:
+        if whose == FQCN.ROOT_SERVER or not self.by_certificate:
             return ""
         if not certified:
             return "came without a certificate"

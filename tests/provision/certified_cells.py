@@ -51,7 +51,7 @@ class CertifiedCells:
         self.arrived: list[tuple[str, str, str, str]] = []
         server = self.join(FQCN.ROOT_SERVER, FQCN.ROOT_SERVER)
         table = MessageTable(read_table(), jobs.get, swarms.__contains__)
-        MessageFilter(table, server, True, logging.getLogger("guard")).install()
+        MessageFilter(table, server, logging.getLogger("guard")).install()
         for job in jobs:
             self.join(f"server.{job}", FQCN.ROOT_SERVER, server.get_internal_listener_url())
 

@@ -51,7 +51,9 @@ class Cell:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self.core_cell = SimpleNamespace(in_filter_reg=Registry(), req_reg=Registry())
+        self.core_cell = SimpleNamespace(
+            in_filter_reg=Registry(), req_reg=Registry(), is_secure=lambda: True
+        )
         self.core_cell.add_incoming_filter = lambda *given: CoreCell.add_incoming_filter(
             self.core_cell, *given
         )
@@ -297,7 +299,29 @@ def test_the_filter_stands_before_the_server_s_own_check_of_who_sends() -> None:
         assert ours.cb.__name__ == "refuse" and theirs.cb is who_sends
 
 
-def arriving(cell: Cell, neighbour: str, origin: str, receiver: str, **more: str) -> bool:
+def test_the_server_refuses_what_comes_without_a_certificate_but_from_its_own_processes(
+    trail: Path,
+) -> None:
+    cell = Cell("server")
+    engine = Engine(name="server")
+    engine.get_cell = lambda: cell  # type: ignore[method-assign]
+    MessageGuard().handle_event(EventType.SYSTEM_START, engine.new_context())
+    register = {MessageHeaderKey.CHANNEL: "task", MessageHeaderKey.TOPIC: "register"}
+    assert not arriving(cell, "north", "north", "server", **register)
+    assert arriving(cell, "north", "north", "server", certificate="north", **register)
+    assert not arriving(cell, "north", "north", "server", certificate="south", **register)
+    assert arriving(cell, "server.job", "server.job", "server")
+    assert "came without a certificate" in trail.read_text()
+
+
+def arriving(
+    cell: Cell,
+    neighbour: str,
+    origin: str,
+    receiver: str,
+    certificate: str | None = None,
+    **more: str,
+) -> bool:
     """Whether a request passes the cell's filters."""
     headers = {
         MessageHeaderKey.CHANNEL: CellChannel.CLIENT_MAIN,
@@ -309,6 +333,9 @@ def arriving(cell: Cell, neighbour: str, origin: str, receiver: str, **more: str
     }
     request = Message(headers)
     request.set_prop(MessagePropKey.ENDPOINT, Endpoint(neighbour))
+    if certificate:
+        request.set_prop(MessagePropKey.COMMON_NAME, certificate)
+        request.set_header(CellMessageHeaderKeys.CLIENT_NAME, neighbour)
     filters = cell.core_cell.in_filter_reg.find("any", "any")
     passes = all(found.cb(request) is None for found in filters)
     assert MessageHeaderKey.CONN_URL not in request.headers
@@ -325,12 +352,13 @@ def north(trail: Path) -> Cell:
 
 
 def test_a_site_takes_commands_from_the_server_and_from_its_own_processes_alone(
-    north: Cell,
+    north: Cell, trail: Path
 ) -> None:
     assert arriving(north, "server", "server", "north")
     assert arriving(north, "north.job", "north.job", "north")
     assert not arriving(north, "server", "south", "north")
     assert not arriving(north, "server", "south.job", "north.job")
+    assert trail.read_text().count(f"[U:south][A:{REFUSED}]") == 2
 
 
 def test_a_connection_past_the_server_is_neither_used_nor_opened(north: Cell, trail: Path) -> None:
