@@ -26,7 +26,12 @@ from provision.kit_texts import (
     server_config_template,
     site_config_template,
 )
-from provision.local_policy import privacy_policy, server_resources, site_resources
+from provision.local_policy import (
+    privacy_policy,
+    server_policy,
+    server_resources,
+    site_resources,
+)
 from provision.permissions import PERMISSIONS
 from provision.startup_folder import HEARTBEAT_TIMEOUT_SECONDS, complete_startup
 
@@ -78,6 +83,7 @@ def _write_server(local: Path, server: Participant) -> None:
     template = _taken(local / ProvFileName.RESOURCES_JSON_DEFAULT)
     resources = server_resources(template, server.get_prop(_STORAGE))
     _write_json(local / "resources.json", resources)
+    _write_json(local / "privacy.json", server_policy())
     write_text(local / FILE_NAME, server_config_template())
     _write_permissions(local)
 

@@ -16,7 +16,7 @@ from typing import Any
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
-from app_custom.gates.site_policy import missing_gates
+from app_custom.gates.site_policy import missing_gates, missing_guard
 from app_custom.participant.allowed_classes import ALLOWED_CLASSES
 from app_custom.participant.site_configuration import FILE_NAME, data_folder, read_site_config
 from fedi2i.errors import ConfigError, UserError
@@ -262,10 +262,16 @@ def _local(kit: Kit, name: str) -> dict[str, Any]:
 
 
 def _privacy_policy(kit: Kit) -> Iterator[str]:
-    """NVFlare runs a site without a policy as one that limits nothing."""
-    if kit.kind != "client":
+    """NVFlare runs a participant without a policy as one that limits nothing."""
+    if kit.kind == "admin":
         return
     found = _local(kit, "privacy.json")
+    if kit.kind == "server":
+        lacking = missing_guard(found)
+        if lacking:
+            raise ConfigError(f"{kit.folder / 'local/privacy.json'}: {lacking}; unpack it again")
+        yield "privacy policy: senders are compared in every job"
+        return
     lacking = missing_gates(found)
     if lacking:
         raise ConfigError(

@@ -70,7 +70,7 @@ _SITE = """
 | `fedi2i.yaml` | where the data is; whether training curves and pictures may be sent |
 | `resources.json` | the classes that jobs may run (`class_allow_list`); GPUs: {gpus} |
 | `authorization.json` | what each role may do here; nobody may bring code or read files |
-| `privacy.json` | the most that may leave; it applies to every job, whatever the job says |
+| `privacy.json` | the check of senders and the most that may leave, whatever a job says |
 
 Jobs bring no code. No port of this site is opened; it connects to the server.
 What leaves the site: `docs/what-leaves-a-site.md`.

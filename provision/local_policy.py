@@ -3,7 +3,8 @@
 ``resources.json`` says which classes may run, how many GPUs there are, and where the server stores
 jobs. It starts from what NVFlare's ``StaticFileBuilder`` wrote and changes what is ours to decide.
 
-``privacy.json`` holds a site's own filters. They run on every job, before the job's filters. A
+``privacy.json`` holds what runs in every job's process at a participant: the guard that holds
+messages against their true senders and, at sites, filters, which run before the job's filters. A
 job's ``AllowedUpdate`` names what this job shares; the site's policy names the most that any of our
 jobs may share. So a job that asks for more is stopped at the site, whatever its own filters.
 """
@@ -13,7 +14,7 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 from typing import Any
 
-from app_custom.gates.site_policy import ANSWERS_GATE, MESSAGES_GATE
+from app_custom.gates.site_policy import ANSWERS_GATE, JOB_GUARD, MESSAGES_GATE
 from app_custom.participant.allowed_classes import ALLOWED_CLASSES
 from fedi2i.errors import ConfigError
 from lightning_modules.model_networks import MODELS
@@ -28,15 +29,15 @@ _LOG_STREAMING = ("site_log_streamer", "log_receiver")
 CLASS_CHECK = "app_custom.participant.class_check.ClassCheck"
 _REFUSAL_AUDIT: Resources = {
     "id": "refusal_audit",
-    "path": "app_custom.participant.command_guard.RefusalAudit",
+    "path": "app_custom.participant.refusal_audit.RefusalAudit",
     "args": {},
 }
-_COMMAND_GUARD: Resources = {
-    "id": "command_guard",
-    "path": "app_custom.participant.command_guard.CommandGuard",
+_MESSAGE_GUARD: Resources = {
+    "id": "message_guard",
+    "path": "app_custom.participant.message_guard.MessageGuard",
     "args": {},
 }
-OWN_COMPONENTS = (_REFUSAL_AUDIT["path"], _COMMAND_GUARD["path"])
+OWN_COMPONENTS = (_REFUSAL_AUDIT["path"], _MESSAGE_GUARD["path"])
 """What every participant's own process must run."""
 
 _PATIENT_SCHEDULER = {"max_schedule_interval": 300.0, "max_schedule_count": 2016}
@@ -48,6 +49,14 @@ _RETURNED_SITES = {
     "path": "app_custom.server.site_watch.ReturnedSites",
     "args": {},
 }
+
+_DEPLOYED_CONFIGURATIONS = {
+    "id": "deployed_configurations",
+    "path": "app_custom.checkpoints.run_key.DeployedConfigurations",
+    "args": {},
+}
+
+_JOB_GUARD = {"id": "job_guard", "path": JOB_GUARD, "args": {}}
 
 SCOPE = "fedi2i"
 """The one privacy scope. A job that names another is refused; one that names none gets this."""
@@ -94,8 +103,21 @@ def server_resources(template: Resources, storage: str | None) -> Resources:
             component["args"]["uri_root"] = f"{storage}/jobs"
         if component["id"] == "job_scheduler":
             component["args"] |= _PATIENT_SCHEDULER
-    resources["components"].append(_RETURNED_SITES)
+    resources["components"] += [_RETURNED_SITES, _DEPLOYED_CONFIGURATIONS]
     return resources
+
+
+def server_policy() -> dict[str, Any]:
+    """The content of the server's ``privacy.json``: what runs in every job's process there.
+
+    NVFlare builds such components in the process of each job, whatever the job's configuration
+    says. It needs a scope for that; the server's filters nothing.
+    """
+    return {
+        "components": [_JOB_GUARD],
+        "scopes": [{"name": SCOPE, "properties": {}}],
+        "default_scope": SCOPE,
+    }
 
 
 def privacy_policy() -> dict[str, Any]:
@@ -105,6 +127,7 @@ def privacy_policy() -> dict[str, Any]:
         "arrays": list(EXTRAS),
     }
     return {
+        "components": [_JOB_GUARD],
         "scopes": [
             {
                 "name": SCOPE,
@@ -127,7 +150,7 @@ def _with_our_policy(template: Resources) -> Resources:
         "components": [
             *(c for c in template["components"] if c["id"] not in _LOG_STREAMING),
             _REFUSAL_AUDIT,
-            _COMMAND_GUARD,
+            _MESSAGE_GUARD,
         ],
     }
 

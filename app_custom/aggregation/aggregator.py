@@ -20,7 +20,7 @@ from app_custom.aggregation.malloc import return_freed_memory
 from app_custom.aggregation.model_message import accepted_rounds, note_accepted, refuse_encryption
 from app_custom.aggregation.received_update import model_of, update_from
 from app_custom.aggregation.spooled_update import spooled
-from app_custom.nvflare_context import peer_name, run_folder
+from app_custom.nvflare_context import contradicted_name, peer_name, run_folder
 from fedi2i.errors import ConfigError, UserError
 from lightning_modules.combining.diagnostics import Diagnostic, Diagnostics
 from lightning_modules.combining.distances import squares_from_mean
@@ -243,6 +243,11 @@ class Aggregator(ModelAggregator):
         return dict(model["weights"])
 
     def _check_turn(self, site: str, contribution_round: object, fl_ctx: FLContext) -> None:
+        named = contradicted_name(fl_ctx)
+        if named:
+            raise UpdateRefusedError(f"the site calls itself '{named}'")
+        if site not in self.invited():
+            raise UpdateRefusedError("it is no site of this job")
         current = fl_ctx.get_prop(AppConstants.CURRENT_ROUND)
         if contribution_round != current:
             raise UpdateRefusedError(f"it belongs to round {contribution_round}, not {current}")

@@ -20,6 +20,7 @@ from torch import Tensor
 from app_custom.gates.shared_metrics import SHARED_METRICS
 from app_custom.nvflare_context import (
     job_sites,
+    job_submitter,
     local_folder,
     run_folder,
     site_name,
@@ -170,10 +171,17 @@ def open_session(experiment: ExperimentConfig, run_name: str, fl_ctx: FLContext)
         arm=site,
         slices=TrainingSlices([prepared.split("train")]),
         hardware=hardware,
-        store=LocalStateStore(state / site / f"{run_name}-{settings_digest(experiment)}"),
+        store=LocalStateStore(state / site / f"{run_name}-{kept_by(experiment, fl_ctx)}"),
     )
     curves = fl_ctx.get_engine().get_component(WRITER_ID)
     return SiteSession(experiment, prepared, learner, hardware, config, curves, run_folder(fl_ctx))
+
+
+def kept_by(experiment: ExperimentConfig, fl_ctx: FLContext) -> str:
+    """Name whose run it is that this site keeps something of: by settings and submitter."""
+    submitter = job_submitter(fl_ctx)
+    own = settings_digest(experiment)
+    return f"{own}-{digest(submitter)[:8]}" if submitter else own
 
 
 def settings_digest(experiment: ExperimentConfig) -> str:

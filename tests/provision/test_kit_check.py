@@ -210,7 +210,7 @@ def test_a_file_of_local_that_is_lost_or_damaged_is_named(
         ({"app_validator": {"path": CLASS_CHECK}}, "its app_validator is not the kit's"),
         (
             {"components": []},
-            "it lacks app_custom.participant.command_guard.RefusalAudit; it lacks app_custom",
+            "it lacks app_custom.participant.refusal_audit.RefusalAudit; it lacks app_custom",
         ),
         ({"allow_log_streaming": True}, "allow_log_streaming is true"),
     ],

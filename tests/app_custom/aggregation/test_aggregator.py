@@ -17,7 +17,7 @@ from nvflare.app_common.shareablegenerators.full_model_shareable_generator impor
     FullModelShareableGenerator,
 )
 from nvflare.fuel.utils import fobs
-from nvflare_fakes import Engine, train_answer, weights_of, with_peer
+from nvflare_fakes import Engine, answering, train_answer, weights_of, with_peer
 
 from app_custom.aggregation.aggregator import Aggregator
 
@@ -45,6 +45,10 @@ class Server:
 
     def accept(self, site: str, answer: Shareable) -> bool:
         return self.aggregator.accept(answer, with_peer(self.context(), site))
+
+    def accept_as(self, site: str, calls_itself: str, answer: Shareable) -> bool:
+        ctx = answering(self.context(), answer, site, calls_itself)
+        return self.aggregator.accept(answer, ctx)
 
     def aggregate(self) -> Shareable:
         return self.aggregator.aggregate(self.context())
@@ -238,3 +242,22 @@ def test_an_error_answer_is_no_model() -> None:
     reply = make_reply(ReturnCode.EXECUTION_EXCEPTION)
     reply.add_cookie(AppConstants.CONTRIBUTION_ROUND, ROUND)
     assert server.accept("east", reply) is False
+
+
+def test_one_site_answers_once_whatever_it_calls_itself_and_the_others_answers_count(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    server = Server(min_sites=3)
+    zeros = {key: np.zeros_like(value) for key, value in weights_of(0).items()}
+    taken = [
+        server.accept_as("north", named, train_answer(zeros, 4, ROUND))
+        for named in ("east", "south", "west", "north", "north")
+    ]
+    assert taken == [False, False, False, True, False]
+    assert "update of site 'north' refused: the site calls itself 'east'" in caplog.text
+    assert all(server.accept_as(site, site, good(2)) for site in ("east", "south"))
+
+
+def test_a_site_that_is_not_in_the_job_is_refused(caplog: pytest.LogCaptureFixture) -> None:
+    assert not Server().accept("west", good(1))
+    assert "update of site 'west' refused: it is no site of this job" in caplog.text

@@ -5,8 +5,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from nvflare.apis.fl_constant import FLContextKey
+from nvflare_fakes import Engine
 
-from app_custom.executor.site_session import SiteSession, settings_digest
+from app_custom.executor.site_session import SiteSession, kept_by, settings_digest
 from app_custom.participant.site_configuration import SiteConfig
 from lightning_modules.configuration import experiment_from
 from lightning_modules.training.hardware import Hardware
@@ -58,3 +60,14 @@ def test_what_a_site_keeps_is_bound_to_every_setting() -> None:
         )
     }
     assert len(digests) == 5
+
+
+def test_what_a_site_keeps_is_bound_to_the_submitter_and_in_the_simulator_to_the_settings() -> None:
+    experiment = experiment_from({}, "test")
+    names = set()
+    for submitter in (None, "lead@north.example.org", "lead@south.example.org"):
+        ctx = Engine(name="north").new_context()
+        meta = {"submitter_name": submitter} if submitter else {}
+        ctx.set_prop(FLContextKey.JOB_META, meta, private=True, sticky=False)
+        names.add(kept_by(experiment, ctx))
+    assert len(names) == 3 and settings_digest(experiment) in names

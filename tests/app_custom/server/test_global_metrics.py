@@ -14,7 +14,7 @@ from nvflare.apis.fl_constant import FLContextKey, ReturnCode
 from nvflare.apis.shareable import Shareable, make_reply
 from nvflare.app_common.app_constant import AppConstants
 from nvflare.app_common.app_event_type import AppEventType
-from nvflare_fakes import JOB, Engine, server_runner, train_answer, with_peer
+from nvflare_fakes import JOB, Engine, answering, server_runner, train_answer, with_peer
 
 from app_custom.server.global_metrics import FILE_NAME, GlobalMetrics, mean_rows
 
@@ -305,3 +305,13 @@ def test_bytes_between_the_last_round_and_the_evaluation_are_written_with_the_la
     server.evaluated("east", answer({"val/psnr": 23.0}))
     server.fire(EventType.END_WORKFLOW)
     assert ("east", 1, "traffic/bytes_received", 3.0) in all_written(server.file)
+
+
+def test_numbers_stand_under_the_name_that_the_server_knows(server: Server) -> None:
+    server.start_round(0)
+    answer = train_answer({}, metrics={"val/psnr": 99.0})
+    ctx = answering(server.engine.new_context(), answer, "north", "east")
+    ctx.set_prop(AppConstants.AGGREGATION_ACCEPTED, True, private=True, sticky=False)
+    ctx.set_prop(AppConstants.TRAINING_RESULT, answer, private=True)
+    server.metrics.handle_event(AppEventType.AFTER_CONTRIBUTION_ACCEPT, ctx)
+    assert server.metrics.by_site("val/psnr", 0) == {"north": 99.0}
