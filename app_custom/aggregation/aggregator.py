@@ -20,7 +20,7 @@ from app_custom.aggregation.malloc import return_freed_memory
 from app_custom.aggregation.model_message import accepted_rounds, note_accepted, refuse_encryption
 from app_custom.aggregation.received_update import model_of, update_from
 from app_custom.aggregation.spooled_update import spooled
-from app_custom.nvflare_context import peer_name, run_folder
+from app_custom.nvflare_context import needed_sites, peer_name, run_folder
 from fedi2i.errors import ConfigError, UserError
 from lightning_modules.combining.diagnostics import Diagnostic, Diagnostics
 from lightning_modules.combining.distances import squares_from_mean
@@ -132,6 +132,14 @@ class Aggregator(ModelAggregator):
     def _start(self, fl_ctx: FLContext) -> None:
         self.fl_ctx = fl_ctx
         return_freed_memory()
+        declared = needed_sites(fl_ctx)
+        if self._min_sites < declared:
+            self.system_panic(
+                f"rounds of {self._min_sites} site(s) are not what the sites were told: the job's "
+                f"meta.json says min_clients {declared}",
+                fl_ctx,
+            )
+            return
         persistor = fl_ctx.get_engine().get_component(self._persistor_id)
         networks = getattr(persistor, "model", None)
         try:

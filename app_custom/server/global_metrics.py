@@ -20,6 +20,7 @@ from nvflare.widgets.widget import Widget
 from app_custom.aggregation.compression import travelling_bytes
 from app_custom.gates.shared_metrics import TRAIN_METRICS, shared_metrics
 from app_custom.nvflare_context import peer_name, run_folder
+from app_custom.participant.release import announce
 from fedi2i.metric_files import FILE_NAME, RECEIVED, SENT, TRAFFIC, MetricRow, write_metrics
 from fedi2i.site_names import ALL_SITES
 
@@ -62,6 +63,7 @@ class GlobalMetrics(Widget):
         """Collect answers as they are accepted; write when a round or the final check is over."""
         if event_type == EventType.START_RUN:
             self._sender.engine = fl_ctx.get_engine()
+            announce(fl_ctx)
         elif event_type == AppEventType.BEFORE_TRAIN_TASK:
             self._note_traffic(fl_ctx, AppConstants.TRAIN_SHAREABLE, SENT, 0)
         elif event_type == AppEventType.SEND_MODEL_FOR_VALIDATION:

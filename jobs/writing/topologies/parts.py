@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from fedi2i import __version__
 from jobs.writing.federation import FederatedExperiment
 from lightning_modules.configuration import experiment_values
 from lightning_modules.model_networks import MODELS
@@ -166,6 +167,7 @@ def learner(run: str, job: FederatedExperiment) -> Config:
         "app_custom.executor.translation_executor.TranslationExecutor",
         settings=settings,
         run_name=run,
+        release=__version__,
     )
 
 

@@ -76,7 +76,7 @@ class Session:
 @pytest.fixture
 def session(monkeypatch: pytest.MonkeyPatch) -> Session:
     fake = Session()
-    monkeypatch.setattr(site_session, "open_session", lambda experiment, run, fl_ctx: fake)
+    monkeypatch.setattr(site_session, "open_session", lambda *_: fake)
     return fake
 
 
