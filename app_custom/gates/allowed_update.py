@@ -19,7 +19,7 @@ from nvflare.apis.shareable import ReservedHeaderKey, Shareable
 
 from app_custom.aggregation.model_message import PREFIX
 from app_custom.gates.job_limits import REFUSED_BY, Rule
-from app_custom.gates.shared_metrics import SHARED_METRICS, TRAIN_METRICS
+from app_custom.gates.shared_metrics import SHARED_METRICS, TRAIN_METRICS, is_possible
 from fedi2i.errors import ConfigError
 from fedi2i.typed_config import choose
 from lightning_modules.model_networks import MODELS
@@ -143,6 +143,8 @@ def _check_numbers(values: dict[str, object]) -> None:
     for key, value in values.items():
         if not isinstance(value, float):
             raise UpdateNotAllowedError(f"metric '{key}' is not a number")
+        if not is_possible(key, value):
+            raise UpdateNotAllowedError(f"metric '{key}' has a value that it cannot have")
 
 
 def _refuse_unlisted(keys: Iterable[str], allowed: Iterable[str], what: str) -> None:

@@ -92,10 +92,10 @@ def initial_model(job: FederatedExperiment) -> list[Config]:
 
 
 def model_selector() -> Config:
-    """In a swarm: compares models by their mean metric; with ``final_selection`` at the end."""
+    """In a swarm: compares models by their median metric; with ``final_selection`` at the end."""
     return component(
         "model_selector",
-        "nvflare.app_common.widgets.intime_model_selector.IntimeModelSelector",
+        "app_custom.server.best_model.SwarmBestModel",
         key_metric=KEY_METRIC,
     )
 

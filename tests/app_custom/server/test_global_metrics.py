@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import logging
+import math
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,7 @@ from nvflare.apis.fl_constant import FLContextKey, ReturnCode
 from nvflare.apis.shareable import Shareable, make_reply
 from nvflare.app_common.app_constant import AppConstants
 from nvflare.app_common.app_event_type import AppEventType
+from nvflare.fuel.sec.audit import AuditService
 from nvflare_fakes import JOB, Engine, server_runner, train_answer, with_peer
 
 from app_custom.server.global_metrics import FILE_NAME, GlobalMetrics, mean_rows
@@ -59,7 +61,7 @@ class Server:
             (data["DXO"]["data"]["track_key"], data["DXO"]["data"]["track_value"],
              data["DXO"]["data"]["global_step"])
             for data in self.engine.fired(CURVE)
-            if "traffic/" not in data["DXO"]["data"]["track_key"]
+            if not {"traffic", "data"} & set(data["DXO"]["data"]["track_key"].split("/"))
         ]  # fmt: skip
 
 
@@ -68,8 +70,9 @@ def answer(metrics: dict[str, float]) -> Shareable:
 
 
 def written(path: Path) -> list[tuple[str, int, str, float]]:
-    """All rows but those that count bytes."""
-    return [row for row in all_written(path) if not row[2].startswith("traffic/")]
+    """All rows but those that count bytes and samples."""
+    counted = ("traffic/", "data/")
+    return [row for row in all_written(path) if not row[2].startswith(counted)]
 
 
 def all_written(path: Path) -> list[tuple[str, int, str, float]]:
@@ -305,3 +308,62 @@ def test_bytes_between_the_last_round_and_the_evaluation_are_written_with_the_la
     server.evaluated("east", answer({"val/psnr": 23.0}))
     server.fire(EventType.END_WORKFLOW)
     assert ("east", 1, "traffic/bytes_received", 3.0) in all_written(server.file)
+
+
+def test_the_samples_that_each_site_states_are_written(server: Server) -> None:
+    server.start_round(0)
+    server.update("east", samples=565, metrics={"val/psnr": 20.0})
+    server.update("west", samples=79, metrics={"val/psnr": 21.0})
+    server.fire(AppEventType.ROUND_DONE)
+    rows = [row for row in all_written(server.file) if row[2] == "data/samples"]
+    assert rows[:2] == [("east", 0, "data/samples", 565.0), ("west", 0, "data/samples", 79.0)]
+
+
+@pytest.mark.parametrize("value", [9999.0, 1.7e308, -1.0, float("nan"), 10**400, "high"])
+def test_a_value_that_cannot_be_is_left_out_and_its_site_is_named(
+    server: Server, value: Any, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    AuditService.initialize(str(tmp_path / "audit.log"))
+    server.start_round(1)
+    server.update("east", metrics={"val/psnr": 20.0})
+    server.update("south", metrics={"val/psnr": 21.0})
+    server.update("north", metrics={"val/psnr": value}, train_metrics={"train/l1": 0.5})
+    server.fire(AppEventType.ROUND_DONE)
+    AuditService.close()
+    AuditService.the_auditor = None
+    rows = written(server.file)
+    assert ("north", 1, "train/l1", 0.5) in rows
+    assert ("all", 1, "val/psnr", 20.5) in rows
+    assert "metric of site 'north' refused: val/psnr = " in caplog.text
+    assert "[U:north][A:metric.refused]val/psnr" in (tmp_path / "audit.log").read_text()
+
+
+def test_a_number_that_a_site_says_twice_counts_once(server: Server) -> None:
+    server.start_round(1)
+    server.update("east", metrics={"val/psnr": 20.0}, train_metrics={"val/psnr": 90.0})
+    server.update("west", metrics={"val/psnr": 22.0})
+    server.fire(AppEventType.ROUND_DONE)
+    assert server.metrics.by_site("val/psnr", 1) == {"east": 20.0, "west": 22.0}
+    assert server.metrics.mean("val/psnr", 1) == 21.0
+
+
+def test_metrics_that_are_no_table_say_nothing(server: Server) -> None:
+    server.start_round(1)
+    server.update("east", metrics=["val/psnr", 20.0], train_metrics={7: 1.0, "train/l1": 0.5})
+    server.update("west", metrics={"val/psnr": 22.0})
+    server.fire(AppEventType.ROUND_DONE)
+    assert server.metrics.by_site("val/psnr", 1) == {"west": 22.0}
+    assert server.metrics.by_site("train/l1", 1) == {"east": 0.5}
+
+
+def test_a_mean_beyond_any_number_loses_no_other_row() -> None:
+    rows = [("a", 1, "fedma/x", 1.7e308), ("b", 1, "fedma/x", 1.7e308), ("a", 1, "val/psnr", 20.0)]
+    assert mean_rows(rows) == [("all", 1, "fedma/x", math.inf), ("all", 1, "val/psnr", 20.0)]
+
+
+def test_models_are_chosen_by_the_median_over_sites(server: Server) -> None:
+    server.start_round(1)
+    for site, value in {"east": 20.0, "north": 20.5, "west": 119.0}.items():
+        server.update(site, metrics={"val/psnr": value})
+    assert server.metrics.median("val/psnr", 1) == 20.5
+    assert server.metrics.median("val/psnr", 2) is None
