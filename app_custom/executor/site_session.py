@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from nvflare.apis.analytix import AnalyticsDataType
 from nvflare.apis.fl_context import FLContext
+from nvflare.apis.signal import Signal
 from nvflare.app_common.tracking.log_writer import LogWriter
 from torch import Tensor
 
@@ -68,6 +69,10 @@ from partitions.preparation import PreparedSite, prepare_site
 WRITER_ID = "curve_sender"
 
 
+class RunEndedError(RuntimeError):
+    """A run has ended while this site was training for it."""
+
+
 class SiteSession:
     """Does the executor's tasks with this site's data and learner."""
 
@@ -80,6 +85,7 @@ class SiteSession:
         config: SiteConfig,
         curves: LogWriter | None,
         run_folder: Path,
+        ended: Signal | None = None,
     ) -> None:
         self._experiment = experiment
         self._prepared = prepared
@@ -88,6 +94,7 @@ class SiteSession:
         self._config = config
         self._curves = curves
         self._run_folder = run_folder
+        self._ended = ended
         self._picture: np.ndarray | None = None
         self._translator = MODELS[experiment.model.name].translator
         self._generator = build_generator(experiment.model.generator)
@@ -99,10 +106,13 @@ class SiteSession:
         round_number: int,
         accepted_round: int | None = None,
     ) -> RoundResult:
-        """Train one round from the received state and the strategy's arrays."""
-        report = self._send_scalar if self._config.share_curves else None
+        """Train one round from the received state and the strategy's arrays.
+
+        Raises:
+            RunEndedError: the run ended or failed in the meantime; nothing is kept of the round.
+        """
         result = self._learner.train(
-            _tensors(state), round_number, report, _tensors(arrays), accepted_round
+            _tensors(state), round_number, self._report, _tensors(arrays), accepted_round
         )
         return replace(result, metrics=rounded(self._config.limits, result.metrics))
 
@@ -160,6 +170,13 @@ class SiteSession:
                 self._picture = panel(patient, prediction)
         return mean_over_patients(rows, prefix)
 
+    def _report(self, tag: str, value: float, step: int) -> None:
+        """Hear of the training as it goes on: send its losses, and stop it when the run is over."""
+        if self._ended is not None and self._ended.triggered:
+            raise RunEndedError("the run has ended")
+        if self._config.share_curves:
+            self._send_scalar(tag, value, step)
+
     def _send_scalar(self, tag: str, value: float, step: int) -> None:
         if tag in SHARED_METRICS:
             coarse = rounded(self._config.limits, {tag: value})
@@ -197,7 +214,16 @@ def open_session(
         store=LocalStateStore(state / site / f"{run_name}-{settings_digest(experiment)}"),
     )
     curves = fl_ctx.get_engine().get_component(WRITER_ID)
-    return SiteSession(experiment, prepared, learner, hardware, config, curves, run_folder(fl_ctx))
+    return SiteSession(
+        experiment,
+        prepared,
+        learner,
+        hardware,
+        config,
+        curves,
+        run_folder(fl_ctx),
+        fl_ctx.get_run_abort_signal(),
+    )
 
 
 def settings_digest(experiment: ExperimentConfig) -> str:

@@ -83,6 +83,9 @@ class TranslationExecutor(Executor):
         except UserError as error:
             self.log_error(fl_ctx, f"site '{site_name(fl_ctx)}' cannot do '{task_name}': {error}")
         except Exception as error:  # noqa: BLE001 - any failure must reach the server
+            if abort_signal.triggered:
+                self.log_info(fl_ctx, f"'{task_name}' was broken off: the run has ended")
+                return make_reply(ReturnCode.TASK_ABORTED)
             self.log_exception(
                 fl_ctx, f"site '{site_name(fl_ctx)}' failed in '{task_name}': {error}"
             )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from numbers import Real
 
 from nvflare.apis.analytix import ANALYTIC_EVENT_TYPE
+from nvflare.apis.fl_context import FLContext
 from nvflare.app_common.widgets.convert_to_fed_event import FED_EVENT_PREFIX, ConvertToFedEvent
 
 from lightning_modules.metrics.catalogue import METRICS
@@ -51,11 +52,12 @@ SHARED_METRICS = frozenset(BOUNDS)
 def is_possible(name: str, value: object) -> bool:
     """Whether a listed number has a value that it can have: finite, and within its bounds."""
     low, high = BOUNDS[name]
-    return (
-        isinstance(value, Real)
-        and not isinstance(value, bool)
-        and low - _ROUNDING <= value <= high + _ROUNDING
-    )
+    if not isinstance(value, Real) or isinstance(value, bool):
+        return False
+    try:
+        return low - _ROUNDING <= float(value) <= high + _ROUNDING
+    except OverflowError:  # whole numbers have no end
+        return False
 
 
 def shared_metrics(measured: Mapping[str, float]) -> dict[str, float]:
@@ -89,6 +91,9 @@ def _shown(value: object) -> str:
 class SharedCurves(ConvertToFedEvent):
     """Sends the points of curves and picture panels to the server, and no other event.
 
+    Once the run has ended or failed nothing is sent: nobody is there to take it, and the server
+    would log every point as an error.
+
     In NVFlare's own widget a job chooses the events, and may name those that carry the site's log:
     names of files and patients, which pass no filter on this way. What becomes a curve is decided
     at the site (``share_curves``, ``share_images``).
@@ -96,3 +101,9 @@ class SharedCurves(ConvertToFedEvent):
 
     def __init__(self) -> None:
         super().__init__([ANALYTIC_EVENT_TYPE], FED_EVENT_PREFIX)
+
+    def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
+        """Send a point of a curve while the run goes on."""
+        ended = fl_ctx.get_run_abort_signal()
+        if ended is None or not ended.triggered:
+            super().handle_event(event_type, fl_ctx)

@@ -72,6 +72,7 @@ class GlobalMetrics(Widget):
         self.rows: list[MetricRow] = []
         self._round_rows: list[MetricRow] = []
         self._sender = AnalyticsSender()
+        self._evaluating = False
 
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
         """Collect answers as they are accepted; write when a round or the final check is over."""
@@ -81,6 +82,7 @@ class GlobalMetrics(Widget):
         elif event_type == AppEventType.BEFORE_TRAIN_TASK:
             self._note_traffic(fl_ctx, AppConstants.TRAIN_SHAREABLE, SENT, 0)
         elif event_type == AppEventType.SEND_MODEL_FOR_VALIDATION:
+            self._evaluating = True
             self._note_traffic(fl_ctx, AppConstants.MODEL_TO_VALIDATE, SENT, 1)
         elif event_type == AppEventType.AFTER_AGGREGATION:
             self._note_diagnostics(fl_ctx)
@@ -92,6 +94,8 @@ class GlobalMetrics(Widget):
             self._close_round(fl_ctx)
         elif event_type == EventType.END_WORKFLOW:
             self._close_workflow(fl_ctx)
+        elif event_type == EventType.ABOUT_TO_END_RUN:
+            self._fail_where_aborted(fl_ctx)
 
     def mean(self, metric: str, round_number: int) -> float | None:
         """Return a metric's mean over sites after a number of rounds; None if it is unknown."""
@@ -182,12 +186,29 @@ class GlobalMetrics(Widget):
     def _close_workflow(self, fl_ctx: FLContext) -> None:
         """Keep the final evaluation; forget the answers of a round that was broken off.
 
-        Traffic between the last round and the final evaluation is kept with the latter.
+        Traffic between the last round and the final evaluation is kept with the latter. A final
+        evaluation without any site's answer is none, and ends the job with an error.
         """
-        if fl_ctx.get_prop(FLContextKey.RUNNER).abort_signal.triggered:
+        aborted = fl_ctx.get_prop(FLContextKey.RUNNER).abort_signal.triggered
+        if aborted:
             self._round_rows = []
+        validated = any(metric.startswith(VALIDATION) for _, _, metric, _ in self._round_rows)
+        if self._evaluating and not validated and not aborted:
+            self.system_panic("no site has validated the final model", fl_ctx)
+        self._evaluating = False
         if any(not metric.startswith(TRAFFIC) for _, _, metric, _ in self._round_rows):
             self._close_round(fl_ctx)
+
+    def _fail_where_aborted(self, fl_ctx: FLContext) -> None:
+        """Make an aborted run a failed one.
+
+        NVFlare calls a run completed whose signal was triggered in its last workflow without a
+        panic, as a command past the server's console does. A person's ``abort_job`` keeps its own
+        status.
+        """
+        aborted = fl_ctx.get_prop(FLContextKey.RUNNER).abort_signal.triggered
+        if aborted and not fl_ctx.get_prop(FLContextKey.FATAL_SYSTEM_ERROR, False):
+            self.system_panic("the run was aborted before its end", fl_ctx)
 
     def _close_round(self, fl_ctx: FLContext) -> None:
         rows = sorted(_with_sums(self._round_rows))

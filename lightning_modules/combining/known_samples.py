@@ -29,19 +29,16 @@ def claimed_samples(claim: object) -> int:
     """
     if not isinstance(claim, Real) or isinstance(claim, bool | np.bool_):
         raise UpdateRefusedError("it states no number of training samples")
-    if not 1 <= claim <= MOST_SAMPLES or claim != int(claim):
+    try:
+        samples = float(claim)
+    except OverflowError as error:  # whole numbers have no end
+        raise UpdateRefusedError("it states endlessly many training samples") from error
+    if not 1 <= samples <= MOST_SAMPLES or not samples.is_integer():
         raise UpdateRefusedError(
-            f"it states {_shown(claim)} training samples, which is no whole number from 1 to "
+            f"it states {samples:g} training samples, which is no whole number from 1 to "
             f"{MOST_SAMPLES}"
         )
-    return int(claim)
-
-
-def _shown(claim: Real) -> str:
-    try:
-        return f"{float(claim):g}"
-    except OverflowError:  # whole numbers have no end
-        return "endlessly many"
+    return int(samples)
 
 
 def check_same_samples(claims: Mapping[str, int], site: str, samples: int) -> None:

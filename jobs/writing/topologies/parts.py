@@ -154,6 +154,8 @@ def final_evaluation(job: FederatedExperiment) -> Config:
         model_locator_id="final_model_locator",
         validation_task_name="validate",
         validation_timeout=job.federation.round_timeout,
+        # It sends out a copy of the final model, which would go into every result bundle.
+        cleanup_models=True,
     )
 
 

@@ -4,9 +4,15 @@ import dataclasses
 
 import numpy as np
 import pytest
+from nvflare.apis.analytix import ANALYTIC_EVENT_TYPE
+from nvflare.apis.fl_constant import FLContextKey, ReservedKey
+from nvflare.apis.shareable import Shareable
+from nvflare.apis.signal import Signal
+from nvflare_fakes import Engine
 
 from app_custom.gates.shared_metrics import (
     SHARED_METRICS,
+    SharedCurves,
     bounds_of_what_may_leave,
     impossible_metrics,
     shared_metrics,
@@ -86,3 +92,19 @@ def test_values_at_the_ends_of_a_range_are_shared_in_spite_of_rounding() -> None
         "val/ssim",
         "val/mae",
     }
+
+
+def test_no_point_of_a_curve_is_sent_once_the_run_has_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sent: list[str] = []
+    monkeypatch.setattr(SharedCurves, "fire_fed_event", lambda _, event, *__: sent.append(event))
+    ctx, ended = Engine(name="east").new_context(), Signal()
+    ctx.set_prop(ReservedKey.RUN_ABORT_SIGNAL, ended, private=True, sticky=True)
+    ctx.set_prop(FLContextKey.EVENT_DATA, Shareable(), private=True, sticky=False)
+    curves = SharedCurves()
+    curves.handle_event(ANALYTIC_EVENT_TYPE, ctx)
+    assert len(sent) == 1
+    ended.trigger(True)
+    curves.handle_event(ANALYTIC_EVENT_TYPE, ctx)
+    assert len(sent) == 1

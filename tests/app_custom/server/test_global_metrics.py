@@ -53,6 +53,12 @@ class Server:
         ctx.set_prop(AppConstants.DATA_CLIENT, site, private=True, sticky=False)
         self.metrics.handle_event(AppEventType.VALIDATION_RESULT_RECEIVED, ctx)
 
+    def sent_for_validation(self, site: str) -> None:
+        ctx = with_peer(self.engine.new_context(), site)
+        sent = DXO(DataKind.WEIGHTS, data={}).to_shareable()
+        ctx.set_prop(AppConstants.MODEL_TO_VALIDATE, sent, private=True, sticky=False)
+        self.metrics.handle_event(AppEventType.SEND_MODEL_FOR_VALIDATION, ctx)
+
     def fire(self, event_type: str) -> None:
         self.metrics.handle_event(event_type, self.engine.new_context())
 
@@ -367,3 +373,40 @@ def test_models_are_chosen_by_the_median_over_sites(server: Server) -> None:
         server.update(site, metrics={"val/psnr": value})
     assert server.metrics.median("val/psnr", 1) == 20.5
     assert server.metrics.median("val/psnr", 2) is None
+
+
+def test_a_final_evaluation_that_no_site_answered_ends_the_job_with_an_error(
+    server: Server,
+) -> None:
+    server.start_round(3)
+    server.sent_for_validation("east")
+    server.evaluated("east", make_reply(ReturnCode.EXECUTION_EXCEPTION))
+    server.fire(EventType.END_WORKFLOW)
+    assert server.engine.panics() == ["no site has validated the final model"]
+
+
+def test_a_final_evaluation_that_one_site_answered_ends_without_an_error(server: Server) -> None:
+    server.start_round(3)
+    for site in ("east", "west"):
+        server.sent_for_validation(site)
+    server.evaluated("east", answer({"val/psnr": 24.0}))
+    server.fire(EventType.END_WORKFLOW)
+    server.fire(EventType.ABOUT_TO_END_RUN)
+    assert server.engine.panics() == []
+
+
+def test_an_aborted_final_evaluation_is_no_completed_run(tmp_path: Path) -> None:
+    server = Server(tmp_path, aborted=True)
+    server.start_round(3)
+    server.sent_for_validation("east")
+    server.fire(EventType.END_WORKFLOW)
+    server.fire(EventType.ABOUT_TO_END_RUN)
+    assert server.engine.panics() == ["the run was aborted before its end"]
+
+
+def test_a_run_that_has_failed_is_not_failed_once_more(tmp_path: Path) -> None:
+    server = Server(tmp_path, aborted=True)
+    ctx = server.engine.new_context()
+    ctx.set_prop(FLContextKey.FATAL_SYSTEM_ERROR, True, private=True, sticky=True)
+    server.fire(EventType.ABOUT_TO_END_RUN)
+    assert server.engine.panics() == []
