@@ -80,7 +80,8 @@ class Allowed:
         if self.words:
             return f"one of {', '.join(self.words)}"
         if math.isfinite(self.most):
-            return f"{'above' if self.above else 'from'} {self.low:g} to {self.most:,.10g}"
+            low = f"above {self.low:g} and at most" if self.above else f"from {self.low:g} to"
+            return f"{low} {self.most:,.10g}"
         if math.isinf(self.high):
             return f"finite and {'above' if self.above else 'not below'} {self.low:g}"
         return f"in {'(' if self.above else '['}{self.low:g}, {self.high:g})"

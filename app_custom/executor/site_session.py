@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -245,7 +246,10 @@ def _prepared_data(experiment: ExperimentConfig, config: SiteConfig, site: str) 
     folder = data_folder(config, experiment.data.dataset, site)
     manifest = read_manifest(folder, expected_site=site)
     cache = path_for_site(config.cache, site) if config.cache else folder / "prepared"
-    return prepare_site(manifest, experiment.data.preparation, cache, progress=False)
+    prepared = prepare_site(manifest, experiment.data.preparation, cache, progress=False)
+    with suppress(OSError):  # for 'fedi2i provision prune'; a cache may be read-only
+        prepared.folder.with_name(f"{prepared.folder.name}.lock").touch()
+    return prepared
 
 
 def _threads(config: SiteConfig, fl_ctx: FLContext) -> int:
