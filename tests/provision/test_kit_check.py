@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from nvflare.apis.app_deployer_spec import AppDeployerSpec
+from nvflare.apis.fl_constant import SystemComponents
 from provisioned_project import Provisioned
 from tiny_cohort import write_tiny_cohort
 
+from app_custom.participant.job_admission import JobAdmission
 from provision import kit_check
 from provision.__main__ import main
 from provision.kit_check import check_kit
@@ -122,6 +125,22 @@ def test_a_site_that_has_relaxed_its_limits_is_told_which(filled_kit: Path) -> N
     )
     (note,) = [line for line in check_kit(filled_kit)[0] if "is safe" in line]
     assert note.endswith(": least_sites, most_steps")
+
+
+def test_nvflare_finds_the_site_s_own_deployer_under_the_name_that_it_looks_for(
+    filled_kit: Path,
+) -> None:
+    path = filled_kit / "local" / "resources.json"
+    resources = json.loads(path.read_text())
+    named = {component["id"]: component["path"] for component in resources["components"]}
+    deployer = f"{JobAdmission.__module__}.{JobAdmission.__name__}"
+    assert named[SystemComponents.APP_DEPLOYER] == deployer
+    assert issubclass(JobAdmission, AppDeployerSpec)
+    resources["components"] = [
+        component for component in resources["components"] if component["path"] != deployer
+    ]
+    path.write_text(json.dumps(resources))
+    assert f"it lacks {deployer}" in only_fault(filled_kit)
 
 
 @pytest.mark.parametrize("limit", ["least_sites: 0", "most_steps: many", "least_site: 2"])
