@@ -70,8 +70,21 @@ def app_folder(fl_ctx: FLContext) -> Path:
 
 def job_sites(fl_ctx: FLContext) -> int:
     """Count the sites that the running job was sent to; 1 when the job does not say."""
-    meta: dict[str, Any] = fl_ctx.get_prop(FLContextKey.JOB_META) or {}
-    return max(1, len(meta.get(JobMetaKey.JOB_CLIENTS.value) or ()))
+    return max(1, len(_job_meta(fl_ctx).get(JobMetaKey.JOB_CLIENTS.value) or ()))
+
+
+def needed_sites(fl_ctx: FLContext) -> int:
+    """Return the fewest sites that the running job says it makes a round of; 1 when it does not."""
+    return max(1, int(_job_meta(fl_ctx).get(JobMetaKey.MIN_CLIENTS.value) or 1))
+
+
+def submitter(fl_ctx: FLContext) -> str:
+    """Return who submitted the running job; ``system`` when the job does not say."""
+    return str(_job_meta(fl_ctx).get(JobMetaKey.SUBMITTER_NAME.value) or "system")
+
+
+def _job_meta(fl_ctx: FLContext) -> dict[str, Any]:
+    return fl_ctx.get_prop(FLContextKey.JOB_META) or {}
 
 
 def job_submitter(fl_ctx: FLContext) -> str:

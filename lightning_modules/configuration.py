@@ -27,6 +27,10 @@ OPTIMIZER_STATES = ("reset", "keep")
 PRECISIONS = ("auto", "fp32", "bf16")
 ADVERSARIAL_LOSSES = ("lsgan", "bce")
 NORMS = ("instance", "instance_affine", "batch")
+MOST_LEVELS = 10
+"""Of a generator: each level halves the slice."""
+MOST_CHANNELS = 4096
+"""Of a layer. How large a model may be as a whole is for ``build_networks`` and for each site."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ class GeneratorConfig:
 
     kind: str = word("unet", *GENERATORS)
     channels: tuple[int, ...] = (16, 32, 64, 128)
-    residual_units: int = number(0)
+    residual_units: int = number(0, most=64)
     norm: str = word("instance", *NORMS)
     dropout: float = number(0.0, high=1.0)
 
@@ -61,8 +65,8 @@ class GeneratorConfig:
 class DiscriminatorConfig:
     """MONAI PatchGAN: channels of its first layer and number of strided layers."""
 
-    channels: int = number(16, above=True)
-    layers: int = number(3, above=True)
+    channels: int = number(16, above=True, most=MOST_CHANNELS)
+    layers: int = number(3, above=True, most=8)
     norm: str = word("instance", *NORMS)
 
 
@@ -86,10 +90,10 @@ class ModelConfig:
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
     adversarial_loss: str = word("lsgan", *ADVERSARIAL_LOSSES)
-    lambda_l1: float = number(100.0)
-    lambda_cycle: float = number(10.0)
-    lambda_identity: float = number(0.5)
-    image_buffer: int = number(50)
+    lambda_l1: float = number(100.0, most=1e5)
+    lambda_cycle: float = number(10.0, most=1e5)
+    lambda_identity: float = number(0.5, most=1e5)
+    image_buffer: int = number(50, most=10_000)
 
 
 @dataclass(frozen=True)
@@ -106,11 +110,11 @@ class TrainingConfig:
         precision: ``auto`` picks bf16 only where the hardware multiplies it natively.
     """
 
-    rounds: int = number(6, above=True)
-    steps: int = number(150, above=True)
-    batch_size: int = number(2, above=True)
-    learning_rate_generator: float = number(2e-3, above=True)
-    learning_rate_discriminator: float = number(5e-4, above=True)
+    rounds: int = number(6, above=True, most=100_000)
+    steps: int = number(150, above=True, most=1_000_000)
+    batch_size: int = number(2, above=True, most=4096)
+    learning_rate_generator: float = number(2e-3, above=True, most=1000.0)
+    learning_rate_discriminator: float = number(5e-4, above=True, most=1000.0)
     beta1: float = number(0.5, high=1.0)
     beta2: float = number(0.999, high=1.0)
     optimizer: str = word("adam", *OPTIMIZERS)
@@ -195,12 +199,23 @@ def _check_model(experiment: ExperimentConfig, where: str) -> None:
         )
 
 
-def _check_size(experiment: ExperimentConfig, where: str) -> None:
-    channels = experiment.model.generator.channels
-    if len(channels) < 2 or min(channels) <= 0:
+def check_levels(generator: GeneratorConfig, where: str) -> None:
+    """Refuse a generator without levels, or with more or wider ones than anybody trains.
+
+    Raises:
+        ConfigError: naming the key and what is allowed.
+    """
+    channels = generator.channels
+    outside = [number for number in channels if not 1 <= number <= MOST_CHANNELS]
+    if outside or not 2 <= len(channels) <= MOST_LEVELS:
         raise ConfigError(
-            f"{where}: model.generator.channels is {list(channels)}; give two or more levels"
+            f"{where}: model.generator.channels is {list(channels[:MOST_LEVELS])}; give two to "
+            f"{MOST_LEVELS} levels of 1 to {MOST_CHANNELS} channels"
         )
+
+
+def _check_size(experiment: ExperimentConfig, where: str) -> None:
+    check_levels(experiment.model.generator, where)
     size = experiment.data.preparation.size
     generator = experiment.model.generator
     try:

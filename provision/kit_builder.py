@@ -69,6 +69,8 @@ class KitBuilder(Builder):
             _write_readme(participant, project, ctx)
             startup = Path(ctx.get_kit_dir(participant))
             complete_startup(startup, ctx[CtxKey.ROOT_PRI_KEY], self._heartbeat_timeout)
+            # The participant's logs go there, and NVFlare writes them for everybody to read.
+            Path(ctx.get_ws_dir(participant)).chmod(0o700)
 
     def _write_site(self, local: Path, site: Participant) -> None:
         template = _taken(local / ProvFileName.RESOURCES_JSON_DEFAULT)

@@ -16,12 +16,13 @@ from typing import Any
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
+from app_custom.gates.job_limits import JobLimits
 from app_custom.gates.site_policy import missing_gates, missing_guard
 from app_custom.participant.allowed_classes import ALLOWED_CLASSES
 from app_custom.participant.site_configuration import FILE_NAME, data_folder, read_site_config
 from fedi2i.errors import ConfigError, UserError
 from partitions.manifest import read_manifest
-from provision.local_policy import CLASS_CHECK, OWN_COMPONENTS
+from provision.local_policy import CLASS_CHECK, OWN_COMPONENTS, SITE_COMPONENTS
 from provision.permissions import forbidden_rights
 from provision.startup_folder import startup_is_genuine
 
@@ -181,6 +182,16 @@ def _private_key(kit: Kit) -> Iterator[str]:
     yield "private key: readable for this account only"
 
 
+def _closed(kit: Kit) -> Iterator[str]:
+    """Logs in it may name files and patients, and NVFlare writes them for everybody to read."""
+    if kit.folder.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise ConfigError(
+            f"{kit.folder}: other accounts of this machine may look into it, and logs in it may "
+            f"name patients' files; run 'chmod 700 {kit.folder}'"
+        )
+    yield "folder: open to this account only"
+
+
 def _writable(kit: Kit) -> Iterator[str]:
     folders = [kit.folder]
     if kit.kind == "server":
@@ -227,6 +238,7 @@ def _own_components(kit: Kit) -> Iterator[str]:
     found = _resources(kit)
     validator = found.get("app_validator") or {}
     gates = bool((validator.get("args") or {}).get("needs_gates"))
+    needed = OWN_COMPONENTS + (SITE_COMPONENTS if kit.kind == "client" else ())
     present = {component.get("path") for component in found.get("components", [])}
     faults = {
         "class_list_enforcement_mode is not 'enforce'": (
@@ -235,7 +247,7 @@ def _own_components(kit: Kit) -> Iterator[str]:
         "its app_validator is not the kit's": (
             validator.get("path") != CLASS_CHECK or gates != (kit.kind == "client")
         ),
-        **{f"it lacks {path}": path not in present for path in OWN_COMPONENTS},
+        **{f"it lacks {path}": path not in present for path in needed},
         "allow_log_streaming is true": bool(found.get("allow_log_streaming")),
     }
     wrong = [fault for fault, holds in faults.items() if holds]
@@ -306,8 +318,21 @@ def _data(kit: Kit) -> Iterator[str]:
     for dataset in config.datasets:
         manifest = read_manifest(data_folder(config, dataset, site), expected_site=site)
         yield f"data set {dataset}: {len(manifest.subjects)} subjects"
+    yield from _limits(config.limits)
     if config.share_images:
         yield f"note: {FILE_NAME} lets pictures of a validation patient leave (share_images: true)"
+
+
+def _limits(limits: JobLimits) -> Iterator[str]:
+    """A site may relax its limits; then it should know."""
+    relaxed = [name for name in vars(limits) if _is_relaxed(limits, name)]
+    if relaxed:
+        yield f"note: {FILE_NAME} lets jobs ask for more or less than is safe: {', '.join(relaxed)}"
+
+
+def _is_relaxed(limits: JobLimits, name: str) -> bool:
+    value, usual = getattr(limits, name), getattr(JobLimits(), name)
+    return bool(value < usual if name.startswith("least_") else value > usual)
 
 
 def _site_name(kit: Kit) -> str:
@@ -335,6 +360,7 @@ _CHECKS: tuple[Callable[[Kit], Iterator[str]], ...] = (
     _version,
     _certificate,
     _private_key,
+    _closed,
     _writable,
     _allow_list,
     _own_components,

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from app_custom.gates.job_limits import JobLimits
+
 _GUIDE = "provision/README.md"
 
 
@@ -67,7 +69,7 @@ _SITE = """
 
 | file | what it says |
 |---|---|
-| `fedi2i.yaml` | where the data is; whether training curves and pictures may be sent |
+| `fedi2i.yaml` | where the data is; what else is sent; the least and the most that jobs may ask |
 | `resources.json` | the classes that jobs may run (`class_allow_list`); GPUs: {gpus} |
 | `authorization.json` | what each role may do here; nobody may bring code or read files |
 | `privacy.json` | the check of senders and the most that may leave, whatever a job says |
@@ -140,6 +142,11 @@ share_curves: true
 
 # Send one picture panel of one validation patient per round. It shows patient data: leave it off.
 share_images: false
+
+# How little and how much a job may ask of this site; a job that asks for less or more is refused,
+# and who submitted it is told which of these refused it (docs/settings.md says what each means).
+limits:
+{limits}
 """
 
 _SERVER_CONFIG = """\
@@ -150,9 +157,12 @@ models: {}
 
 
 def site_config_template(datasets: Iterable[str]) -> str:
-    """A site's ``fedi2i.yaml``; it names the data sets of the project and maps none."""
+    """A site's ``fedi2i.yaml``; it names the project's data sets, maps none, and has all limits."""
     examples = "\n".join(f"#   {name}: /data/fedi2i/{name}" for name in datasets)
-    return _SITE_CONFIG.format(examples=examples)
+    limits = "\n".join(
+        f"  {name}: {str(value).lower()}" for name, value in vars(JobLimits()).items()
+    )
+    return _SITE_CONFIG.format(examples=examples, limits=limits)
 
 
 def server_config_template() -> str:

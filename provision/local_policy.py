@@ -40,6 +40,14 @@ _MESSAGE_GUARD: Resources = {
 OWN_COMPONENTS = (_REFUSAL_AUDIT["path"], _MESSAGE_GUARD["path"])
 """What every participant's own process must run."""
 
+_JOB_ADMISSION: Resources = {
+    "id": "app_deployer",  # NVFlare looks for it by this name
+    "path": "app_custom.participant.job_admission.JobAdmission",
+    "args": {},
+}
+SITE_COMPONENTS = (_JOB_ADMISSION["path"],)
+"""What a site's own process must run besides."""
+
 _PATIENT_SCHEDULER = {"max_schedule_interval": 300.0, "max_schedule_count": 2016}
 """A job that waits for GPUs or sites is tried every five minutes for a week. NVFlare's default
 gives up after ten tries, while the job before it may train for days."""
@@ -76,7 +84,8 @@ def site_resources(template: Resources, gpus: dict[str, Any] | None) -> Resource
     resources["allow_log_streaming"] = False
     resources["app_validator"] = {"path": CLASS_CHECK, "args": {"needs_gates": True}}
     resources["components"] = [
-        _scheduling(component, gpus) for component in resources["components"]
+        *(_scheduling(component, gpus) for component in resources["components"]),
+        _JOB_ADMISSION,
     ]
     return resources
 

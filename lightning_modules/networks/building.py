@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from fedi2i.errors import ConfigError
 from lightning_modules.configuration import ModelConfig
 from lightning_modules.model_networks import MODELS
 from lightning_modules.networks.discriminator import PatchGAN, SlicePatchGAN
@@ -12,13 +13,32 @@ from lightning_modules.networks.generators.catalogue import build_generator
 from lightning_modules.networks.initialisation import initialise
 from lightning_modules.seeding import derive_seed
 
+MOST_PARAMETERS = 1_000_000_000
+"""Of a model, anywhere: four GB as they are sent. A site may allow fewer in its own file."""
+
+
+def parameter_count(config: ModelConfig) -> int:
+    """The number of parameters of all networks of a model; no memory is taken for them."""
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        networks = [_build(config, role) for role in MODELS[config.name].roles.values()]
+    return sum(value.numel() for network in networks for value in network.parameters())
+
 
 def build_networks(config: ModelConfig, seed: int) -> nn.ModuleDict:
     """All networks of a model with seeded initial weights.
 
     Each network has a stream of its own, so that changing one leaves the others' weights alone.
     The global random state is left as it was.
+
+    Raises:
+        ConfigError: the model is larger than any machine of a federation should be asked to hold.
     """
+    parameters = parameter_count(config)
+    if parameters > MOST_PARAMETERS:
+        raise ConfigError(
+            f"the model has {parameters:,} parameters, and {MOST_PARAMETERS:,} is the most; take "
+            "fewer channels"
+        )
     # Layers draw default weights when they are made; those are replaced below.
     with torch.random.fork_rng(devices=[]):
         networks = {name: _build(config, role) for name, role in MODELS[config.name].roles.items()}

@@ -13,7 +13,7 @@ from enum import Enum
 
 import pandas as pd
 
-from fedi2i.metric_files import RECEIVED, SENT, TRAFFIC
+from fedi2i.metric_files import RECEIVED, SAMPLES, SENT, TRAFFIC
 from fedi2i.site_names import ALL_SITES, RESERVED, SERVER
 from report.numbers.rows import (
     TableRow,
@@ -154,7 +154,7 @@ def strategy_effects(run: Run, rows: Sequence[TableRow], patients: pd.DataFrame)
 
 def is_diagnostic(metric: str) -> bool:
     """Whether a metric says what a strategy did, not how good its model is."""
-    return metric.startswith((STRATEGY, TRAFFIC)) or _is_moved(metric)
+    return metric.startswith((STRATEGY, TRAFFIC)) or metric == SAMPLES or _is_moved(metric)
 
 
 def _shows_action(metric: str) -> bool:

@@ -63,7 +63,7 @@ REFUSED = {
     "another type": (changed("generator.w", np.zeros((2, 3))), "float32"),
     "a missing key": (without("generator.b"), "'generator.b'"),
     "an extra key": (changed("generator.z", np.zeros(1)), "'generator.z'"),
-    "no samples": (train_answer(weights_of(1), 0, ROUND), "0.0 training samples"),
+    "no samples": (train_answer(weights_of(1), 0, ROUND), "0 training samples"),
     "differences": (
         train_answer(weights_of(1), 4, ROUND, kind=DataKind.WEIGHT_DIFF),
         "differences",

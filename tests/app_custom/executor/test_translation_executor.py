@@ -17,6 +17,7 @@ from nvflare.app_common.app_constant import AppConstants
 from nvflare_fakes import Engine
 
 from app_custom.executor import site_session
+from app_custom.executor.site_session import RunEndedError
 from app_custom.executor.translation_executor import TranslationExecutor
 from app_custom.gates.allowed_update import AllowedUpdate
 from app_custom.gates.shared_metrics import SharedCurves
@@ -76,7 +77,7 @@ class Session:
 @pytest.fixture
 def session(monkeypatch: pytest.MonkeyPatch) -> Session:
     fake = Session()
-    monkeypatch.setattr(site_session, "open_session", lambda experiment, run, fl_ctx: fake)
+    monkeypatch.setattr(site_session, "open_session", lambda *_: fake)
     return fake
 
 
@@ -195,6 +196,17 @@ def test_a_task_that_holds_no_model_or_no_round_is_answered_and_not_raised(
 ) -> None:
     assert execute("train", sent).get_return_code() == ReturnCode.EXECUTION_EXCEPTION
     assert session.calls == []
+
+
+def test_a_task_of_a_run_that_has_ended_is_broken_off_without_an_error(
+    session: Session, caplog: pytest.LogCaptureFixture
+) -> None:
+    session.failure, ended = RunEndedError("the run has ended"), Signal()
+    ended.trigger(True)
+    executor = TranslationExecutor(SETTINGS, RUN)
+    answer = executor.execute("train", task(), Engine(name="east").new_context(), ended)
+    assert answer.get_return_code() == ReturnCode.TASK_ABORTED
+    assert "ERROR" not in caplog.text
 
 
 def test_an_unknown_task_is_answered_as_unknown(session: Session) -> None:
