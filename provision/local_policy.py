@@ -36,6 +36,14 @@ _COMMAND_GUARD: Resources = {
     "path": "app_custom.participant.command_guard.CommandGuard",
     "args": {},
 }
+_SERVER_ROUTE: Resources = {
+    "id": "server_route",
+    "path": "app_custom.participant.proxy_driver.ServerRoute",
+    "args": {},
+}
+SERVER_ROUTE = _SERVER_ROUTE["path"]
+"""What lets a site or a person go through a proxy; the server goes nowhere."""
+
 OWN_COMPONENTS = (_REFUSAL_AUDIT["path"], _COMMAND_GUARD["path"])
 """What every participant's own process must run."""
 
@@ -67,9 +75,19 @@ def site_resources(template: Resources, gpus: dict[str, Any] | None) -> Resource
     resources["allow_log_streaming"] = False
     resources["app_validator"] = {"path": CLASS_CHECK, "args": {"needs_gates": True}}
     resources["components"] = [
-        _scheduling(component, gpus) for component in resources["components"]
+        *(_scheduling(component, gpus) for component in resources["components"]),
+        _SERVER_ROUTE,
     ]
     return resources
+
+
+def person_resources(template: Resources) -> Resources:
+    """The ``resources.json`` of a person's console.
+
+    Args:
+        template: NVFlare's.
+    """
+    return {**template, "handlers": [{"path": SERVER_ROUTE, "args": {}}]}
 
 
 def server_resources(template: Resources, storage: str | None) -> Resources:
