@@ -20,6 +20,7 @@ from nvflare.widgets.widget import Widget
 from app_custom.aggregation.compression import travelling_bytes
 from app_custom.gates.shared_metrics import TRAIN_METRICS, shared_metrics
 from app_custom.nvflare_context import peer_name, run_folder
+from fedi2i.files import not_written
 from fedi2i.metric_files import FILE_NAME, RECEIVED, SENT, TRAFFIC, MetricRow, write_metrics
 from fedi2i.site_names import ALL_SITES
 
@@ -170,7 +171,11 @@ class GlobalMetrics(Widget):
             )
 
     def _write(self, fl_ctx: FLContext) -> None:
-        write_metrics(run_folder(fl_ctx) / FILE_NAME, self.rows)
+        path = run_folder(fl_ctx) / FILE_NAME
+        try:
+            write_metrics(path, self.rows)
+        except OSError as error:
+            self.system_panic(f"server: {not_written(path, error)}", fl_ctx)
 
 
 def _with_sums(rows: Iterable[MetricRow]) -> list[MetricRow]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import resource
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+from full_disk import room_for
 from nvflare.apis.event_type import EventType
 from nvflare.apis.fl_constant import FLContextKey
 from nvflare.apis.fl_context import FLContext
@@ -55,26 +54,21 @@ def test_a_checkpoint_that_the_job_brings_is_not_read(tmp_path: Path) -> None:
 
 @pytest.fixture
 def opened(tmp_path: Path) -> Iterator[tuple[ModelFiles, FLContext, Engine]]:
-    """A persistor at the start of a job, whose app folder lies on a full disk from now on."""
+    """A persistor at the start of a job, whose app folder lies on a disk with little room."""
     engine = Engine()
     ctx = engine.new_context()
     ctx.set_prop(FLContextKey.APP_ROOT, str(tmp_path), private=True, sticky=True)
     persistor = ModelFiles(torch.nn.Linear(100, 100))
     persistor.handle_event(EventType.START_RUN, ctx)
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     learnable = persistor.load_model(ctx)
     ctx.set_prop(AppConstants.GLOBAL_MODEL, learnable, private=True, sticky=True)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
-    yield persistor, ctx, engine
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    signal.signal(signal.SIGXFSZ, ignored)
+    with room_for(1000):
+        yield persistor, ctx, engine
 
 
 def test_a_full_disk_ends_the_job_with_the_folder_and_what_to_do(
     opened: tuple[ModelFiles, FLContext, Engine], tmp_path: Path
 ) -> None:
-    """A limit of file sizes stands for the disk: writing fails where it would."""
     persistor, ctx, engine = opened
     persistor.save(ctx.get_prop(AppConstants.GLOBAL_MODEL), ctx)
     persistor.handle_event(AppEventType.GLOBAL_BEST_MODEL_AVAILABLE, ctx)
