@@ -10,6 +10,7 @@ own file that driver does what NVFlare's does.
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import ssl
 from pathlib import Path
@@ -29,6 +30,7 @@ from app_custom.participant.proxy import PASSWORD, USER, Proxy, proxy_in
 from app_custom.participant.site_configuration import FILE_NAME
 from fedi2i.errors import ConfigError, UserError
 
+_LOG = logging.getLogger(__name__)
 _TRY_SECONDS = 20.0
 
 
@@ -37,7 +39,15 @@ class NoWayError(UserError):
 
 
 class ProxyHttpDriver(AioHttpDriver):
-    """NVFlare's HTTP driver, which connects through the participant's proxy if there is one."""
+    """NVFlare's HTTP driver, which connects through the participant's proxy if there is one.
+
+    NVFlare tries again without end, and keeps its first failures to itself. The first one is
+    logged here, so that a person at a console reads it before the console gives up.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told = False
 
     def connect(self, connector: ConnectorInfo) -> None:
         """Connect to the server and stay until the connection is closed.
@@ -65,9 +75,14 @@ class ProxyHttpDriver(AioHttpDriver):
                     f"wss://{server}/{WS_PATH}", ssl=self.ssl_context, **_proxied(proxy)
                 ) as websocket,
             ):
+                self._told = True  # a server that goes away later is NVFlare's to report
                 await self._connection_handler(websocket)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise NoWayError(why_no_way(error, proxy, server)) from error
+            reason = why_no_way(error, proxy, server)
+            if not self._told:
+                _LOG.warning("%s", reason)
+                self._told = True
+            raise NoWayError(reason) from error
 
 
 class ServerRoute(FLComponent, EventHandler):
