@@ -19,10 +19,11 @@ from cryptography.exceptions import InvalidSignature
 from app_custom.gates.job_limits import JobLimits
 from app_custom.gates.site_policy import missing_gates, missing_guard
 from app_custom.participant.allowed_classes import ALLOWED_CLASSES
+from app_custom.participant.proxy import proxy_in
 from app_custom.participant.site_configuration import FILE_NAME, data_folder, read_site_config
 from fedi2i.errors import ConfigError, UserError
 from partitions.manifest import read_manifest
-from provision.local_policy import CLASS_CHECK, OWN_COMPONENTS, SITE_COMPONENTS
+from provision.local_policy import CLASS_CHECK, OWN_COMPONENTS, SERVER_ROUTE, SITE_COMPONENTS
 from provision.permissions import forbidden_rights
 from provision.startup_folder import startup_is_genuine
 
@@ -99,10 +100,10 @@ def check_before_start(folder: Path) -> None:
 
     Raises:
         ConfigError: the folder is no kit or was made by another version, its certificate is not
-            valid now, or the site's privacy policy is not there.
+            valid now, the site's privacy policy is not there, or its proxy cannot be one.
     """
     kit = open_kit(folder)
-    for check in (_version, _certificate, _privacy_policy):
+    for check in (_version, _certificate, _privacy_policy, _proxy):
         for _ in check(kit):
             pass
 
@@ -341,10 +342,34 @@ def _site_name(kit: Kit) -> str:
     return str(certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)[0].value)
 
 
-def _server_name(kit: Kit) -> Iterator[str]:
+def _proxy(kit: Kit) -> Iterator[str]:
+    """A participant whose proxy cannot be used would ask for the server without end."""
+    own_file = kit.folder / "local" / FILE_NAME
+    if kit.kind == "server" or proxy_in(own_file) is None:
+        return
+    if kit.kind == "admin":
+        read_site_config(own_file.parent)  # a site's is read with its data
+    resources = _resources(kit)
+    parts = [*resources.get("components", []), *resources.get("handlers", [])]
+    if SERVER_ROUTE not in [part.get("path") for part in parts]:
+        raise ConfigError(
+            f"{kit.folder / 'local/resources.json'}: it lacks {SERVER_ROUTE}, so 'proxy' in "
+            f"{FILE_NAME} would not count; take the file from a kit that this version makes"
+        )
+    yield f"proxy: {FILE_NAME} names one"
+
+
+def _way_to_server(kit: Kit) -> Iterator[str]:
     if kit.kind == "server":
         return
     host, port = kit.address
+    proxy = proxy_in(kit.folder / "local" / FILE_NAME)
+    if proxy is not None:  # the proxy looks up the server's name
+        from app_custom.participant.proxy_driver import try_way
+
+        try_way(kit.folder / "startup", host, port, proxy)
+        yield f"server: {host}:{port} answers through {proxy.url}, with TLS from end to end"
+        return
     try:
         socket.getaddrinfo(host, port)
     except OSError as error:
@@ -367,5 +392,6 @@ _CHECKS: tuple[Callable[[Kit], Iterator[str]], ...] = (
     _privacy_policy,
     _rights,
     _data,
-    _server_name,
+    _proxy,
+    _way_to_server,
 )

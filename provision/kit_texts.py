@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from app_custom.gates.job_limits import JobLimits
+from app_custom.participant.proxy import PASSWORD, USER
 
 _GUIDE = "provision/README.md"
 
@@ -53,9 +54,10 @@ _SITE = """
 ## Before the first start
 
 1. Install FedI2I in a virtual environment and activate it (guide, "Install").
-2. Fill in `local/fedi2i.yaml`: where this site's data is.
+2. Fill in `local/fedi2i.yaml`: where this site's data is, and the HTTP proxy if there is one.
 3. `fedi2i provision check .` in this folder: one line per finding.
-4. `nvflare preflight-check -p .`: is the server reachable?
+4. Without a proxy `nvflare preflight-check -p .`: is the server reachable? With one, the check
+   before has tried the way.
 
 ## Start and stop
 
@@ -99,7 +101,8 @@ _USER = """
 ## Use
 
 1. Install FedI2I in a virtual environment and activate it.
-2. `nvflare preflight-check -p .` in this folder.
+2. `fedi2i provision check .`, then `nvflare preflight-check -p .` in this folder. Behind an HTTP
+   proxy name it in `local/fedi2i.yaml` instead of the second: the check tries the way.
 3. Either the console: `./startup/fl_admin.sh`, user name `{name}`, then
    `submit_job <job folder>`, `list_jobs`, `download_job <job id>`, `bye`.
    Or without it: `nvflare job submit -j <job folder> --startup-kit <this folder>`, then
@@ -147,6 +150,17 @@ share_images: false
 # and who submitted it is told which of these refused it (docs/settings.md says what each means).
 limits:
 {limits}
+{proxy}"""
+
+_PERSON_CONFIG = """\
+# What you decide for yourself. The console and 'nvflare job' read it when they start;
+# 'fedi2i provision check <this kit>' tries the way to the server.
+{proxy}"""
+
+_PROXY = f"""
+# The HTTP proxy on the way to the server, where there is one. User and password never stand here:
+# set {USER} and {PASSWORD} in the environment of whoever starts this.
+# proxy: http://proxy.hospital.org:3128
 """
 
 _SERVER_CONFIG = """\
@@ -162,7 +176,12 @@ def site_config_template(datasets: Iterable[str]) -> str:
     limits = "\n".join(
         f"  {name}: {str(value).lower()}" for name, value in vars(JobLimits()).items()
     )
-    return _SITE_CONFIG.format(examples=examples, limits=limits)
+    return _SITE_CONFIG.format(examples=examples, limits=limits, proxy=_PROXY)
+
+
+def person_config_template() -> str:
+    """A person's ``fedi2i.yaml``; it is complete as it is where no proxy is on the way."""
+    return _PERSON_CONFIG.format(proxy=_PROXY)
 
 
 def server_config_template() -> str:

@@ -37,6 +37,14 @@ _MESSAGE_GUARD: Resources = {
     "path": "app_custom.participant.message_guard.MessageGuard",
     "args": {},
 }
+_SERVER_ROUTE: Resources = {
+    "id": "server_route",
+    "path": "app_custom.participant.proxy_driver.ServerRoute",
+    "args": {},
+}
+SERVER_ROUTE = _SERVER_ROUTE["path"]
+"""What lets a site or a person go through a proxy; the server goes nowhere."""
+
 OWN_COMPONENTS = (_REFUSAL_AUDIT["path"], _MESSAGE_GUARD["path"])
 """What every participant's own process must run."""
 
@@ -86,8 +94,18 @@ def site_resources(template: Resources, gpus: dict[str, Any] | None) -> Resource
     resources["components"] = [
         *(_scheduling(component, gpus) for component in resources["components"]),
         _JOB_ADMISSION,
+        _SERVER_ROUTE,
     ]
     return resources
+
+
+def person_resources(template: Resources) -> Resources:
+    """The ``resources.json`` of a person's console.
+
+    Args:
+        template: NVFlare's.
+    """
+    return {**template, "handlers": [{"path": SERVER_ROUTE, "args": {}}]}
 
 
 def server_resources(template: Resources, storage: str | None) -> Resources:

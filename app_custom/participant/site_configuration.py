@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from app_custom.gates.job_limits import JobLimits
+from app_custom.participant.proxy import checked_proxy
 from fedi2i.errors import ConfigError
 from fedi2i.typed_config import check_values, nearest, read_yaml, record_from
 
@@ -35,6 +36,7 @@ class SiteConfig:
         share_images: send one picture panel of a validation patient per round. It shows patient
             data: leave it off outside simulations.
         limits: how little and how much a job may ask of this participant.
+        proxy: ``http://host:port`` of the HTTP proxy on the way to the server.
     """
 
     datasets: dict[str, str] = field(default_factory=dict)
@@ -46,13 +48,16 @@ class SiteConfig:
     share_curves: bool = True
     share_images: bool = False
     limits: JobLimits = field(default_factory=JobLimits)
+    proxy: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a number of threads that no process can have."""
+        """Refuse a number of threads that no process can have, and an address of no proxy."""
         if self.torch_threads is not None and self.torch_threads < 1:
             raise ConfigError(
                 f"torch_threads is {self.torch_threads}; write 1 or more, or leave it out"
             )
+        if self.proxy is not None:
+            checked_proxy(self.proxy)
 
 
 def read_site_config(local_folder: Path) -> SiteConfig:

@@ -23,6 +23,7 @@ from app_custom.aggregation.compression import travelling_bytes
 from app_custom.gates.shared_metrics import TRAIN_METRICS, impossible_metrics, shared_metrics
 from app_custom.nvflare_context import peer_name, run_folder
 from app_custom.participant.release import announce
+from fedi2i.files import not_written
 from fedi2i.metric_files import (
     FILE_NAME,
     RECEIVED,
@@ -232,7 +233,11 @@ class GlobalMetrics(Widget):
             )
 
     def _write(self, fl_ctx: FLContext) -> None:
-        write_metrics(run_folder(fl_ctx) / FILE_NAME, self.rows)
+        path = run_folder(fl_ctx) / FILE_NAME
+        try:
+            write_metrics(path, self.rows)
+        except OSError as error:
+            self.system_panic(f"server: {not_written(path, error)}", fl_ctx)
 
 
 def _claims(content: object) -> dict[str, Any]:

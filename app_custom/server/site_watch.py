@@ -16,7 +16,8 @@ from nvflare.fuel.f3.cellnet.fqcn import FQCN
 from nvflare.widgets.widget import Widget
 
 from app_custom.gates.job_limits import REFUSED_BY, Rule
-from app_custom.nvflare_context import peer_name
+from app_custom.nvflare_context import app_folder, peer_name
+from app_custom.server.simulator import NOBODY_LEFT, end_with_command, in_simulator, nobody_left
 
 _LOOK_EVERY_SECONDS = 1.0
 _TASK_SENT = (AppEventType.BEFORE_TRAIN_TASK, AppEventType.SEND_MODEL_FOR_VALIDATION)
@@ -78,6 +79,8 @@ class SiteWatch(Widget):
             self._note_end(event_type)
         elif event_type in (EventType.START_WORKFLOW, AppEventType.ROUND_STARTED):
             self._note_start(event_type, fl_ctx)
+        elif event_type == EventType.ABOUT_TO_END_RUN and nobody_left(fl_ctx):
+            self.system_panic(NOBODY_LEFT, fl_ctx)
         elif event_type == EventType.END_RUN:
             self._stop.set()
 
@@ -86,6 +89,8 @@ class SiteWatch(Widget):
         self._sees_connections = not fl_ctx.get_prop(FLContextKey.SECURE_MODE)
         engine = fl_ctx.get_engine()
         threading.Thread(target=self._watch, args=(engine,), daemon=True).start()
+        if in_simulator(fl_ctx):
+            end_with_command(app_folder(fl_ctx) / "config")
 
     def _note_start(self, event_type: str, fl_ctx: FLContext) -> None:
         with self._lock:

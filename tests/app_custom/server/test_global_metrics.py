@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from full_disk import room_for
 from nvflare.apis.dxo import DXO, DataKind
 from nvflare.apis.event_type import EventType
 from nvflare.apis.fl_constant import FLContextKey, ReturnCode
@@ -238,6 +239,19 @@ def test_what_the_aggregator_has_to_say_is_recorded_with_its_round(server: Serve
     assert ("server", 1, "strategy/server_ratio_generator", 0.5) in rows
     assert ("east", 1, "fedma/moved/generator/down", 0.25) in rows
     assert ("all", 1, "fedma/moved/generator/down", 0.5) in rows
+
+
+def test_a_full_disk_ends_the_job_with_the_folder_and_what_to_do(server: Server) -> None:
+    server.start_round(0)
+    server.update("north", metrics={"val/psnr": 20.0})
+    with room_for(10):
+        server.fire(AppEventType.ROUND_DONE)
+    (said,) = server.engine.panics()
+    assert said == (
+        f"server: {server.file.parent}: no space left on device for metrics.csv; make room and "
+        "start the job again, finished rounds are kept"
+    )
+    assert not server.file.exists()
 
 
 def test_restored_rows_are_written_before_the_new_ones_and_their_means_sent_again(
