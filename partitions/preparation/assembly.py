@@ -43,6 +43,12 @@ def assemble_split(
                 "slices": slices.kept,
                 "domains": slices.domains,
                 "lesion_mask": slices.lesion is not None,
+                "foreground": slices.facts.foreground,
+                "acquired": {
+                    "spacing": slices.facts.acquired_spacing,
+                    "axes": slices.facts.acquired_axes,
+                },
+                "findings": slices.facts.findings,
                 "metadata": record.metadata,
             }
         )
