@@ -156,7 +156,7 @@ def _copies(scans: Sequence[HeldScan]) -> list[Hit]:
         other = first.setdefault(scan.key, scan)
         one, two = other.record, scan.record
         same_person = (one.site, one.patient) == (two.site, two.patient)
-        one_subject = same_person and one.subject == two.subject and scan.kind == "bytes"
+        one_subject = one == two and scan.kind == "bytes" and scan.file != other.file
         if other is scan or (same_person and not one_subject):
             continue  # other rules see to one file of a subject and to a patient in two splits
         details = {
