@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from partitions.check.finding import Rule
@@ -23,9 +24,14 @@ RULES: dict[str, Rule[Any]] = {rule.name: rule for group in GROUPS.values() for 
 def findings_table() -> str:
     """One row per rule, as a table in Markdown."""
     rows = [
-        f"| `{rule.name}` | {seen} | {rule.severity} | {rule.sentence} | {rule.remedy} |"
+        f"| `{rule.name}` | {seen} | {rule.severity} | {_plain(rule.sentence)} | {rule.remedy} |"
         for seen, group in GROUPS.items()
         for rule in group
     ]
     header = "| finding | looks at | severity | the sentence says | what to do |"
     return "\n".join([header, "|---|---|---|---|---|", *rows])
+
+
+def _plain(sentence: str) -> str:
+    """A sentence without the formats of its details, e.g. ``{value:g}``."""
+    return re.sub(r":[^{}]*}", "}", sentence)

@@ -13,7 +13,7 @@ from pathlib import Path
 from fedi2i.digest import file_digest
 from fedi2i.errors import DataError, UserError
 from partitions.check.catalogue import RULES
-from partitions.check.finding import SEVERITIES, Finding, Hit, Place
+from partitions.check.finding import NOTE, SEVERITIES, Finding, Hit, Place
 from partitions.check.manifests import copies, manifest_findings
 from partitions.check.pictures import Picture, pictures_of
 from partitions.check.rules.data_sets import HeldScan
@@ -74,12 +74,21 @@ class Inspection:
 
 @dataclass(frozen=True)
 class SubjectTask:
-    """One subject whose voxels are to be read."""
+    """One subject whose voxels are to be read.
+
+    Attributes:
+        record: the subject.
+        root: its site's folder.
+        sequences: see `Plan`.
+        pictured: whether to make its picture.
+        pictured_if_found: whether to make it if its voxels are found wanting.
+    """
 
     record: SubjectRecord
     root: Path
     sequences: tuple[str, ...] | None
     pictured: bool
+    pictured_if_found: bool
 
 
 @dataclass(frozen=True)
@@ -116,8 +125,8 @@ def inspect(
     results, lost = _read_some(_to_read(manifests, found, plan), plan, progress)
     found += [*chain.from_iterable(result.findings for result in results), *lost]
     found += copies(_equal_voxels(results, manifests))
-    pictures = [result.picture for result in results if result.picture is not None]
-    return Inspection(manifests, _in_order(found), tuple(pictures), plan)
+    ordered = _in_order(found)
+    return Inspection(manifests, ordered, _pictures(results, ordered), plan)
 
 
 def _read_manifests(folders: Sequence[Path]) -> tuple[tuple[SiteManifest, ...], list[Finding]]:
@@ -187,13 +196,19 @@ def _to_read(
     manifests: Sequence[SiteManifest], found: Sequence[Finding], plan: Plan
 ) -> list[SubjectTask]:
     """The subjects whose voxels are read: all, or those that are pictured."""
-    named = {(finding.site, finding.subject) for finding in found}
+    named = {(one.site, one.subject) for one in found if one.severity != NOTE}
     everyone = [(record, site.root) for site in manifests for record in site.subjects]
     ordered = sorted(everyone, key=lambda pair: (pair[0].site, pair[0].subject) not in named)
     shown = ordered[:MOST_PICTURES] if plan.pictures else []
     chosen = {(record.site, record.subject) for record, _ in shown}
     return [
-        SubjectTask(record, root, plan.sequences, (record.site, record.subject) in chosen)
+        SubjectTask(
+            record,
+            root,
+            plan.sequences,
+            (record.site, record.subject) in chosen,
+            pictured_if_found=plan.pictures,
+        )
         for record, root in (everyone if plan.voxels else shown)
     ]
 
@@ -218,8 +233,17 @@ def _read_some(
 def _read_one(task: SubjectTask) -> SubjectResult:
     subject = open_scans(task.record, task.root, task.sequences)
     together, found = read_voxels(subject)
-    picture = pictures_of(together) if task.pictured else None
+    wanted = task.pictured or (task.pictured_if_found and found)
+    picture = pictures_of(together) if wanted else None
     return SubjectResult(task.record, tuple(found), dict(together.digests), picture)
+
+
+def _pictures(results: Iterable[SubjectResult], found: Iterable[Finding]) -> tuple[Picture, ...]:
+    """At most `MOST_PICTURES`, those of subjects with errors or warnings first."""
+    named = {(one.site, one.subject) for one in found if one.severity != NOTE}
+    made = [result.picture for result in results if result.picture is not None]
+    made.sort(key=lambda picture: (picture.site, picture.subject) not in named)
+    return tuple(made[:MOST_PICTURES])
 
 
 def _equal_voxels(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, cast
 
 import numpy as np
@@ -37,6 +38,10 @@ class Grid:
     shape: tuple[int, int, int]
     affine: Affine
 
+    def equals(self, other: Grid) -> bool:
+        """Whether both are the same to the last bit."""
+        return self.shape == other.shape and np.array_equal(self.affine, other.affine)
+
     def edges(self) -> tuple[float, float, float]:
         """Voxel edge lengths in mm, axis by axis."""
         return voxel_edges(self.affine)
@@ -56,7 +61,14 @@ def voxel_edges(affine: Affine) -> tuple[float, float, float]:
 
 def axes_of(affine: Affine) -> str:
     """Where the three axes of an array point to, e.g. ``RAS``; ``?`` for an axis without length."""
-    return "".join(code or "?" for code in aff2axcodes(affine))
+    return _axes_of(affine.tobytes())
+
+
+@lru_cache(maxsize=1024)
+def _axes_of(affine: bytes) -> str:
+    """Most scans of a data set have one of a few affines."""
+    codes = aff2axcodes(np.frombuffer(affine, dtype=np.float64).reshape(4, 4))
+    return "".join(code or "?" for code in codes)
 
 
 def to_lps(grid: Grid) -> tuple[NDArray[np.float64], Grid]:
@@ -105,5 +117,6 @@ def thick_plane(grid: Grid) -> str:
     """
     edges = grid.edges()
     along = int(np.argmax(edges))
-    second = sorted(edges)[1]
-    return _PLANES.get(axes_of(grid.affine)[along], "") if edges[along] >= 2 * second else ""
+    if edges[along] < 2 * sorted(edges)[1]:
+        return ""
+    return _PLANES.get(axes_of(grid.affine)[along], "")

@@ -13,6 +13,7 @@ import os
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ class ScanHeader:
         scale: slope and intercept of the stored values.
         sform: 4x4, see its code.
         sform_code: positive when the sform is meant.
-        qform: 4x4 with positive voxel edges; NaN where the quaternion has no meaning.
+        qform: 4x4 with positive voxel edges; NaN where it is not meant or has no meaning.
         qform_code: positive when the qform is meant.
         guess: 4x4 for a file without either: centred, first axis running to the left.
         needed: bytes of the whole file, decompressed.
@@ -109,7 +110,7 @@ class ScanHeader:
             return None
         return shape[0], shape[1], shape[2]
 
-    @property
+    @cached_property
     def grid(self) -> Grid | None:
         """Where the voxels lie; None unless the file holds one volume with usable axes."""
         shape, axes = self.volume_shape, self.affine[:3, :3]
@@ -258,6 +259,8 @@ def _raw_header(block: bytes) -> Any:
 
 def _qform(raw: Any) -> Affine:
     """The qform with positive voxel edges, as a negative one has no meaning."""
+    if int(raw["qform_code"]) <= 0:
+        return np.full((4, 4), np.nan)
     positive = raw.copy()
     positive["pixdim"][1:4] = np.abs(positive["pixdim"][1:4])
     try:

@@ -51,17 +51,21 @@ def _same_file(subject: SubjectScans) -> list[Hit]:
 
 
 def _pairs(subject: SubjectScans) -> list[tuple[SubjectScan, Grid, SubjectScan, Grid]]:
-    """Every scan and the first image, each with its grid turned to one direction."""
+    """Every scan that is stored on another grid than the first image, and that image.
+
+    Grids are turned to one direction, as two scans may hold one volume in different orders.
+    """
     usable = [
-        (scan, to_lps(scan.header.grid)[1])
+        (scan, scan.header.grid)
         for scan in subject.scans.values()
         if scan.header is not None and scan.header.grid is not None
     ]
     images = [(scan, grid) for scan, grid in usable if not scan.is_mask]
     if not images:
         return []
-    reference, other = images[0]
-    return [(scan, grid, reference, other) for scan, grid in usable if scan is not reference]
+    reference, first = images[0]
+    others = [(scan, grid) for scan, grid in usable if not grid.equals(first)]
+    return [(scan, to_lps(grid)[1], reference, to_lps(first)[1]) for scan, grid in others]
 
 
 def _how_apart(one: Grid, other: Grid) -> str:
