@@ -222,9 +222,10 @@ def _read_some(
     try:
         for result in progress(side_by_side(_read_one, tasks, plan.workers), len(tasks)):
             results[result.record.site, result.record.subject] = result
-    except DataError as error:
+    except (DataError, MemoryError) as error:
         unread = len(tasks) - len(results)
-        hit = Hit({"reason": error, "unread": unread, "all": len(tasks)})
+        reason = error if isinstance(error, DataError) else "memory ran out"
+        hit = Hit({"reason": reason, "unread": unread, "all": len(tasks)})
         lost = [RULES["process-killed"].finding(hit, Place())]
     order = [(task.record.site, task.record.subject) for task in tasks]
     return [results[key] for key in order if key in results], lost

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fedi2i.errors import DataError
 from fedi2i.files import replacing
+from partitions.check.rules.data_sets import is_personal
 from partitions.manifest import SubjectRecord
 from partitions.preparation.subject_file import SubjectFile, SubjectSlices
 
@@ -49,7 +50,9 @@ def assemble_split(
                     "axes": slices.facts.acquired_axes,
                 },
                 "findings": slices.facts.findings,
-                "metadata": record.metadata,
+                "metadata": {
+                    key: value for key, value in record.metadata.items() if not is_personal(key)
+                },
             }
         )
         start = stop

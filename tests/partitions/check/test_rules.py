@@ -312,6 +312,15 @@ def test_the_record_keeps_how_a_scan_was_acquired(make_site: MakeSite, tmp_path:
     assert subject["foreground"] == "mask file"
 
 
+def test_what_looks_personal_in_a_manifest_does_not_reach_the_record(
+    make_site: MakeSite, tmp_path: Path
+) -> None:
+    site = changed(make_site(("train",)), metadata={"age": 40, "PatientName": "Doe^Jane"})
+    folder = prepare_site(site, CONFIG, tmp_path, progress=False).folder
+    assert "Doe" not in (folder / "prepared.json").read_text()
+    assert "personal-metadata" in rules_in(look(site))
+
+
 def test_the_same_voxels_in_another_orientation_type_or_compression_are_a_copy(
     make_site: MakeSite, tmp_path: Path
 ) -> None:
