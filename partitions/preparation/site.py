@@ -181,8 +181,8 @@ def _check_headers(
 def _held_scans(subjects: Sequence[SubjectFile], root: Path) -> Iterator[HeldScan]:
     """The images that were read, by the digest of their voxels."""
     for subject in subjects:
-        slices = subject.read()
-        digests = slices.facts.digests if slices is not None else {}
+        facts = subject.read_facts()
+        digests = facts.digests if facts is not None else {}
         for name, found in digests.items():
             file = str(root / subject.record.files[name])
             yield HeldScan(subject.record, name, file, found, "voxels")

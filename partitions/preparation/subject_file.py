@@ -19,6 +19,9 @@ from partitions.manifest import SubjectRecord
 from partitions.preparation.configuration import DOMAINS
 
 
+_DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile)
+
+
 @dataclass(frozen=True)
 class SubjectFacts:
     """What is worth knowing of a subject's scans besides their slices.
@@ -93,6 +96,14 @@ class SubjectFile:
         with replacing(self.path) as temporary, temporary.open("wb") as stream:
             np.savez(stream, facts=np.array(json.dumps(facts)), **arrays)
 
+    def read_facts(self) -> SubjectFacts | None:
+        """Read the facts alone, or None when the file is missing or unreadable."""
+        try:
+            with np.load(self.path, allow_pickle=False) as arrays:
+                return _facts_from(json.loads(str(arrays["facts"]))["facts"])
+        except _DAMAGE:
+            return None
+
     def read(self) -> SubjectSlices | None:
         """Read the slices, or None when the file is missing or unreadable."""
         try:
@@ -108,7 +119,7 @@ class SubjectFile:
                     spacing=_three(facts["spacing"]),
                     facts=_facts_from(facts["facts"]),
                 )
-        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
+        except _DAMAGE:
             return None
 
 

@@ -48,13 +48,22 @@ def _other_type(scan: SubjectScan) -> list[Hit]:
     return case_if(header.kind not in "iuf", datatype=header.datatype)
 
 
+def _vectors(scan: SubjectScan) -> list[Hit]:
+    components = _components(scan)
+    return case_if(components > 1, components=components)
+
+
 def _several_volumes(scan: SubjectScan) -> list[Hit]:
     header = scan.header
-    return case_if(header is not None and header.volume_shape is None, shape=_shape_of(scan))
+    if header is None or _components(scan) > 1:
+        return []
+    return case_if(header.volume_shape is None, shape=header.shape)
 
 
-def _shape_of(scan: SubjectScan) -> object:
-    return scan.header.shape if scan.header is not None else ()
+def _components(scan: SubjectScan) -> int:
+    """Numbers per voxel; NIfTI keeps the components of vectors along the fifth axis."""
+    shape = scan.header.shape if scan.header is not None else ()
+    return shape[4] if len(shape) == 5 and shape[3] == 1 else 1
 
 
 def _scale(scan: SubjectScan) -> list[Hit]:
@@ -230,10 +239,17 @@ RULES: tuple[Rule[SubjectScan], ...] = (
         _other_type,
     ),
     Rule(
+        "vector-data",
+        ERROR,
+        "holds vectors of {components} components, as displacement fields do",
+        "give the scan itself",
+        _vectors,
+    ),
+    Rule(
         "not-one-volume",
         ERROR,
         "has shape {shape}",
-        "give one 3-D volume per file, without time, echoes or vector components",
+        "give one 3-D volume per file, without times or echoes",
         _several_volumes,
     ),
     Rule(

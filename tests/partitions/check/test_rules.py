@@ -136,6 +136,7 @@ PLANTED: dict[str, Plant] = {
     "complex-data": lambda site: rewrite(site, "t2", lambda d: d.astype(np.complex64)),
     "colour-data": lambda site: rewrite(site, "t2", colours),
     "data-type": lambda site: patch(site, "t2", 70, "h", 1),
+    "vector-data": lambda site: rewrite(site, "t2", lambda d: np.stack([d] * 3, -1)[..., None, :]),
     "not-one-volume": lambda site: rewrite(site, "t2", lambda d: np.stack([d, d], -1)),
     "scale-invalid": lambda site: patch(site, "t2", 112, "2f", 1.0, float("nan")),
     "unit": lambda site: patch(site, "t2", 123, "B", 3),
