@@ -81,6 +81,7 @@ def _evaluate(comparison: Comparison, outcomes: Sequence[ArmOutcome], data_key: 
     trained_models = [model for arm in outcomes for model in arm.models]
     models = [part for m in trained_models for part in ("--model", f"{m.name}={m.path}")]
     data = [part for site in sites for part in ("--data", str(comparison.data / site))]
+    data += [part for site in federation.unseen for part in ("--unseen", site)]
     trained = "/".join(f"{m.name}:{m.path.stat().st_mtime_ns}" for m in trained_models)
     process = ArmProcess(
         name="evaluation",
@@ -100,7 +101,7 @@ def _evaluate(comparison: Comparison, outcomes: Sequence[ArmOutcome], data_key: 
         ),
         log=comparison.out / "logs" / "evaluation.log",
         produces=comparison.out / "results.csv",
-        key=f"{trained}/{run_name('evaluation', comparison.job)}/{data_key}",
+        key=f"{trained}/{run_name('evaluation', comparison.job)}/{data_key}/all of an unseen site",
         show=("error:",),
     )
     run_process(process, comparison.out / "finished")

@@ -122,10 +122,13 @@ def _strategy(job: StrategyJob) -> dict[str, Any]:
 
 
 def _site(manifest: SiteManifest, job: FederatedExperiment) -> dict[str, Any]:
+    unseen = manifest.site in job.federation.unseen
+    # An unseen site only tests, whatever split its manifest gives its patients.
+    only_tests = {"train": 0, "val": 0, "test": len(manifest.subjects)}
     return {
         "name": manifest.site,
-        "unseen": manifest.site in job.federation.unseen,
-        **split_counts(manifest),
+        "unseen": unseen,
+        **(only_tests if unseen else split_counts(manifest)),
         "description": _description(manifest),
     }
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from lightning_modules.model_networks import MODELS
 from lightning_modules.networks.generators.catalogue import build_generator
 from lightning_modules.sharing.tensor_file import read_tensors
 from lightning_modules.training.hardware import Hardware
+from partitions.manifest import SPLITS
 from partitions.preparation import PreparedSite
 
 RESULTS_FILE = "results.csv"
@@ -60,8 +62,12 @@ def evaluate(
     hardware: Hardware,
     out: Path,
     split: str = "test",
+    unseen: Collection[str] = (),
 ) -> Path:
     """Measure every arm, and the source taken as prediction, on every patient of every site.
+
+    An unseen site took part in no training and only tests: all of its patients are measured as test
+    patients, whatever split its manifest gives them.
 
     Writes ``results.csv`` (one row per arm, site, split, subject and metric) and ``slices.npz``
     (the slice with the largest mask of every patient: source, target, mask, lesion where there is
@@ -73,7 +79,8 @@ def evaluate(
     rows: list[Row] = []
     pictures: dict[str, np.ndarray] = {}
     for site in sites:
-        for patient in patients(site.split(split)):
+        chosen = SPLITS if split == "test" and site.site in unseen else (split,)
+        for patient in chain.from_iterable(patients(site.split(name)) for name in chosen):
             predictions = {SOURCE_ARM: patient.source} | {
                 arm: translate(generator, patient.source, hardware)
                 for arm, generator in generators.items()

@@ -69,6 +69,10 @@ def test_all_models_of_all_arms_are_evaluated_and_the_federation_has_learnt(run:
     assert set(results["arm"]) == ARMS
     assert set(results["site"]) == {*SITES, "island"}
     unseen = results[(results.site == "island") & (results.metric == "psnr")]
+    # All patients of an unseen site are test patients, whatever split its manifest gives them.
+    assert set(unseen["split"]) == {"test"}
+    assert unseen["subject"].nunique() == 4
+    assert results[results.site == "east"]["subject"].nunique() == 1
     psnr = unseen.groupby("arm")["value"].mean()
     assert psnr["fedavg"] > psnr["source"] + 5.0, psnr
     local = psnr[[arm for arm in psnr.index if arm.startswith("local-")]].mean()

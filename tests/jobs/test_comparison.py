@@ -116,6 +116,8 @@ def test_every_arm_is_run_once_and_evaluated_after_all_of_them(
         assert f"--model {arm}=" in evaluate
     for site in (*SITES, UNSEEN):
         assert f"--data {data / site} " in evaluate
+    assert evaluate.count("--unseen") == 1
+    assert f"--unseen {UNSEEN} " in evaluate
 
 
 def test_federated_runs_do_not_share_the_machine_with_other_arms(
@@ -200,7 +202,10 @@ def test_a_finished_comparison_records_all_arms(data: Path, tmp_path: Path, runn
     compare(data, tmp_path)
     record = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))
     assert {arm["name"] for arm in record["arms"]} == {*ARMS, "source"}
-    assert {site["name"] for site in record["sites"] if site["unseen"]} == {UNSEEN}
+    (unseen,) = [site for site in record["sites"] if site["unseen"]]
+    assert unseen["name"] == UNSEEN
+    # The tiny cohort gives two of the four patients to training and one to validation.
+    assert (unseen["train"], unseen["val"], unseen["test"]) == (0, 0, 4)
     curves = (tmp_path / "curves.csv").read_text(encoding="utf-8").splitlines()
     assert {line.split(",")[0] for line in curves[1:]} == ARMS
 

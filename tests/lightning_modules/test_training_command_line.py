@@ -56,6 +56,7 @@ def test_models_are_trained_and_then_evaluated(
         ({"--model": "source=nowhere.pt"}, "'source' is taken"),
         ({"--model": "lesion=nowhere.pt"}, "'lesion' is taken"),
         ({"--split": "tset"}, "did you mean 'test'"),
+        ({"--unseen": "nroth"}, "--unseen: unknown value 'nroth'; did you mean 'north'?"),
         ({"--out": "{experiment}"}, "is a file"),
     ],
 )
