@@ -14,7 +14,7 @@ from partitions.manifest import read_manifest
 from partitions.preparation import PreparedSite, prepare_site
 
 # What results.csv and slices.npz hold besides the arms.
-_RESERVED = ("source", "target", "mask", "lesion")
+_RESERVED = ("source", "constant", "mean-target", "target", "mask", "lesion")
 
 
 class TrainOptions(Protocol):

@@ -68,15 +68,16 @@ class DiscriminatorConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A translation GAN: its networks and its losses.
+    """A translation model: its networks and its losses.
 
     Attributes:
-        name: ``pix2pix`` (paired slices; Isola et al., CVPR 2017, doi:10.1109/CVPR.2017.632) or
-            ``cyclegan`` (unpaired slices; Zhu et al., ICCV 2017, doi:10.1109/ICCV.2017.244).
+        name: ``pix2pix`` (paired slices; Isola et al., CVPR 2017, doi:10.1109/CVPR.2017.632),
+            ``regression`` (its generator with the L1 term alone) or ``cyclegan`` (unpaired slices;
+            Zhu et al., ICCV 2017, doi:10.1109/ICCV.2017.244).
         generator: the generator, or both generators of CycleGAN.
         discriminator: the discriminator, or both.
         adversarial_loss: ``lsgan`` or ``bce``.
-        lambda_l1: pix2pix: weight of the L1 term.
+        lambda_l1: pix2pix and regression: weight of the L1 term.
         lambda_cycle: CycleGAN: weight of the cycle term.
         lambda_identity: CycleGAN: weight of the identity term, relative to ``lambda_cycle``.
         image_buffer: CycleGAN: translated slices that the discriminators are shown again.

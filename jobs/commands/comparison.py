@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Protocol
 
 from fedi2i.commands import Commands
+from fedi2i.errors import ConfigError
 from jobs.commands.settings import add_experiment_options, read_settings
 from jobs.writing.federation import read_federated_experiment
+from lightning_modules.metrics.catalogue import METRICS
 from lightning_modules.strategies.catalogue import STRATEGY_JOBS, with_companions
 
 TUNED = tuple(name for name, job in STRATEGY_JOBS.items() if job.strategy.grid)
@@ -24,6 +26,9 @@ class CompareOptions(Protocol):
     strategies: str
     at_once: int | None
     title: str
+    primary_metric: str
+    primary_patients: str
+    no_regression: bool
 
 
 class GridOptions(Protocol):
@@ -44,6 +49,23 @@ def add_compare(commands: Commands) -> None:
     parser.add_argument("--strategies", default="fedavg,fedprox", help="comma-separated, or 'all'")
     parser.add_argument("--at-once", type=int, help="processes that train at the same time")
     parser.add_argument("--title", default="FedI2I demo")
+    parser.add_argument(
+        "--primary-metric",
+        default="psnr",
+        choices=tuple(METRICS),
+        help="what the comparison is about, named before it is run; by default psnr",
+    )
+    parser.add_argument(
+        "--primary-patients",
+        default="federated",
+        choices=("federated", "unseen"),
+        help="whose patients: of the sites that train (default), or of the unseen ones",
+    )
+    parser.add_argument(
+        "--no-regression",
+        action="store_true",
+        help="leave out the arm 'regression', which trains as long as one strategy without D",
+    )
     parser.set_defaults(run=compare)
 
 
@@ -51,16 +73,25 @@ def compare(options: CompareOptions) -> None:
     """Run all arms of an experiment, evaluate them and write a run folder."""
     # Imported here, as a mistake in the command line should not wait seconds for torch.
     from jobs.running.comparison import Comparison, run_comparison
+    from jobs.running.run_record import PrimaryOutcome
 
     changes = {"experiment": read_settings(options.settings)}
+    job = read_federated_experiment(options.experiment, changes)
+    if options.primary_patients == "unseen" and not job.federation.unseen:
+        raise ConfigError(
+            f"--primary-patients unseen: {options.experiment} names no site under "
+            "federation.unseen; name one, or take 'federated'"
+        )
     run_comparison(
         Comparison(
-            job=read_federated_experiment(options.experiment, changes),
+            job=job,
             data=options.data,
             out=options.out,
             strategies=_strategies(options.strategies),
             at_once=options.at_once,
             title=options.title,
+            primary=PrimaryOutcome(options.primary_metric, options.primary_patients),
+            regression=not options.no_regression,
         )
     )
 

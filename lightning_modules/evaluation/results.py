@@ -12,6 +12,11 @@ from torch import nn
 from fedi2i.errors import DataError
 from fedi2i.files import replacing, write_csv
 from lightning_modules.configuration import ModelConfig
+from lightning_modules.evaluation.baselines import (
+    CONSTANT_ARM,
+    MEAN_TARGET_ARM,
+    baselines_of,
+)
 from lightning_modules.evaluation.panels import middle_slice
 from lightning_modules.evaluation.validation import (
     Patient,
@@ -29,7 +34,6 @@ from partitions.preparation import PreparedSite
 RESULTS_FILE = "results.csv"
 SLICES_FILE = "slices.npz"
 COLUMNS = ("arm", "site", "split", "subject", "metric", "value")
-SOURCE_ARM = "source"
 
 Row = tuple[str, str, str, str, str, float]
 
@@ -61,20 +65,23 @@ def evaluate(
     out: Path,
     split: str = "test",
 ) -> Path:
-    """Measure every arm, and the source taken as prediction, on every patient of every site.
+    """Measure every arm, and what needs no network, on every patient of every site.
 
     Writes ``results.csv`` (one row per arm, site, split, subject and metric) and ``slices.npz``
     (the slice with the largest mask of every patient: source, target, mask, lesion where there is
-    one, and each arm's prediction; float16 intensities in [0, 1]).
+    one, and each arm's prediction; float16 intensities in [0, 1]). Of the constant and the mean
+    target there are rows and no pictures.
 
     Returns:
         The path of ``results.csv``.
     """
     rows: list[Row] = []
     pictures: dict[str, np.ndarray] = {}
-    for site in sites:
+    evaluated = list(sites)
+    baselines = baselines_of(evaluated)
+    for site in evaluated:
         for patient in patients(site.split(split)):
-            predictions = {SOURCE_ARM: patient.source} | {
+            predictions = baselines[site.site].predictions(patient) | {
                 arm: translate(generator, patient.source, hardware)
                 for arm, generator in generators.items()
             }
@@ -98,7 +105,11 @@ def _pictures(
     layers = {
         "target": patient.target[index],
         "mask": patient.mask[index],
-        **{arm: volume[index].clamp(0.0, 1.0) for arm, volume in predictions.items()},
+        **{
+            arm: volume[index].clamp(0.0, 1.0)
+            for arm, volume in predictions.items()
+            if arm not in (CONSTANT_ARM, MEAN_TARGET_ARM)
+        },
     }
     if patient.lesion is not None and patient.lesion[index].any():
         layers["lesion"] = patient.lesion[index]
