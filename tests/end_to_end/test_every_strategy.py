@@ -28,8 +28,10 @@ from report.__main__ import main as report_command
 pytestmark = [pytest.mark.slow, pytest.mark.nightly, pytest.mark.timeout(3000)]
 
 SITES = ("north", "east", "south", "west")
-GLOBAL = set(STRATEGY_JOBS) - {"fedbn", "fedper"}
-PERSONAL = {f"{name}@{site}" for name in ("fedbn", "fedper", "ditto") for site in SITES}
+GLOBAL = set(STRATEGY_JOBS) - {"fedbn", "fedper", "lg_fedavg"}
+PERSONAL = {
+    f"{name}@{site}" for name in ("fedbn", "fedper", "lg_fedavg", "ditto") for site in SITES
+}
 BASELINES = ("source", "constant", "mean-target", "centralised", "regression")
 ARMS = {*BASELINES, *GLOBAL, *PERSONAL, *(f"local-{site}" for site in SITES)}
 
