@@ -35,7 +35,7 @@ def check_whole_passes(experiment: ExperimentConfig, where: str) -> None:
     if rounds % stages:
         raise ConfigError(
             f"{where}: training.rounds is {rounds}, but '{experiment.strategy.name}' finishes one "
-            f"channel group a round and these networks have {stages}; take a multiple of {stages}"
+            f"layer a round and these networks take {stages}; take a multiple of {stages}"
         )
 
 

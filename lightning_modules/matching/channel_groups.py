@@ -9,7 +9,10 @@ record below says, for every axis of every tensor of a state_dict, whose channel
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+NETWORK_OUTPUT = "network output"
+"""Why the channels of an output layer are pinned."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,8 @@ class ChannelGroups:
         dead_biases: biases directly in front of an instance or batch normalisation. They cancel
             out, so they say nothing about a channel; they are permuted all the same.
         buffers: keys with channels that are no parameters, such as running statistics.
+        outputs: weight -> the axis of the channels that its layer makes. Tensors that are not
+            listed have an entry per channel on axis 0.
     """
 
     axes: Mapping[str, Mapping[int, tuple[Segment, ...]]]
@@ -68,11 +73,29 @@ class ChannelGroups:
     scalars: tuple[str, ...]
     dead_biases: tuple[str, ...]
     buffers: tuple[str, ...]
+    outputs: Mapping[str, int] = field(default_factory=dict)
 
     def groups_of(self, key: str) -> frozenset[str]:
         """The groups whose channels stand on any axis of a tensor; empty for unknown keys."""
         axes = self.axes.get(key, {})
         return frozenset(s.group for axis in axes.values() for s in axis if s.group is not None)
+
+    @property
+    def matchable(self) -> float:
+        """The share of the network's hidden channels that may change places.
+
+        Counted at the weights that make them, the output layer's apart. 0 where everything is
+        pinned, so that matching is FedAvg.
+        """
+        free = total = 0
+        for key, axes in self.axes.items():
+            axis = self.outputs.get(key, 0)
+            reasons = {pin.reason for pin in self.pinned if (pin.key, pin.axis) == (key, axis)}
+            if len(axes) < 2 or key in self.buffers or NETWORK_OUTPUT in reasons:
+                continue
+            total += sum(segment.size for segment in axes[axis])
+            free += sum(segment.size for segment in axes[axis] if segment.group is not None)
+        return free / total if total else 0.0
 
 
 def groups_table(groups: ChannelGroups) -> str:

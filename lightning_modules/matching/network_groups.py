@@ -22,7 +22,12 @@ from lightning_modules.matching.channel_flow import (
     Runs,
     Value,
 )
-from lightning_modules.matching.channel_groups import ChannelGroups, PinnedAxis, Segment
+from lightning_modules.matching.channel_groups import (
+    NETWORK_OUTPUT,
+    ChannelGroups,
+    PinnedAxis,
+    Segment,
+)
 from lightning_modules.matching.layer_rules import SPATIAL_AXES, layer_value
 from lightning_modules.matching.operation_rules import operation_value
 from lightning_modules.matching.tracing import (
@@ -91,7 +96,7 @@ def _node_value(flow: Flow, node: fx.Node) -> Value:
     if node.op == "placeholder":
         return Fixed("network input")
     if node.op == "output":
-        return flow.refuse(node, "network output")
+        return flow.refuse(node, NETWORK_OUTPUT)
     if node.op == "get_attr":
         if any(holds_tensor(known_value(user)) or user.op == "output" for user in node.users):
             flow.book.pin(str(node.target), "used outside of a layer")
@@ -149,6 +154,7 @@ def _record(
         scalars=tuple(key for key in keys if key not in axes),
         dead_biases=tuple(key for key in keys if key in axes and book.canonical(key) in dead),
         buffers=tuple(key for key in keys if key in axes and key not in parameters),
+        outputs={key: axis for key, axis in book.outputs().items() if axis in axes.get(key, {})},
     )
 
 

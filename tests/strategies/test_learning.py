@@ -40,17 +40,17 @@ def psnr(federation: InProcessFederation, prepared: dict[str, PreparedSite]) -> 
 
 
 @pytest.mark.parametrize("job", AGGREGATED)
-def test_every_strategy_translates_unseen_patients_better_after_three_rounds(
+def test_every_strategy_translates_unseen_patients_better_after_a_few_rounds(
     make_federation: MakeFederation, prepared_sites: dict[str, PreparedSite], job: str
 ) -> None:
     torch.manual_seed(0)
     # Layer by layer, sites train fewer and fewer layers: finished ones learn no more.
-    steps = 60 if job == "fedma_layerwise" else 30
+    steps, rounds = (60, 4) if job == "fedma_layerwise" else (30, 3)
     federation = make_federation(
         SITES, strategy=STRATEGY_JOBS[job].values, training={"steps": steps}
     )
     before = psnr(federation, prepared_sites)
-    federation.run(rounds=3)
+    federation.run(rounds=rounds)
     assert psnr(federation, prepared_sites) > before + 1.0
 
 
