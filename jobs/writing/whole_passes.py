@@ -50,4 +50,5 @@ def rounds_of_a_pass(experiment: ExperimentConfig) -> int:
 
     networks = build_networks(experiment.model, experiment.seed)
     shared = shared_networks(experiment.model.name, experiment.sharing)
-    return count(network_groups(networks, experiment.model, shared))
+    size = experiment.data.preparation.size
+    return count(network_groups(networks, experiment.model, shared, size))

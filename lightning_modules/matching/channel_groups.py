@@ -81,21 +81,35 @@ class ChannelGroups:
         return frozenset(s.group for axis in axes.values() for s in axis if s.group is not None)
 
     @property
-    def matchable(self) -> float:
-        """The share of the network's hidden channels that may change places.
+    def hidden_channels(self) -> tuple[int, int]:
+        """How many hidden channels may change places, and how many there are.
 
-        Counted at the weights that make them, the output layer's apart. 0 where everything is
-        pinned, so that matching is FedAvg.
+        Counted at the layers' weights, the output layer's apart.
         """
         free = total = 0
         for key, axes in self.axes.items():
             axis = self.outputs.get(key, 0)
             reasons = {pin.reason for pin in self.pinned if (pin.key, pin.axis) == (key, axis)}
-            if len(axes) < 2 or key in self.buffers or NETWORK_OUTPUT in reasons:
+            # Of layers that are not known every tensor is pinned, and outputs says nothing.
+            weight = key in self.outputs or key.rpartition(".")[2].startswith("weight")
+            if not weight or len(axes) < 2 or NETWORK_OUTPUT in reasons:
                 continue
             total += sum(segment.size for segment in axes[axis])
             free += sum(segment.size for segment in axes[axis] if segment.group is not None)
+        return free, total
+
+    @property
+    def matchable(self) -> float:
+        """The share of the hidden channels that may change places; 0 of none."""
+        free, total = self.hidden_channels
         return free / total if total else 0.0
+
+    @property
+    def matchable_text(self) -> str:
+        """The share in words, for logs."""
+        free, total = self.hidden_channels
+        text = f"{free} of {total} hidden channels can be matched ({self.matchable:.0%})"
+        return text if free else f"{text}, so that matching is FedAvg for this network"
 
 
 def groups_table(groups: ChannelGroups) -> str:

@@ -101,6 +101,19 @@ def test_after_independent_starts_channels_move_once_and_then_stay(
     assert max(moved(matched).values()) < 0.05
 
 
+def test_a_run_says_which_share_of_the_hidden_channels_could_be_matched(
+    make_federation: MakeFederation,
+) -> None:
+    # the tiny generator has channels 8, 16 and on the way up 8; the discriminator 8, 16 and 32
+    federation = make_federation(strategy={"name": "fedma"}, training={"steps": 1})
+    federation.run()
+    said = {metric: value for _, metric, value in federation.aggregator.diagnostics}
+    assert said["fedma/matchable_generator"] == said["fedma/matchable_discriminator"] == 1.0
+    groups = federation.aggregator.view.groups["generator"]
+    assert groups.hidden_channels == (sum(groups.sizes.values()),) * 2
+    assert groups.matchable_text.endswith("hidden channels can be matched (100%)")
+
+
 def test_independent_starts_differ_from_site_to_site_and_are_repeatable(
     make_federation: MakeFederation,
 ) -> None:

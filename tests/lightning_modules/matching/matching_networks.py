@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.networks.nets import AttentionUnet
+from monai.networks.nets import AttentionUnet, BasicUNet, FlexibleUNet, HighResNet
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, spectral_norm
 
@@ -267,7 +267,31 @@ OTHERS = {
         lambda: AttentionUnet(2, 1, 1, channels=(4, 6, 8), strides=(2, 2)), (IMAGE,), 12
     ),
 }
-NETWORKS = REGISTERED | OTHERS
+# Blocks of MONAI that ask whether a value is a tensor: torch.fx would leave their skips out.
+EXPORTED = {
+    "MONAI BasicUNet": Case(lambda: BasicUNet(2, 1, 1, (3, 4, 5, 6, 4, 3)), ((1, 1, 32, 32),), 22),
+    "MONAI HighResNet": Case(
+        lambda: HighResNet(
+            2,
+            1,
+            2,
+            layer_params=(
+                {"name": "conv_0", "n_features": 3, "kernel_size": 3},
+                {"name": "res_1", "n_features": 3, "kernels": (3, 3), "repeat": 1},
+                {"name": "conv_1", "n_features": 5, "kernel_size": 1},
+                {"name": "conv_2", "kernel_size": 1},
+            ),
+        ),
+        (IMAGE,),
+        3,
+    ),
+}
+NETWORKS = REGISTERED | OTHERS | EXPORTED
+
+
+def flexible_unet() -> nn.Module:
+    """MONAI's U-Net with an EfficientNet as its encoder: seven million weights, to be read only."""
+    return FlexibleUNet(1, 1, "efficientnet-b0", spatial_dims=2)
 
 
 def randomise(network: nn.Module) -> None:
