@@ -1,4 +1,4 @@
-"""``compare`` and ``grid``: run the arms of an experiment, or a strategy with several settings."""
+"""``compare`` and ``tune``: run the arms of an experiment, or grids of settings."""
 
 from __future__ import annotations
 
@@ -31,10 +31,11 @@ class CompareOptions(Protocol):
     no_regression: bool
 
 
-class GridOptions(Protocol):
-    """What ``grid`` is told."""
+class TuneOptions(Protocol):
+    """What ``tune`` is told."""
 
-    strategy: str
+    grids: list[str]
+    seeds: str
     experiment: Path
     settings: list[str]
     data: Path
@@ -96,23 +97,33 @@ def compare(options: CompareOptions) -> None:
     )
 
 
-def add_grid(commands: Commands) -> None:
-    """Add ``grid``."""
-    parser = commands.add_parser("grid", help="run one strategy over a small grid of its settings")
-    parser.add_argument("strategy", help=f"one of {', '.join(TUNED)}")
+def add_tune(commands: Commands) -> None:
+    """Add ``tune``."""
+    parser = commands.add_parser("tune", help="run grids of settings over seeds and choose")
+    parser.add_argument(
+        "grids", nargs="+", help=f"learning_rates, optimizer_state, {', '.join(TUNED)}"
+    )
+    parser.add_argument("--seeds", default="101,102", help="two or more; by default 101,102")
     add_experiment_options(parser)
-    _add_folders(parser, Path("runs/grid"))
-    parser.set_defaults(run=grid)
+    _add_folders(parser, Path("runs/tuning"))
+    parser.set_defaults(run=tune)
 
 
-def grid(options: GridOptions) -> None:
-    """Run one strategy over a small grid of its settings."""
+def tune(options: TuneOptions) -> None:
+    """Run grids of settings and print what the rule chooses."""
     # Imported here, as a mistake in the command line should not wait seconds for torch.
-    from jobs.running.grid import run_grid
+    from jobs.running.tuning import TABLE_FILE, run_tuning
 
+    try:
+        seeds = [int(text) for text in options.seeds.split(",")]
+    except ValueError as error:
+        raise ConfigError(f"--seeds {options.seeds}: write whole numbers, e.g. 101,102") from error
     changes = {"experiment": read_settings(options.settings)}
     job = read_federated_experiment(options.experiment, changes)
-    run_grid(job, options.data, options.out, options.strategy)
+    choices = run_tuning(job, options.data, options.out, options.grids, seeds)
+    for name, choice in choices.items():
+        print(choice.text(name))
+    print(f"wrote {options.out / TABLE_FILE}")
 
 
 def _add_folders(parser: argparse.ArgumentParser, out: Path) -> None:
