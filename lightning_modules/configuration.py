@@ -26,6 +26,7 @@ OPTIMIZERS = ("adam", "sgd")
 OPTIMIZER_STATES = ("reset", "keep")
 PRECISIONS = ("auto", "fp32", "bf16")
 ADVERSARIAL_LOSSES = ("lsgan", "bce")
+UPSAMPLINGS = ("transposed", "nearest")
 NORMS = ("instance", "instance_affine", "batch")
 
 
@@ -48,6 +49,8 @@ class GeneratorConfig:
         residual_units: units per level of the U-Net, or residual blocks of the ResNet.
         norm: normalisation layer.
         dropout: probability of dropout, in [0, 1).
+        upsampling: on the way up, ``transposed`` convolutions, or ``nearest`` neighbours before a
+            convolution, which draw no checkerboard and take longer (benchmarks/upsampling.py).
     """
 
     kind: str = word("unet", *GENERATORS)
@@ -55,6 +58,7 @@ class GeneratorConfig:
     residual_units: int = number(0)
     norm: str = word("instance", *NORMS)
     dropout: float = number(0.0, high=1.0)
+    upsampling: str = word("transposed", *UPSAMPLINGS)
 
 
 @dataclass(frozen=True)
