@@ -221,8 +221,8 @@ def verdicts(pairs: Sequence[Pair]) -> list[str]:
         sign = binomtest(better, better + worse).pvalue if better + worse else 1.0
         means = {name: fmean(getattr(p, name) for p in chosen) for name in MERGES}
         lines.append(
-            f"{start}, {steps} steps, {len(chosen)} pairs: mean excess plain {means['plain']:+.4f}, "
-            f"forward {means['forward']:+.4f}, descent {means['descent']:+.4f}; "
+            f"{start}, {steps} steps, {len(chosen)} pairs: mean excess "
+            f"plain {means['plain']:+.4f}, forward {means['forward']:+.4f}, descent {means['descent']:+.4f}; "
             f"descent better in {better}, worse in {worse} (sign test p = {sign:.3f}; pairs that "
             "share a network are not independent)"
         )

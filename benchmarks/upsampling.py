@@ -2,8 +2,8 @@
 
 Usage: ``make benchmark-upsampling`` (or ``python benchmarks/upsampling.py --data data/demo``).
 Every way trains pix2pix on the pooled slices of all sites from the same seed. The ways take turns,
-a stretch of steps each, so that a noisy machine disturbs all alike; the step time is the median over
-stretches. The checkerboard is measured on translations of the validation patients (see
+a stretch of steps each, so that a noisy machine disturbs all alike; the step time is the median
+over stretches. The checkerboard is measured on translations of the validation patients (see
 ``lightning_modules.evaluation.checkerboard``); that of their targets is the mark to compare with.
 """
 

@@ -67,11 +67,13 @@ def _power(images: Tensor) -> Tensor:
         torch.hann_window(columns, dtype=torch.float64),
     )
     centred = images.double() - images.double().mean(dim=(1, 2), keepdim=True)
-    return torch.fft.fft2(centred * window).abs().square().sum(dim=0)
+    power: Tensor = torch.fft.fft2(centred * window).abs().square().sum(dim=0)
+    return power
 
 
 def _frequencies(length: int) -> Tensor:
-    return torch.fft.fftfreq(length, dtype=torch.float64).abs()
+    found: Tensor = torch.fft.fftfreq(length, dtype=torch.float64).abs()
+    return found
 
 
 def _at_period_two(length: int) -> Tensor:
