@@ -15,7 +15,7 @@ from partitions.manifest import read_manifest
 from partitions.preparation import PreparedSite, prepare_site
 
 # What results.csv and slices.npz hold besides the arms.
-_RESERVED = ("source", "target", "mask", "lesion")
+_RESERVED = ("source", "constant", "mean-target", "target", "mask", "lesion")
 
 
 class TrainOptions(Protocol):
@@ -129,8 +129,9 @@ def channels_command(options: ChannelsOptions) -> None:
     from lightning_modules.networks.building import build_networks
 
     networks = build_networks(experiment.model, experiment.seed)
-    for name, groups in network_groups(networks, experiment.model, networks.keys()).items():
-        print(f"{name}\n\n{groups_table(groups)}")
+    size = experiment.data.preparation.size
+    for name, groups in network_groups(networks, experiment.model, networks.keys(), size).items():
+        print(f"{name}: {groups.matchable_text}\n\n{groups_table(groups)}")
 
 
 def _sites(experiment: ExperimentConfig, folders: list[Path]) -> list[PreparedSite]:

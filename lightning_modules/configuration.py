@@ -26,6 +26,7 @@ OPTIMIZERS = ("adam", "sgd")
 OPTIMIZER_STATES = ("reset", "keep")
 PRECISIONS = ("auto", "fp32", "bf16")
 ADVERSARIAL_LOSSES = ("lsgan", "bce")
+UPSAMPLINGS = ("transposed", "nearest")
 NORMS = ("instance", "instance_affine", "batch")
 MOST_LEVELS = 10
 """Of a generator: each level halves the slice."""
@@ -52,6 +53,8 @@ class GeneratorConfig:
         residual_units: units per level of the U-Net, or residual blocks of the ResNet.
         norm: normalisation layer.
         dropout: probability of dropout, in [0, 1).
+        upsampling: on the way up, ``transposed`` convolutions, or ``nearest`` neighbours before a
+            convolution, which draw no checkerboard and take longer (benchmarks/upsampling.py).
     """
 
     kind: str = word("unet", *GENERATORS)
@@ -59,6 +62,7 @@ class GeneratorConfig:
     residual_units: int = number(0, most=64)
     norm: str = word("instance", *NORMS)
     dropout: float = number(0.0, high=1.0)
+    upsampling: str = word("transposed", *UPSAMPLINGS)
 
 
 @dataclass(frozen=True)
@@ -72,15 +76,16 @@ class DiscriminatorConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A translation GAN: its networks and its losses.
+    """A translation model: its networks and its losses.
 
     Attributes:
-        name: ``pix2pix`` (paired slices; Isola et al., CVPR 2017, doi:10.1109/CVPR.2017.632) or
-            ``cyclegan`` (unpaired slices; Zhu et al., ICCV 2017, doi:10.1109/ICCV.2017.244).
+        name: ``pix2pix`` (paired slices; Isola et al., CVPR 2017, doi:10.1109/CVPR.2017.632),
+            ``regression`` (its generator with the L1 term alone) or ``cyclegan`` (unpaired slices;
+            Zhu et al., ICCV 2017, doi:10.1109/ICCV.2017.244).
         generator: the generator, or both generators of CycleGAN.
         discriminator: the discriminator, or both.
         adversarial_loss: ``lsgan`` or ``bce``.
-        lambda_l1: pix2pix: weight of the L1 term.
+        lambda_l1: pix2pix and regression: weight of the L1 term.
         lambda_cycle: CycleGAN: weight of the cycle term.
         lambda_identity: CycleGAN: weight of the identity term, relative to ``lambda_cycle``.
         image_buffer: CycleGAN: translated slices that the discriminators are shown again.

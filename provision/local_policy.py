@@ -150,7 +150,7 @@ def server_policy() -> dict[str, Any]:
 def privacy_policy() -> dict[str, Any]:
     """The content of a site's ``privacy.json``."""
     most = {
-        "networks": [name for model in MODELS.values() for name in model.names],
+        "networks": list(dict.fromkeys(n for model in MODELS.values() for n in model.names)),
         "arrays": list(EXTRAS),
     }
     return {

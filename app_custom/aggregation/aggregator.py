@@ -159,7 +159,11 @@ class Aggregator(ModelAggregator):
                 self._networks = networks
                 if self._rule.matches_channels:
                     names = networks.keys()
-                    self.view.groups = network_groups(networks, networks.config, names)
+                    self.view.groups = network_groups(
+                        networks, networks.config, names, networks.size
+                    )
+                    for name, groups in self.view.groups.items():
+                        self.log_info(fl_ctx, f"{name}: {groups.matchable_text}")
         except UserError as error:
             self.system_panic(f"server: {error}", fl_ctx)
 

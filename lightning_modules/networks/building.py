@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -47,17 +49,21 @@ def build_networks(config: ModelConfig, seed: int) -> nn.ModuleDict:
     return nn.ModuleDict(networks)
 
 
-def example_inputs(config: ModelConfig, network: str) -> tuple[Tensor, ...]:
-    """Small inputs that fit one network, for tracing it.
+def example_inputs(
+    config: ModelConfig, network: str, size: Sequence[int] | None = None
+) -> tuple[Tensor, ...]:
+    """Inputs that fit one network, for tracing it.
 
     Args:
         config: the model.
         network: its name.
+        size: rows and columns of the prepared slices; by default a small square.
     """
-    halvings = max(len(config.generator.channels) - 1, config.discriminator.layers + 1)
-    side = 4 * 2**halvings
+    if size is None:
+        halvings = max(len(config.generator.channels) - 1, config.discriminator.layers + 1)
+        size = (4 * 2**halvings,) * 2
     judges_pairs = _judges_pairs(config) and MODELS[config.name].roles[network] == "discriminator"
-    return tuple(torch.zeros(1, 1, side, side) for _ in range(2 if judges_pairs else 1))
+    return tuple(torch.zeros(1, 1, *size) for _ in range(2 if judges_pairs else 1))
 
 
 def _build(config: ModelConfig, role: str) -> nn.Module:

@@ -22,10 +22,16 @@ class SharedNetworks(nn.ModuleDict):
         sharing: the sharing scope's name.
         seed: the experiment's seed; gives the initial global model.
         local: dotted prefixes inside the shared networks that stay at the sites.
+        size: rows and columns of the prepared slices, for strategies that trace the networks.
     """
 
     def __init__(
-        self, model: Mapping[str, Any], sharing: str, seed: int, local: Sequence[str] = ()
+        self,
+        model: Mapping[str, Any],
+        sharing: str,
+        seed: int,
+        local: Sequence[str] = (),
+        size: Sequence[int] | None = None,
     ) -> None:
         where = "job argument 'model'"
         self.config = record_from(ModelConfig, model, where)
@@ -34,6 +40,7 @@ class SharedNetworks(nn.ModuleDict):
         names = shared_networks(self.config.name, sharing)
         networks = build_networks(self.config, seed)
         super().__init__({name: networks[name] for name in names})
+        self.size = None if size is None else tuple(size)
         self.scope = SharingScope(names, tuple(local))
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:  # type: ignore[override]

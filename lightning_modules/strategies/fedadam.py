@@ -97,4 +97,5 @@ STRATEGY = Strategy(
         ),
     ),
     grid=pairs("server_learning_rate", [0.003, 0.01, 0.03, 0.1]),
+    published=pairs("server_learning_rate", [0.01])[0],
 )

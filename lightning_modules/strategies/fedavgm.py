@@ -72,4 +72,5 @@ STRATEGY = Strategy(
     server=FedAvgMRule,
     fedavg_at={"server_momentum": 0.0},
     grid=tuple({"server_momentum": value} for value in (0.1, 0.3, 0.5, 0.9)),
+    published={"server_momentum": 0.9},
 )

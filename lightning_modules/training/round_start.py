@@ -109,4 +109,5 @@ class RoundStart:
         from lightning_modules.matching.network_groups import network_groups
 
         shared = self._scope.networks
-        return network_groups(self._networks, self._experiment.model, shared)
+        size = self._experiment.data.preparation.size
+        return network_groups(self._networks, self._experiment.model, shared, size)

@@ -61,6 +61,7 @@ def persistor(job: FederatedExperiment) -> Config:
                 "sharing": experiment.sharing,
                 "seed": experiment.seed,
                 "local": list(sharing_scope(experiment).local),
+                "size": list(experiment.data.preparation.size),
             },
         },
     )

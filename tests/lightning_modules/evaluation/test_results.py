@@ -50,7 +50,7 @@ def test_there_is_one_row_per_arm_patient_and_metric(
     assert list(table.columns) == ["arm", "site", "split", "subject", "metric", "value"]
     expected = {
         (arm, name, "test", subject.subject, metric)
-        for arm in ("source", "negative", "copy")
+        for arm in ("source", "constant", "mean-target", "negative", "copy")
         for name, site in sites.items()
         for subject in site.split("test").subjects
         for metric in MEASURED
