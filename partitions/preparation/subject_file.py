@@ -18,7 +18,6 @@ from fedi2i.files import replacing
 from partitions.manifest import SubjectRecord
 from partitions.preparation.configuration import DOMAINS
 
-
 _DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile)
 
 
