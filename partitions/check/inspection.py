@@ -12,6 +12,7 @@ from pathlib import Path
 
 from fedi2i.digest import file_digest
 from fedi2i.errors import DataError, UserError
+from fedi2i.typed_config import choose
 from partitions.check.catalogue import RULES
 from partitions.check.finding import NOTE, SEVERITIES, Finding, Hit, Place
 from partitions.check.manifests import copies, manifest_findings
@@ -114,8 +115,12 @@ def inspect(
 
     Raises:
         DataError: no manifest can be read.
+        ConfigError: no subject has one of the sequences.
     """
     manifests, found = _read_manifests(folders)
+    known = {name for site in manifests for record in site.subjects for name in record.files}
+    for name in plan.sequences or ():
+        choose(name, known, "--sequences")
     found += [_withdrawn_finding(folder) for folder in withdrawn]
     found += manifest_findings(manifests)
     held = _open_all(manifests, plan.sequences)

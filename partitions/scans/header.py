@@ -300,8 +300,16 @@ def _truncation(path: Path, size: int, header: ScanHeader) -> Fault | None:
 
 
 def _decompressed(path: Path, count: int) -> bytes:
+    """The first bytes that come out of a compressed file, fewer if it ends before."""
+    content = b""
     with gzip.open(path) as stream:
-        return stream.read(count)
+        try:
+            while len(content) < count and (more := stream.read1(count - len(content))):
+                content += more
+        except EOFError:
+            if not content:
+                raise
+    return content
 
 
 def _decompressed_size(path: Path) -> tuple[int, bool]:

@@ -15,7 +15,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from fedi2i.errors import DataError
+from fedi2i.errors import ConfigError, DataError
 from partitions.check.catalogue import RULES
 from partitions.check.finding import ERROR
 from partitions.check.inspection import Inspection, Plan, inspect
@@ -371,3 +371,5 @@ def test_only_the_sequences_asked_for_are_looked_at(make_site: MakeSite) -> None
     site = changed(site, files=wide)
     assert rules_in(look(site, HEADER_ONLY)) == {"copied-scan"}
     assert rules_in(look(site, Plan(sequences=("t1", "t2")))) == set()
+    with pytest.raises(ConfigError, match="--sequences: unknown value 't3'; known: pd, t1, t2"):
+        look(site, Plan(sequences=("t1", "t3")))
