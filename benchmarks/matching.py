@@ -220,12 +220,11 @@ def verdicts(pairs: Sequence[Pair]) -> list[str]:
         worse = sum(pair.descent > pair.forward for pair in chosen)
         sign = binomtest(better, better + worse).pvalue if better + worse else 1.0
         means = {name: fmean(getattr(p, name) for p in chosen) for name in MERGES}
+        told = ", ".join(f"{name} {mean:+.4f}" for name, mean in means.items())
         lines.append(
-            f"{start}, {steps} steps, {len(chosen)} pairs: mean excess "
-            f"plain {means['plain']:+.4f}, forward {means['forward']:+.4f}, "
-            f"descent {means['descent']:+.4f}; "
-            f"descent better in {better}, worse in {worse} (sign test p = {sign:.3f}; pairs that "
-            "share a network are not independent)"
+            f"{start}, {steps} steps, {len(chosen)} pairs: mean excess {told}; descent better in "
+            f"{better}, worse in {worse} (sign test p = {sign:.3f}; pairs that share a network are "
+            "not independent)"
         )
     return lines
 
