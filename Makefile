@@ -11,6 +11,7 @@ PACKAGES := fedi2i partitions lightning_modules app_custom jobs provision report
 .PHONY: help setup data provision poc demo smoke smoke-cyclegan strategies report tensorboard \
 	lint format types test test-fast test-all coverage docs jobs shape \
 	benchmark benchmark-aggregation benchmark-callback benchmark-gpu benchmark-scale benchmark-soak \
+	benchmark-upsampling benchmark-matching \
 	figures-demo figure-hostile clean
 
 help: ## list the targets
@@ -127,6 +128,12 @@ benchmark-callback: setup ## cost of the strategies' gradient callback in a trai
 
 figures-demo: demo ## the demo, and the two figures of the README from its run
 	@$(BIN)/fedi2i report runs/demo --figures docs/figures
+
+benchmark-upsampling: data ## ways of upsampling in the generator: step time, PSNR, checkerboard
+	@$(RUN) benchmarks/upsampling.py
+
+benchmark-matching: data ## FedMA's coordinate descent: merged pairs with and without it; resumes
+	@$(RUN) benchmarks/matching.py
 
 benchmark-gpu: data ## on a GPU: equal to the CPU, time and memory of every network, federated rounds
 	@$(RUN) benchmarks/gpu.py --out runs/gpu.md

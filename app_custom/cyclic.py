@@ -19,7 +19,7 @@ from nvflare.app_common.shareablegenerators.full_model_shareable_generator impor
 from nvflare.widgets.widget import Widget
 
 from app_custom.aggregation.received_update import model_of, update_from
-from app_custom.nvflare_context import peer_name
+from app_custom.nvflare_context import contradicted_name, peer_name
 from lightning_modules.combining.updates import UpdateRefusedError, check_update
 
 
@@ -120,6 +120,9 @@ class RelayedModelGenerator(FullModelShareableGenerator):
         site = peer_name(fl_ctx)
         received = dict(fl_ctx.get_prop(AppConstants.GLOBAL_MODEL)[ModelLearnableKey.WEIGHTS])
         try:
+            named = contradicted_name(fl_ctx)
+            if named:
+                raise UpdateRefusedError(f"the site calls itself '{named}'")
             update = update_from(model_of(shareable, fl_ctx), site)
             check_update(update, received, partial=self._partial)
         except UpdateRefusedError as refused:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from nvflare.apis.fl_constant import FLContextKey
+from nvflare.apis.client import Client
+from nvflare.apis.fl_constant import FLContextKey, ServerCommandKey
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.job_def import JobMetaKey
+from nvflare.apis.shareable import Shareable
 
 
 def site_name(fl_ctx: FLContext) -> str:
@@ -16,7 +18,32 @@ def site_name(fl_ctx: FLContext) -> str:
 
 
 def peer_name(fl_ctx: FLContext) -> str:
-    """Return the name of the participant whose message is being handled, or ``?``."""
+    """Return the name of the participant whose message is being handled, or ``?``.
+
+    For an answer to a task it is the client that the server authenticated, by its token; see
+    ``contradicted_name`` for one that calls itself otherwise. Other messages name their sender
+    themselves, and ``JobGuard`` has compared that with the cell from which they came.
+    """
+    authenticated = _authenticated_name(fl_ctx)
+    return _own_word(fl_ctx) if authenticated is None else authenticated
+
+
+def contradicted_name(fl_ctx: FLContext) -> str:
+    """Return the name that the sender of an answer gives itself, if the server knows another."""
+    authenticated, named = _authenticated_name(fl_ctx), _own_word(fl_ctx)
+    return "" if authenticated in (None, named) else named
+
+
+def _authenticated_name(fl_ctx: FLContext) -> str | None:
+    """Return whom the server put into the answer's headers, over whatever was sent."""
+    answer = fl_ctx.get_prop(FLContextKey.TASK_RESULT)
+    if not isinstance(answer, Shareable):
+        return None
+    client = answer.get_header(ServerCommandKey.FL_CLIENT)
+    return str(client.name) if isinstance(client, Client) else None
+
+
+def _own_word(fl_ctx: FLContext) -> str:
     peer = fl_ctx.get_peer_context()
     return str(peer.get_identity_name("?")) if peer is not None else "?"
 
@@ -43,8 +70,28 @@ def app_folder(fl_ctx: FLContext) -> Path:
 
 def job_sites(fl_ctx: FLContext) -> int:
     """Count the sites that the running job was sent to; 1 when the job does not say."""
+    return max(1, len(_job_meta(fl_ctx).get(JobMetaKey.JOB_CLIENTS.value) or ()))
+
+
+def needed_sites(fl_ctx: FLContext) -> int:
+    """Return the fewest sites that the running job says it makes a round of; 1 when it does not."""
+    return max(1, int(_job_meta(fl_ctx).get(JobMetaKey.MIN_CLIENTS.value) or 1))
+
+
+def submitter(fl_ctx: FLContext) -> str:
+    """Return who submitted the running job; ``system`` when the job does not say."""
+    return str(_job_meta(fl_ctx).get(JobMetaKey.SUBMITTER_NAME.value) or "system")
+
+
+def _job_meta(fl_ctx: FLContext) -> dict[str, Any]:
+    return fl_ctx.get_prop(FLContextKey.JOB_META) or {}
+
+
+def job_submitter(fl_ctx: FLContext) -> str:
+    """Return who submitted the running job, and of which organisation; empty in the simulator."""
     meta: dict[str, Any] = fl_ctx.get_prop(FLContextKey.JOB_META) or {}
-    return max(1, len(meta.get(JobMetaKey.JOB_CLIENTS.value) or ()))
+    said = (meta.get(JobMetaKey.SUBMITTER_NAME.value), meta.get(JobMetaKey.SUBMITTER_ORG.value))
+    return "/".join(str(part) for part in said if part)
 
 
 def _workspace(fl_ctx: FLContext) -> Any:

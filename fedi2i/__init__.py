@@ -1,3 +1,3 @@
 """What every package of FedI2I may import: errors, files, digests, typed configuration, names."""
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"

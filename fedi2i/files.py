@@ -19,6 +19,22 @@ def lacks_room(error: OSError) -> bool:
     return error.errno in _NO_ROOM
 
 
+def not_written(path: Path, error: OSError, size: str = "") -> str:
+    """Why a file of a running job could not be written, and what to do, in a sentence.
+
+    Args:
+        path: the file.
+        error: what the system said.
+        size: of the file, e.g. ``for 5 bytes``.
+    """
+    if lacks_room(error):
+        return (
+            f"{path.parent}: no space left on device {size or f'for {path.name}'}; make room and "
+            "start the job again, finished rounds are kept"
+        )
+    return f"{path.parent}: cannot be written ({error.strerror}); correct its permissions"
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path in the same folder; rename it over ``path`` on success.

@@ -16,6 +16,9 @@ TRAFFIC = "traffic/"
 SENT, RECEIVED = f"{TRAFFIC}bytes_sent", f"{TRAFFIC}bytes_received"
 """Bytes of arrays to and from a site in a round, as the server counts them."""
 
+SAMPLES = "data/samples"
+"""Training slices that a site states in a round: its weight in a mean weighed by samples."""
+
 MetricRow = tuple[str, int, str, float]
 """Site (or ``all``, ``server``), round, metric, value."""
 

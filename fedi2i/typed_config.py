@@ -47,6 +47,7 @@ class Allowed:
     Attributes:
         low: smallest number; itself allowed unless ``above`` is true.
         high: numbers must stay below it.
+        most: largest number, itself allowed.
         above: whether ``low`` itself is refused.
         words: the allowed words, for settings that are no numbers.
         meaning: what the setting does, in a few words, for the tables in the documents.
@@ -54,6 +55,7 @@ class Allowed:
 
     low: float = -math.inf
     high: float = math.inf
+    most: float = math.inf
     above: bool = False
     words: tuple[str, ...] = ()
     meaning: str = ""
@@ -68,13 +70,18 @@ class Allowed:
             choose(str(value), self.words, key)
         elif isinstance(value, int | float) and not isinstance(value, bool):
             inside = self.low < value if self.above else self.low <= value
-            if not (inside and value < self.high):  # also refuses nan and infinity
+            if not (
+                inside and value < self.high and value <= self.most
+            ):  # also refuses nan and infinity
                 raise ConfigError(f"{key} is {value}; it must be {self.describe()}")
 
     def describe(self) -> str:
         """The range or the words, as they follow "it must be"."""
         if self.words:
             return f"one of {', '.join(self.words)}"
+        if math.isfinite(self.most):
+            low = f"above {self.low:g} and at most" if self.above else f"from {self.low:g} to"
+            return f"{low} {self.most:,.10g}"
         if math.isinf(self.high):
             return f"finite and {'above' if self.above else 'not below'} {self.low:g}"
         return f"in {'(' if self.above else '['}{self.low:g}, {self.high:g})"
@@ -88,11 +95,12 @@ def number(
     *,
     low: float = 0.0,
     high: float = math.inf,
+    most: float = math.inf,
     above: bool = False,
     meaning: str = "",
 ) -> Any:
     """A field of a record that holds a number: its default, its range and its meaning."""
-    allowed = Allowed(low, high, above, meaning=meaning)
+    allowed = Allowed(low, high, most, above, meaning=meaning)
     return dataclasses.field(default=default, metadata={_ALLOWED: allowed})
 
 

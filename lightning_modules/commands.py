@@ -9,12 +9,13 @@ from typing import Protocol
 
 from fedi2i.commands import Commands, name_and_path
 from fedi2i.errors import ConfigError
+from fedi2i.typed_config import choose
 from lightning_modules.configuration import ExperimentConfig, read_experiment
 from partitions.manifest import read_manifest
 from partitions.preparation import PreparedSite, prepare_site
 
 # What results.csv and slices.npz hold besides the arms.
-_RESERVED = ("source", "target", "mask", "lesion")
+_RESERVED = ("source", "constant", "mean-target", "target", "mask", "lesion")
 
 
 class TrainOptions(Protocol):
@@ -36,6 +37,7 @@ class EvaluateOptions(Protocol):
     threads: int
     model: list[str]
     split: str
+    unseen: list[str]
 
 
 class ChannelsOptions(Protocol):
@@ -64,6 +66,13 @@ def add_evaluate(commands: Commands) -> None:
     parser = commands.add_parser("evaluate", help="measure models on unseen patients")
     parser.add_argument("--model", action="append", default=[], metavar="NAME=FILE")
     parser.add_argument("--split", default="test", help="split to evaluate on; by default test")
+    parser.add_argument(
+        "--unseen",
+        action="append",
+        default=[],
+        metavar="SITE",
+        help="no model was trained at this site: all of its patients are test patients",
+    )
     _add_experiment(parser)
     _add_work(parser)
     parser.set_defaults(run=evaluate_command)
@@ -105,7 +114,10 @@ def evaluate_command(options: EvaluateOptions) -> None:
     generators = {name: read_generator(experiment.model, path) for name, path in models.items()}
     hardware = choose_hardware(experiment.training.precision, options.threads)
     sites = _sites(experiment, options.data)
-    print(f"wrote {evaluate(generators, sites, hardware, options.out, options.split)}")
+    for name in options.unseen:
+        choose(name, [site.site for site in sites], "--unseen")
+    out, split, unseen = options.out, options.split, options.unseen
+    print(f"wrote {evaluate(generators, sites, hardware, out, split, unseen)}")
 
 
 def channels_command(options: ChannelsOptions) -> None:
@@ -117,8 +129,9 @@ def channels_command(options: ChannelsOptions) -> None:
     from lightning_modules.networks.building import build_networks
 
     networks = build_networks(experiment.model, experiment.seed)
-    for name, groups in network_groups(networks, experiment.model, networks.keys()).items():
-        print(f"{name}\n\n{groups_table(groups)}")
+    size = experiment.data.preparation.size
+    for name, groups in network_groups(networks, experiment.model, networks.keys(), size).items():
+        print(f"{name}: {groups.matchable_text}\n\n{groups_table(groups)}")
 
 
 def _sites(experiment: ExperimentConfig, folders: list[Path]) -> list[PreparedSite]:

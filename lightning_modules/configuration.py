@@ -26,7 +26,12 @@ OPTIMIZERS = ("adam", "sgd")
 OPTIMIZER_STATES = ("reset", "keep")
 PRECISIONS = ("auto", "fp32", "bf16")
 ADVERSARIAL_LOSSES = ("lsgan", "bce")
+UPSAMPLINGS = ("transposed", "nearest")
 NORMS = ("instance", "instance_affine", "batch")
+MOST_LEVELS = 10
+"""Of a generator: each level halves the slice."""
+MOST_CHANNELS = 4096
+"""Of a layer. How large a model may be as a whole is for ``build_networks`` and for each site."""
 
 
 @dataclass(frozen=True)
@@ -48,35 +53,39 @@ class GeneratorConfig:
         residual_units: units per level of the U-Net, or residual blocks of the ResNet.
         norm: normalisation layer.
         dropout: probability of dropout, in [0, 1).
+        upsampling: on the way up, ``transposed`` convolutions, or ``nearest`` neighbours before a
+            convolution, which draw no checkerboard and take longer (benchmarks/upsampling.py).
     """
 
     kind: str = word("unet", *GENERATORS)
     channels: tuple[int, ...] = (16, 32, 64, 128)
-    residual_units: int = number(0)
+    residual_units: int = number(0, most=64)
     norm: str = word("instance", *NORMS)
     dropout: float = number(0.0, high=1.0)
+    upsampling: str = word("transposed", *UPSAMPLINGS)
 
 
 @dataclass(frozen=True)
 class DiscriminatorConfig:
     """MONAI PatchGAN: channels of its first layer and number of strided layers."""
 
-    channels: int = number(16, above=True)
-    layers: int = number(3, above=True)
+    channels: int = number(16, above=True, most=MOST_CHANNELS)
+    layers: int = number(3, above=True, most=8)
     norm: str = word("instance", *NORMS)
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A translation GAN: its networks and its losses.
+    """A translation model: its networks and its losses.
 
     Attributes:
-        name: ``pix2pix`` (paired slices; Isola et al., CVPR 2017, doi:10.1109/CVPR.2017.632) or
-            ``cyclegan`` (unpaired slices; Zhu et al., ICCV 2017, doi:10.1109/ICCV.2017.244).
+        name: ``pix2pix`` (paired slices; Isola et al., CVPR 2017, doi:10.1109/CVPR.2017.632),
+            ``regression`` (its generator with the L1 term alone) or ``cyclegan`` (unpaired slices;
+            Zhu et al., ICCV 2017, doi:10.1109/ICCV.2017.244).
         generator: the generator, or both generators of CycleGAN.
         discriminator: the discriminator, or both.
         adversarial_loss: ``lsgan`` or ``bce``.
-        lambda_l1: pix2pix: weight of the L1 term.
+        lambda_l1: pix2pix and regression: weight of the L1 term.
         lambda_cycle: CycleGAN: weight of the cycle term.
         lambda_identity: CycleGAN: weight of the identity term, relative to ``lambda_cycle``.
         image_buffer: CycleGAN: translated slices that the discriminators are shown again.
@@ -86,10 +95,10 @@ class ModelConfig:
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
     adversarial_loss: str = word("lsgan", *ADVERSARIAL_LOSSES)
-    lambda_l1: float = number(100.0)
-    lambda_cycle: float = number(10.0)
-    lambda_identity: float = number(0.5)
-    image_buffer: int = number(50)
+    lambda_l1: float = number(100.0, most=1e5)
+    lambda_cycle: float = number(10.0, most=1e5)
+    lambda_identity: float = number(0.5, most=1e5)
+    image_buffer: int = number(50, most=10_000)
 
 
 @dataclass(frozen=True)
@@ -106,11 +115,11 @@ class TrainingConfig:
         precision: ``auto`` picks bf16 only where the hardware multiplies it natively.
     """
 
-    rounds: int = number(6, above=True)
-    steps: int = number(150, above=True)
-    batch_size: int = number(2, above=True)
-    learning_rate_generator: float = number(2e-3, above=True)
-    learning_rate_discriminator: float = number(5e-4, above=True)
+    rounds: int = number(6, above=True, most=100_000)
+    steps: int = number(150, above=True, most=1_000_000)
+    batch_size: int = number(2, above=True, most=4096)
+    learning_rate_generator: float = number(2e-3, above=True, most=1000.0)
+    learning_rate_discriminator: float = number(5e-4, above=True, most=1000.0)
     beta1: float = number(0.5, high=1.0)
     beta2: float = number(0.999, high=1.0)
     optimizer: str = word("adam", *OPTIMIZERS)
@@ -195,12 +204,23 @@ def _check_model(experiment: ExperimentConfig, where: str) -> None:
         )
 
 
-def _check_size(experiment: ExperimentConfig, where: str) -> None:
-    channels = experiment.model.generator.channels
-    if len(channels) < 2 or min(channels) <= 0:
+def check_levels(generator: GeneratorConfig, where: str) -> None:
+    """Refuse a generator without levels, or with more or wider ones than anybody trains.
+
+    Raises:
+        ConfigError: naming the key and what is allowed.
+    """
+    channels = generator.channels
+    outside = [number for number in channels if not 1 <= number <= MOST_CHANNELS]
+    if outside or not 2 <= len(channels) <= MOST_LEVELS:
         raise ConfigError(
-            f"{where}: model.generator.channels is {list(channels)}; give two or more levels"
+            f"{where}: model.generator.channels is {list(channels[:MOST_LEVELS])}; give two to "
+            f"{MOST_LEVELS} levels of 1 to {MOST_CHANNELS} channels"
         )
+
+
+def _check_size(experiment: ExperimentConfig, where: str) -> None:
+    check_levels(experiment.model.generator, where)
     size = experiment.data.preparation.size
     generator = experiment.model.generator
     try:

@@ -52,6 +52,14 @@ MODELS: dict[str, ModelNetworks] = {
         ),
         module="lightning_modules.modules.pix2pix:Pix2PixModule",
     ),
+    # pix2pix's generator and L1 term without the adversary: what the adversary is compared with.
+    "regression": ModelNetworks(
+        {"generator": "generator"},
+        translator="generator",
+        paired=True,
+        losses=("train/loss_generator", "train/l1"),
+        module="lightning_modules.modules.regression:RegressionModule",
+    ),
     # A is the source domain, B the target domain: generator_ab makes a fake B from a real A.
     "cyclegan": ModelNetworks(
         {
@@ -75,7 +83,7 @@ MODELS: dict[str, ModelNetworks] = {
 
 
 def role_of(network: str) -> str:
-    """The role of a network of any model; names are unique over all models."""
+    """The role of a network of any model; a name has one role in all models."""
     return next(model.roles[network] for model in MODELS.values() if network in model.roles)
 
 

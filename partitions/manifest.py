@@ -24,6 +24,11 @@ SPLITS = ("train", "val", "test")
 
 PATIENT_ID = "patient_id"
 """Key of the metadata: the person, where one person has several scans."""
+MASK_VALUES = "mask_values"
+"""Key of the metadata: what the values of the mask mean where it does not hold two of them, see
+``partitions.scans.mask``."""
+LESION_VALUES = "lesion_values"
+"""As ``MASK_VALUES``, of the lesion mask."""
 UNKNOWN_VOXEL_SIZE = {"voxel_size": "unknown"}
 """Metadata of scans that came without a voxel size. A NIfTI header always holds three numbers in
 that place, so the reader that imports such scans says it here, and nothing is invented."""
@@ -34,7 +39,7 @@ class SubjectRecord:
     """One subject at one site.
 
     Attributes:
-        subject: identifier, unique over the whole federation.
+        subject: identifier, unique within the site; another site's may be called alike.
         site: the site that holds the scans.
         split: ``train``, ``val`` or ``test``.
         files: sequence name (``t1``, ``t2``, ``flair``, ``ct`` ...) to path, relative to the
@@ -42,7 +47,8 @@ class SubjectRecord:
         mask: path of the head or brain mask, or None to have the foreground computed.
         lesion_mask: path of the lesion region used by metrics, or None.
         metadata: age in years, sex, manufacturer, field_strength in tesla ... as known; also
-            ``PATIENT_ID`` and ``UNKNOWN_VOXEL_SIZE``, which have a meaning to the program.
+            ``PATIENT_ID``, ``MASK_VALUES``, ``LESION_VALUES`` and ``UNKNOWN_VOXEL_SIZE``, which
+            have a meaning to the program.
     """
 
     subject: str

@@ -44,8 +44,8 @@ def side_by_side(
             yield future.result()
     except BrokenProcessPool as error:
         raise DataError(
-            "a process was ended from outside, perhaps for lack of memory; start the same command "
-            "again, with fewer --workers if it has that option: what is finished is kept"
+            "a process was ended from outside, probably because memory ran out; start the same "
+            "command again, with fewer --workers if it has that option: what is finished is kept"
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
 from fedi2i.errors import DataError
 from fedi2i.site_names import check_site_names
-from partitions.check.leaks import check_partition
+from partitions.check.manifests import check_partition
 from partitions.manifest import FILE_NAME, SiteManifest, SubjectRecord, write_manifest
 from partitions.splitting import FRACTIONS, Fractions, split_by_completeness
 
+logger = logging.getLogger(__name__)
+
+WITHDRAWN = "withdrawn-manifest.json"
+"""What the manifest of a site is called once a new import does not have that site any more."""
 TO_BE_DRAWN = ""
 """Stands in the place of a subject's split until `write_site_folders` has drawn it."""
 
@@ -26,6 +32,10 @@ def write_site_folders(
     fractions: Fractions = FRACTIONS,
 ) -> tuple[SiteManifest, ...]:
     """Write ``<out>/<site>/manifest.json`` for every site; how every reader ends.
+
+    A site that an earlier import of the data set left in ``out`` and that is not among the records
+    has left the data set: its manifest is renamed to ``WITHDRAWN`` with a warning, so that nothing
+    counts it.
 
     Args:
         out: the site folders are here, or are made here.
@@ -41,8 +51,8 @@ def write_site_folders(
 
     Raises:
         ConfigError: a site has a name that no site can have.
-        DataError: there are no subjects, only some have a split, two sites hold a subject, or a
-            patient or scan is in two splits. Nothing is written then.
+        DataError: there are no subjects, only some have a split, a patient is in two splits, or two
+            persons have one scan. Nothing is written then.
     """
     found = sorted(records, key=lambda record: (record.site, record.subject))
     drawn = _are_drawn(dataset, found)
@@ -54,9 +64,12 @@ def write_site_folders(
             subjects = _with_splits(subjects, seed, fractions)
         split_seed = seed if drawn else None
         manifests.append(SiteManifest(dataset, site, subjects, out / site, split_seed=split_seed))
-    check_partition(manifests)
+    for finding in check_partition(manifests):
+        logger.warning("%s", finding.text())
     for manifest in manifests:
         write_manifest(manifest)
+        (manifest.root / WITHDRAWN).unlink(missing_ok=True)
+    _withdraw(out, dataset, {manifest.site for manifest in manifests})
     return tuple(manifests)
 
 
@@ -84,16 +97,45 @@ def find_site_folders(root: Path) -> tuple[Path, ...]:
     return tuple(found)
 
 
+def find_withdrawn(root: Path) -> tuple[Path, ...]:
+    """The folders directly below ``root`` whose site has left the data set."""
+    return tuple(sorted(path.parent for path in root.glob(f"*/{WITHDRAWN}")))
+
+
 def path_from(folder: Path, scan: Path) -> str:
     """How the manifest of a site folder names a scan that stays where it is.
 
     The path is relative; absolute only where another drive leaves no choice.
     """
-    target = scan.resolve()
+    target = scan.parent.resolve() / scan.name
     try:
         return Path(os.path.relpath(target, folder.resolve())).as_posix()
     except ValueError:
         return target.as_posix()
+
+
+def _withdraw(out: Path, dataset: str, sites: Collection[str]) -> None:
+    for folder in _left_behind(out, dataset, sites):
+        (folder / FILE_NAME).replace(folder / WITHDRAWN)
+        logger.warning(
+            "%s: site '%s' is not among these scans any more and is no longer counted; its "
+            "manifest is now called %s: delete the folder, or rename the file back to count it",
+            folder,
+            folder.name,
+            WITHDRAWN,
+        )
+
+
+def _left_behind(out: Path, dataset: str, sites: Collection[str]) -> Iterator[Path]:
+    """Site folders of the same data set that the records have no site for."""
+    for path in sorted(out.glob(f"*/{FILE_NAME}")):
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            of_this = content["dataset"] == dataset and content["site"] not in sites
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # 'check' says what is wrong with it
+        if of_this:
+            yield path.parent
 
 
 def _are_drawn(dataset: str, records: Sequence[SubjectRecord]) -> bool:

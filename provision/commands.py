@@ -24,6 +24,7 @@ def add_commands(commands: Commands) -> None:
     _add_person(commands)
     _add_block_person(commands)
     _add_renew(commands)
+    _add_prune(commands)
     _add_poc(commands)
 
 
@@ -166,6 +167,37 @@ def renew_command(options: argparse.Namespace) -> None:
 
     kit = renew(options.project, options.workspace, options.name)
     print(f"wrote {kit}: replace 'startup' of the installed kit by this one, keep its 'local'")
+
+
+def _add_prune(commands: Commands) -> None:
+    parser = _add(commands, "prune", prune_command, "remove what jobs have left and nothing uses")
+    parser.add_argument(
+        "workspace", type=Path, nargs="?", default=Path(), help="kit or simulator workspace"
+    )
+    parser.add_argument(
+        "--older-than", type=float, default=90.0, metavar="DAYS", help="unused for so long (90)"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="say what would be removed")
+
+
+def prune_command(options: argparse.Namespace) -> None:
+    """Remove prepared slices and states of runs that nothing has used for a while."""
+    from provision.prune import leftovers, remove
+
+    if not options.older_than >= 1:
+        raise ConfigError(f"--older-than {options.older_than:g}: write 1 day or more")
+    freed = 0
+    for entry in leftovers(options.workspace, options.older_than):
+        what = f"{entry.folder}: {entry.kind}, {entry.megabytes:.1f} MB, last used {entry.day}"
+        try:
+            if options.dry_run or remove(entry):
+                print(f"{'would remove' if options.dry_run else 'removed'} {what}")
+                freed += entry.bytes
+            else:
+                print(f"kept {what}: a job is using it")
+        except OSError as error:
+            raise ConfigError(f"{entry.folder}: cannot be removed ({error.strerror})") from error
+    print(f"{'would free' if options.dry_run else 'freed'} {freed / 1e6:.1f} MB")
 
 
 def _add_poc(commands: Commands) -> None:

@@ -23,10 +23,17 @@ from fedi2i.files import write_text
 from provision.kit_texts import (
     KitFacts,
     kit_readme,
+    person_config_template,
     server_config_template,
     site_config_template,
 )
-from provision.local_policy import privacy_policy, server_resources, site_resources
+from provision.local_policy import (
+    person_resources,
+    privacy_policy,
+    server_policy,
+    server_resources,
+    site_resources,
+)
 from provision.permissions import PERMISSIONS
 from provision.startup_folder import HEARTBEAT_TIMEOUT_SECONDS, complete_startup
 
@@ -61,9 +68,13 @@ class KitBuilder(Builder):
                 _write_server(local, participant)
             elif participant.type == ParticipantType.CLIENT:
                 self._write_site(local, participant)
+            elif participant.type == ParticipantType.ADMIN:
+                _write_person(local)
             _write_readme(participant, project, ctx)
             startup = Path(ctx.get_kit_dir(participant))
             complete_startup(startup, ctx[CtxKey.ROOT_PRI_KEY], self._heartbeat_timeout)
+            # The participant's logs go there, and NVFlare writes them for everybody to read.
+            Path(ctx.get_ws_dir(participant)).chmod(0o700)
 
     def _write_site(self, local: Path, site: Participant) -> None:
         template = _taken(local / ProvFileName.RESOURCES_JSON_DEFAULT)
@@ -78,8 +89,15 @@ def _write_server(local: Path, server: Participant) -> None:
     template = _taken(local / ProvFileName.RESOURCES_JSON_DEFAULT)
     resources = server_resources(template, server.get_prop(_STORAGE))
     _write_json(local / "resources.json", resources)
+    _write_json(local / "privacy.json", server_policy())
     write_text(local / FILE_NAME, server_config_template())
     _write_permissions(local)
+
+
+def _write_person(local: Path) -> None:
+    template = _taken(local / ProvFileName.RESOURCES_JSON_DEFAULT)
+    _write_json(local / "resources.json", person_resources(template))
+    write_text(local / FILE_NAME, person_config_template())
 
 
 def _write_permissions(local: Path) -> None:

@@ -16,12 +16,14 @@ from typing import Any
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
-from app_custom.gates.site_policy import missing_gates
+from app_custom.gates.job_limits import JobLimits
+from app_custom.gates.site_policy import missing_gates, missing_guard
 from app_custom.participant.allowed_classes import ALLOWED_CLASSES
+from app_custom.participant.proxy import proxy_in
 from app_custom.participant.site_configuration import FILE_NAME, data_folder, read_site_config
 from fedi2i.errors import ConfigError, UserError
 from partitions.manifest import read_manifest
-from provision.local_policy import CLASS_CHECK, OWN_COMPONENTS
+from provision.local_policy import CLASS_CHECK, OWN_COMPONENTS, SERVER_ROUTE, SITE_COMPONENTS
 from provision.permissions import forbidden_rights
 from provision.startup_folder import startup_is_genuine
 
@@ -98,10 +100,10 @@ def check_before_start(folder: Path) -> None:
 
     Raises:
         ConfigError: the folder is no kit or was made by another version, its certificate is not
-            valid now, or the site's privacy policy is not there.
+            valid now, the site's privacy policy is not there, or its proxy cannot be one.
     """
     kit = open_kit(folder)
-    for check in (_version, _certificate, _privacy_policy):
+    for check in (_version, _certificate, _privacy_policy, _proxy):
         for _ in check(kit):
             pass
 
@@ -181,6 +183,16 @@ def _private_key(kit: Kit) -> Iterator[str]:
     yield "private key: readable for this account only"
 
 
+def _closed(kit: Kit) -> Iterator[str]:
+    """Logs in it may name files and patients, and NVFlare writes them for everybody to read."""
+    if kit.folder.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise ConfigError(
+            f"{kit.folder}: other accounts of this machine may look into it, and logs in it may "
+            f"name patients' files; run 'chmod 700 {kit.folder}'"
+        )
+    yield "folder: open to this account only"
+
+
 def _writable(kit: Kit) -> Iterator[str]:
     folders = [kit.folder]
     if kit.kind == "server":
@@ -227,6 +239,7 @@ def _own_components(kit: Kit) -> Iterator[str]:
     found = _resources(kit)
     validator = found.get("app_validator") or {}
     gates = bool((validator.get("args") or {}).get("needs_gates"))
+    needed = OWN_COMPONENTS + (SITE_COMPONENTS if kit.kind == "client" else ())
     present = {component.get("path") for component in found.get("components", [])}
     faults = {
         "class_list_enforcement_mode is not 'enforce'": (
@@ -235,7 +248,7 @@ def _own_components(kit: Kit) -> Iterator[str]:
         "its app_validator is not the kit's": (
             validator.get("path") != CLASS_CHECK or gates != (kit.kind == "client")
         ),
-        **{f"it lacks {path}": path not in present for path in OWN_COMPONENTS},
+        **{f"it lacks {path}": path not in present for path in needed},
         "allow_log_streaming is true": bool(found.get("allow_log_streaming")),
     }
     wrong = [fault for fault, holds in faults.items() if holds]
@@ -262,10 +275,16 @@ def _local(kit: Kit, name: str) -> dict[str, Any]:
 
 
 def _privacy_policy(kit: Kit) -> Iterator[str]:
-    """NVFlare runs a site without a policy as one that limits nothing."""
-    if kit.kind != "client":
+    """NVFlare runs a participant without a policy as one that limits nothing."""
+    if kit.kind == "admin":
         return
     found = _local(kit, "privacy.json")
+    if kit.kind == "server":
+        lacking = missing_guard(found)
+        if lacking:
+            raise ConfigError(f"{kit.folder / 'local/privacy.json'}: {lacking}; unpack it again")
+        yield "privacy policy: senders are compared in every job"
+        return
     lacking = missing_gates(found)
     if lacking:
         raise ConfigError(
@@ -300,8 +319,21 @@ def _data(kit: Kit) -> Iterator[str]:
     for dataset in config.datasets:
         manifest = read_manifest(data_folder(config, dataset, site), expected_site=site)
         yield f"data set {dataset}: {len(manifest.subjects)} subjects"
+    yield from _limits(config.limits)
     if config.share_images:
         yield f"note: {FILE_NAME} lets pictures of a validation patient leave (share_images: true)"
+
+
+def _limits(limits: JobLimits) -> Iterator[str]:
+    """A site may relax its limits; then it should know."""
+    relaxed = [name for name in vars(limits) if _is_relaxed(limits, name)]
+    if relaxed:
+        yield f"note: {FILE_NAME} lets jobs ask for more or less than is safe: {', '.join(relaxed)}"
+
+
+def _is_relaxed(limits: JobLimits, name: str) -> bool:
+    value, usual = getattr(limits, name), getattr(JobLimits(), name)
+    return bool(value < usual if name.startswith("least_") else value > usual)
 
 
 def _site_name(kit: Kit) -> str:
@@ -310,10 +342,34 @@ def _site_name(kit: Kit) -> str:
     return str(certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)[0].value)
 
 
-def _server_name(kit: Kit) -> Iterator[str]:
+def _proxy(kit: Kit) -> Iterator[str]:
+    """A participant whose proxy cannot be used would ask for the server without end."""
+    own_file = kit.folder / "local" / FILE_NAME
+    if kit.kind == "server" or proxy_in(own_file) is None:
+        return
+    if kit.kind == "admin":
+        read_site_config(own_file.parent)  # a site's is read with its data
+    resources = _resources(kit)
+    parts = [*resources.get("components", []), *resources.get("handlers", [])]
+    if SERVER_ROUTE not in [part.get("path") for part in parts]:
+        raise ConfigError(
+            f"{kit.folder / 'local/resources.json'}: it lacks {SERVER_ROUTE}, so 'proxy' in "
+            f"{FILE_NAME} would not count; take the file from a kit that this version makes"
+        )
+    yield f"proxy: {FILE_NAME} names one"
+
+
+def _way_to_server(kit: Kit) -> Iterator[str]:
     if kit.kind == "server":
         return
     host, port = kit.address
+    proxy = proxy_in(kit.folder / "local" / FILE_NAME)
+    if proxy is not None:  # the proxy looks up the server's name
+        from app_custom.participant.proxy_driver import try_way
+
+        try_way(kit.folder / "startup", host, port, proxy)
+        yield f"server: {host}:{port} answers through {proxy.url}, with TLS from end to end"
+        return
     try:
         socket.getaddrinfo(host, port)
     except OSError as error:
@@ -329,11 +385,13 @@ _CHECKS: tuple[Callable[[Kit], Iterator[str]], ...] = (
     _version,
     _certificate,
     _private_key,
+    _closed,
     _writable,
     _allow_list,
     _own_components,
     _privacy_policy,
     _rights,
     _data,
-    _server_name,
+    _proxy,
+    _way_to_server,
 )

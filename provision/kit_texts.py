@@ -8,6 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from app_custom.gates.job_limits import JobLimits
+from app_custom.participant.proxy import PASSWORD, USER
+
 _GUIDE = "provision/README.md"
 
 
@@ -51,9 +54,10 @@ _SITE = """
 ## Before the first start
 
 1. Install FedI2I in a virtual environment and activate it (guide, "Install").
-2. Fill in `local/fedi2i.yaml`: where this site's data is.
+2. Fill in `local/fedi2i.yaml`: where this site's data is, and the HTTP proxy if there is one.
 3. `fedi2i provision check .` in this folder: one line per finding.
-4. `nvflare preflight-check -p .`: is the server reachable?
+4. Without a proxy `nvflare preflight-check -p .`: is the server reachable? With one, the check
+   before has tried the way.
 
 ## Start and stop
 
@@ -67,10 +71,10 @@ _SITE = """
 
 | file | what it says |
 |---|---|
-| `fedi2i.yaml` | where the data is; whether training curves and pictures may be sent |
+| `fedi2i.yaml` | where the data is; what else is sent; the least and the most that jobs may ask |
 | `resources.json` | the classes that jobs may run (`class_allow_list`); GPUs: {gpus} |
 | `authorization.json` | what each role may do here; nobody may bring code or read files |
-| `privacy.json` | the most that may leave; it applies to every job, whatever the job says |
+| `privacy.json` | the check of senders and the most that may leave, whatever a job says |
 
 Jobs bring no code. No port of this site is opened; it connects to the server.
 What leaves the site: `docs/what-leaves-a-site.md`.
@@ -97,7 +101,8 @@ _USER = """
 ## Use
 
 1. Install FedI2I in a virtual environment and activate it.
-2. `nvflare preflight-check -p .` in this folder.
+2. `fedi2i provision check .`, then `nvflare preflight-check -p .` in this folder. Behind an HTTP
+   proxy name it in `local/fedi2i.yaml` instead of the second: the check tries the way.
 3. Either the console: `./startup/fl_admin.sh`, user name `{name}`, then
    `submit_job <job folder>`, `list_jobs`, `download_job <job id>`, `bye`.
    Or without it: `nvflare job submit -j <job folder> --startup-kit <this folder>`, then
@@ -140,6 +145,22 @@ share_curves: true
 
 # Send one picture panel of one validation patient per round. It shows patient data: leave it off.
 share_images: false
+
+# How little and how much a job may ask of this site; a job that asks for less or more is refused,
+# and who submitted it is told which of these refused it (docs/settings.md says what each means).
+limits:
+{limits}
+{proxy}"""
+
+_PERSON_CONFIG = """\
+# What you decide for yourself. The console and 'nvflare job' read it when they start;
+# 'fedi2i provision check <this kit>' tries the way to the server.
+{proxy}"""
+
+_PROXY = f"""
+# The HTTP proxy on the way to the server, where there is one. User and password never stand here:
+# set {USER} and {PASSWORD} in the environment of whoever starts this.
+# proxy: http://proxy.hospital.org:3128
 """
 
 _SERVER_CONFIG = """\
@@ -150,9 +171,17 @@ models: {}
 
 
 def site_config_template(datasets: Iterable[str]) -> str:
-    """A site's ``fedi2i.yaml``; it names the data sets of the project and maps none."""
+    """A site's ``fedi2i.yaml``; it names the project's data sets, maps none, and has all limits."""
     examples = "\n".join(f"#   {name}: /data/fedi2i/{name}" for name in datasets)
-    return _SITE_CONFIG.format(examples=examples)
+    limits = "\n".join(
+        f"  {name}: {str(value).lower()}" for name, value in vars(JobLimits()).items()
+    )
+    return _SITE_CONFIG.format(examples=examples, limits=limits, proxy=_PROXY)
+
+
+def person_config_template() -> str:
+    """A person's ``fedi2i.yaml``; it is complete as it is where no proxy is on the way."""
+    return _PERSON_CONFIG.format(proxy=_PROXY)
 
 
 def server_config_template() -> str:

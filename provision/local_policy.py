@@ -3,7 +3,8 @@
 ``resources.json`` says which classes may run, how many GPUs there are, and where the server stores
 jobs. It starts from what NVFlare's ``StaticFileBuilder`` wrote and changes what is ours to decide.
 
-``privacy.json`` holds a site's own filters. They run on every job, before the job's filters. A
+``privacy.json`` holds what runs in every job's process at a participant: the guard that holds
+messages against their true senders and, at sites, filters, which run before the job's filters. A
 job's ``AllowedUpdate`` names what this job shares; the site's policy names the most that any of our
 jobs may share. So a job that asks for more is stopped at the site, whatever its own filters.
 """
@@ -13,7 +14,7 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 from typing import Any
 
-from app_custom.gates.site_policy import ANSWERS_GATE, MESSAGES_GATE
+from app_custom.gates.site_policy import ANSWERS_GATE, JOB_GUARD, MESSAGES_GATE
 from app_custom.participant.allowed_classes import ALLOWED_CLASSES
 from fedi2i.errors import ConfigError
 from lightning_modules.model_networks import MODELS
@@ -28,16 +29,32 @@ _LOG_STREAMING = ("site_log_streamer", "log_receiver")
 CLASS_CHECK = "app_custom.participant.class_check.ClassCheck"
 _REFUSAL_AUDIT: Resources = {
     "id": "refusal_audit",
-    "path": "app_custom.participant.command_guard.RefusalAudit",
+    "path": "app_custom.participant.refusal_audit.RefusalAudit",
     "args": {},
 }
-_COMMAND_GUARD: Resources = {
-    "id": "command_guard",
-    "path": "app_custom.participant.command_guard.CommandGuard",
+_MESSAGE_GUARD: Resources = {
+    "id": "message_guard",
+    "path": "app_custom.participant.message_guard.MessageGuard",
     "args": {},
 }
-OWN_COMPONENTS = (_REFUSAL_AUDIT["path"], _COMMAND_GUARD["path"])
+_SERVER_ROUTE: Resources = {
+    "id": "server_route",
+    "path": "app_custom.participant.proxy_driver.ServerRoute",
+    "args": {},
+}
+SERVER_ROUTE = _SERVER_ROUTE["path"]
+"""What lets a site or a person go through a proxy; the server goes nowhere."""
+
+OWN_COMPONENTS = (_REFUSAL_AUDIT["path"], _MESSAGE_GUARD["path"])
 """What every participant's own process must run."""
+
+_JOB_ADMISSION: Resources = {
+    "id": "app_deployer",  # NVFlare looks for it by this name
+    "path": "app_custom.participant.job_admission.JobAdmission",
+    "args": {},
+}
+SITE_COMPONENTS = (_JOB_ADMISSION["path"],)
+"""What a site's own process must run besides."""
 
 _PATIENT_SCHEDULER = {"max_schedule_interval": 300.0, "max_schedule_count": 2016}
 """A job that waits for GPUs or sites is tried every five minutes for a week. NVFlare's default
@@ -48,6 +65,14 @@ _RETURNED_SITES = {
     "path": "app_custom.server.site_watch.ReturnedSites",
     "args": {},
 }
+
+_DEPLOYED_CONFIGURATIONS = {
+    "id": "deployed_configurations",
+    "path": "app_custom.checkpoints.run_key.DeployedConfigurations",
+    "args": {},
+}
+
+_JOB_GUARD = {"id": "job_guard", "path": JOB_GUARD, "args": {}}
 
 SCOPE = "fedi2i"
 """The one privacy scope. A job that names another is refused; one that names none gets this."""
@@ -67,9 +92,20 @@ def site_resources(template: Resources, gpus: dict[str, Any] | None) -> Resource
     resources["allow_log_streaming"] = False
     resources["app_validator"] = {"path": CLASS_CHECK, "args": {"needs_gates": True}}
     resources["components"] = [
-        _scheduling(component, gpus) for component in resources["components"]
+        *(_scheduling(component, gpus) for component in resources["components"]),
+        _JOB_ADMISSION,
+        _SERVER_ROUTE,
     ]
     return resources
+
+
+def person_resources(template: Resources) -> Resources:
+    """The ``resources.json`` of a person's console.
+
+    Args:
+        template: NVFlare's.
+    """
+    return {**template, "handlers": [{"path": SERVER_ROUTE, "args": {}}]}
 
 
 def server_resources(template: Resources, storage: str | None) -> Resources:
@@ -94,17 +130,31 @@ def server_resources(template: Resources, storage: str | None) -> Resources:
             component["args"]["uri_root"] = f"{storage}/jobs"
         if component["id"] == "job_scheduler":
             component["args"] |= _PATIENT_SCHEDULER
-    resources["components"].append(_RETURNED_SITES)
+    resources["components"] += [_RETURNED_SITES, _DEPLOYED_CONFIGURATIONS]
     return resources
+
+
+def server_policy() -> dict[str, Any]:
+    """The content of the server's ``privacy.json``: what runs in every job's process there.
+
+    NVFlare builds such components in the process of each job, whatever the job's configuration
+    says. It needs a scope for that; the server's filters nothing.
+    """
+    return {
+        "components": [_JOB_GUARD],
+        "scopes": [{"name": SCOPE, "properties": {}}],
+        "default_scope": SCOPE,
+    }
 
 
 def privacy_policy() -> dict[str, Any]:
     """The content of a site's ``privacy.json``."""
     most = {
-        "networks": [name for model in MODELS.values() for name in model.names],
+        "networks": list(dict.fromkeys(n for model in MODELS.values() for n in model.names)),
         "arrays": list(EXTRAS),
     }
     return {
+        "components": [_JOB_GUARD],
         "scopes": [
             {
                 "name": SCOPE,
@@ -127,7 +177,7 @@ def _with_our_policy(template: Resources) -> Resources:
         "components": [
             *(c for c in template["components"] if c["id"] not in _LOG_STREAMING),
             _REFUSAL_AUDIT,
-            _COMMAND_GUARD,
+            _MESSAGE_GUARD,
         ],
     }
 

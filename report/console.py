@@ -16,7 +16,12 @@ from report.numbers.rows import (
     row_groups,
 )
 from report.page.strategies import verdict_sentences
-from report.page.summary import divergence_sentences
+from report.page.summary import (
+    ONE_RUN,
+    divergence_sentences,
+    primary_sentence,
+    unlearnt_warnings,
+)
 
 GLOBAL_BEST, PERSONAL_BEST = "*", "+"
 PERSONAL_NOTE = (
@@ -27,9 +32,12 @@ PERSONAL_NOTE = (
 
 def console_text(analysis: Analysis) -> str:
     """The tables, and below them every warning."""
-    warnings = divergence_sentences(analysis.rows)
+    warnings = divergence_sentences(analysis.rows) + unlearnt_warnings(analysis)
     warnings += [text for text, warns in verdict_sentences(analysis.effects) if warns]
-    return "\n\n".join([console_tables(analysis.tables), *(f"! {text}" for text in warnings)])
+    shown = [console_tables(analysis.tables)]
+    if any(tests.comparisons for tests in analysis.tests):
+        shown.append(f"{primary_sentence(analysis.run)} {ONE_RUN}")
+    return "\n\n".join([*shown, *(f"! {text}" for text in warnings)])
 
 
 def console_tables(tables: Sequence[MetricTable]) -> str:

@@ -68,7 +68,9 @@ class InProcessFederation:
         self._folder = folder
         local = sharing_scope(experiment).local
         model = experiment_values(experiment)["model"]
-        networks = SharedNetworks(model, experiment.sharing, experiment.seed, local)
+        networks = SharedNetworks(
+            model, experiment.sharing, experiment.seed, local, experiment.data.preparation.size
+        )
         self.aggregator = Aggregator(
             strategy_values(experiment.strategy),
             min_sites,

@@ -11,7 +11,7 @@ import numpy as np
 from nvflare.apis.client import Client
 from nvflare.apis.dxo import DXO, DataKind, MetaKey
 from nvflare.apis.event_type import EventType
-from nvflare.apis.fl_constant import FLContextKey, ReservedKey
+from nvflare.apis.fl_constant import FLContextKey, ReservedKey, ServerCommandKey
 from nvflare.apis.fl_context import FLContext, FLContextManager
 from nvflare.apis.shareable import Shareable
 from nvflare.apis.signal import Signal
@@ -85,6 +85,13 @@ def with_peer(fl_ctx: FLContext, site: str) -> FLContext:
     peer.put(ReservedKey.IDENTITY_NAME, site, private=False, sticky=False)
     fl_ctx.set_peer_context(peer)
     return fl_ctx
+
+
+def answering(fl_ctx: FLContext, answer: Shareable, site: str, calls_itself: str) -> FLContext:
+    """The context while an answer is handled: who sent it, by the server and in its own words."""
+    answer.set_header(ServerCommandKey.FL_CLIENT, Client(site, f"token-{site}"))
+    fl_ctx.set_prop(FLContextKey.TASK_RESULT, answer, private=True, sticky=False)
+    return with_peer(fl_ctx, calls_itself)
 
 
 def train_answer(

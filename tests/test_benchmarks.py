@@ -6,12 +6,14 @@ import csv
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import aggregation
 import federation_overhead
 import gpu
 import hostile_site
+import matching
 import numpy as np
 import process_memory
 import pytest
@@ -19,11 +21,15 @@ import scale
 import soak
 import strategy_callback
 import torch
+import upsampling
 from simulator_runs import TWO_SITES
 from tiny_cohort import SITES, write_tiny_cohort
 
 from jobs.writing.federation import read_federated_experiment
+from lightning_modules.configuration import UPSAMPLINGS
+from lightning_modules.training.hardware import Hardware
 from partitions.manifest import read_manifest
+from partitions.preparation import PreparedSite, prepare_site
 
 TINY_CASE = {"channels": [4, 8], "d": 4, "size": (32, 32), "batch": 1}
 LOG = """2026-01-02 10:00:00,000 - INFO - Round 0 started.
@@ -190,3 +196,45 @@ class TestGPU:
         row = gpu.federated_rounds("rounds", time.monotonic() + 480, ("-t", "4"))
         assert row.good, row
         assert row.found.startswith("on cpu in ")
+
+
+def _two_prepared(cohort: Path) -> dict[str, PreparedSite]:
+    config = read_federated_experiment(TWO_SITES, {}).experiment.data.preparation
+    return {
+        name: prepare_site(
+            read_manifest(cohort / name), config, cohort / name / "prepared", progress=False
+        )
+        for name in ("south", "east")
+    }
+
+
+CPU = Hardware("cpu", "32-true", 1)
+
+
+def test_every_way_of_upsampling_is_measured_before_and_after_training(cohort: Path) -> None:
+    experiment = read_federated_experiment(TWO_SITES, {}).experiment
+    sites = list(_two_prepared(cohort).values())
+    lines = upsampling.measure(experiment, sites, CPU, stretches=2, steps=2)
+    assert [line.split()[:2] for line in lines[:-1]] == [
+        [name, steps] for steps in ("0", "4") for name in UPSAMPLINGS
+    ]
+    assert lines[-1].startswith("targets")
+
+
+def test_pairs_are_merged_in_every_way_and_a_second_call_trains_none_again(
+    cohort: Path, tmp_path: Path
+) -> None:
+    experiment = matching.regression(read_federated_experiment(TWO_SITES, {}).experiment, None)
+    sites, table = _two_prepared(cohort), tmp_path / "matching.csv"
+    wanted = [(start, 1) for start in matching.STARTS]
+    pairs = list(matching.measure(experiment, sites, CPU, 3, wanted, table))
+    assert [pair.start for pair in pairs] == list(matching.STARTS)
+    independent, common = pairs
+    assert independent.moved_forward > 0.3
+    assert common.moved_forward == common.moved_descent == 0.0
+    assert common.plain == common.forward == common.descent
+    assert list(matching.measure(experiment, sites, CPU, 3, wanted, table)) == []
+    assert matching.read_pairs(table) == pairs
+    found = matching.verdicts([*pairs, replace(independent, seed=2, forward=1.0, descent=0.5)])
+    assert found[0].startswith("common, 3 steps, 1 pairs: ")
+    assert "2 pairs" in found[1]

@@ -32,14 +32,18 @@ def old(tmp_path: Path) -> Path:
     return Path(shutil.copytree(OLD, tmp_path / "old"))
 
 
-def test_a_manifest_and_its_cache_are_read_and_not_made_again(
+def test_a_manifest_is_read_and_its_slices_are_prepared_again_by_the_rules_of_now(
     old: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["data", "check", str(old / "north")]) == 0
     assert "north  2      1    1     4" in capsys.readouterr().out
     settings = ("--set", "size=[16,16]", "--set", "spacing=3.0")
     assert main(["data", "prepare", "--data", str(old / "north"), *settings]) == 0
-    assert "north: up to date: train 2 (12 slices)" in capsys.readouterr().out
+    assert "north: prepared: train 2 (12 slices)" in capsys.readouterr().out
+    (before, after) = sorted((old / "north/prepared").glob("*/"), key=lambda p: p.stat().st_mtime)
+    for split in ("train", "val", "test"):
+        for name in ("source.npy", "target.npy", "mask.npy"):
+            assert (before / split / name).read_bytes() == (after / split / name).read_bytes()
 
 
 def test_a_model_is_read(old: Path, tmp_path: Path) -> None:
@@ -47,7 +51,7 @@ def test_a_model_is_read(old: Path, tmp_path: Path) -> None:
     data = ("--data", str(old / "north"), "--out", str(tmp_path / "results"))
     assert main(["evaluate", *experiment, "--model", f"old={old / 'model.pt'}", *data]) == 0
     table = pd.read_csv(tmp_path / "results" / "results.csv")
-    assert set(table.arm) == {"source", "old"}
+    assert set(table.arm) == {"source", "constant", "mean-target", "old"}
 
 
 def test_a_run_folder_is_reported(old: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,15 +15,21 @@ from nvflare.app_common.aggregators.model_aggregator import ModelAggregator
 from nvflare.app_common.app_constant import AppConstants
 from nvflare.app_common.app_event_type import AppEventType
 from nvflare.app_common.utils.fl_model_utils import FLModelUtils
+from nvflare.fuel.sec.audit import AuditService
 
 from app_custom.aggregation.malloc import return_freed_memory
 from app_custom.aggregation.model_message import accepted_rounds, note_accepted, refuse_encryption
 from app_custom.aggregation.received_update import model_of, update_from
 from app_custom.aggregation.spooled_update import spooled
-from app_custom.nvflare_context import peer_name, run_folder
+from app_custom.nvflare_context import contradicted_name, needed_sites, peer_name, run_folder
 from fedi2i.errors import ConfigError, UserError
 from lightning_modules.combining.diagnostics import Diagnostic, Diagnostics
 from lightning_modules.combining.distances import squares_from_mean
+from lightning_modules.combining.known_samples import (
+    LARGE_SHARE,
+    check_same_samples,
+    largest_share,
+)
 from lightning_modules.combining.updates import (
     SiteUpdate,
     UpdateRefusedError,
@@ -39,15 +45,18 @@ from lightning_modules.strategies.catalogue import strategy_from
 from lightning_modules.strategies.interface import ServerView
 
 _DISTANCE = "strategy/server_ratio_"
+UPDATE_REFUSED = "update.refused"
+"""The action in the audit trail of the job."""
 
 
 class Aggregator(ModelAggregator):
     """Collects one checked update per site, then has a strategy combine them network by network.
 
     Updates of other rounds, second updates of a site, updates with other keys or shapes than the
-    global model and updates that hold NaN or infinity are refused and the site is named; the round
-    goes on with the rest. Sums run in the order of names, not of arrival, so that results do not
-    depend on timing. Until then they wait in the run's folder, not in memory (``spooled_update``).
+    global model and updates that hold NaN or infinity are refused and the site is named; so is a
+    number of samples that cannot be, or that has changed within the job. The round goes on with the
+    rest. Sums run in the order of names, not of arrival, so that results do not depend on timing.
+    Until then updates wait in the run's folder, not in memory (``spooled_update``).
     Every network is combined for itself, from the sites that trained it.
 
     Args:
@@ -92,6 +101,8 @@ class Aggregator(ModelAggregator):
         self._partial = partial_networks
         self._networks: SharedNetworks | None = None
         self._updates: dict[str, SiteUpdate] = {}
+        self._claims: dict[str, int] = {}
+        self._warned: set[str] = set()
         self._turn = threading.Lock()
         self._closed = False
 
@@ -132,6 +143,14 @@ class Aggregator(ModelAggregator):
     def _start(self, fl_ctx: FLContext) -> None:
         self.fl_ctx = fl_ctx
         return_freed_memory()
+        declared = needed_sites(fl_ctx)
+        if self._min_sites < declared:
+            self.system_panic(
+                f"rounds of {self._min_sites} site(s) are not what the sites were told: the job's "
+                f"meta.json says min_clients {declared}",
+                fl_ctx,
+            )
+            return
         persistor = fl_ctx.get_engine().get_component(self._persistor_id)
         networks = getattr(persistor, "model", None)
         try:
@@ -140,7 +159,11 @@ class Aggregator(ModelAggregator):
                 self._networks = networks
                 if self._rule.matches_channels:
                     names = networks.keys()
-                    self.view.groups = network_groups(networks, networks.config, names)
+                    self.view.groups = network_groups(
+                        networks, networks.config, names, networks.size
+                    )
+                    for name, groups in self.view.groups.items():
+                        self.log_info(fl_ctx, f"{name}: {groups.matchable_text}")
         except UserError as error:
             self.system_panic(f"server: {error}", fl_ctx)
 
@@ -155,6 +178,7 @@ class Aggregator(ModelAggregator):
                 self.accept_model(model_of(shareable, fl_ctx))
         except UpdateRefusedError as refused:
             self.log_warning(fl_ctx, f"update of site '{site}' refused: {refused}")
+            AuditService.add_event(user=site, action=UPDATE_REFUSED, msg=str(refused))
             return False
         return True
 
@@ -166,6 +190,8 @@ class Aggregator(ModelAggregator):
         """
         update = update_from(model, peer_name(self.fl_ctx))
         check_update(update, self._anchor(), self._strategy.site.extras, self._partial)
+        check_same_samples(self._claims, update.site, int(update.samples))
+        self._claims[update.site] = int(update.samples)
         self._updates[update.site] = spooled(update, run_folder(self.fl_ctx))
 
     def aggregate(self, fl_ctx: FLContext) -> Shareable:
@@ -190,9 +216,23 @@ class Aggregator(ModelAggregator):
                 fl_ctx,
             )
             return Shareable()
+        self._warn_of_large_share(fl_ctx)
         combined = self.aggregate_model()
         note_accepted(self.memory, self._updates, int(current_round))
         return FLModelUtils.to_shareable(combined)
+
+    def _warn_of_large_share(self, fl_ctx: FLContext) -> None:
+        """Warn once per job of a site that claims nearly all samples: it makes the mean alone."""
+        samples = {site: update.samples for site, update in self._updates.items()}
+        site, share = largest_share(samples)
+        if len(samples) > 1 and share > LARGE_SHARE and site not in self._warned:
+            self._warned.add(site)
+            self.log_warning(
+                fl_ctx,
+                f"site '{site}' states {samples[site]:.0f} of {sum(samples.values()):.0f} training "
+                f"samples: {share:.0%} of the weight in the mean. Ask the site whether it is so; "
+                "a median, or a trimmed mean without sample weights, does not depend on it",
+            )
 
     def aggregate_model(self) -> FLModel:
         """The combined model of the updates collected so far."""
@@ -243,6 +283,11 @@ class Aggregator(ModelAggregator):
         return dict(model["weights"])
 
     def _check_turn(self, site: str, contribution_round: object, fl_ctx: FLContext) -> None:
+        named = contradicted_name(fl_ctx)
+        if named:
+            raise UpdateRefusedError(f"the site calls itself '{named}'")
+        if site not in self.invited():
+            raise UpdateRefusedError("it is no site of this job")
         current = fl_ctx.get_prop(AppConstants.CURRENT_ROUND)
         if contribution_round != current:
             raise UpdateRefusedError(f"it belongs to round {contribution_round}, not {current}")

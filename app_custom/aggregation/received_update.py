@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from numbers import Real
-
 from nvflare.apis.dxo import MetaKey
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import Shareable
@@ -11,6 +9,7 @@ from nvflare.app_common.abstract.fl_model import FLModel, ParamsType
 from nvflare.app_common.utils.fl_model_utils import FLModelUtils
 
 from app_custom.aggregation.model_message import unpack
+from lightning_modules.combining.known_samples import claimed_samples
 from lightning_modules.combining.updates import SiteUpdate, UpdateRefusedError
 
 
@@ -30,17 +29,12 @@ def update_from(model: FLModel, site: str) -> SiteUpdate:
     """The update of a site; not yet held against the global model (see ``check_update``).
 
     Raises:
-        UpdateRefusedError: it holds differences, or states no number of samples.
+        UpdateRefusedError: it holds differences, or states no number of samples that can be.
     """
     if model.params_type == ParamsType.DIFF:
         raise UpdateRefusedError("it holds differences, not weights")
     samples = (model.meta or {}).get(MetaKey.NUM_STEPS_CURRENT_ROUND)
-    if not isinstance(samples, Real):
-        raise UpdateRefusedError("it states no number of training samples")
-    try:
-        count = float(samples)
-    except (OverflowError, ValueError) as error:
-        raise UpdateRefusedError("it states a number of samples that cannot be") from error
+    count = claimed_samples(samples)
     for key in model.params or {}:
         if not isinstance(key, str):
             raise UpdateRefusedError(f"its key '{key}' is no name")

@@ -1,9 +1,9 @@
 """Continue an interrupted run after its last finished round.
 
 NVFlare 2.9 keeps no snapshots of jobs, and its simulator empties the workspace when it starts.
-This widget saves every finished round in the server's own state folder. When the same experiment
-is started again and the run was not completed, ScatterAndGather or CyclicController goes on with
-the next round.
+This widget saves every finished round in the server's own state folder. When the same job is
+started again by the same person and the run was not completed, ScatterAndGather or CyclicController
+goes on with the next round.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from nvflare.app_common.app_event_type import AppEventType
 from nvflare.widgets.widget import Widget
 
 from app_custom.checkpoints.checkpoint import FinishedRounds, RoundFiles, Weights, lock_run
+from app_custom.checkpoints.run_key import run_key
 from app_custom.nvflare_context import app_folder, local_folder, site_name, workspace_folder
 from app_custom.participant.site_configuration import (
     checked_run_name,
@@ -34,7 +35,8 @@ class Continuation(Widget):
     """Saves finished rounds and restores them.
 
     Args:
-        run_name: names the experiment and its sites; a job with another name is another run.
+        run_name: names the experiment and its sites; a job with another name is another run, and so
+            is one of another submitter, for other sites or with another configuration.
         num_rounds: rounds of the whole run.
         final_workflow_id: the run is complete when this workflow has ended.
         persistor_id, metrics_id: components whose state is saved.
@@ -90,12 +92,13 @@ class Continuation(Widget):
             return
         site = site_name(fl_ctx)
         folder = state_folder(config, site, workspace_folder(fl_ctx)) / site
+        key = run_key(self._run_name, fl_ctx)
         try:
-            self._lock = lock_run(folder / f"{self._run_name}.lock")
+            self._lock = lock_run(folder / f"{key}.lock")
         except UserError as error:
             self.system_panic(f"server: {error}", fl_ctx)
             return
-        self._files = RoundFiles(folder / self._run_name)
+        self._files = RoundFiles(folder / key)
 
     def _restore(self, fl_ctx: FLContext) -> None:
         if self._files is None:

@@ -8,24 +8,38 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from nvflare.apis.analytix import AnalyticsDataType
 from nvflare.apis.fl_context import FLContext
+from nvflare.apis.signal import Signal
 from nvflare.app_common.tracking.log_writer import LogWriter
 from torch import Tensor
 
+from app_custom.gates.job_limits import (
+    JobLimits,
+    check_data,
+    check_parameters,
+    check_settings,
+    check_sites,
+    rounded,
+)
 from app_custom.gates.shared_metrics import SHARED_METRICS
 from app_custom.nvflare_context import (
     job_sites,
+    job_submitter,
     local_folder,
+    needed_sites,
     run_folder,
     site_name,
     workspace_folder,
 )
 from app_custom.nvflare_files import PERSONAL_MODEL
+from app_custom.participant.release import Releases
 from app_custom.participant.site_configuration import (
     SiteConfig,
     data_folder,
@@ -45,6 +59,7 @@ from lightning_modules.evaluation.validation import (
     translate,
 )
 from lightning_modules.model_networks import MODELS
+from lightning_modules.networks.building import parameter_count
 from lightning_modules.networks.generators.catalogue import build_generator
 from lightning_modules.sharing.tensor_file import write_tensors
 from lightning_modules.training.hardware import Hardware, choose_hardware, threads_for
@@ -54,6 +69,10 @@ from partitions.manifest import read_manifest
 from partitions.preparation import PreparedSite, prepare_site
 
 WRITER_ID = "curve_sender"
+
+
+class RunEndedError(RuntimeError):
+    """A run has ended while this site was training for it."""
 
 
 class SiteSession:
@@ -68,6 +87,7 @@ class SiteSession:
         config: SiteConfig,
         curves: LogWriter | None,
         run_folder: Path,
+        ended: Signal | None = None,
     ) -> None:
         self._experiment = experiment
         self._prepared = prepared
@@ -76,6 +96,7 @@ class SiteSession:
         self._config = config
         self._curves = curves
         self._run_folder = run_folder
+        self._ended = ended
         self._picture: np.ndarray | None = None
         self._translator = MODELS[experiment.model.name].translator
         self._generator = build_generator(experiment.model.generator)
@@ -87,11 +108,15 @@ class SiteSession:
         round_number: int,
         accepted_round: int | None = None,
     ) -> RoundResult:
-        """Train one round from the received state and the strategy's arrays."""
-        report = self._send_scalar if self._config.share_curves else None
-        return self._learner.train(
-            _tensors(state), round_number, report, _tensors(arrays), accepted_round
+        """Train one round from the received state and the strategy's arrays.
+
+        Raises:
+            RunEndedError: the run ended or failed in the meantime; nothing is kept of the round.
+        """
+        result = self._learner.train(
+            _tensors(state), round_number, self._report, _tensors(arrays), accepted_round
         )
+        return replace(result, metrics=rounded(self._config.limits, result.metrics))
 
     def validate(
         self,
@@ -102,7 +127,8 @@ class SiteSession:
         """Compute the metrics on this site's validation patients.
 
         ``val/...`` belong to the received model, completed by what the site keeps to itself;
-        ``personal/...`` to the site's own model where the strategy has one.
+        ``personal/...`` to the site's own model where the strategy has one. They are rounded as the
+        site's own limits say.
         """
         started = time.perf_counter()
         completed = self._learner.complete(_tensors(state), round_number, accepted_round)
@@ -110,6 +136,7 @@ class SiteSession:
         personal = self._learner.personal(round_number, accepted_round)
         if personal is not None:
             metrics |= self._measure(personal, "personal")
+        metrics = rounded(self._config.limits, metrics)
         if self._config.share_curves:
             for name, value in metrics.items():
                 self._send_scalar(name, value, round_number)
@@ -145,24 +172,40 @@ class SiteSession:
                 self._picture = panel(patient, prediction)
         return mean_over_patients(rows, prefix)
 
+    def _report(self, tag: str, value: float, step: int) -> None:
+        """Hear of the training as it goes on: send its losses, and stop it when the run is over."""
+        if self._ended is not None and self._ended.triggered:
+            raise RunEndedError("the run has ended")
+        if self._config.share_curves:
+            self._send_scalar(tag, value, step)
+
     def _send_scalar(self, tag: str, value: float, step: int) -> None:
         if tag in SHARED_METRICS:
-            self._send(tag, value, step, "SCALAR")
+            coarse = rounded(self._config.limits, {tag: value})
+            self._send(tag, coarse[tag], step, "SCALAR")
 
     def _send(self, tag: str, value: float | np.ndarray, step: int, kind: str) -> None:
         if self._curves is not None:
             self._curves.write(tag, value, AnalyticsDataType[kind], global_step=step)
 
 
-def open_session(experiment: ExperimentConfig, run_name: str, fl_ctx: FLContext) -> SiteSession:
+def open_session(
+    experiment: ExperimentConfig, run_name: str, releases: Releases, fl_ctx: FLContext
+) -> SiteSession:
     """Read this site's configuration and data, and build its learner.
 
+    The site's own limits are held against the job first, and against the data before any training.
+
     Raises:
+        JobRefusedError: the site's limits refuse the job.
         UserError: configuration or data that cannot be used.
     """
     site = site_name(fl_ctx)
     config = read_site_config(local_folder(fl_ctx))
+    releases.check(config.limits)
+    _check_job(config.limits, experiment, fl_ctx)
     prepared = _prepared_data(experiment, config, site)
+    check_data(config.limits, experiment.model.name, prepared.split("train"), prepared.split("val"))
     hardware = choose_hardware(experiment.training.precision, _threads(config, fl_ctx))
     state = state_folder(config, site, workspace_folder(fl_ctx))
     learner = Learner(
@@ -170,10 +213,26 @@ def open_session(experiment: ExperimentConfig, run_name: str, fl_ctx: FLContext)
         arm=site,
         slices=TrainingSlices([prepared.split("train")]),
         hardware=hardware,
-        store=LocalStateStore(state / site / f"{run_name}-{settings_digest(experiment)}"),
+        store=LocalStateStore(state / site / f"{run_name}-{kept_by(experiment, fl_ctx)}"),
     )
     curves = fl_ctx.get_engine().get_component(WRITER_ID)
-    return SiteSession(experiment, prepared, learner, hardware, config, curves, run_folder(fl_ctx))
+    return SiteSession(
+        experiment,
+        prepared,
+        learner,
+        hardware,
+        config,
+        curves,
+        run_folder(fl_ctx),
+        fl_ctx.get_run_abort_signal(),
+    )
+
+
+def kept_by(experiment: ExperimentConfig, fl_ctx: FLContext) -> str:
+    """Name whose run it is that this site keeps something of: by settings and submitter."""
+    submitter = job_submitter(fl_ctx)
+    own = settings_digest(experiment)
+    return f"{own}-{digest(submitter)[:8]}" if submitter else own
 
 
 def settings_digest(experiment: ExperimentConfig) -> str:
@@ -185,11 +244,20 @@ def settings_digest(experiment: ExperimentConfig) -> str:
     return digest(experiment_values(experiment))[:8]
 
 
+def _check_job(limits: JobLimits, experiment: ExperimentConfig, fl_ctx: FLContext) -> None:
+    check_sites(limits, job_sites(fl_ctx), needed_sites(fl_ctx))
+    check_settings(limits, experiment)
+    check_parameters(limits, parameter_count(experiment.model))
+
+
 def _prepared_data(experiment: ExperimentConfig, config: SiteConfig, site: str) -> PreparedSite:
     folder = data_folder(config, experiment.data.dataset, site)
     manifest = read_manifest(folder, expected_site=site)
     cache = path_for_site(config.cache, site) if config.cache else folder / "prepared"
-    return prepare_site(manifest, experiment.data.preparation, cache, progress=False)
+    prepared = prepare_site(manifest, experiment.data.preparation, cache, progress=False)
+    with suppress(OSError):  # for 'fedi2i provision prune'; a cache may be read-only
+        prepared.folder.with_name(f"{prepared.folder.name}.lock").touch()
+    return prepared
 
 
 def _threads(config: SiteConfig, fl_ctx: FLContext) -> int:

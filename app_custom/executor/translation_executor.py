@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from nvflare.apis.dxo import DXO, DataKind, MetaKey, from_shareable
+from nvflare.apis.event_type import EventType
 from nvflare.apis.executor import Executor
 from nvflare.apis.fl_constant import ReturnCode
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import Shareable, make_reply
 from nvflare.apis.signal import Signal
 from nvflare.app_common.app_constant import AppConstants
+from nvflare.fuel.sec.audit import AuditService
 
 from app_custom.aggregation.model_message import (
     last_accepted_round,
@@ -19,8 +25,10 @@ from app_custom.aggregation.model_message import (
     refuse_encryption,
     unpack,
 )
+from app_custom.gates.job_limits import REFUSED, REFUSED_BY, JobRefusedError
 from app_custom.gates.shared_metrics import TRAIN_METRICS, shared_metrics
-from app_custom.nvflare_context import site_name
+from app_custom.nvflare_context import site_name, submitter
+from app_custom.participant.release import Releases, announce, announced_by_peer
 from app_custom.participant.site_configuration import checked_run_name
 from fedi2i.errors import UserError
 from lightning_modules.configuration import experiment_from
@@ -33,29 +41,42 @@ class TranslationExecutor(Executor):
     """Runs the learner for the tasks ``train`` and ``validate``.
 
     NVFlare may build this object anew for every task; what must last is in files (see
-    ``lightning_modules.training.local_state``). The session is imported at the first task, because
-    it needs Torch, MONAI and Lightning.
+    ``lightning_modules.training.local_state``). Torch, MONAI and Lightning are imported beside
+    NVFlare's own start and the validation, because a process of the simulator may live for one
+    task only; Lightning is left out where nothing is trained.
 
     Args:
         settings: the experiment's values that differ from the defaults.
         run_name: names the run: what this site keeps from round to round belongs to it alone.
+        release: the release of FedI2I that wrote the job.
 
     Raises:
         ConfigError: unknown or impossible settings, or a name that is a path.
     """
 
-    def __init__(self, settings: Mapping[str, Any], run_name: str) -> None:
+    def __init__(self, settings: Mapping[str, Any], run_name: str, release: str = "") -> None:
         super().__init__()
+        self._releases = Releases(job=release)
         self._run_name = checked_run_name(run_name)
         self._experiment = experiment_from(settings, "job argument 'settings'")
         self._session: SiteSession | None = None
+        self._imports = ThreadPoolExecutor(max_workers=1, thread_name_prefix="imports")
+
+    def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
+        """Announce this site's release, note the server's, and import the session meanwhile."""
+        if event_type == EventType.START_RUN:
+            announce(fl_ctx)
+            self._import("app_custom.executor.site_session")
+        elif event_type == EventType.BEFORE_TASK_EXECUTION:
+            self._releases = replace(self._releases, server=announced_by_peer(fl_ctx))
 
     def execute(
         self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal
     ) -> Shareable:
         """Do one task; a failure is answered with a return code and explained in this site's log.
 
-        The explanation may name files and patients, so it stays at the site.
+        The explanation may name files and patients, so it stays at the site. Where the site's own
+        limits refuse the job, the limit's name goes along, and the site's audit trail has a line.
         """
         try:
             if task_name == AppConstants.TASK_TRAIN:
@@ -63,21 +84,33 @@ class TranslationExecutor(Executor):
             if task_name == AppConstants.TASK_VALIDATION:
                 return self._validate(shareable, fl_ctx)
             return make_reply(ReturnCode.TASK_UNKNOWN)
+        except JobRefusedError as refused:
+            return self._refused(refused, fl_ctx)
         except UserError as error:
             self.log_error(fl_ctx, f"site '{site_name(fl_ctx)}' cannot do '{task_name}': {error}")
         except Exception as error:  # noqa: BLE001 - any failure must reach the server
+            if abort_signal.triggered:
+                self.log_info(fl_ctx, f"'{task_name}' was broken off: the run has ended")
+                return make_reply(ReturnCode.TASK_ABORTED)
             self.log_exception(
                 fl_ctx, f"site '{site_name(fl_ctx)}' failed in '{task_name}': {error}"
             )
         return make_reply(ReturnCode.EXECUTION_EXCEPTION)
 
+    def _refused(self, refused: JobRefusedError, fl_ctx: FLContext) -> Shareable:
+        self.log_error(fl_ctx, f"site '{site_name(fl_ctx)}': job {refused}")
+        AuditService.add_event(user=submitter(fl_ctx), action=REFUSED, msg=str(refused))
+        return make_reply(ReturnCode.EXECUTION_EXCEPTION, headers={REFUSED_BY: str(refused.rule)})
+
     def _train(self, shareable: Shareable, fl_ctx: FLContext) -> Shareable:
         session = self._opened(fl_ctx)
+        lightning = self._import("lightning_modules.training.trainer")
         received = from_shareable(shareable)
         state, arrays = unpack(received.data)
         round_number = int(shareable.get_header(AppConstants.CURRENT_ROUND))
         accepted = last_accepted_round(site_name(fl_ctx), received.meta)
         validated = session.validate(state, round_number, accepted)
+        lightning.result()
         result = session.train(state, arrays, round_number, accepted)
         sent = pack(result.state, result.extras)
         update = DXO(
@@ -105,8 +138,13 @@ class TranslationExecutor(Executor):
 
     def _opened(self, fl_ctx: FLContext) -> SiteSession:
         if self._session is None:
+            # One thread imports at a time: two would meet in the cycles of torch's own modules.
+            self._import("app_custom.executor.site_session").result()
             from app_custom.executor.site_session import open_session
 
             refuse_encryption(fl_ctx, f"strategy '{self._experiment.strategy.record.label}'")
-            self._session = open_session(self._experiment, self._run_name, fl_ctx)
+            self._session = open_session(self._experiment, self._run_name, self._releases, fl_ctx)
         return self._session
+
+    def _import(self, module: str) -> Future[ModuleType]:
+        return self._imports.submit(import_module, module)

@@ -31,7 +31,7 @@ _NUMBERS = (
     ReservedHeaderKey.MSG_ROOT_TTL,
 )
 _SITES = (Constant.AGGREGATOR, Constant.CLIENT)
-_TASKS = frozenset(
+SWARM_TASKS = frozenset(
     make_task_name(Constant.TN_PREFIX_SWARM, name)
     for name in (
         Constant.BASENAME_LEARN,
@@ -39,6 +39,7 @@ _TASKS = frozenset(
         Constant.BASENAME_REPORT_FINAL_RESULT,
     )
 )
+"""What a site of a swarm may ask of another."""
 _COOKIES = frozenset({AppConstants.CONTRIBUTION_ROUND})
 
 
@@ -65,7 +66,7 @@ class AllowedPeerMessage(AllowedUpdate):
             _take(headers, name, lambda value: isinstance(value, Real))
         for name in _SITES:
             _take(headers, name, lambda value: value in sites)
-        _take(headers, ReservedHeaderKey.TASK_NAME, lambda value: value in _TASKS)
+        _take(headers, ReservedHeaderKey.TASK_NAME, lambda value: value in SWARM_TASKS)
         _take(headers, Constant.RESULT_TYPE, lambda v: v in (ResultType.BEST, ResultType.LAST))
         _take(headers, ReservedHeaderKey.COOKIE_JAR, _known_cookies)
         content = {

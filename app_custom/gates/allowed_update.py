@@ -18,7 +18,8 @@ from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import ReservedHeaderKey, Shareable
 
 from app_custom.aggregation.model_message import PREFIX
-from app_custom.gates.shared_metrics import SHARED_METRICS, TRAIN_METRICS
+from app_custom.gates.job_limits import REFUSED_BY, Rule
+from app_custom.gates.shared_metrics import SHARED_METRICS, TRAIN_METRICS, is_possible
 from fedi2i.errors import ConfigError
 from fedi2i.typed_config import choose
 from lightning_modules.model_networks import MODELS
@@ -27,7 +28,7 @@ from lightning_modules.sharing.scope import SharingScope
 _PARTS = frozenset({ReservedHeaderKey.HEADERS, "DXO"})
 _DXO_PARTS = frozenset({"kind", "data", "meta"})
 # What an executor's answer carries; NVFlare adds its own headers after the filters.
-_HEADERS = frozenset({ReservedHeaderKey.RC, ReservedHeaderKey.CONTENT_TYPE})
+_HEADERS = frozenset({ReservedHeaderKey.RC, ReservedHeaderKey.CONTENT_TYPE, REFUSED_BY})
 _CONTENT_TYPES = frozenset({"DXO"})
 _RETURN_CODES = frozenset(
     value for name, value in vars(ReturnCode).items() if not name.startswith("_")
@@ -131,6 +132,7 @@ def _check_headers(headers: dict[str, object]) -> None:
     for key, known in (
         (ReservedHeaderKey.RC, _RETURN_CODES),
         (ReservedHeaderKey.CONTENT_TYPE, _CONTENT_TYPES),
+        (REFUSED_BY, frozenset(Rule)),
     ):
         if key in headers:
             _refuse_unlisted([str(headers[key])], known, f"value of header '{key}'")
@@ -141,6 +143,8 @@ def _check_numbers(values: dict[str, object]) -> None:
     for key, value in values.items():
         if not isinstance(value, float):
             raise UpdateNotAllowedError(f"metric '{key}' is not a number")
+        if not is_possible(key, value):
+            raise UpdateNotAllowedError(f"metric '{key}' has a value that it cannot have")
 
 
 def _refuse_unlisted(keys: Iterable[str], allowed: Iterable[str], what: str) -> None:

@@ -19,6 +19,7 @@ from app_custom.gates.allowed_update import AllowedUpdate
 
 ANSWERS_GATE = "app_custom.gates.site_policy.SitePolicy"
 MESSAGES_GATE = "app_custom.gates.allowed_peer_message.AllowedPeerMessage"
+JOB_GUARD = "app_custom.participant.message_guard.JobGuard"
 
 
 class SitePolicy(AllowedUpdate):
@@ -55,6 +56,14 @@ def policy_fault(path: Path | None) -> str:
     return missing_gates(policy)
 
 
+def missing_guard(policy: Mapping[str, Any]) -> str:
+    """Say that a ``privacy.json`` lacks what compares senders in every job; empty if it has it."""
+    components = policy.get("components")
+    listed = components if isinstance(components, list) else []
+    paths = [component.get("path") for component in listed if isinstance(component, dict)]
+    return "" if JOB_GUARD in paths else f"it lacks {JOB_GUARD} in its components"
+
+
 def missing_gates(policy: Mapping[str, Any]) -> str:
     """Say what a ``privacy.json`` lacks to stop what is not listed; empty if nothing.
 
@@ -75,4 +84,4 @@ def missing_gates(policy: Mapping[str, Any]) -> str:
             ours = [found for found in filters if found.get("path") == gate]
             if not any(found.get("direction") in directions for found in ours):
                 return f"scope '{scope.get('name')}' lacks {gate}, for what goes out, in its {key}"
-    return ""
+    return missing_guard(policy)

@@ -17,6 +17,7 @@ _NAMED_BY_COMMITTED_JOBS: tuple[str, ...] = (
     "app_custom.privacy.update_filters.AddNoise",
     "app_custom.privacy.update_filters.SpendBudget",
     "app_custom.server.best_model.BestModel",
+    "app_custom.server.best_model.SwarmBestModel",
     "app_custom.server.global_metrics.GlobalMetrics",
     "app_custom.server.model_files.ModelFiles",
     "app_custom.server.outgoing_model.FinalModelLocator",
@@ -33,7 +34,6 @@ _NAMED_BY_COMMITTED_JOBS: tuple[str, ...] = (
     "nvflare.app_common.ccwf.swarm_server_ctl.SwarmServerController",
     "nvflare.app_common.shareablegenerators.full_model_shareable_generator."
     "FullModelShareableGenerator",
-    "nvflare.app_common.widgets.intime_model_selector.IntimeModelSelector",
     "nvflare.app_common.workflows.broadcast_and_process.BroadcastAndProcess",
     "nvflare.app_common.workflows.cyclic_ctl.CyclicController",
     "nvflare.app_common.workflows.global_model_eval.GlobalModelEval",

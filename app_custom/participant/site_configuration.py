@@ -1,4 +1,4 @@
-"""A site's own configuration says where its data and state are, and what it agrees to send.
+"""A site's own configuration says where its data and state are, and what it agrees to do and send.
 
 It lives in the site's NVFlare workspace as ``local/fedi2i.yaml``. A job names a data set; this
 file maps the name to a folder. No job can read or change it.
@@ -10,8 +10,10 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from app_custom.gates.job_limits import JobLimits
+from app_custom.participant.proxy import checked_proxy
 from fedi2i.errors import ConfigError
-from fedi2i.typed_config import nearest, read_yaml, record_from
+from fedi2i.typed_config import check_values, nearest, read_yaml, record_from
 
 FILE_NAME = "fedi2i.yaml"
 
@@ -33,6 +35,8 @@ class SiteConfig:
             validation metrics always go with the update.
         share_images: send one picture panel of a validation patient per round. It shows patient
             data: leave it off outside simulations.
+        limits: how little and how much a job may ask of this participant.
+        proxy: ``http://host:port`` of the HTTP proxy on the way to the server.
     """
 
     datasets: dict[str, str] = field(default_factory=dict)
@@ -43,20 +47,24 @@ class SiteConfig:
     torch_threads: int | None = None
     share_curves: bool = True
     share_images: bool = False
+    limits: JobLimits = field(default_factory=JobLimits)
+    proxy: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a number of threads that no process can have."""
+        """Refuse a number of threads that no process can have, and an address of no proxy."""
         if self.torch_threads is not None and self.torch_threads < 1:
             raise ConfigError(
                 f"torch_threads is {self.torch_threads}; write 1 or more, or leave it out"
             )
+        if self.proxy is not None:
+            checked_proxy(self.proxy)
 
 
 def read_site_config(local_folder: Path) -> SiteConfig:
     """Read ``fedi2i.yaml`` from a workspace's ``local`` folder.
 
     Raises:
-        ConfigError: the file is missing or has unknown keys.
+        ConfigError: the file is missing, has unknown keys, or a limit that cannot be.
     """
     path = local_folder / FILE_NAME
     if not path.is_file():
@@ -64,7 +72,9 @@ def read_site_config(local_folder: Path) -> SiteConfig:
             f"{path}: missing; it maps data sets to this site's folders: write it, or prepare a "
             "simulator workspace with 'fedi2i jobs workspace <folder>'"
         )
-    return record_from(SiteConfig, read_yaml(path), str(path))
+    config = record_from(SiteConfig, read_yaml(path), str(path))
+    check_values(config, str(path))
+    return config
 
 
 def data_folder(config: SiteConfig, dataset: str, site: str) -> Path:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from statistics import fmean
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean, median
 from typing import Any
 
 from nvflare.apis.analytix import AnalyticsDataType
@@ -15,15 +16,28 @@ from nvflare.apis.shareable import Shareable
 from nvflare.app_common.app_constant import AppConstants
 from nvflare.app_common.app_event_type import AppEventType
 from nvflare.app_common.widgets.streaming import AnalyticsSender
+from nvflare.fuel.sec.audit import AuditService
 from nvflare.widgets.widget import Widget
 
 from app_custom.aggregation.compression import travelling_bytes
-from app_custom.gates.shared_metrics import TRAIN_METRICS, shared_metrics
+from app_custom.gates.shared_metrics import TRAIN_METRICS, impossible_metrics, shared_metrics
 from app_custom.nvflare_context import peer_name, run_folder
-from fedi2i.metric_files import FILE_NAME, RECEIVED, SENT, TRAFFIC, MetricRow, write_metrics
+from app_custom.participant.release import announce
+from fedi2i.files import not_written
+from fedi2i.metric_files import (
+    FILE_NAME,
+    RECEIVED,
+    SAMPLES,
+    SENT,
+    TRAFFIC,
+    MetricRow,
+    write_metrics,
+)
 from fedi2i.site_names import ALL_SITES
 
 VALIDATION, RELAY = "val/", "relay/"
+METRIC_REFUSED = "metric.refused"
+"""The action in the audit trail of the job."""
 
 
 class GlobalMetrics(Widget):
@@ -34,6 +48,8 @@ class GlobalMetrics(Widget):
     follows that model. The mean over sites is unweighted, so that large sites do not decide which
     model is best. ``traffic/...`` rows count the bytes of arrays that went to and came from a site;
     rows of site ``server``, and further rows of sites, are what the aggregator has to say.
+    ``data/samples`` is the number of samples that a site states. A value that a metric cannot have
+    is left out, and the site is named in the log and in the audit trail.
 
     In a relay every site validates what its predecessor made, so inside a round there is no global
     model to speak of: these rows are called ``relay/...``, not ``val/...``, and have no mean.
@@ -57,14 +73,17 @@ class GlobalMetrics(Widget):
         self.rows: list[MetricRow] = []
         self._round_rows: list[MetricRow] = []
         self._sender = AnalyticsSender()
+        self._evaluating = False
 
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
         """Collect answers as they are accepted; write when a round or the final check is over."""
         if event_type == EventType.START_RUN:
             self._sender.engine = fl_ctx.get_engine()
+            announce(fl_ctx)
         elif event_type == AppEventType.BEFORE_TRAIN_TASK:
             self._note_traffic(fl_ctx, AppConstants.TRAIN_SHAREABLE, SENT, 0)
         elif event_type == AppEventType.SEND_MODEL_FOR_VALIDATION:
+            self._evaluating = True
             self._note_traffic(fl_ctx, AppConstants.MODEL_TO_VALIDATE, SENT, 1)
         elif event_type == AppEventType.AFTER_AGGREGATION:
             self._note_diagnostics(fl_ctx)
@@ -76,11 +95,21 @@ class GlobalMetrics(Widget):
             self._close_round(fl_ctx)
         elif event_type == EventType.END_WORKFLOW:
             self._close_workflow(fl_ctx)
+        elif event_type == EventType.ABOUT_TO_END_RUN:
+            self._fail_where_aborted(fl_ctx)
 
     def mean(self, metric: str, round_number: int) -> float | None:
         """Return a metric's mean over sites after a number of rounds; None if it is unknown."""
         values = [row[3] for row in self.rows if row[:3] == (ALL_SITES, round_number, metric)]
         return values[-1] if values else None
+
+    def median(self, metric: str, round_number: int) -> float | None:
+        """Return a metric's median over sites after a number of rounds; None if it is unknown.
+
+        Models are chosen by it: unlike the mean, one site cannot decide it by what it claims.
+        """
+        values = self.by_site(metric, round_number)
+        return median(values.values()) if values else None
 
     def by_site(self, metric: str, round_number: int) -> dict[str, float]:
         """Return a metric's value of each site that has reported it after a number of rounds."""
@@ -106,8 +135,15 @@ class GlobalMetrics(Widget):
         dxo = from_shareable(fl_ctx.get_prop(AppConstants.TRAINING_RESULT))
         round_number = int(fl_ctx.get_prop(AppConstants.CURRENT_ROUND))
         prefix = RELAY if self._relay else VALIDATION
-        for name in (MetaKey.INITIAL_METRICS, TRAIN_METRICS):
-            self._note(peer_name(fl_ctx), round_number, dxo.get_meta_prop(name) or {}, prefix)
+        site = peer_name(fl_ctx)
+        # What a site says twice counts once: its validation comes before its training.
+        claimed = {
+            **_claims(dxo.get_meta_prop(TRAIN_METRICS)),
+            **_claims(dxo.get_meta_prop(MetaKey.INITIAL_METRICS)),
+        }
+        self._note(site, round_number, claimed, fl_ctx, prefix)
+        samples = float(dxo.get_meta_prop(MetaKey.NUM_STEPS_CURRENT_ROUND))
+        self._round_rows.append((site, round_number, SAMPLES, samples))
         self._note_traffic(fl_ctx, AppConstants.TRAINING_RESULT, RECEIVED, 0)
 
     def _note_final(self, fl_ctx: FLContext) -> None:
@@ -115,11 +151,21 @@ class GlobalMetrics(Widget):
         if result.get_return_code() != ReturnCode.OK:
             return
         rounds = int(fl_ctx.get_prop(AppConstants.CURRENT_ROUND)) + 1
-        self._note(fl_ctx.get_prop(AppConstants.DATA_CLIENT), rounds, from_shareable(result).data)
+        site = fl_ctx.get_prop(AppConstants.DATA_CLIENT)
+        self._note(site, rounds, _claims(from_shareable(result).data), fl_ctx)
 
     def _note(
-        self, site: str, round_number: int, metrics: Mapping[str, Any], prefix: str = VALIDATION
+        self,
+        site: str,
+        round_number: int,
+        metrics: Mapping[str, Any],
+        fl_ctx: FLContext,
+        prefix: str = VALIDATION,
     ) -> None:
+        """Note what a site claims; what cannot be is left out, and the site is named."""
+        for impossible in impossible_metrics(metrics):
+            self.log_warning(fl_ctx, f"metric of site '{site}' refused: {impossible}")
+            AuditService.add_event(user=str(site), action=METRIC_REFUSED, msg=impossible)
         listed = shared_metrics(metrics)
         for name in sorted(listed):
             recorded = prefix + name[len(VALIDATION) :] if name.startswith(VALIDATION) else name
@@ -141,12 +187,29 @@ class GlobalMetrics(Widget):
     def _close_workflow(self, fl_ctx: FLContext) -> None:
         """Keep the final evaluation; forget the answers of a round that was broken off.
 
-        Traffic between the last round and the final evaluation is kept with the latter.
+        Traffic between the last round and the final evaluation is kept with the latter. A final
+        evaluation without any site's answer is none, and ends the job with an error.
         """
-        if fl_ctx.get_prop(FLContextKey.RUNNER).abort_signal.triggered:
+        aborted = fl_ctx.get_prop(FLContextKey.RUNNER).abort_signal.triggered
+        if aborted:
             self._round_rows = []
+        validated = any(metric.startswith(VALIDATION) for _, _, metric, _ in self._round_rows)
+        if self._evaluating and not validated and not aborted:
+            self.system_panic("no site has validated the final model", fl_ctx)
+        self._evaluating = False
         if any(not metric.startswith(TRAFFIC) for _, _, metric, _ in self._round_rows):
             self._close_round(fl_ctx)
+
+    def _fail_where_aborted(self, fl_ctx: FLContext) -> None:
+        """Make an aborted run a failed one.
+
+        NVFlare calls a run completed whose signal was triggered in its last workflow without a
+        panic, as a command past the server's console does. A person's ``abort_job`` keeps its own
+        status.
+        """
+        aborted = fl_ctx.get_prop(FLContextKey.RUNNER).abort_signal.triggered
+        if aborted and not fl_ctx.get_prop(FLContextKey.FATAL_SYSTEM_ERROR, False):
+            self.system_panic("the run was aborted before its end", fl_ctx)
 
     def _close_round(self, fl_ctx: FLContext) -> None:
         rows = sorted(_with_sums(self._round_rows))
@@ -170,7 +233,16 @@ class GlobalMetrics(Widget):
             )
 
     def _write(self, fl_ctx: FLContext) -> None:
-        write_metrics(run_folder(fl_ctx) / FILE_NAME, self.rows)
+        path = run_folder(fl_ctx) / FILE_NAME
+        try:
+            write_metrics(path, self.rows)
+        except OSError as error:
+            self.system_panic(f"server: {not_written(path, error)}", fl_ctx)
+
+
+def _claims(content: object) -> dict[str, Any]:
+    """A site's numbers by name; what is no such table says nothing."""
+    return content if isinstance(content, dict) else {}
 
 
 def _with_sums(rows: Iterable[MetricRow]) -> list[MetricRow]:
@@ -196,6 +268,14 @@ def mean_rows(rows: Iterable[MetricRow]) -> list[MetricRow]:
         if not name.startswith(RELAY):
             values.setdefault((round_number, name), []).append(value)
     return [
-        (ALL_SITES, round_number, name, fmean(found))
+        (ALL_SITES, round_number, name, _mean(found))
         for (round_number, name), found in sorted(values.items())
     ]
+
+
+def _mean(values: Sequence[float]) -> float:
+    """The mean; infinite where the sum is beyond any number, so that no other row is lost."""
+    try:
+        return fmean(values)
+    except OverflowError:
+        return math.inf

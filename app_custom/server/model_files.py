@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from nvflare.apis.fl_context import FLContext
-from nvflare.app_common.abstract.model import ModelLearnableKey
+from nvflare.app_common.abstract.model import ModelLearnable, ModelLearnableKey
 from nvflare.app_common.app_constant import AppConstants
 from nvflare.app_common.app_event_type import AppEventType
 from nvflare.app_opt.pt.file_model_persistor import PTFileModelPersistor
@@ -14,9 +16,9 @@ from nvflare.widgets.widget import Widget
 
 from app_custom.nvflare_context import local_folder, site_name
 from app_custom.participant.site_configuration import FILE_NAME, path_for_site, read_site_config
-from fedi2i.errors import ConfigError, UserError
+from fedi2i.errors import ConfigError, DataError, UserError
 from fedi2i.typed_config import nearest
-from lightning_modules.sharing.tensor_file import read_model_state
+from lightning_modules.sharing.tensor_file import read_model_state, write_tensors
 
 
 class ModelFiles(PTFileModelPersistor):
@@ -38,6 +40,32 @@ class ModelFiles(PTFileModelPersistor):
     def _initialize(self, fl_ctx: FLContext) -> None:
         super()._initialize(fl_ctx)
         self.ckpt_preload_path = None  # an environment file beside the job may name one
+
+    def handle_event(self, event: str, fl_ctx: FLContext) -> None:
+        """Save the best model when there is one."""
+        with self._failure_named(fl_ctx):
+            super().handle_event(event, fl_ctx)
+
+    def save_model(self, ml: ModelLearnable, fl_ctx: FLContext) -> None:
+        """Save the global model."""
+        with self._failure_named(fl_ctx):
+            super().save_model(ml, fl_ctx)
+
+    def save_model_file(self, save_path: str) -> None:
+        """Write a model file as a whole or not at all.
+
+        Raises:
+            DataError: it cannot be written; the sentence names the folder and the reason.
+        """
+        write_tensors(Path(save_path), self.persistence_manager.to_persistence_dict())
+
+    @contextmanager
+    def _failure_named(self, fl_ctx: FLContext) -> Iterator[None]:
+        """End the job with our sentence instead of a trace when a model cannot be written."""
+        try:
+            yield
+        except DataError as error:
+            self.system_panic(f"server: {error}", fl_ctx)
 
 
 class InitialModel(Widget):

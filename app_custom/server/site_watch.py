@@ -10,11 +10,14 @@ from nvflare.apis.event_type import EventType
 from nvflare.apis.fl_component import FLComponent
 from nvflare.apis.fl_constant import FLContextKey, ReturnCode, RunProcessKey
 from nvflare.apis.fl_context import FLContext
+from nvflare.apis.shareable import Shareable
 from nvflare.app_common.app_event_type import AppEventType
 from nvflare.fuel.f3.cellnet.fqcn import FQCN
 from nvflare.widgets.widget import Widget
 
-from app_custom.nvflare_context import peer_name
+from app_custom.gates.job_limits import REFUSED_BY, Rule
+from app_custom.nvflare_context import app_folder, peer_name
+from app_custom.server.simulator import NOBODY_LEFT, end_with_command, in_simulator, nobody_left
 
 _LOOK_EVERY_SECONDS = 1.0
 _TASK_SENT = (AppEventType.BEFORE_TRAIN_TASK, AppEventType.SEND_MODEL_FOR_VALIDATION)
@@ -76,6 +79,8 @@ class SiteWatch(Widget):
             self._note_end(event_type)
         elif event_type in (EventType.START_WORKFLOW, AppEventType.ROUND_STARTED):
             self._note_start(event_type, fl_ctx)
+        elif event_type == EventType.ABOUT_TO_END_RUN and nobody_left(fl_ctx):
+            self.system_panic(NOBODY_LEFT, fl_ctx)
         elif event_type == EventType.END_RUN:
             self._stop.set()
 
@@ -84,6 +89,8 @@ class SiteWatch(Widget):
         self._sees_connections = not fl_ctx.get_prop(FLContextKey.SECURE_MODE)
         engine = fl_ctx.get_engine()
         threading.Thread(target=self._watch, args=(engine,), daemon=True).start()
+        if in_simulator(fl_ctx):
+            end_with_command(app_folder(fl_ctx) / "config")
 
     def _note_start(self, event_type: str, fl_ctx: FLContext) -> None:
         with self._lock:
@@ -121,12 +128,13 @@ class SiteWatch(Widget):
             self._gone.discard(site)
             self._untold.discard(site)
             self._lost_since.pop(site, None)
-        code = fl_ctx.get_prop(FLContextKey.TASK_RESULT).get_return_code()
+        answer: Shareable = fl_ctx.get_prop(FLContextKey.TASK_RESULT)
+        code = answer.get_return_code()
         if code != ReturnCode.OK:
             self.log_error(
                 fl_ctx,
                 f"site '{site}' could not do its task '{fl_ctx.get_prop(FLContextKey.TASK_NAME)}' "
-                f"({code}); the reason is in that site's log",
+                f"({code}); {_reason(answer)}",
             )
 
     def _watch(self, engine: Any) -> None:
@@ -174,6 +182,14 @@ class SiteWatch(Widget):
             sites, self._untold = sorted(self._untold), set()
         for site in sites:
             runner.handle_dead_job(site, fl_ctx)
+
+
+def _reason(answer: Shareable) -> str:
+    """Say why a site could not do a task, as far as it tells."""
+    rule = answer.get_header(REFUSED_BY)
+    if rule in frozenset(Rule):
+        return f"its own limits refuse the job: '{rule}'"
+    return "the reason is in that site's log"
 
 
 class ReturnedSites(FLComponent):

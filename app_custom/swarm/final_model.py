@@ -146,13 +146,13 @@ class CollectedModel(ResponseProcessor):
 class FinalSelection(Widget):
     """After the final evaluation, lets the final model compete with the best of earlier rounds.
 
-    NVFlare's ``IntimeModelSelector`` decides at the sites of a swarm while rounds run; this widget
+    ``SwarmBestModel`` decides at the sites of a swarm while rounds run; this widget
     applies its rule once more to the model that the last round produced. In a swarm every site
-    takes part in every round, so that means over sites can be compared.
+    takes part in every round, so that medians over sites can be compared.
 
     Args:
         key_metric: the metric that both compare; higher is better.
-        selector_id: component of the ``IntimeModelSelector``.
+        selector_id: component of the ``SwarmBestModel``.
         metrics_id: component of the ``GlobalMetrics``; it must be listed before this widget.
         workflow_id: the workflow that evaluates the final model.
     """
@@ -176,7 +176,7 @@ class FinalSelection(Widget):
         metrics: GlobalMetrics = engine.get_component(self._metrics_id)
         selector = engine.get_component(self._selector_id)
         final_round = int(fl_ctx.get_prop(AppConstants.CURRENT_ROUND, -1)) + 1
-        value = metrics.mean(self._key_metric, final_round)
+        value = metrics.median(self._key_metric, final_round)
         if value is None:
             return
         best = selector.best_val_metric

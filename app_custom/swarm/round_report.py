@@ -15,9 +15,15 @@ from nvflare.app_common.app_event_type import AppEventType
 from nvflare.fuel.f3.cellnet.fqcn import FQCN
 from nvflare.widgets.widget import Widget
 
-from app_custom.gates.shared_metrics import SHARED_METRICS, TRAIN_METRICS, shared_metrics
+from app_custom.gates.shared_metrics import (
+    BOUNDS,
+    SHARED_METRICS,
+    TRAIN_METRICS,
+    is_possible,
+    shared_metrics,
+)
 from app_custom.nvflare_context import peer_name, site_name
-from fedi2i.metric_files import RECEIVED, SENT
+from fedi2i.metric_files import RECEIVED, SAMPLES, SENT
 from lightning_modules.combining.updates import Weights
 
 TOPIC = "fedi2i.round_record"
@@ -25,7 +31,7 @@ TOPIC = "fedi2i.round_record"
 
 SiteRow = tuple[str, str, float]
 """Site, metric and value."""
-_ALLOWED = SHARED_METRICS | {SENT, RECEIVED}
+_ALLOWED = SHARED_METRICS | {SENT, RECEIVED, SAMPLES}
 _KEY = "round_record"
 
 
@@ -62,7 +68,8 @@ def record_from(message: Shareable) -> RoundRecord:
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError("it is not a record of a round") from error
     for _, metric, value in record.rows:
-        if metric not in _ALLOWED or not math.isfinite(value):
+        possible = is_possible(metric, value) if metric in BOUNDS else math.isfinite(value)
+        if metric not in _ALLOWED or not possible:
             raise ValueError(f"'{metric}' = {value} is not on the list of what may leave")
     return record
 
@@ -100,9 +107,12 @@ class RoundReport(Widget):
         site = peer_name(fl_ctx)
         update = from_shareable(fl_ctx.get_prop(AppConstants.TRAINING_RESULT))
         self._accepted.append(site)
-        for name in (MetaKey.INITIAL_METRICS, TRAIN_METRICS):
-            metrics = shared_metrics(update.get_meta_prop(name) or {})
-            self._rows += [(site, metric, value) for metric, value in metrics.items()]
+        claimed: dict[str, float] = {}  # what a site says twice counts once
+        for name in (TRAIN_METRICS, MetaKey.INITIAL_METRICS):
+            claimed |= shared_metrics(update.get_meta_prop(name) or {})
+        self._rows += [(site, metric, value) for metric, value in claimed.items()]
+        samples = update.get_meta_prop(MetaKey.NUM_STEPS_CURRENT_ROUND)
+        self._rows.append((site, SAMPLES, float(samples)))
         travelled = _size(update.data) if site != site_name(fl_ctx) else 0.0
         self._rows.append((site, RECEIVED, travelled))
 

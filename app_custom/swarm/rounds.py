@@ -26,8 +26,8 @@ from app_custom.swarm.round_report import TOPIC, RoundRecord, record_from
 class SwarmRounds(Widget):
     """Takes the aggregating sites' records and fires ``ROUND_DONE`` for our other widgets.
 
-    It keeps the metrics, lets the model selector know the best mean so far, and ends the job where
-    a round lacks a site. The server sees no model before the end.
+    It keeps the metrics, lets the model selector know the best median so far, and ends the job
+    where a round lacks a site. The server sees no model before the end.
 
     Args:
         num_rounds: rounds of the whole run.
@@ -113,7 +113,7 @@ class SwarmRounds(Widget):
         metrics.add_rows((site, number, metric, value) for site, metric, value in record.rows)
         self.fire_event(AppEventType.ROUND_DONE, fl_ctx)
         self.log_info(fl_ctx, f"Round {number} finished, aggregated at site '{sender}'.")
-        value = metrics.mean(self._key_metric, number)
+        value = metrics.median(self._key_metric, number)
         if number > 0 and value is not None:  # the initial model does not compete
             selector = engine.get_component(self._selector_id)
             selector.best_val_metric = max(selector.best_val_metric, value)

@@ -23,7 +23,7 @@ ENTRIES = (
         "jobs",
         "write NVFlare job folders and simulator workspaces, tune a strategy",
         _add_jobs,
-        ("export", "committed", "workspace", "grid"),
+        ("export", "committed", "workspace", "tune"),
     ),
     Entry("compare", "run all arms of an experiment in the simulator, evaluate them", _add_compare),
 )

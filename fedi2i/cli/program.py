@@ -74,7 +74,8 @@ def _map() -> str:
     for entry in ENTRIES:
         lines.append(f"  {entry.name:<10} {entry.purpose}")
         if entry.members:
-            lines.append(f"  {'':<10} ({', '.join(entry.members)})")
+            # The bracket hangs, so that the names stand below the purpose.
+            lines.append(f"  {'':<9} ({', '.join(entry.members)})")
     return "\n".join(lines)
 
 

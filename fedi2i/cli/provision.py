@@ -17,7 +17,7 @@ ENTRIES = (
         "provision",
         "make and keep the kits of real sites, try them out here",
         _add_provision,
-        ("kits", "check", "add-site", "add-person", "block-person", "renew", "poc"),
+        ("kits", "check", "add-site", "add-person", "block-person", "renew", "prune", "poc"),
         stopped="stopped; nothing is left running",
     ),
 )

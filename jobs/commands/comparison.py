@@ -1,4 +1,4 @@
-"""``compare`` and ``grid``: run the arms of an experiment, or a strategy with several settings."""
+"""``compare`` and ``tune``: run the arms of an experiment, or grids of settings."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Protocol
 
 from fedi2i.commands import Commands
+from fedi2i.errors import ConfigError
 from jobs.commands.settings import add_experiment_options, read_settings
 from jobs.writing.federation import read_federated_experiment
+from lightning_modules.metrics.catalogue import METRICS
 from lightning_modules.strategies.catalogue import STRATEGY_JOBS, with_companions
 
 TUNED = tuple(name for name, job in STRATEGY_JOBS.items() if job.strategy.grid)
@@ -24,12 +26,16 @@ class CompareOptions(Protocol):
     strategies: str
     at_once: int | None
     title: str
+    primary_metric: str
+    primary_patients: str
+    no_regression: bool
 
 
-class GridOptions(Protocol):
-    """What ``grid`` is told."""
+class TuneOptions(Protocol):
+    """What ``tune`` is told."""
 
-    strategy: str
+    grids: list[str]
+    seeds: str
     experiment: Path
     settings: list[str]
     data: Path
@@ -44,6 +50,23 @@ def add_compare(commands: Commands) -> None:
     parser.add_argument("--strategies", default="fedavg,fedprox", help="comma-separated, or 'all'")
     parser.add_argument("--at-once", type=int, help="processes that train at the same time")
     parser.add_argument("--title", default="FedI2I demo")
+    parser.add_argument(
+        "--primary-metric",
+        default="psnr",
+        choices=tuple(METRICS),
+        help="what the comparison is about, named before it is run; by default psnr",
+    )
+    parser.add_argument(
+        "--primary-patients",
+        default="federated",
+        choices=("federated", "unseen"),
+        help="whose patients: of the sites that train (default), or of the unseen ones",
+    )
+    parser.add_argument(
+        "--no-regression",
+        action="store_true",
+        help="leave out the arm 'regression', which trains as long as one strategy without D",
+    )
     parser.set_defaults(run=compare)
 
 
@@ -51,37 +74,56 @@ def compare(options: CompareOptions) -> None:
     """Run all arms of an experiment, evaluate them and write a run folder."""
     # Imported here, as a mistake in the command line should not wait seconds for torch.
     from jobs.running.comparison import Comparison, run_comparison
+    from jobs.running.run_record import PrimaryOutcome
 
     changes = {"experiment": read_settings(options.settings)}
+    job = read_federated_experiment(options.experiment, changes)
+    if options.primary_patients == "unseen" and not job.federation.unseen:
+        raise ConfigError(
+            f"--primary-patients unseen: {options.experiment} names no site under "
+            "federation.unseen; name one, or take 'federated'"
+        )
     run_comparison(
         Comparison(
-            job=read_federated_experiment(options.experiment, changes),
+            job=job,
             data=options.data,
             out=options.out,
             strategies=_strategies(options.strategies),
             at_once=options.at_once,
             title=options.title,
+            primary=PrimaryOutcome(options.primary_metric, options.primary_patients),
+            regression=not options.no_regression,
         )
     )
 
 
-def add_grid(commands: Commands) -> None:
-    """Add ``grid``."""
-    parser = commands.add_parser("grid", help="run one strategy over a small grid of its settings")
-    parser.add_argument("strategy", help=f"one of {', '.join(TUNED)}")
+def add_tune(commands: Commands) -> None:
+    """Add ``tune``."""
+    parser = commands.add_parser("tune", help="run grids of settings over seeds and choose")
+    parser.add_argument(
+        "grids", nargs="+", help=f"learning_rates, optimizer_state, {', '.join(TUNED)}"
+    )
+    parser.add_argument("--seeds", default="101,102", help="two or more; by default 101,102")
     add_experiment_options(parser)
-    _add_folders(parser, Path("runs/grid"))
-    parser.set_defaults(run=grid)
+    _add_folders(parser, Path("runs/tuning"))
+    parser.set_defaults(run=tune)
 
 
-def grid(options: GridOptions) -> None:
-    """Run one strategy over a small grid of its settings."""
+def tune(options: TuneOptions) -> None:
+    """Run grids of settings and print what the rule chooses."""
     # Imported here, as a mistake in the command line should not wait seconds for torch.
-    from jobs.running.grid import run_grid
+    from jobs.running.tuning import TABLE_FILE, run_tuning
 
+    try:
+        seeds = [int(text) for text in options.seeds.split(",")]
+    except ValueError as error:
+        raise ConfigError(f"--seeds {options.seeds}: write whole numbers, e.g. 101,102") from error
     changes = {"experiment": read_settings(options.settings)}
     job = read_federated_experiment(options.experiment, changes)
-    run_grid(job, options.data, options.out, options.strategy)
+    choices = run_tuning(job, options.data, options.out, options.grids, seeds)
+    for name, choice in choices.items():
+        print(choice.text(name))
+    print(f"wrote {options.out / TABLE_FILE}")
 
 
 def _add_folders(parser: argparse.ArgumentParser, out: Path) -> None:

@@ -44,5 +44,9 @@ def workspace(options: WorkspaceOptions) -> None:
     prepare_workspace(
         options.folder, datasets, options.torch_threads, not options.no_images, models
     )
+    print(
+        "jobs may ask for as little as one site, patient or slice here ('limits' in "
+        "local/fedi2i.yaml): for simulations only"
+    )
     job = "jobs/fedavg" if "demo" in datasets else "<job for your data set>"
     print(f"prepared {options.folder}: run 'nvflare simulator {job} -w {options.folder}'")

@@ -1,23 +1,31 @@
-"""The arms without communication: local-only at every site, and centralised on all data pooled."""
+"""The baselines that are trained: local-only, centralised on all data pooled, and regression.
+
+Those that need no network stand in ``lightning_modules.evaluation.baselines``.
+"""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fedi2i.cores import available_cores
 from jobs.running.arm_outcome import ArmModel, ArmOutcome
 from jobs.running.arm_process import ArmProcess, run_process
+from jobs.running.federated_arm import FederatedArm
 from jobs.writing.federation import FederatedExperiment
 from jobs.writing.job_folder import run_name
+from lightning_modules.configuration import experiment_from, experiment_values
+from lightning_modules.model_networks import MODELS
+
+REGRESSION = "regression"
 
 
 @dataclass(frozen=True)
 class BaselineArms:
-    """Baselines of one experiment.
+    """Baselines of one experiment without communication.
 
     Attributes:
         job: experiment and federation.
@@ -45,7 +53,7 @@ class BaselineArms:
         out = self.out / "arms" / name
         data = [part for site in sites for part in ("--data", str(self.data / site))]
         experiment = ("--experiment", str(self.out / "experiment.yaml"))
-        command = (sys.executable, "-m", "lightning_modules", "train", *data, *experiment)
+        command = (sys.executable, "-m", "fedi2i", "train", *data, *experiment)
         process = ArmProcess(
             name=name,
             command=(*command, "--out", str(out)),
@@ -66,3 +74,27 @@ class BaselineArms:
             bytes_sent=0,
             note="no communication",
         )
+
+
+def regression_arm(
+    job: FederatedExperiment, data: Path, data_key: str, out: Path
+) -> ArmOutcome | None:
+    """Run FedAvg with the same generator and the L1 term alone: the model without its adversary.
+
+    Seed, first weights of the generator, order of slices and number of steps are FedAvg's.
+
+    Returns:
+        None for an experiment whose model has no discriminator to leave out, or trains without
+        pairs, which an L1 term needs.
+    """
+    described = MODELS[job.experiment.model.name]
+    if not described.paired or "discriminator" not in described.roles.values():
+        return None
+    values = experiment_values(job.experiment)
+    values["model"]["name"], values["sharing"] = REGRESSION, "generator"
+    experiment = experiment_from(values, f"arm '{REGRESSION}'")
+    changed = FederatedExperiment(job.federation, experiment)
+    outcome = FederatedArm(changed, "fedavg", data, data_key, out, called=REGRESSION).run()
+    model = replace(outcome.models[0], name=REGRESSION, label="Regression (L1 alone)")
+    note = "FedAvg with the same generator and the L1 term alone"
+    return replace(outcome, models=(model,), note=note, job=None)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from omegaconf import OmegaConf
@@ -17,10 +17,10 @@ from fedi2i.cores import available_cores
 from fedi2i.files import write_text
 from jobs.running.arm_outcome import ArmOutcome
 from jobs.running.arm_process import ArmProcess, run_process
-from jobs.running.baseline_arms import BaselineArms
+from jobs.running.baseline_arms import BaselineArms, regression_arm
 from jobs.running.federated_arm import FederatedArm
 from jobs.running.prepared_data import key_of, prepared_manifests
-from jobs.running.run_record import write_curves, write_run_record
+from jobs.running.run_record import PrimaryOutcome, write_curves, write_run_record
 from jobs.running.strategies_table import strategies_text, strategy_line, write_strategies
 from jobs.writing.federation import FederatedExperiment, with_strategy
 from jobs.writing.job_folder import run_name
@@ -38,6 +38,8 @@ class Comparison:
         strategies: federated strategies to run.
         at_once: training processes at the same time; by default the number of cores.
         title: heading of the report.
+        primary: the primary outcome, named before anything is run.
+        regression: whether the arm ``regression`` is run.
     """
 
     job: FederatedExperiment
@@ -46,6 +48,8 @@ class Comparison:
     strategies: tuple[str, ...]
     at_once: int | None
     title: str
+    primary: PrimaryOutcome = field(default_factory=PrimaryOutcome)
+    regression: bool = True
 
 
 def run_comparison(comparison: Comparison) -> None:
@@ -68,11 +72,23 @@ def run_comparison(comparison: Comparison) -> None:
     ]
     lines = [strategy_line(arm) for arm in federated]
     write_strategies(out, lines)
-    outcomes = [*federated, *BaselineArms(job, data, data_key, out, comparison.at_once).run()]
+    regression = _regression(comparison, data_key)
+    baselines = BaselineArms(job, data, data_key, out, comparison.at_once).run()
+    outcomes = [*federated, *regression, *baselines]
     _evaluate(comparison, outcomes, data_key)
     write_curves(out, outcomes)
-    write_run_record(out, comparison.title, job, manifests, outcomes)
+    write_run_record(out, comparison.title, job, manifests, outcomes, comparison.primary)
     print(strategies_text(lines))
+
+
+def _regression(comparison: Comparison, data_key: str) -> list[ArmOutcome]:
+    if not comparison.regression:
+        return []
+    arm = regression_arm(comparison.job, comparison.data, data_key, comparison.out)
+    if arm is None:
+        name = comparison.job.experiment.model.name
+        print(f"no arm 'regression': model '{name}' has no pairs or no adversary to leave out")
+    return [arm] if arm else []
 
 
 def _evaluate(comparison: Comparison, outcomes: Sequence[ArmOutcome], data_key: str) -> None:
@@ -81,13 +97,14 @@ def _evaluate(comparison: Comparison, outcomes: Sequence[ArmOutcome], data_key: 
     trained_models = [model for arm in outcomes for model in arm.models]
     models = [part for m in trained_models for part in ("--model", f"{m.name}={m.path}")]
     data = [part for site in sites for part in ("--data", str(comparison.data / site))]
+    data += [part for site in federation.unseen for part in ("--unseen", site)]
     trained = "/".join(f"{m.name}:{m.path.stat().st_mtime_ns}" for m in trained_models)
     process = ArmProcess(
         name="evaluation",
         command=(
             sys.executable,
             "-m",
-            "lightning_modules",
+            "fedi2i",
             "evaluate",
             *models,
             *data,
@@ -100,7 +117,7 @@ def _evaluate(comparison: Comparison, outcomes: Sequence[ArmOutcome], data_key: 
         ),
         log=comparison.out / "logs" / "evaluation.log",
         produces=comparison.out / "results.csv",
-        key=f"{trained}/{run_name('evaluation', comparison.job)}/{data_key}",
+        key=f"{trained}/{run_name('evaluation', comparison.job)}/{data_key}/all of an unseen site",
         show=("error:",),
     )
     run_process(process, comparison.out / "finished")

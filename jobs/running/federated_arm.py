@@ -31,6 +31,7 @@ class FederatedArm:
         data_key: changes with the data.
         out: run folder.
         settings: settings of the strategy that differ from the job's.
+        called: the arm's name, if it is not the strategy's with the settings that differ.
     """
 
     job: FederatedExperiment
@@ -39,12 +40,13 @@ class FederatedArm:
     data_key: str
     out: Path
     settings: Mapping[str, Any] = field(default_factory=dict)
+    called: str = ""
 
     @property
     def arm(self) -> str:
-        """The arm's name: the strategy's, and the settings that differ."""
+        """The arm's name."""
         parts = [f"{key}={value:g}" for key, value in self.settings.items()]
-        return "-".join([self.name, *parts])
+        return self.called or "-".join([self.name, *parts])
 
     def run(self) -> ArmOutcome:
         """Export the job, run it unless it has finished before, and say what came of it.

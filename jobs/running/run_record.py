@@ -7,6 +7,7 @@ import math
 import platform
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -19,7 +20,12 @@ from fedi2i.metric_files import COLUMNS, read_metrics
 from jobs.running.arm_outcome import ArmOutcome
 from jobs.writing.federation import FederatedExperiment
 from lightning_modules.configuration import experiment_values
-from lightning_modules.evaluation.results import SOURCE_ARM
+from lightning_modules.evaluation.baselines import (
+    CONSTANT_ARM,
+    MEAN_TARGET_ARM,
+    SOURCE_ARM,
+    UNTRAINED_ARMS,
+)
 from lightning_modules.metrics.catalogue import METRICS, PRESET
 from lightning_modules.strategies.catalogue import STRATEGY_JOBS, StrategyJob
 from lightning_modules.training.hardware import choose_hardware
@@ -44,6 +50,34 @@ _COMPUTED_NOTE = (
 )
 
 
+_UNTRAINED = {
+    SOURCE_ARM: ("Source as prediction", "the input taken as the output"),
+    CONSTANT_ARM: (
+        "Constant",
+        "the median of the site's training targets inside the mask; an unseen site takes the "
+        "median of the sites' constants",
+    ),
+    MEAN_TARGET_ARM: (
+        "Mean target",
+        "the mean target of the site's own training patients, which never leaves the site; an "
+        "unseen site has none",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class PrimaryOutcome:
+    """The outcome that a comparison is about, chosen before it is run; all others are secondary.
+
+    Attributes:
+        metric: name of a metric.
+        patients: ``federated``, all test patients of the sites that trained, or ``unseen``.
+    """
+
+    metric: str = "psnr"
+    patients: str = "federated"
+
+
 def write_curves(out: Path, outcomes: Sequence[ArmOutcome]) -> None:
     """Collect the arms' metrics files in ``curves.csv``, with the arm's name before each row."""
     rows = ((arm.name, *row) for arm in outcomes for row in read_metrics(arm.metrics))
@@ -56,6 +90,7 @@ def write_run_record(
     job: FederatedExperiment,
     manifests: Sequence[SiteManifest],
     outcomes: Sequence[ArmOutcome],
+    primary: PrimaryOutcome = PrimaryOutcome(),
 ) -> None:
     """Write ``run.json``: everything needed to repeat the run and to read its results."""
     experiment = job.experiment
@@ -67,6 +102,7 @@ def write_run_record(
         "seed": experiment.seed,
         "computed": computed,
         "data_note": _COMPUTED_NOTE if computed else "",
+        "primary_outcome": asdict(primary),
         "metrics": [metric.description() for metric in METRICS.values()],
         "preset": {**PRESET, "percentiles": list(preparation.percentiles)},
         "experiment": {
@@ -79,19 +115,17 @@ def write_run_record(
         "manifests": {manifest.site: manifest.content_hash() for manifest in manifests},
         "sites": [_site(manifest, job) for manifest in manifests],
         "arms": [
-            {
-                "name": SOURCE_ARM,
-                "label": "Source as prediction",
-                "seconds": 0.0,
-                "rounds": 0,
-                "steps": 0,
-                "bytes_sent": 0,
-                "note": "the input taken as the output",
-            },
+            *map(_untrained, UNTRAINED_ARMS),
             *(entry for arm in outcomes for entry in _arm(arm)),
         ],
     }
     write_text(out / "run.json", json.dumps(record, indent=1) + "\n")
+
+
+def _untrained(name: str) -> dict[str, Any]:
+    label, note = _UNTRAINED[name]
+    cost = {"seconds": 0.0, "rounds": 0, "steps": 0, "bytes_sent": 0}
+    return {"name": name, "label": label, **cost, "note": note}
 
 
 def _arm(arm: ArmOutcome) -> list[dict[str, Any]]:
@@ -122,10 +156,13 @@ def _strategy(job: StrategyJob) -> dict[str, Any]:
 
 
 def _site(manifest: SiteManifest, job: FederatedExperiment) -> dict[str, Any]:
+    unseen = manifest.site in job.federation.unseen
+    # An unseen site only tests, whatever split its manifest gives its patients.
+    only_tests = {"train": 0, "val": 0, "test": len(manifest.subjects)}
     return {
         "name": manifest.site,
-        "unseen": manifest.site in job.federation.unseen,
-        **split_counts(manifest),
+        "unseen": unseen,
+        **(only_tests if unseen else split_counts(manifest)),
         "description": _description(manifest),
     }
 

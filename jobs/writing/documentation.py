@@ -1,4 +1,4 @@
-"""The tables of strategies in the documents, written from the strategies' own records."""
+"""The generated tables in the documents: strategies and rules of data, from their own records."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from fedi2i.files import write_text
 from fedi2i.typed_config import allowed_values
 from lightning_modules.strategies.catalogue import STRATEGIES, STRATEGY_JOBS
 from lightning_modules.strategies.interface import Strategy
+from partitions.check.catalogue import findings_table
 
 COLUMNS = 3
 
@@ -21,6 +22,7 @@ def documents() -> dict[str, dict[str, str]]:
         "README.md": {"strategies": strategy_columns()},
         "docs/strategies.md": {"strategies": strategies_table(), "papers": papers_table()},
         "docs/settings.md": {"strategy-settings": settings_table()},
+        "docs/data.md": {"findings": findings_table()},
     }
 
 

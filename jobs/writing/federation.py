@@ -23,6 +23,8 @@ from lightning_modules.configuration import (
 from lightning_modules.strategies.catalogue import strategy_job
 from lightning_modules.strategies.interface import STAR, SWARM
 
+MOST_ROUND_SECONDS = 30 * 86400
+"""A site that has not answered after a month is not at work."""
 DEFAULT_FILE = Path(__file__).parents[1] / "experiments" / "demo.yaml"
 
 
@@ -169,10 +171,10 @@ def _check_federation(federation: FederationConfig, where: str) -> None:
         raise ConfigError(f"{where}: site '{twice[0]}' is named twice in federation")
     _check_gpus(federation, where)
     choose(federation.compression, KINDS, f"{where}: federation.compression")
-    if federation.round_timeout < 1:
+    if not 1 <= federation.round_timeout <= MOST_ROUND_SECONDS:
         raise ConfigError(
-            f"{where}: federation.round_timeout is {federation.round_timeout}; it must be at "
-            "least 1 second"
+            f"{where}: federation.round_timeout is {federation.round_timeout}; it must be from 1 "
+            f"to {MOST_ROUND_SECONDS} seconds"
         )
     if not 1 <= federation.needed <= len(federation.sites):
         raise ConfigError(

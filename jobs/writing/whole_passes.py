@@ -35,7 +35,7 @@ def check_whole_passes(experiment: ExperimentConfig, where: str) -> None:
     if rounds % stages:
         raise ConfigError(
             f"{where}: training.rounds is {rounds}, but '{experiment.strategy.name}' finishes one "
-            f"channel group a round and these networks have {stages}; take a multiple of {stages}"
+            f"layer a round and these networks take {stages}; take a multiple of {stages}"
         )
 
 
@@ -50,4 +50,5 @@ def rounds_of_a_pass(experiment: ExperimentConfig) -> int:
 
     networks = build_networks(experiment.model, experiment.seed)
     shared = shared_networks(experiment.model.name, experiment.sharing)
-    return count(network_groups(networks, experiment.model, shared))
+    size = experiment.data.preparation.size
+    return count(network_groups(networks, experiment.model, shared, size))

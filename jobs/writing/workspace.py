@@ -7,6 +7,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
+from app_custom.gates.job_limits import SIMULATION
 from app_custom.participant.allowed_classes import ALLOWED_CLASSES
 from app_custom.participant.site_configuration import FILE_NAME, SiteConfig
 from fedi2i.errors import DataError
@@ -14,6 +15,7 @@ from fedi2i.files import write_text
 from fedi2i.typed_config import as_dict
 
 DEFAULT_NAME = "simulator_workspace"
+_RELAXED = "# Of a simulation: a site with real patients has the defaults of docs/settings.md.\n"
 
 
 def prepare_workspace(
@@ -23,7 +25,7 @@ def prepare_workspace(
     share_images: bool = True,
     models: dict[str, Path] | None = None,
 ) -> Path:
-    """Write ``local/resources.json`` and ``local/fedi2i.yaml``.
+    """Write ``local/resources.json`` and ``local/fedi2i.yaml``, with the limits of a simulation.
 
     The simulator keeps ``local`` when it empties a workspace. What must outlive that (finished
     rounds, kept optimizers) goes to a folder beside the workspace.
@@ -67,6 +69,8 @@ def prepare_workspace(
         shared_machine=True,
         torch_threads=torch_threads,
         share_images=share_images,
+        limits=SIMULATION,
     )
-    write_text(local / FILE_NAME, OmegaConf.to_yaml(OmegaConf.create(as_dict(config))))
+    text = OmegaConf.to_yaml(OmegaConf.create(as_dict(config)))
+    write_text(local / FILE_NAME, text.replace("limits:\n", f"{_RELAXED}limits:\n"))
     return workspace

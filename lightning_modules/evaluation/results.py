@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,11 @@ from torch import nn
 from fedi2i.errors import DataError
 from fedi2i.files import replacing, write_csv
 from lightning_modules.configuration import ModelConfig
+from lightning_modules.evaluation.baselines import (
+    CONSTANT_ARM,
+    MEAN_TARGET_ARM,
+    baselines_of,
+)
 from lightning_modules.evaluation.panels import middle_slice
 from lightning_modules.evaluation.validation import (
     Patient,
@@ -24,12 +30,12 @@ from lightning_modules.model_networks import MODELS
 from lightning_modules.networks.generators.catalogue import build_generator
 from lightning_modules.sharing.tensor_file import read_tensors
 from lightning_modules.training.hardware import Hardware
+from partitions.manifest import SPLITS
 from partitions.preparation import PreparedSite
 
 RESULTS_FILE = "results.csv"
 SLICES_FILE = "slices.npz"
 COLUMNS = ("arm", "site", "split", "subject", "metric", "value")
-SOURCE_ARM = "source"
 
 Row = tuple[str, str, str, str, str, float]
 
@@ -60,21 +66,29 @@ def evaluate(
     hardware: Hardware,
     out: Path,
     split: str = "test",
+    unseen: Collection[str] = (),
 ) -> Path:
-    """Measure every arm, and the source taken as prediction, on every patient of every site.
+    """Measure every arm, and what needs no network, on every patient of every site.
+
+    An unseen site took part in no training and only tests: all of its patients are measured as test
+    patients, whatever split its manifest gives them.
 
     Writes ``results.csv`` (one row per arm, site, split, subject and metric) and ``slices.npz``
     (the slice with the largest mask of every patient: source, target, mask, lesion where there is
-    one, and each arm's prediction; float16 intensities in [0, 1]).
+    one, and each arm's prediction; float16 intensities in [0, 1]). Of the constant and the mean
+    target there are rows and no pictures.
 
     Returns:
         The path of ``results.csv``.
     """
     rows: list[Row] = []
     pictures: dict[str, np.ndarray] = {}
-    for site in sites:
-        for patient in patients(site.split(split)):
-            predictions = {SOURCE_ARM: patient.source} | {
+    evaluated = list(sites)
+    baselines = baselines_of(evaluated, unseen)
+    for site in evaluated:
+        chosen = SPLITS if split == "test" and site.site in unseen else (split,)
+        for patient in chain.from_iterable(patients(site.split(name)) for name in chosen):
+            predictions = baselines[site.site].predictions(patient) | {
                 arm: translate(generator, patient.source, hardware)
                 for arm, generator in generators.items()
             }
@@ -98,7 +112,11 @@ def _pictures(
     layers = {
         "target": patient.target[index],
         "mask": patient.mask[index],
-        **{arm: volume[index].clamp(0.0, 1.0) for arm, volume in predictions.items()},
+        **{
+            arm: volume[index].clamp(0.0, 1.0)
+            for arm, volume in predictions.items()
+            if arm not in (CONSTANT_ARM, MEAN_TARGET_ARM)
+        },
     }
     if patient.lesion is not None and patient.lesion[index].any():
         layers["lesion"] = patient.lesion[index]

@@ -133,6 +133,7 @@ class AxisBook:
         self._axes: dict[str, dict[int, Runs]] = {}
         self._pinned: dict[str, str] = {}
         self._scalars: set[str] = set()
+        self._outputs: dict[str, int] = {}
 
     def shape(self, key: str) -> torch.Size:
         """Shape of a tensor of the state_dict."""
@@ -150,6 +151,19 @@ class AxisBook:
             return
         axes = self._axes.setdefault(self._canonical[key], {})
         self._union.unite(axes.setdefault(axis, runs), runs)
+
+    def write_output(self, key: str, axis: int, runs: Runs) -> None:
+        """The same for the axis of the channels that the weight's layer makes."""
+        self._outputs[self._canonical[key]] = axis
+        self.write(key, axis, runs)
+
+    def outputs(self) -> dict[str, int]:
+        """The axis of made channels for every key of a weight."""
+        return {
+            key: self._outputs[self._canonical[key]]
+            for key in self._tensors
+            if self._canonical[key] in self._outputs
+        }
 
     def write_scalar(self, key: str) -> None:
         """This tensor holds one value for all channels."""

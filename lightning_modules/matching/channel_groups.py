@@ -9,7 +9,10 @@ record below says, for every axis of every tensor of a state_dict, whose channel
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+NETWORK_OUTPUT = "network output"
+"""Why the channels of an output layer are pinned."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,8 @@ class ChannelGroups:
         dead_biases: biases directly in front of an instance or batch normalisation. They cancel
             out, so they say nothing about a channel; they are permuted all the same.
         buffers: keys with channels that are no parameters, such as running statistics.
+        outputs: weight -> the axis of the channels that its layer makes. Tensors that are not
+            listed have an entry per channel on axis 0.
     """
 
     axes: Mapping[str, Mapping[int, tuple[Segment, ...]]]
@@ -68,11 +73,43 @@ class ChannelGroups:
     scalars: tuple[str, ...]
     dead_biases: tuple[str, ...]
     buffers: tuple[str, ...]
+    outputs: Mapping[str, int] = field(default_factory=dict)
 
     def groups_of(self, key: str) -> frozenset[str]:
         """The groups whose channels stand on any axis of a tensor; empty for unknown keys."""
         axes = self.axes.get(key, {})
         return frozenset(s.group for axis in axes.values() for s in axis if s.group is not None)
+
+    @property
+    def hidden_channels(self) -> tuple[int, int]:
+        """How many hidden channels may change places, and how many there are.
+
+        Counted at the layers' weights, the output layer's apart.
+        """
+        free = total = 0
+        for key, axes in self.axes.items():
+            axis = self.outputs.get(key, 0)
+            reasons = {pin.reason for pin in self.pinned if (pin.key, pin.axis) == (key, axis)}
+            # Of layers that are not known every tensor is pinned, and outputs says nothing.
+            weight = key in self.outputs or key.rpartition(".")[2].startswith("weight")
+            if not weight or len(axes) < 2 or NETWORK_OUTPUT in reasons:
+                continue
+            total += sum(segment.size for segment in axes[axis])
+            free += sum(segment.size for segment in axes[axis] if segment.group is not None)
+        return free, total
+
+    @property
+    def matchable(self) -> float:
+        """The share of the hidden channels that may change places; 0 of none."""
+        free, total = self.hidden_channels
+        return free / total if total else 0.0
+
+    @property
+    def matchable_text(self) -> str:
+        """The share in words, for logs."""
+        free, total = self.hidden_channels
+        text = f"{free} of {total} hidden channels can be matched ({self.matchable:.0%})"
+        return text if free else f"{text}, so that matching is FedAvg for this network"
 
 
 def groups_table(groups: ChannelGroups) -> str:

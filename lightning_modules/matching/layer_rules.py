@@ -109,7 +109,7 @@ def _new_channels(
     weight = f"{prefix}.{names.weight}"
     shape = flow.book.shape(weight)
     made = (flow.union.new(prefix, shape[axes[0]]),)
-    flow.book.write(weight, axes[0], made)
+    flow.book.write_output(weight, axes[0], made)
     flow.book.write(weight, axes[1], incoming)
     if layer.bias is not None:
         flow.book.write(f"{prefix}.bias", 0, made)

@@ -2,12 +2,13 @@
 
 A network is traced twice, in evaluation and in training mode, because some networks have branches
 for training only. Both traces are walked with the same union of channels and the same book of axes,
-so a group holds in both modes.
+so a group holds in both modes. torch.fx is asked first (``tracing``); a network that it cannot
+follow is traced by torch.export (``exported_graph``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, fx, nn
@@ -22,11 +23,18 @@ from lightning_modules.matching.channel_flow import (
     Runs,
     Value,
 )
-from lightning_modules.matching.channel_groups import ChannelGroups, PinnedAxis, Segment
+from lightning_modules.matching.channel_groups import (
+    NETWORK_OUTPUT,
+    ChannelGroups,
+    PinnedAxis,
+    Segment,
+)
+from lightning_modules.matching.exported_graph import walk_exported
 from lightning_modules.matching.layer_rules import SPATIAL_AXES, layer_value
 from lightning_modules.matching.operation_rules import operation_value
 from lightning_modules.matching.tracing import (
     BATCH_OR_INSTANCE_NORMS,
+    UntraceableNetworkError,
     holds_tensor,
     known_value,
     traced_graph,
@@ -34,9 +42,15 @@ from lightning_modules.matching.tracing import (
 )
 from lightning_modules.networks.building import example_inputs
 
+Bias = tuple[str, bool]
+"""A bias, and whether a normalisation cancels it."""
+
 
 def network_groups(
-    networks: nn.ModuleDict, config: ModelConfig, names: Iterable[str]
+    networks: nn.ModuleDict,
+    config: ModelConfig,
+    names: Iterable[str],
+    size: Sequence[int] | None = None,
 ) -> dict[str, ChannelGroups]:
     """The channel groups of several networks of a model; see ``channel_groups``.
 
@@ -44,11 +58,15 @@ def network_groups(
         networks: the model's networks.
         config: the model.
         names: the networks to trace.
+        size: rows and columns of the prepared slices, at which they are traced: some networks take
+            few sizes, or do different things at different ones. By default a small square.
 
     Raises:
         UntraceableNetworkError: a network cannot be traced.
     """
-    return {name: channel_groups(networks[name], example_inputs(config, name)) for name in names}
+    return {
+        name: channel_groups(networks[name], example_inputs(config, name, size)) for name in names
+    }
 
 
 def channel_groups(network: nn.Module, example_inputs: tuple[Any, ...]) -> ChannelGroups:
@@ -67,31 +85,46 @@ def channel_groups(network: nn.Module, example_inputs: tuple[Any, ...]) -> Chann
             copied.
     """
     copy = without_data(network)
+    try:
+        return _groups(copy, example_inputs, _walk_traced)
+    except UntraceableNetworkError as refusal:
+        try:
+            # Anew: the first tracer leaves constants of the code in the copy that it traced.
+            return _groups(without_data(network), example_inputs, walk_exported)
+        except UntraceableNetworkError as second:
+            raise UntraceableNetworkError(
+                f"{refusal}; {second}; use FedAvg for this network"
+            ) from second
+
+
+def _groups(
+    copy: nn.Module, example_inputs: tuple[Any, ...], walk: Callable[..., Iterator[Bias]]
+) -> ChannelGroups:
     inputs = tuple(v.to("meta") if isinstance(v, Tensor) else v for v in example_inputs)
     union = ChannelUnion()
     book = AxisBook(copy, union)
     cancelled: dict[str, bool] = {}
     for training in (False, True):
         copy.train(training)
-        graph = traced_graph(copy, inputs)
-        _walk(Flow(copy, union, book), graph)
         # A tensor that several layers share is cancelled only if it is in all of them.
-        for key, answer in _biases(copy, graph, book):
+        for key, answer in walk(Flow(copy, union, book), copy, inputs):
             cancelled[key] = cancelled.get(key, True) and answer
     dead = frozenset(key for key, answer in cancelled.items() if answer)
     return _record(copy, union, book, dead)
 
 
-def _walk(flow: Flow, graph: fx.Graph) -> None:
+def _walk_traced(flow: Flow, network: nn.Module, inputs: tuple[Any, ...]) -> Iterator[Bias]:
+    graph = traced_graph(network, inputs)
     for node in graph.nodes:
         flow.values[node] = _node_value(flow, node)
+    yield from _biases(network, graph, flow.book)
 
 
 def _node_value(flow: Flow, node: fx.Node) -> Value:
     if node.op == "placeholder":
         return Fixed("network input")
     if node.op == "output":
-        return flow.refuse(node, "network output")
+        return flow.refuse(node, NETWORK_OUTPUT)
     if node.op == "get_attr":
         if any(holds_tensor(known_value(user)) or user.op == "output" for user in node.users):
             flow.book.pin(str(node.target), "used outside of a layer")
@@ -149,6 +182,7 @@ def _record(
         scalars=tuple(key for key in keys if key not in axes),
         dead_biases=tuple(key for key in keys if key in axes and book.canonical(key) in dead),
         buffers=tuple(key for key in keys if key in axes and key not in parameters),
+        outputs={key: axis for key, axis in book.outputs().items() if axis in axes.get(key, {})},
     )
 
 

@@ -99,7 +99,8 @@ def reshaped(flow: Flow, node: fx.Node) -> Value:
     return flow.refuse(node, "reshape of channels")
 
 
-def _concatenated(flow: Flow, node: fx.Node) -> Value:
+def concatenated(flow: Flow, node: fx.Node) -> Value:
+    """Channels side by side, or channels that meet because another axis is concatenated."""
     tensors = node.args[0] if node.args else node.kwargs.get("tensors")
     dim = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", node.kwargs.get("axis", 0))
     if not isinstance(tensors, tuple | list) or not isinstance(dim, int):
@@ -133,7 +134,8 @@ def _sliced(flow: Flow, node: fx.Node) -> Value:
     return flow.refuse(node, "indexing of channels")
 
 
-def _padded(flow: Flow, node: fx.Node) -> Value:
+def padded(flow: Flow, node: fx.Node) -> Value:
+    """An image with more entries on its spatial axes."""
     pad = node.args[1] if len(node.args) > 1 else node.kwargs.get("pad")
     source = flow.tensors(node)[0]
     value = flow.values[source]
@@ -160,7 +162,7 @@ _FUNCTIONS: dict[Any, OperationRule] = {
     **_functions(_POINTWISE, pointwise),
     **{getattr(operator, name): pointwise for name in _OPERATORS},
     **_functions(_RESHAPING, reshaped),
-    **_functions(_CONCATENATIONS, _concatenated),
+    **_functions(_CONCATENATIONS, concatenated),
     **_functions(("interpolate", *_CHANNEL_DROPOUTS), per_channel),
     **{
         function: rule
@@ -169,7 +171,7 @@ _FUNCTIONS: dict[Any, OperationRule] = {
             tuple(f"{name}{rank}d" for name in _POOLS), partial(per_channel, rank=rank)
         ).items()
     },
-    F.pad: _padded,
+    F.pad: padded,
     operator.getitem: _sliced,
 }
 _METHODS: dict[Any, OperationRule] = {

@@ -54,7 +54,6 @@ def traced_graph(network: nn.Module, example_inputs: tuple[Any, ...]) -> fx.Grap
             or refuses these inputs.
     """
     name = type(network).__name__
-    remedy = "use FedAvg for this network"
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         plain = _without_norms(network)
         try:
@@ -62,7 +61,7 @@ def traced_graph(network: nn.Module, example_inputs: tuple[Any, ...]) -> fx.Grap
         except Exception as error:
             raise UntraceableNetworkError(
                 f"{name}: its forward method cannot run on the shapes of the example inputs alone "
-                f"({_sentence(error)}); {remedy}"
+                f"({first_sentence(error)})"
             ) from error
         try:
             graph, done = _logged_operations(
@@ -70,12 +69,12 @@ def traced_graph(network: nn.Module, example_inputs: tuple[Any, ...]) -> fx.Grap
             )
         except Exception as error:
             raise UntraceableNetworkError(
-                f"{name}: torch.fx cannot trace its forward method ({_sentence(error)}); {remedy}"
+                f"{name}: torch.fx cannot trace its forward method ({first_sentence(error)})"
             ) from error
     if done != expected:
         raise UntraceableNetworkError(
             f"{name}: torch.fx does not follow its forward method, which asks whether values are "
-            f"tensors or does something else that differs when traced; {remedy}"
+            f"tensors or does something else that differs when traced"
         )
     return graph
 
@@ -96,7 +95,7 @@ def without_data(network: nn.Module) -> nn.Module:
         return copy.deepcopy(network, memo)
     except Exception as error:
         raise UntraceableNetworkError(
-            f"{type(network).__name__}: cannot be copied for tracing ({_sentence(error)}); "
+            f"{type(network).__name__}: cannot be copied for tracing ({first_sentence(error)}); "
             "use FedAvg for this network"
         ) from error
 
@@ -122,7 +121,7 @@ def _meta(tensor: Tensor) -> Tensor:
     return empty
 
 
-def _sentence(error: Exception) -> str:
+def first_sentence(error: Exception) -> str:
     """The first sentence of an error, on one line."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text.split(". ")[0].rstrip(".")
@@ -202,6 +201,13 @@ class _ShapeTracer(fx.Tracer):
         is_result = kind in ("call_function", "call_method")
         return proxy if holds_tensor(value) or not is_result else value
 
+    def create_node(self, kind: str, target: Any, *args: Any, **kwargs: Any) -> fx.Node:
+        node = super().create_node(kind, target, *args, **kwargs)
+        # Parameters, buffers and constants that code hands to an operation have nodes but no proxy.
+        if kind == "get_attr":
+            node.meta["value"] = self._computed(lambda: _attribute(self.root, str(target)))
+        return node
+
     def iter(self, obj: fx.Proxy) -> Iterator[Any]:
         value = obj.node.meta["value"]
         if isinstance(value, tuple | list):
@@ -223,11 +229,15 @@ class _ShapeTracer(fx.Tracer):
             return self._inputs.pop(0)
         args = fx.map_arg(node.args, lambda n: n.meta["value"])
         kwargs = fx.map_arg(node.kwargs, lambda n: n.meta["value"])
-        self._computing = True
+        return self._computed(lambda: _evaluated(self.root, node, args, kwargs))
+
+    def _computed(self, compute: Callable[[], Any]) -> Any:
+        """Run something with values in place of proxies."""
+        before, self._computing = self._computing, True
         try:
-            return _evaluated(self.root, node, args, kwargs)
+            return compute()
         finally:
-            self._computing = False
+            self._computing = before
 
 
 def _evaluated(root: nn.Module, node: fx.Node, args: Any, kwargs: Any) -> Any:

@@ -58,6 +58,11 @@ class Metric:
         shared: whether a site may send the mean over its validation patients to the server. A
             metric with False is measured, and stays at the site.
         measure: the value of one patient.
+        sent_up_to: where the range has no end: the largest value that a server believes. A site
+            whose metric is endless is no better than the others, it is wrong.
+
+    Raises:
+        ValueError: a metric that is shared has a range without an end and no ``sent_up_to``.
     """
 
     name: str
@@ -69,6 +74,18 @@ class Metric:
     region: Literal["mask", "lesion"]
     shared: bool
     measure: Callable[[ImagePair], float]
+    sent_up_to: float = math.inf
+
+    def __post_init__(self) -> None:
+        """Refuse a shared metric without bounds."""
+        if self.shared and not all(math.isfinite(bound) for bound in self.sendable):
+            raise ValueError(f"metric '{self.name}' is shared, so it needs sent_up_to")
+
+    @property
+    def sendable(self) -> tuple[float, float]:
+        """Smallest and largest value that a site may send."""
+        low, high = self.range
+        return low, min(high, self.sent_up_to)
 
     def description(self) -> dict[str, Any]:
         """All but the function, ready for JSON; a range without a bound has None there."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
+from fedi2i.errors import ConfigError
 from lightning_modules.configuration import ModelConfig
 from lightning_modules.model_networks import MODELS
 from lightning_modules.networks.discriminator import PatchGAN, SlicePatchGAN
@@ -12,13 +15,32 @@ from lightning_modules.networks.generators.catalogue import build_generator
 from lightning_modules.networks.initialisation import initialise
 from lightning_modules.seeding import derive_seed
 
+MOST_PARAMETERS = 1_000_000_000
+"""Of a model, anywhere: four GB as they are sent. A site may allow fewer in its own file."""
+
+
+def parameter_count(config: ModelConfig) -> int:
+    """The number of parameters of all networks of a model; no memory is taken for them."""
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        networks = [_build(config, role) for role in MODELS[config.name].roles.values()]
+    return sum(value.numel() for network in networks for value in network.parameters())
+
 
 def build_networks(config: ModelConfig, seed: int) -> nn.ModuleDict:
     """All networks of a model with seeded initial weights.
 
     Each network has a stream of its own, so that changing one leaves the others' weights alone.
     The global random state is left as it was.
+
+    Raises:
+        ConfigError: the model is larger than any machine of a federation should be asked to hold.
     """
+    parameters = parameter_count(config)
+    if parameters > MOST_PARAMETERS:
+        raise ConfigError(
+            f"the model has {parameters:,} parameters, and {MOST_PARAMETERS:,} is the most; take "
+            "fewer channels"
+        )
     # Layers draw default weights when they are made; those are replaced below.
     with torch.random.fork_rng(devices=[]):
         networks = {name: _build(config, role) for name, role in MODELS[config.name].roles.items()}
@@ -27,17 +49,21 @@ def build_networks(config: ModelConfig, seed: int) -> nn.ModuleDict:
     return nn.ModuleDict(networks)
 
 
-def example_inputs(config: ModelConfig, network: str) -> tuple[Tensor, ...]:
-    """Small inputs that fit one network, for tracing it.
+def example_inputs(
+    config: ModelConfig, network: str, size: Sequence[int] | None = None
+) -> tuple[Tensor, ...]:
+    """Inputs that fit one network, for tracing it.
 
     Args:
         config: the model.
         network: its name.
+        size: rows and columns of the prepared slices; by default a small square.
     """
-    halvings = max(len(config.generator.channels) - 1, config.discriminator.layers + 1)
-    side = 4 * 2**halvings
+    if size is None:
+        halvings = max(len(config.generator.channels) - 1, config.discriminator.layers + 1)
+        size = (4 * 2**halvings,) * 2
     judges_pairs = _judges_pairs(config) and MODELS[config.name].roles[network] == "discriminator"
-    return tuple(torch.zeros(1, 1, side, side) for _ in range(2 if judges_pairs else 1))
+    return tuple(torch.zeros(1, 1, *size) for _ in range(2 if judges_pairs else 1))
 
 
 def _build(config: ModelConfig, role: str) -> nn.Module:

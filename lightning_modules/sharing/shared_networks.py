@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from fedi2i.typed_config import record_from
-from lightning_modules.configuration import ModelConfig
+from fedi2i.typed_config import check_values, record_from
+from lightning_modules.configuration import ModelConfig, check_levels
 from lightning_modules.model_networks import shared_networks
 from lightning_modules.networks.building import build_networks
 from lightning_modules.sharing.scope import SharingScope
@@ -22,15 +22,25 @@ class SharedNetworks(nn.ModuleDict):
         sharing: the sharing scope's name.
         seed: the experiment's seed; gives the initial global model.
         local: dotted prefixes inside the shared networks that stay at the sites.
+        size: rows and columns of the prepared slices, for strategies that trace the networks.
     """
 
     def __init__(
-        self, model: Mapping[str, Any], sharing: str, seed: int, local: Sequence[str] = ()
+        self,
+        model: Mapping[str, Any],
+        sharing: str,
+        seed: int,
+        local: Sequence[str] = (),
+        size: Sequence[int] | None = None,
     ) -> None:
-        self.config = record_from(ModelConfig, model, "job argument 'model'")
+        where = "job argument 'model'"
+        self.config = record_from(ModelConfig, model, where)
+        check_values(self.config, where)
+        check_levels(self.config.generator, where)
         names = shared_networks(self.config.name, sharing)
         networks = build_networks(self.config, seed)
         super().__init__({name: networks[name] for name in names})
+        self.size = None if size is None else tuple(size)
         self.scope = SharingScope(names, tuple(local))
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:  # type: ignore[override]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fedi2i.errors import DataError
-from fedi2i.files import lacks_room, replacing
+from fedi2i.files import not_written, replacing
 
 Content = TypeVar("Content")
 
@@ -31,14 +31,7 @@ def write_tensors(path: Path, content: Mapping[str, Any]) -> None:
         with replacing(path) as temporary:
             temporary.write_bytes(buffer.getbuffer())
     except OSError as error:
-        if lacks_room(error):
-            raise DataError(
-                f"{path.parent}: no space left on device for {buffer.tell()} bytes; make room and "
-                "start the job again, finished rounds are kept"
-            ) from error
-        raise DataError(
-            f"{path.parent}: cannot be written ({error.strerror}); correct its permissions"
-        ) from error
+        raise DataError(not_written(path, error, f"for {buffer.tell()} bytes")) from error
 
 
 def read_tensors(path: Path, refusal: str, convert: Callable[[Any], Content]) -> Content:

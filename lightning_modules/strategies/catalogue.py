@@ -148,7 +148,7 @@ def grid_of(name: str) -> tuple[Mapping[str, Any], ...]:
     """The settings to try for one committed job.
 
     A comparison of strategies is fair only if each had the same chance to be tuned, so every grid
-    has four points, about a decade around what its authors use.
+    has four points, and the authors' is one of them (``Strategy.published``).
 
     Raises:
         ConfigError: there is no such job, or its strategy has no grid.

@@ -53,4 +53,5 @@ STRATEGY = Strategy(
     fedavg_at={"lambda_generator": 0.0, "lambda_discriminator": 0.0},
     grid=pairs("lambda", [0.01, 0.1, 1.0, 10.0], 1 / 3),
     mechanisms=Mechanisms(update_level_dp=YES),
+    published=pairs("lambda", [1.0], 1 / 3)[0],
 )

@@ -22,7 +22,7 @@ class WeightedMean(ServerRule):
     """w = sum_k (n_k / n) w_k, over the sites k with n_k training samples each.
 
     McMahan et al., AISTATS 2017, arXiv:1602.05629. Strategies that act at the sites alone
-    (FedProx, FedBN, FedPer, Ditto) use the same rule.
+    (FedProx, FedBN, FedPer, LG-FedAvg, Ditto) use the same rule.
     """
 
     is_mean: ClassVar[bool] = True

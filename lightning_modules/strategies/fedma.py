@@ -132,6 +132,8 @@ def _note_moves(network: str, moves: Mapping[str, Permutations], view: ServerVie
             view.notes.add(metric, fraction * size, size)
         _remember(network, site, permutations, fractions, view)
     view.notes.add(metric, 0.0, 0.0)  # said even where no group was matched
+    # 0 moved of all channels and 0 moved of none are different results.
+    view.notes.add(f"fedma/matchable_{role_of(network)}", *view.groups[network].hidden_channels)
 
 
 def _remember(

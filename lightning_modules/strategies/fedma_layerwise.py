@@ -1,9 +1,11 @@
-"""FedMA as its authors run it: one layer per round, retraining in between.
+"""FedMA layer by layer: one layer per round, retraining in between.
 
-Wang et al., ICLR 2020, arXiv:2002.06440, algorithm 1. In every round the server matches one more
-channel group (``lightning_modules.matching.layer_stages``). A site takes the finished tensors from
-the global model, puts the rest of its own model of the last round into the new channel order, and
-trains the rest on.
+Wang et al., ICLR 2020, arXiv:2002.06440, algorithm 1, with fixed layer widths and the assignment of
+``lightning_modules.matching``. In every round the server matches one more channel group; in the
+last round of a pass it averages what is left, the output layer above all
+(``lightning_modules.matching.layer_stages``). A site takes the finished tensors from the global
+model, puts the rest of its own model of the last round into the new channel order, and trains the
+rest on. docs/fedma.md lists what differs from the authors' code.
 """
 
 from __future__ import annotations
@@ -42,8 +44,9 @@ if TYPE_CHECKING:
 class LayerwiseRule(ServerRule):
     """In round r the (r mod stages)-th channel group of every network is matched and averaged.
 
-    Layer widths are fixed. Between two passes the global model is whole; within a pass its
-    unfinished layers are means of unmatched ones and of no use yet.
+    After the last group, nothing is left to match and the rest is averaged. Between two passes the
+    global model is whole; within a pass its unfinished layers are means of unmatched ones and of
+    no use yet.
     """
 
     matches_channels: ClassVar[bool] = True
@@ -111,7 +114,7 @@ class FrozenLayers:
 
 
 def rounds_of_a_pass(groups: Groups) -> int:
-    """Rounds until every layer of every shared network is matched."""
+    """Rounds until every layer of every shared network is averaged."""
     return number_of_stages(groups.values())
 
 

@@ -1,12 +1,10 @@
-"""FedPer: a part of the generators stays at the site."""
+"""FedPer: the generators' encoder is shared, their decoder stays at the site."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fedi2i.errors import ConfigError
-from fedi2i.typed_config import word
 from lightning_modules.strategies.fedavg import WeightedMean
 from lightning_modules.strategies.interface import (
     YES,
@@ -21,34 +19,38 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-@dataclass(frozen=True)
-class FedPerSettings:
-    """Which part stays."""
+def decoders(inputs: LocalInputs) -> tuple[str, ...]:
+    """Prefixes of everything in the shared generators that does not encode.
 
-    local_part: str = word(
-        "encoder", "encoder", "decoder", meaning="part of the generators that stays at the site"
-    )
-
-
-def local_generator_parts(inputs: LocalInputs) -> tuple[str, ...]:
-    """Prefixes of the generators' encoders, or of everything else in them.
-
-    Every generator says itself which of its modules encode.
+    The paper shares the first layers ("base") and keeps the last ones ("personalisation layers")
+    at the site; a generator's first layers are its encoder.
 
     Raises:
         ConfigError: no generator is shared.
     """
-    prefixes: list[str] = []
-    for name in inputs.shared:
-        if inputs.roles[name] != "generator":
-            continue
-        generator: Any = inputs.networks[name]
-        encoder = generator.encoder_modules()
-        paths = encoder if inputs.settings.local_part == "encoder" else _others(generator, encoder)
-        prefixes += [f"{name}.{path}" for path in paths]
-    if not prefixes:
-        raise ConfigError("strategy 'fedper': no generator is shared, so no part of one can stay")
-    return tuple(prefixes)
+    return tuple(
+        f"{name}.{path}"
+        for name, generator in shared_generators(inputs, "fedper").items()
+        for path in _others(generator, generator.encoder_modules())
+    )
+
+
+def shared_generators(inputs: LocalInputs, strategy: str) -> dict[str, Any]:
+    """The shared generators by name; every generator says itself which of its modules encode.
+
+    Args:
+        inputs: the networks, and which are shared.
+        strategy: for the message.
+
+    Raises:
+        ConfigError: no generator is shared.
+    """
+    names = [name for name in inputs.shared if inputs.roles[name] == "generator"]
+    if not names:
+        raise ConfigError(
+            f"strategy '{strategy}': no generator is shared, so no part of one can stay"
+        )
+    return {name: inputs.networks[name] for name in names}
 
 
 def _others(network: nn.Module, known: tuple[str, ...]) -> list[str]:
@@ -64,16 +66,15 @@ def _others(network: nn.Module, known: tuple[str, ...]) -> list[str]:
 STRATEGY = Strategy(
     name="fedper",
     label="FedPer",
-    does="keeps a part of the generator at the site",
+    does="keeps the generators' decoders at the site",
     paper=Paper(
         "Arivazhagan et al. 2019",
         "arXiv:1912.00818",
         "arivazhagan2019fedper",
-        "w = (shared base, personal part)",
+        "w = (shared first layers, personal last layers)",
     ),
-    settings=FedPerSettings,
     server=WeightedMean,
-    site=SiteRule(local_parts=local_generator_parts, local_text="a local part"),
+    site=SiteRule(local_parts=decoders, local_text="its own decoder"),
     acts=False,
     mechanisms=Mechanisms(update_level_dp=YES),
 )

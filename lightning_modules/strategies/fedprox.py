@@ -103,4 +103,5 @@ STRATEGY = Strategy(
     # than those of a generator with lambda_l1 = 100.
     grid=pairs("mu", [0.001, 0.01, 0.1, 1.0], 1 / 3),
     mechanisms=Mechanisms(update_level_dp=YES),
+    published=pairs("mu", [1.0], 1 / 3)[0],
 )

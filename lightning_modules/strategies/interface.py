@@ -295,7 +295,8 @@ class Strategy:
         compared_with: jobs that belong into every comparison with it.
         may_start_independently: whether sites may draw their own first weights.
         fedavg_at: settings with which it equals FedAvg bit for bit, or None.
-        grid: settings to tune over, the same budget for every strategy.
+        grid: settings to tune over, the same number of points for every strategy.
+        published: the point of the grid that its authors use, or recommend first.
         check_sites: refuses settings that do not fit the numbers of sites; gets the settings, the
             number of sites, the fewest that make a round, and the words a message begins with.
         rounds_per_pass: rounds that belong together, where it works in passes over the layers.
@@ -319,6 +320,7 @@ class Strategy:
     may_start_independently: bool = False
     fedavg_at: Mapping[str, Any] | None = None
     grid: tuple[Mapping[str, Any], ...] = ()
+    published: Mapping[str, Any] = field(default_factory=dict)
     check_sites: Callable[[Any, int, int, str], None] | None = None
     rounds_per_pass: Callable[[Groups], int] | None = None
     mechanisms: Mechanisms = Mechanisms()

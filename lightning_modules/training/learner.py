@@ -9,11 +9,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
-import pytorch_lightning as pl
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from fedi2i.errors import ConfigError, DataError
@@ -22,17 +22,17 @@ from lightning_modules.data.batches import BatchSource
 from lightning_modules.data.slices import Batch, TrainingSlices
 from lightning_modules.model_networks import MODELS, trained_networks
 from lightning_modules.modules import build_module
-from lightning_modules.modules.optimization import frozen
+from lightning_modules.networks.building import build_networks
 from lightning_modules.seeding import derive_seed
 from lightning_modules.sharing.local_parts import sharing_scope
 from lightning_modules.sharing.scope import SharingScope
 from lightning_modules.strategies.interface import GradientTerm, TermInputs
-from lightning_modules.training.callbacks import RestoredOptimizers, RoundHistory
-from lightning_modules.training.gradient_editor import GradientEditor
 from lightning_modules.training.hardware import Hardware
 from lightning_modules.training.local_state import LocalStateStore
 from lightning_modules.training.round_start import Kept, RoundStart
-from lightning_modules.training.trainer import free_round_garbage, quiet_trainer
+
+if TYPE_CHECKING:
+    import pytorch_lightning as pl
 
 State = dict[str, Tensor]
 Report = Callable[[str, float, int], None]
@@ -77,6 +77,9 @@ class _Fit:
 class Learner:
     """Trains a translation GAN on the slices of one site.
 
+    Lightning and the module are loaded at the first training: a process that only validates does
+    without them, and their import takes longer than a small site's validation.
+
     Args:
         experiment: the experiment.
         arm: name of this learner, e.g. the site; seeds its slice order and dropout.
@@ -111,10 +114,9 @@ class Learner:
         self._hardware = hardware
         self._store = store
         self._steps = steps or experiment.training.steps
-        self._module = self._fresh_module(experiment.seed)
-        networks = nn.ModuleDict({n: getattr(self._module, n) for n in self._networks.names})
-        self._scope = sharing_scope(experiment, networks)
-        self._starts = RoundStart(experiment, arm, networks, self._scope, self._fresh_state)
+        self._built = build_networks(experiment.model, experiment.seed)
+        self._scope = sharing_scope(experiment, self._built)
+        self._starts = RoundStart(experiment, arm, self._built, self._scope, self._fresh_state)
 
     def initial_state(self) -> State:
         """The shared part of the seeded initial networks: where every arm starts."""
@@ -168,6 +170,9 @@ class Learner:
             DataError: the state kept from the last round is damaged, or missing where the server
                 counts on it; or there is no slice.
         """
+        from lightning_modules.modules.optimization import frozen
+        from lightning_modules.training.trainer import free_round_garbage
+
         if not self.trained:
             raise DataError(f"{self._arm}: no training slices; give this site training subjects")
         self._check(state)
@@ -178,9 +183,8 @@ class Learner:
         term = self._gradient_term(memory, received)
         self._module.load_state_dict(self._starts.weights(state, kept, round_number, received))
         optimizers = self._starts.optimizers(kept, received)
-        history = RoundHistory(first_step=round_number * self._steps, report=report)
         with frozen(self._starts.frozen(round_number, self._module)):
-            fit = self._fit(round_number, "noise", term, optimizers, history)
+            fit = self._fit(round_number, "noise", term, optimizers, report)
         trained = _on_cpu(self._module.state_dict())
         personal = self._train_personal(state, round_number, kept)
         self._keep(
@@ -216,9 +220,14 @@ class Learner:
         stream: str,
         term: GradientTerm | None,
         optimizers: list[dict[str, Any]] | None,
-        history: RoundHistory,
+        report: Report | None,
     ) -> _Fit:
         """Train ``self._module`` on the round's batches."""
+        from lightning_modules.training.callbacks import RestoredOptimizers, RoundHistory
+        from lightning_modules.training.gradient_editor import GradientEditor
+        from lightning_modules.training.trainer import quiet_trainer
+
+        history = RoundHistory(first_step=round_number * self._steps, report=report)
         keep = self._experiment.training.optimizer_state == "keep"
         editor = term and GradientEditor(term, self._networks.roles, self._scope.covers)
         callbacks: list[pl.Callback] = [RestoredOptimizers(optimizers if keep else None), history]
@@ -239,7 +248,7 @@ class Learner:
         return DataLoader(batches, batch_size=None)
 
     def _check(self, state: Mapping[str, Tensor]) -> None:
-        own = self._module.state_dict()
+        own = self._built.state_dict()
         self._scope.check(state, own)
         for key, value in state.items():
             if value.shape != own[key].shape:
@@ -258,9 +267,8 @@ class Learner:
         received = self._starts.full_state(state, kept)
         self._module.load_state_dict(kept.state.get("personal") or received)
         term = personal_term(self._strategy.settings, received)
-        silent = RoundHistory(first_step=0, report=None)
         optimizers = kept.state.get("personal_optimizers")
-        return self._fit(round_number, "personal noise", term, optimizers, silent)
+        return self._fit(round_number, "personal noise", term, optimizers, report=None)
 
     def _check_memory(self, kept: Kept, accepted_round: int | None) -> None:
         """The server's sums hold what this site kept: without it they would be wrong for all."""
@@ -285,10 +293,15 @@ class Learner:
             self._store.save(round_number, full, started_from)
 
     def _fresh_state(self, seed: int) -> State:
-        return _on_cpu(self._fresh_module(seed).state_dict())
+        return _on_cpu(build_networks(self._experiment.model, seed).state_dict())
 
-    def _fresh_module(self, seed: int) -> pl.LightningModule:
-        return build_module(self._experiment.model, self._experiment.training, seed)
+    @cached_property
+    def _module(self) -> pl.LightningModule:
+        experiment = self._experiment
+        module = build_module(experiment.model, experiment.training, experiment.seed)
+        for name in self._networks.names:  # one copy of the networks in memory, not two
+            self._built[name] = getattr(module, name)
+        return module
 
 
 def _on_cpu(state: Mapping[str, Tensor]) -> State:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import pytorch_lightning as pl
 from torch import Tensor, nn
 
 from lightning_modules.configuration import ExperimentConfig
@@ -96,7 +95,7 @@ class RoundStart:
         networks = dict(self._networks.items())
         return realigned_optimizers(optimizers, networks, self._groups, moves)
 
-    def frozen(self, round_number: int, module: pl.LightningModule) -> list[nn.Parameter]:
+    def frozen(self, round_number: int, module: nn.Module) -> list[nn.Parameter]:
         """The parameters that are not trained in a round."""
         stages = self._experiment.strategy.record.site.layer_stages
         if stages is None:
@@ -110,4 +109,5 @@ class RoundStart:
         from lightning_modules.matching.network_groups import network_groups
 
         shared = self._scope.networks
-        return network_groups(self._networks, self._experiment.model, shared)
+        size = self._experiment.data.preparation.size
+        return network_groups(self._networks, self._experiment.model, shared, size)

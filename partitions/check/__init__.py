@@ -1,1 +1,1 @@
-"""What is wrong with a data set: pure checks, which raise a sentence that says what to do."""
+"""What is wrong with a data set: rules, the pass of ``check`` over all scans, and what it says."""

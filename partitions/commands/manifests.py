@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from fedi2i.commands import Commands
-from partitions.check.data_set import check_data_set, data_set_hash
-from partitions.manifest import SPLITS, SiteManifest, read_manifest, split_counts
+from fedi2i.errors import DataError
+from fedi2i.files import write_text
+from partitions.check.manifests import data_set_hash
+from partitions.manifest import SPLITS, SiteManifest, split_counts
 from partitions.readers import Reader, load_reader, reader_names
-from partitions.site_folders import find_site_folders
+from partitions.site_folders import find_site_folders, find_withdrawn
 
 SEED = 2026
 
@@ -41,10 +44,21 @@ def add_readers(commands: Commands) -> None:
 
 
 def add_check(commands: Commands) -> None:
-    """Add ``check``: read all manifests of a data set and refuse what contradicts itself."""
-    parser = commands.add_parser("check", help="check all manifests of a data set")
+    """Add ``check``: look at the manifests and scans of a data set and say what is wrong."""
+    parser = commands.add_parser("check", help="check the manifests and scans of a data set")
     parser.add_argument(
         "folders", type=Path, nargs="+", metavar="DIR", help="site folders or above"
+    )
+    parser.add_argument(
+        "--voxels", action="store_true", help="read every voxel, and not only the headers"
+    )
+    parser.add_argument("--sequences", metavar="A,B", help="look at these sequences; default: all")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the findings as JSON")
+    parser.add_argument(
+        "--page", type=Path, metavar="FILE", help="write the findings and pictures as HTML"
+    )
+    parser.add_argument(
+        "--workers", type=int, default=2, help="subjects read at a time; default: 2"
     )
     parser.set_defaults(run=_check)
 
@@ -84,11 +98,42 @@ def _bring_in(reader: Reader, options: argparse.Namespace) -> None:
 
 
 def _check(options: argparse.Namespace) -> None:
+    # Imported here, as the other commands have no use for it.
+    from partitions.check.finding import ERROR, errors_in, refuse
+    from partitions.check.inspection import Plan, inspect
+    from partitions.check.results import as_json, as_page, console_text, summary
+
     found = {path.resolve(): path for root in options.folders for path in find_site_folders(root)}
-    manifests = [read_manifest(path) for path in found.values()]
-    check_data_set(manifests)
-    print(site_table(manifests))
-    print(f"data set '{manifests[0].dataset}', hash {data_set_hash(manifests)}; no overlap")
+    sequences = tuple(options.sequences.split(",")) if options.sequences else None
+    plan = Plan(options.voxels, options.page is not None, sequences, max(1, options.workers))
+    withdrawn = [path for root in options.folders for path in find_withdrawn(root)]
+    inspection = inspect(list(found.values()), plan, _with_bar, withdrawn)
+    print(site_table(inspection.manifests))
+    print(console_text(inspection), end="\n" if inspection.findings else "")
+    print(summary(inspection))
+    for path, write in ((options.json, as_json), (options.page, as_page)):
+        if path is not None:
+            write_text(path, write(inspection))
+            print(f"wrote {path}")
+    errors = errors_in(inspection.findings)
+    if len(errors) > 1:
+        raise DataError(
+            f"{len(errors)} findings would stop the preparation, listed above; the first: "
+            f"{errors[0].text()}"
+        )
+    refuse(errors)
+    dataset, hash_ = inspection.manifests[0].dataset, data_set_hash(inspection.manifests)
+    print(f"data set '{dataset}', hash {hash_}; no {ERROR} found")
+
+
+def _with_bar(results: Iterable[Any], count: int) -> Iterable[Any]:
+    """Show how many subjects' voxels have been read."""
+    from tqdm import tqdm
+
+    bar: Iterable[Any] = tqdm(
+        results, total=count, desc="reading voxels", unit="subject", disable=not count
+    )
+    return bar
 
 
 def _print_next(out: Path, settings: Sequence[str] = ()) -> None:

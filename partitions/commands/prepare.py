@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fedi2i.commands import Commands
-from fedi2i.errors import ConfigError, UserError
+from fedi2i.errors import ConfigError, DataError, UserError
 from fedi2i.typed_config import merged, read_yaml, record_from
 from partitions.manifest import SPLITS, SiteManifest, read_manifest
 from partitions.preparation import PreparationConfig, PreparedSite, PreparedSplit, prepare_site
@@ -93,11 +93,14 @@ def _prepare_all(tasks: Sequence[Task], workers: int) -> list[UserError]:
     print(f"preparing {', '.join(task.manifest.site for task in tasks)}", flush=True)
     alone = min(workers, len(tasks)) < 2
     failed: list[UserError] = []
-    for result in side_by_side(partial(_prepare_one, progress=alone), tasks, workers):
-        if isinstance(result, UserError):
-            failed.append(result)
-        else:
-            print(f"{result.site}: prepared: {_summary(result)}", flush=True)
+    try:
+        for result in side_by_side(partial(_prepare_one, progress=alone), tasks, workers):
+            if isinstance(result, UserError):
+                failed.append(result)
+            else:
+                print(f"{result.site}: prepared: {_summary(result)}", flush=True)
+    except DataError as error:  # a process was killed; what others said must not be lost
+        failed.append(error)
     return failed
 
 
@@ -107,6 +110,11 @@ def _prepare_one(task: Task, progress: bool) -> PreparedSite | UserError:
         return prepare_site(task.manifest, task.config, task.cache, progress=progress)
     except UserError as error:
         return error
+    except MemoryError:
+        return DataError(
+            f"{task.manifest.root}: memory ran out while the site was prepared; close other "
+            "programs or give fewer --workers: what is finished is kept"
+        )
 
 
 def _summary(ready: PreparedSite) -> str:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fedi2i.errors import DataError
 from fedi2i.files import replacing
+from partitions.check.rules.data_sets import is_personal
 from partitions.manifest import SubjectRecord
 from partitions.preparation.subject_file import SubjectFile, SubjectSlices
 
@@ -35,22 +36,28 @@ def assemble_split(
         stop = start + len(slices.kept)
         with_lesion = with_lesion or slices.lesion is not None
         entries.append(
-            {
-                "subject": record.subject,
-                "start": start,
-                "stop": stop,
-                "spacing": slices.spacing,
-                "slices": slices.kept,
-                "domains": slices.domains,
-                "lesion_mask": slices.lesion is not None,
-                "metadata": record.metadata,
-            }
+            {"subject": record.subject, "start": start, "stop": stop} | _entry(record, slices)
         )
         start = stop
     names = [name for name in _TYPES if with_lesion or name != "lesion"]
     for name in names:
         _write_array(folder / f"{name}.npy", name, subjects, (start, *size))
     return {"arrays": names, "subjects": entries}
+
+
+def _entry(record: SubjectRecord, slices: SubjectSlices) -> dict[str, Any]:
+    """What ``prepared.json`` says of a subject besides where its slices lie."""
+    facts = slices.facts
+    return {
+        "spacing": slices.spacing,
+        "slices": slices.kept,
+        "domains": slices.domains,
+        "lesion_mask": slices.lesion is not None,
+        "foreground": facts.foreground,
+        "acquired": {"spacing": facts.acquired_spacing, "axes": facts.acquired_axes},
+        "findings": facts.findings,
+        "metadata": {key: value for key, value in record.metadata.items() if not is_personal(key)},
+    }
 
 
 def _slices_of(

@@ -10,6 +10,8 @@ from fedi2i.typed_config import choose
 
 DOMAINS = ("source", "target")
 """What a slice can be: what the model reads, and what it writes."""
+MOST_PIXELS_A_SIDE = 4096
+"""Of a prepared slice. A site may allow less in its own file."""
 PAIRINGS = ("paired", "unpaired")
 
 
@@ -58,8 +60,11 @@ def _check(config: PreparationConfig) -> None:
             f"preparation: source and target are both '{config.source}'; name two sequences"
         )
     choose(config.pairing, PAIRINGS, "preparation: pairing")
-    if len(config.size) != 2 or min(config.size) < 1:
-        raise ConfigError(f"preparation: size {list(config.size)} must be two positive integers")
+    if len(config.size) != 2 or not 1 <= min(config.size) <= max(config.size) <= MOST_PIXELS_A_SIDE:
+        raise ConfigError(
+            f"preparation: size {list(config.size)} must be two integers from 1 to "
+            f"{MOST_PIXELS_A_SIDE}"
+        )
     if config.spacing is not None and not 0 < config.spacing < math.inf:
         raise ConfigError(
             f"preparation: spacing {config.spacing} must be positive (mm), or null to keep pixels"

@@ -47,7 +47,7 @@ def needed_bytes(root: Path, records: Sequence[SubjectRecord], config: Preparati
     its header.
     """
     load: Any = nibabel.load
-    scans = (root / used_files(record, config)[0] for record in records)
+    scans = (root / next(iter(used_files(record, config).values())) for record in records)
     slices: int = sum(max(load(scan).shape) for scan in scans)
     rows, columns = config.size
     return 2 * slices * rows * columns * _BYTES_PER_PIXEL

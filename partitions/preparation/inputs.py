@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 
 from fedi2i.digest import digest, file_digest
 from fedi2i.errors import DataError
+from partitions.check.finding import refuse
+from partitions.check.manifests import copies
+from partitions.check.rules.data_sets import HeldScan
+from partitions.check.scans import open_scans, paths_of
+from partitions.check.subject import header_findings
 from partitions.manifest import SPLITS, SiteManifest, SubjectRecord
 from partitions.preparation.configuration import DOMAINS, PreparationConfig
 
-FORMAT_VERSION = 2
-"""Raise it when the stored arrays change meaning; old caches are then made again."""
+FORMAT_VERSION = 3
+"""Raise it when the stored arrays change meaning, or when scans are read or refused by other rules;
+old caches are then made again."""
 
 
 def domains_of(record: SubjectRecord, config: PreparationConfig) -> tuple[str, ...]:
@@ -19,11 +24,14 @@ def domains_of(record: SubjectRecord, config: PreparationConfig) -> tuple[str, .
     return tuple(domain for domain in DOMAINS if config.sequence(domain) in record.files)
 
 
-def used_files(record: SubjectRecord, config: PreparationConfig) -> tuple[str, ...]:
-    """The files preparation reads for one subject."""
-    scans = (record.files[config.sequence(domain)] for domain in domains_of(record, config))
-    masks = (record.mask, record.lesion_mask)
-    return (*scans, *(path for path in masks if path is not None))
+def sequences_of(config: PreparationConfig) -> tuple[str, str]:
+    """The sequences preparation reads, source first."""
+    return config.source, config.target
+
+
+def used_files(record: SubjectRecord, config: PreparationConfig) -> dict[str, str]:
+    """The files preparation reads for one subject, by name: images, then masks."""
+    return paths_of(record, sequences_of(config))
 
 
 def usable_subjects(
@@ -48,8 +56,32 @@ def usable_subjects(
     return usable, dict(sorted(left_out.items()))
 
 
-def fingerprint(
+def file_digests(
     manifest: SiteManifest, records: tuple[SubjectRecord, ...], config: PreparationConfig
+) -> dict[str, dict[str, str]]:
+    """SHA-256 of every file used, by subject and name.
+
+    Raises:
+        DataError: a file is missing or cannot be read, or two persons have the same scan.
+    """
+    digests: dict[str, dict[str, str]] = {}
+    held: list[HeldScan] = []
+    for record in records:
+        paths = {n: manifest.root / path for n, path in used_files(record, config).items()}
+        if not all(path.is_file() for path in paths.values()):
+            refuse(header_findings(open_scans(record, manifest.root, sequences_of(config))))
+        digests[record.subject] = found = {n: file_digest(path) for n, path in paths.items()}
+        held += [
+            HeldScan(record, name, str(paths[name]), found[name], "bytes")
+            for name in record.files
+            if name in found
+        ]
+    refuse(copies(held))
+    return digests
+
+
+def fingerprint(
+    manifest: SiteManifest, digests: dict[str, dict[str, str]], config: PreparationConfig
 ) -> str:
     """SHA-256 over the manifest, the bytes of all files used, the configuration and the format.
 
@@ -57,24 +89,17 @@ def fingerprint(
 
     Args:
         manifest: the site.
-        records: the subjects that will be prepared.
-        config: how they will be prepared.
-
-    Raises:
-        DataError: a file is missing or cannot be read.
+        digests: see `file_digests`.
+        config: how the subjects will be prepared.
     """
-    content = {
-        "format": FORMAT_VERSION,
-        "manifest": manifest.content_hash(),
-        "config": asdict(config),
-        "files": {
-            record.subject: [
-                _file_digest(manifest.root / path) for path in used_files(record, config)
-            ]
-            for record in records
-        },
-    }
-    return digest(content)
+    return digest(
+        {
+            "format": FORMAT_VERSION,
+            "manifest": manifest.content_hash(),
+            "config": asdict(config),
+            "files": digests,
+        }
+    )
 
 
 def _is_usable(record: SubjectRecord, config: PreparationConfig) -> bool:
@@ -96,9 +121,3 @@ def _nobody(manifest: SiteManifest, config: PreparationConfig) -> str:
         f"{manifest.root}: no subject of site '{manifest.site}' has {what}; "
         f"sequences here: {', '.join(known) or 'none'}"
     )
-
-
-def _file_digest(path: Path) -> str:
-    if not path.is_file():
-        raise DataError(f"{path}: no such file; copy it there or correct the manifest")
-    return file_digest(path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,22 @@ from tqdm import tqdm
 
 from fedi2i.errors import DataError
 from fedi2i.files import write_text
+from partitions.check.finding import refuse
+from partitions.check.manifests import copies
+from partitions.check.rules.data_sets import HeldScan
+from partitions.check.scans import open_scans
+from partitions.check.subject import header_findings
 from partitions.manifest import SPLITS, SiteManifest, SubjectRecord
 from partitions.preparation.assembly import assemble_split
 from partitions.preparation.configuration import PreparationConfig
 from partitions.preparation.disk_space import write_failure
-from partitions.preparation.inputs import FORMAT_VERSION, fingerprint, usable_subjects
+from partitions.preparation.inputs import (
+    FORMAT_VERSION,
+    file_digests,
+    fingerprint,
+    sequences_of,
+    usable_subjects,
+)
 from partitions.preparation.prepared import RECORD_NAME, PreparedSite, open_prepared
 from partitions.preparation.subject_file import SubjectFile
 
@@ -81,7 +92,8 @@ def _identify(
     if not manifest.root.is_dir():
         raise DataError(f"{manifest.root}: no such data folder; correct this site's data mapping")
     records, skipped = usable_subjects(manifest, config)
-    return records, skipped, fingerprint(manifest, records, config)
+    digests = file_digests(manifest, records, config)
+    return records, skipped, fingerprint(manifest, digests, config)
 
 
 def _log_skipped(site: str, skipped: Mapping[str, list[str]]) -> None:
@@ -131,6 +143,7 @@ def _prepare(
     # Imported here, as opening an existing cache should not wait seconds for MONAI.
     from partitions.preparation.subject import prepare_subject
 
+    _check_headers(records, root, config)
     subjects = [
         SubjectFile(record, folder / SUBJECT_FILES / f"{number:06d}.npz")
         for number, record in enumerate(records)
@@ -141,6 +154,7 @@ def _prepare(
     for subject in tqdm(subjects, desc=label, unit="subject", disable=not progress):
         if subject.read() is None:
             subject.write(prepare_subject(subject.record, root, config))
+    refuse(copies(_held_scans(subjects, root)))
     splits = {
         name: assemble_split(
             [subject for subject in subjects if subject.record.split == name],
@@ -151,3 +165,24 @@ def _prepare(
     }
     write_text(folder / RECORD_NAME, json.dumps({**facts, "splits": splits}, indent=1) + "\n")
     shutil.rmtree(folder / SUBJECT_FILES)
+
+
+def _check_headers(
+    records: tuple[SubjectRecord, ...], root: Path, config: PreparationConfig
+) -> None:
+    """Refuse the site before anything is prepared, if that takes no more than headers."""
+    refuse(
+        finding
+        for record in records
+        for finding in header_findings(open_scans(record, root, sequences_of(config)))
+    )
+
+
+def _held_scans(subjects: Sequence[SubjectFile], root: Path) -> Iterator[HeldScan]:
+    """The images that were read, by the digest of their voxels."""
+    for subject in subjects:
+        facts = subject.read_facts()
+        digests = facts.digests if facts is not None else {}
+        for name, found in digests.items():
+            file = str(root / subject.record.files[name])
+            yield HeldScan(subject.record, name, file, found, "voxels")

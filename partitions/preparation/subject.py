@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,20 +13,18 @@ import torch
 from numpy.typing import NDArray
 
 from fedi2i.errors import DataError
+from partitions.check.finding import WARNING, Finding, refuse
+from partitions.check.scans import LESION, SubjectScans, SubjectVoxels, open_scans
+from partitions.check.subject import header_findings, read_voxels
 from partitions.manifest import SubjectRecord
 from partitions.preparation.configuration import PreparationConfig
-from partitions.preparation.grids import (
-    Volume,
-    check_same_grid,
-    cut_to_size,
-    mask_loss,
-    read_volume,
-    resample,
-)
-from partitions.preparation.inputs import domains_of
+from partitions.preparation.grids import cut_to_size, mask_loss, resample
+from partitions.preparation.inputs import domains_of, sequences_of
 from partitions.preparation.intensities import scale_inside, to_levels
 from partitions.preparation.masks import mask_of
-from partitions.preparation.subject_file import SubjectSlices
+from partitions.preparation.subject_file import SubjectFacts, SubjectSlices
+from partitions.scans.grid import axes_of
+from partitions.scans.volume import Volume
 
 logger = logging.getLogger(__name__)
 MAX_MASK_LOSS = 0.005
@@ -36,8 +35,8 @@ def prepare_subject(record: SubjectRecord, root: Path, config: PreparationConfig
     """Read, check, scale, resample and cut the scans of one subject.
 
     Raises:
-        DataError: a scan cannot be used, see `read_volume` and `check_same_grid`; the mask is
-            empty or does not fit; a scan is constant; a voxel size is needed and unknown.
+        DataError: a scan cannot be used, see the rules of ``partitions.check``; the mask does not
+            fit; a scan is constant inside it; a voxel size is needed and unknown.
     """
     if config.spacing is not None and not record.has_voxel_size:
         raise DataError(
@@ -45,27 +44,60 @@ def prepare_subject(record: SubjectRecord, root: Path, config: PreparationConfig
             f"{config.spacing:g} mm; set 'spacing: null' in the preparation configuration"
         )
     with _one_torch_thread():
-        scans = _read_scans(record, root, config)
-        mask = mask_of(scans)
+        subject = open_scans(record, root, sequences_of(config))
+        voxels, findings = _read(subject)
+        mask, foreground = mask_of(voxels, config)
         domains = domains_of(record, config)
-        images = {name: _scaled(scans[name], mask, config) for name in domains}
+        volumes = {name: voxels.scans[config.sequence(name)].volume for name in domains}
+        images = {name: _scaled(volume, mask, config) for name, volume in volumes.items()}
         masks = {"mask": mask}
-        if "lesion" in scans:
-            masks["lesion"] = scans["lesion"].data > 0
-        return _cut(record, scans[domains[0]], images, masks, config)
+        if LESION in voxels.scans:
+            lesion = voxels.scans[LESION]
+            masks["lesion"] = lesion.scan.values.inside(lesion.volume.data)
+        facts = SubjectFacts(
+            foreground,
+            *_acquired(subject, config.sequence(domains[0])),
+            findings=_kept_findings(findings, root),
+            digests=dict(voxels.digests),
+        )
+        return _cut(record, volumes[domains[0]], images, masks, config, facts)
 
 
-def _read_scans(record: SubjectRecord, root: Path, config: PreparationConfig) -> dict[str, Volume]:
-    domains = domains_of(record, config)
-    paths = {domain: record.files[config.sequence(domain)] for domain in domains}
-    if record.mask is not None:
-        paths["mask"] = record.mask
-    if record.lesion_mask is not None:
-        paths["lesion"] = record.lesion_mask
-    scans = {name: read_volume(root / path) for name, path in paths.items()}
-    for name in paths:
-        check_same_grid(scans[name], scans[domains[0]])
-    return scans
+def _read(subject: SubjectScans) -> tuple[SubjectVoxels, list[Finding]]:
+    """The voxels of a subject that no rule refuses, and what the rules say besides."""
+    found = header_findings(subject)
+    refuse(found)
+    voxels, more = read_voxels(subject)
+    refuse(more)
+    for finding in (*found, *more):
+        if finding.severity == WARNING:
+            logger.warning("%s", finding.text())
+    return voxels, [*found, *more]
+
+
+def _acquired(
+    subject: SubjectScans, sequence: str
+) -> tuple[tuple[float, float, float] | None, str]:
+    """Voxel edges and axes of a scan as it is stored."""
+    header = subject.scans[sequence].header
+    grid = header.grid if header is not None else None
+    if grid is None:  # cannot be: its voxels have been read
+        raise DataError(f"subject '{subject.record.subject}': '{sequence}' has no voxel grid")
+    edges = grid.edges() if subject.record.has_voxel_size else None
+    return edges, axes_of(grid.affine)
+
+
+def _kept_findings(findings: Sequence[Finding], root: Path) -> tuple[dict[str, str], ...]:
+    """What the record keeps of findings; files as the manifest names them."""
+    return tuple(
+        {
+            "rule": finding.rule,
+            "severity": finding.severity,
+            "file": Path(os.path.relpath(finding.file, root)).as_posix() if finding.file else "",
+            "sentence": finding.sentence,
+        }
+        for finding in findings
+    )
 
 
 def _scaled(
@@ -86,6 +118,7 @@ def _cut(
     images: dict[str, NDArray[np.float32]],
     masks: dict[str, NDArray[np.bool_]],
     config: PreparationConfig,
+    facts: SubjectFacts,
 ) -> SubjectSlices:
     resampled = {
         **{name: _resampled(data, grid, config, "bilinear") for name, data in images.items()},
@@ -110,6 +143,7 @@ def _cut(
         lesion=None if lesion is None else _as_slices(lesion > 0.5, kept).astype(np.uint8),
         kept=tuple(int(index) for index in kept),
         spacing=_spacing_of(record, grid, config),
+        facts=facts,
     )
 
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import zipfile
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,28 @@ from numpy.typing import NDArray
 from fedi2i.files import replacing
 from partitions.manifest import SubjectRecord
 from partitions.preparation.configuration import DOMAINS
+
+_DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile)
+
+
+@dataclass(frozen=True)
+class SubjectFacts:
+    """What is worth knowing of a subject's scans besides their slices.
+
+    Attributes:
+        foreground: how the mask was found: ``mask file``, ``threshold`` (Otsu's) or
+            ``not background`` (a skull-stripped scan).
+        acquired_spacing: voxel edges in mm along the axes of the stored scan; None when unknown.
+        acquired_axes: where those axes point to, e.g. ``LPS``.
+        findings: warnings and notes of the rules: rule, severity, file and sentence.
+        digests: SHA-256 of each image's voxels, by sequence.
+    """
+
+    foreground: str
+    acquired_spacing: tuple[float, float, float] | None
+    acquired_axes: str
+    findings: tuple[dict[str, str], ...] = ()
+    digests: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -30,6 +53,7 @@ class SubjectSlices:
         lesion: 0 or 1, or None when the subject has no lesion mask.
         kept: which slices of the scan these are, counted from the feet.
         spacing: pixel height, pixel width and slice distance in mm, or None when unknown.
+        facts: what else is worth knowing.
     """
 
     source: NDArray[np.uint16] | None
@@ -38,6 +62,7 @@ class SubjectSlices:
     lesion: NDArray[np.uint8] | None
     kept: tuple[int, ...]
     spacing: tuple[float, float, float] | None
+    facts: SubjectFacts
 
     @property
     def domains(self) -> tuple[str, ...]:
@@ -61,16 +86,28 @@ class SubjectFile:
         """Write the slices; the file appears complete or not at all."""
         known = {name: getattr(slices, name) for name in ("source", "target", "mask", "lesion")}
         arrays = {name: array for name, array in known.items() if array is not None}
-        facts = {"kept": slices.kept, "spacing": slices.spacing, "domains": slices.domains}
+        facts = {
+            "kept": slices.kept,
+            "spacing": slices.spacing,
+            "domains": slices.domains,
+            "facts": asdict(slices.facts),
+        }
         with replacing(self.path) as temporary, temporary.open("wb") as stream:
             np.savez(stream, facts=np.array(json.dumps(facts)), **arrays)
+
+    def read_facts(self) -> SubjectFacts | None:
+        """Read the facts alone, or None when the file is missing or unreadable."""
+        try:
+            with np.load(self.path, allow_pickle=False) as arrays:
+                return _facts_from(json.loads(str(arrays["facts"]))["facts"])
+        except _DAMAGE:
+            return None
 
     def read(self) -> SubjectSlices | None:
         """Read the slices, or None when the file is missing or unreadable."""
         try:
             with np.load(self.path, allow_pickle=False) as arrays:
                 facts = json.loads(str(arrays["facts"]))
-                spacing = facts["spacing"]
                 images = {domain: arrays[domain] for domain in facts["domains"]}
                 return SubjectSlices(
                     source=images.get("source"),
@@ -78,7 +115,22 @@ class SubjectFile:
                     mask=arrays["mask"],
                     lesion=arrays.get("lesion"),
                     kept=tuple(facts["kept"]),
-                    spacing=None if spacing is None else (spacing[0], spacing[1], spacing[2]),
+                    spacing=_three(facts["spacing"]),
+                    facts=_facts_from(facts["facts"]),
                 )
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        except _DAMAGE:
             return None
+
+
+def _facts_from(content: dict[str, Any]) -> SubjectFacts:
+    return SubjectFacts(
+        **{
+            **content,
+            "acquired_spacing": _three(content["acquired_spacing"]),
+            "findings": tuple(content["findings"]),
+        }
+    )
+
+
+def _three(values: list[float] | None) -> tuple[float, float, float] | None:
+    return None if values is None else (values[0], values[1], values[2])

@@ -16,6 +16,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from app_custom.gates.job_limits import SIMULATION
 from app_custom.participant.site_configuration import FILE_NAME, SiteConfig
 from fedi2i.errors import ConfigError, DataError
 from fedi2i.files import write_text
@@ -122,11 +123,12 @@ def write_localhost_project(config: PocConfig, out: Path) -> None:
 
 
 def map_data(kit: Path, site: str, config: PocConfig) -> None:
-    """Fill in a site's ``fedi2i.yaml``, as the site itself would."""
+    """Fill in a site's ``fedi2i.yaml`` as the site itself would, but with a simulation's limits."""
     mapping = SiteConfig(
         datasets={name: str(folder.resolve() / site) for name, folder in config.datasets.items()},
         shared_machine=True,
         torch_threads=config.torch_threads,
+        limits=SIMULATION,
     )
     write_text(kit / "local" / FILE_NAME, OmegaConf.to_yaml(OmegaConf.create(as_dict(mapping))))
 

@@ -37,6 +37,7 @@ def run_poc(config: PocConfig, job: FederatedExperiment) -> None:
         signal.signal(number, _interrupt)
     started = time.monotonic()
     _say(f"making kits in {config.out} and starting server and {len(config.sites)} sites")
+    _say("each site's fedi2i.yaml has the limits of a simulation: a job may ask for one patient")
     with running_federation(config) as federation:
         _say(f"connected over TLS at localhost:{config.port} ({_since(started)})")
         folder = export_job(_JOB, job, config.out / "jobs" / _JOB)

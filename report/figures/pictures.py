@@ -19,7 +19,7 @@ from scipy import ndimage
 
 from report.numbers.featured import PICTURES, FeaturedRows
 from report.numbers.rows import TableRow, converged_rows
-from report.run.records import SOURCE, Arm, Run, Site, Slice
+from report.run.records import Arm, Run, Site, Slice
 
 WINDOW_PERCENTILE = 99.5
 WINDOW_STEP = 0.05
@@ -122,7 +122,7 @@ def site_panels(run: Run, featured: FeaturedRows) -> tuple[SitePanel, ...]:
 
 def ranking_row(featured: FeaturedRows) -> TableRow:
     """The reference row; without one, the first trained row, if possible a converged one."""
-    trained = [row for row in featured.rows if row.kind != SOURCE]
+    trained = [row for row in featured.rows if row.is_trained]
     return featured.reference or (*converged_rows(trained), *trained)[0]
 
 
@@ -131,7 +131,7 @@ def panel_columns(run: Run, rows: Sequence[TableRow], site: Site) -> tuple[Panel
     columns = []
     for row in rows:
         arm = pictured_arm(run, row, site)
-        if row.kind == SOURCE or arm is None:
+        if not row.is_trained or arm is None:
             continue
         named = f" · {arm.site}" if arm.site is not None else ""
         columns.append(PanelColumn(f"{row.label}{named}", arm))

@@ -68,9 +68,9 @@ QUIET = LineStyle("#c3c9d0", "-", "", quiet=True)
 GLOBAL_COLOUR, PERSONAL_COLOUR, REFERENCE_COLOUR = "#D55E00", "#009E73", "#0072B2"
 
 _FIXED = {
-    "source": LineStyle("#7a7a7a", ":", "x"),
     "local": LineStyle("#E69F00", "--", "s"),
     "centralised": LineStyle("#222222", "-.", "D"),
+    "regression": LineStyle("#7B3294", "--", "X"),
 }
 _FEDERATED = (
     (REFERENCE_COLOUR, "o"),

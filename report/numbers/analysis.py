@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from report.numbers.featured import FeaturedRows, featured_rows
+from report.numbers.featured import FeaturedRows, featured_rows, psnr_table
+from report.numbers.learnt import Learnt, learnt_rows
 from report.numbers.metrics import LEADING, metrics_in
 from report.numbers.results_table import MetricTable, metric_tables
 from report.numbers.rows import (
@@ -24,7 +25,8 @@ from report.numbers.statistics import PairedTests, RankTest, compare, distinct_r
 from report.numbers.strategy_effects import StrategyEffects, strategy_effects
 from report.run.records import Run
 
-TESTED = ("psnr", "ssim", "mae", "nrmse")
+TESTED = ("psnr", "ssim", "mae", "nrmse", "lesion_mae")
+"""The metrics that are tested whatever the primary outcome; its own metric always is."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class Analysis:
         like: every ranked strategy with those that came out equal to it.
         featured: the rows that figures and sentences single out.
         effects: whether the strategies acted.
+        learnt: which arms are above what needs no network.
     """
 
     run: Run
@@ -50,6 +53,12 @@ class Analysis:
     like: dict[TableRow, tuple[TableRow, ...]]
     featured: FeaturedRows
     effects: StrategyEffects
+    learnt: tuple[Learnt, ...]
+
+    def is_primary(self, tests: PairedTests) -> bool:
+        """Whether these tests are those of the run's primary outcome."""
+        primary = self.run.about.primary
+        return (tests.metric.name, tests.population.unseen) == (primary.metric, primary.unseen)
 
 
 def analyse(run: Run) -> Analysis:
@@ -70,19 +79,24 @@ def analyse(run: Run) -> Analysis:
         like=like,
         featured=featured_rows(tables),
         effects=strategy_effects(run, rows, patients),
+        learnt=learnt_rows(psnr_table(tables)),
     )
 
 
 def _paired_tests(
     run: Run, rows: Sequence[TableRow], patients: pd.DataFrame
 ) -> Iterator[PairedTests]:
-    """The reference against every other row, for each metric and population."""
+    """The reference against every other trained row, for each metric and population.
+
+    What needs no network is no method: to be above it is asked of every model and is no finding,
+    so that it does not count among the hypotheses that Holm corrects for.
+    """
     reference = reference_row(rows)
     if reference is None:
         return
-    others = [row for row in converged_rows(rows) if row != reference]
+    others = [row for row in converged_rows(rows) if row != reference and row.is_trained]
     for metric in metrics_in(run.about.metrics, patients["metric"]):
-        if metric.name in TESTED:
+        if metric.name in (*TESTED, run.about.primary.metric):
             for population in tested_populations(run, patients):
                 yield compare(patients, population, metric, reference, others, run.about.seed)
 

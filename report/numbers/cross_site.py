@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from report.numbers.rows import TableRow
 from report.numbers.statistics import usual_floor
-from report.run.records import SOURCE, Arm, Run, Site
+from report.run.records import Arm, Run, Site
 
 
 @dataclass(frozen=True)
@@ -67,12 +67,12 @@ class CrossSiteMatrix:
 
 
 def cross_site_matrix(run: Run, rows: Sequence[TableRow]) -> CrossSiteMatrix:
-    """Average the PSNR of test patients for every model but the source."""
+    """Average the PSNR of test patients for every trained model."""
     test = run.test_rows
     psnr = test[test["metric"] == "psnr"]
     means = psnr.groupby(["arm", "site"])["value"].mean(skipna=False)
     present = set(psnr["site"])
-    trained = tuple(row for row in rows if row.kind != SOURCE)
+    trained = tuple(row for row in rows if row.is_trained)
     arms = tuple(arm for row in trained for arm in row.arms)
     sites = tuple(site for site in run.about.sites if site.name in present)
     keys = [(arm.name, site.name) for arm in arms for site in sites]

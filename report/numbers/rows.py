@@ -7,14 +7,24 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from report.run.records import CENTRALISED, SOURCE, Arm, Run, Site
+from report.run.records import (
+    CENTRALISED,
+    CONSTANT,
+    MEAN_TARGET,
+    REGRESSION,
+    SOURCE,
+    UNTRAINED,
+    Arm,
+    Run,
+    Site,
+)
 
 FEW_ARMS = 4
 """Up to this many federated rows are all shown everywhere; of more, figures show a choice."""
 ALL_FEDERATED = "All federated patients"
 
 _GROUPS = (
-    ("No federation", (SOURCE, "local", CENTRALISED)),
+    ("Baselines", (SOURCE, CONSTANT, MEAN_TARGET, "local", CENTRALISED, REGRESSION)),
     ("Federated, one global model", ("federated",)),
     ("Federated, a personal model per site", ("personal",)),
 )
@@ -27,7 +37,7 @@ class TableRow:
     Attributes:
         name: the arm's name, or that of the family.
         label: as shown.
-        kind: ``source``, ``local``, ``centralised``, ``federated`` or ``personal``.
+        kind: see ``Arm.kind``.
         arms: the models it is made of: one, or one per site.
         diverged: whether a test value of one of its models is no number. Such a row is shown, and
             neither ranked nor tested.
@@ -43,6 +53,11 @@ class TableRow:
     def is_federated(self) -> bool:
         """True for every strategy, whether it ends in one global or in personal models."""
         return self.kind in ("federated", "personal")
+
+    @property
+    def is_trained(self) -> bool:
+        """False for what needs no network: source, constant and mean target."""
+        return self.kind not in UNTRAINED
 
     def arms_at(self, site: Site) -> tuple[Arm, ...]:
         """The models that stand for this row at a site.
@@ -79,7 +94,7 @@ class Population:
 
 
 def table_rows(run: Run) -> tuple[TableRow, ...]:
-    """The rows in groups: source, local only, centralised, global federated, personal federated.
+    """The rows in groups: baselines, global federated, personal federated.
 
     Inside a group the order is that of ``run.json``; ``source`` has a row also when only the
     results name it.

@@ -13,7 +13,7 @@ from enum import Enum
 
 import pandas as pd
 
-from fedi2i.metric_files import RECEIVED, SENT, TRAFFIC
+from fedi2i.metric_files import RECEIVED, SAMPLES, SENT, TRAFFIC
 from fedi2i.site_names import ALL_SITES, RESERVED, SERVER
 from report.numbers.rows import (
     TableRow,
@@ -36,11 +36,16 @@ MOVED_GROUP = re.compile(r"[^/]+/moved/(.+)")
 """The same for one channel group, whose name follows."""
 
 
+MATCHABLE = re.compile(r"[^/]+/matchable_(.+)")
+"""The share of hidden channels that could move at all, by role."""
+
+
 class Verdict(Enum):
     """What the diagnostics say of a strategy."""
 
     ACTED = "acted"
     NOTHING = "changed nothing"
+    UNMATCHABLE = "no channel can be matched"
     NO_TERM = "no term of its own"
     UNEXPECTED = "acted, though it should not"
     NOT_RECORDED = "not recorded"
@@ -76,6 +81,7 @@ class JobEffects:
         site_ratio: role to ||term|| / ||task gradient||, mean over sites.
         server_ratio: role to ||new global - weighted mean|| / ||weighted mean - received||.
         moved: role to the fraction of channels that the strategy moved.
+        matchable: role to the share of hidden channels that it could move at all.
         largest: the largest of all recorded ratios and fractions; None when nothing was recorded.
         bytes_per_round: sent to and received from all sites, mean over training rounds.
         bytes_total: the same over the whole run, the final evaluation included.
@@ -90,6 +96,7 @@ class JobEffects:
     site_ratio: Mapping[str, OverRounds]
     server_ratio: Mapping[str, OverRounds]
     moved: Mapping[str, OverRounds]
+    matchable: Mapping[str, OverRounds]
     largest: float | None
     bytes_per_round: int | None
     bytes_total: int | None
@@ -107,6 +114,8 @@ class JobEffects:
             return Verdict.UNEXPECTED if acted else Verdict.NO_TERM
         if self.largest is None:
             return Verdict.NOT_RECORDED
+        if not acted and self.matchable and not any(v.mean for v in self.matchable.values()):
+            return Verdict.UNMATCHABLE
         return Verdict.ACTED if acted else Verdict.NOTHING
 
 
@@ -154,7 +163,8 @@ def strategy_effects(run: Run, rows: Sequence[TableRow], patients: pd.DataFrame)
 
 def is_diagnostic(metric: str) -> bool:
     """Whether a metric says what a strategy did, not how good its model is."""
-    return metric.startswith((STRATEGY, TRAFFIC)) or _is_moved(metric)
+    told = metric.startswith((STRATEGY, TRAFFIC)) or MATCHABLE.fullmatch(metric) is not None
+    return told or metric == SAMPLES or _is_moved(metric)
 
 
 def _shows_action(metric: str) -> bool:
@@ -229,7 +239,7 @@ def _job_effects(run: Run, rows: Sequence[TableRow]) -> tuple[JobEffects, ...]:
 
 def _effects_of(job: str, rows: Sequence[TableRow], values: pd.DataFrame) -> JobEffects:
     arms = [arm for row in rows for arm in row.arms]
-    moved = moved_metrics(values, MOVED)
+    moved, matchable = (moved_metrics(values, pattern) for pattern in (MOVED, MATCHABLE))
 
     def by_role(metrics: Mapping[str, str], whole: str | None) -> dict[str, OverRounds]:
         curves = {role: per_round(values, metrics.get(role, ""), whole) for role in ROLES}
@@ -246,6 +256,7 @@ def _effects_of(job: str, rows: Sequence[TableRow], values: pd.DataFrame) -> Job
         site_ratio=by_role({role: f"{SITE_RATIO}{role}" for role in ROLES}, None),
         server_ratio=by_role({role: f"{SERVER_RATIO}{role}" for role in ROLES}, SERVER),
         moved=by_role(moved, SERVER),
+        matchable=by_role(matchable, SERVER),
         largest=float(acting.max()) if len(acting) else None,
         bytes_per_round=bytes_per_round,
         bytes_total=bytes_total,

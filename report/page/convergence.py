@@ -21,7 +21,7 @@ from report.numbers.curves import PERSONAL, CurveBook, curve_book, mean_curve
 from report.numbers.featured import LINES, FeaturedRows
 from report.numbers.rows import TableRow
 from report.numbers.strategy_effects import is_diagnostic
-from report.run.records import SOURCE, Run
+from report.run.records import Run
 
 VALIDATION = (("val/psnr", "PSNR (dB)", 2), ("val/ssim", "SSIM", 3))
 """Metric, label of the y axis, digits after the point."""
@@ -128,7 +128,7 @@ def psnr_figure(run: Run, featured: FeaturedRows, width: float, most_columns: in
 
 
 def _drawing(run: Run, featured: FeaturedRows) -> _Drawing:
-    lines = tuple(row for row in featured.rows if row.kind != SOURCE)
+    lines = tuple(row for row in featured.rows if row.is_trained)
     return _Drawing(curve_book(run), lines, featured)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from fedi2i.metric_files import SAMPLES
 from report.number_format import NONE
 from report.numbers.strategy_effects import job_label
 from report.run.records import Arm, Run, Site
@@ -28,16 +29,32 @@ class Training:
 
 
 @dataclass(frozen=True)
+class SiteLine:
+    """One line of Table 5.
+
+    Attributes:
+        site: the site.
+        evaluated: number of its test patients that were evaluated.
+        samples: the training slices that it stated to the server, its weight in the mean; smallest
+            and largest where jobs or rounds differ; empty where it stated none.
+    """
+
+    site: Site
+    evaluated: int
+    samples: str
+
+
+@dataclass(frozen=True)
 class ProvenanceSection:
     """Tables 5 to 7 and the lists of settings, versions, machine and manifests.
 
     Attributes:
-        sites: (site, number of test patients evaluated).
+        sites: the lines of Table 5.
         trainings: the lines of Table 6.
         settings: heading -> (dotted key, value) pairs of one part of the experiment's settings.
     """
 
-    sites: tuple[tuple[Site, int], ...]
+    sites: tuple[SiteLine, ...]
     trainings: tuple[Training, ...]
     settings: Mapping[str, Mapping[str, Any]]
 
@@ -46,10 +63,22 @@ def provenance_section(run: Run) -> ProvenanceSection:
     """Collect what ``run.json`` says."""
     evaluated = run.test_rows.groupby("site")["subject"].nunique()
     return ProvenanceSection(
-        sites=tuple((site, int(evaluated.get(site.name, 0))) for site in run.about.sites),
+        sites=tuple(
+            SiteLine(site, int(evaluated.get(site.name, 0)), _samples(run, site.name))
+            for site in run.about.sites
+        ),
         trainings=tuple(_trainings(run)),
         settings=_settings(run.about.experiment),
     )
+
+
+def _samples(run: Run, site: str) -> str:
+    """The samples that a site has stated, as readers see them."""
+    if run.curves is None:
+        return ""
+    rows = run.curves[(run.curves["metric"] == SAMPLES) & (run.curves["site"] == site)]
+    stated = sorted({f"{value:.0f}" for value in rows["value"]}, key=float)
+    return "" if not stated else stated[0] if len(stated) == 1 else f"{stated[0]} to {stated[-1]}"
 
 
 def _trainings(run: Run) -> list[Training]:

@@ -14,7 +14,7 @@ from report.page.convergence import convergence_section
 from report.page.pictures import pictures_section
 from report.page.provenance import provenance_section, setting_text
 from report.page.strategies import WARNINGS, strategies_section
-from report.page.summary import summary
+from report.page.summary import ONE_RUN, primary_sentence, summary
 from report.page.tables import comparisons_section, length_class, results_section, shade_style
 
 FORMATS = (
@@ -44,6 +44,7 @@ def render_page(analysis: Analysis) -> str:
             results=results_section(run, analysis.tables),
             matrix=cross_site_matrix(run, analysis.rows),
             comparisons=comparisons_section(analysis),
+            primary=primary_sentence(run),
             like=analysis.like,
             convergence=convergence_section(run, featured),
             strategies=strategies_section(run, analysis.effects),
@@ -73,6 +74,7 @@ def _environment() -> Environment:
     environment.globals |= {
         "ALPHA": ALPHA,
         "NONE": number_format.NONE,
+        "ONE_RUN": ONE_RUN,
         "RESAMPLES": RESAMPLES,
         "ROLES": ROLES,
         "SMALLEST_ACTION": SMALLEST_ACTION,

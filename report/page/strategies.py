@@ -16,7 +16,7 @@ from report.number_format import listed
 from report.numbers.strategy_effects import SMALLEST_ACTION, StrategyEffects, Verdict
 from report.run.records import Run
 
-WARNINGS = (Verdict.NOTHING, Verdict.UNEXPECTED, Verdict.DIVERGED)
+WARNINGS = (Verdict.NOTHING, Verdict.UNMATCHABLE, Verdict.UNEXPECTED, Verdict.DIVERGED)
 
 Sentence = tuple[str, bool]
 """A sentence and whether it warns."""
@@ -75,6 +75,13 @@ def verdict_sentences(effects: StrategyEffects) -> list[Sentence]:
     if idle:
         warnings.append(
             f"{changed_nothing(idle)} Such a row of Table 1 says nothing about the strategy."
+        )
+    pinned = effects.labels(Verdict.UNMATCHABLE)
+    if pinned:
+        warnings.append(
+            f"{listed(pinned)}: no hidden channel of these networks can be matched, so nothing "
+            "could move. The result is that of a mean without matching, and says nothing about "
+            "the strategy."
         )
     strange = effects.labels(Verdict.UNEXPECTED)
     if strange:

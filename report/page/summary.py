@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from report.number_format import counted, listed, number, p_value
+from report.number_format import counted, decimals_for, listed, number, p_value
 from report.numbers.analysis import Analysis
 from report.numbers.featured import psnr_table
+from report.numbers.learnt import Learnt
 from report.numbers.metrics import PSNR
 from report.numbers.results_table import MetricTable
 from report.numbers.rows import (
@@ -22,14 +23,19 @@ from report.numbers.rows import (
 from report.numbers.statistics import ALPHA, Comparison, PairedTests
 from report.numbers.strategy_effects import Verdict
 from report.page.strategies import changed_nothing
+from report.run.metrics import Metric
 from report.run.records import Run
 
+ONE_RUN = (
+    "Every arm was trained once: p-values hold for these trained models and not for the methods, "
+    "as a second run of one method with another seed differs from the first in the same way."
+)
 MOST_NAMED = 2 * FEW_ARMS
 """Longer lists of rows are counted, not named; Table 3 has them."""
 
 
 def summary(analysis: Analysis) -> tuple[str, ...]:
-    """Compose the paragraphs from the PSNR table, its paired tests and the strategies' verdicts."""
+    """Compose the paragraphs from the PSNR table, the primary tests and the verdicts."""
     table = psnr_table(analysis.tables)
     paragraphs = [_data(analysis.run, table)]
     for column, population in enumerate(table.columns):
@@ -37,15 +43,58 @@ def summary(analysis: Analysis) -> tuple[str, ...]:
             tested = [
                 tests_sentence(tests)
                 for tests in analysis.tests
-                if tests.metric.name == PSNR
+                if tests.metric.name == analysis.run.about.primary.metric
                 and tests.population.sites == population.sites
                 and tests.comparisons
             ]
             paragraphs.append(" ".join([_means(table, column, population), *tested]))
+    paragraphs.append(" ".join(learnt_sentences(analysis)))
+    if any(tests.comparisons for tests in analysis.tests):
+        paragraphs.append(f"{primary_sentence(analysis.run)} {ONE_RUN}")
     idle = analysis.effects.labels(Verdict.NOTHING)
     if idle:
         paragraphs.append(f"{changed_nothing(idle).removesuffix('.')} (Table 4).")
     return (*paragraphs, *divergence_sentences(analysis.rows))
+
+
+def primary_sentence(run: Run) -> str:
+    """Which outcome the run was made for."""
+    primary = run.about.primary
+    label = next(m.label for m in run.about.metrics if m.name == primary.metric)
+    whose = "the unseen site" if primary.unseen else "the federated sites"
+    return (
+        f"The primary outcome is {label} over the test patients of {whose}; all other metrics and "
+        "groups of patients are secondary."
+    )
+
+
+def learnt_sentences(analysis: Analysis) -> list[str]:
+    """Which models may be said to have learnt, for every headline population."""
+    if not analysis.learnt:
+        return [
+            "The run holds neither a constant nor a mean target, so this report cannot say whether "
+            "a model has learnt."
+        ]
+    return [_learnt(item, analysis) for item in analysis.learnt]
+
+
+def unlearnt_warnings(analysis: Analysis) -> list[str]:
+    """The same, only where a model is not above what needs no network."""
+    return [_learnt(item, analysis) for item in analysis.learnt if item.not_above]
+
+
+def _learnt(item: Learnt, analysis: Analysis) -> str:
+    decimals = psnr_table(analysis.tables).decimals
+    text = (
+        f"{_place(item.population)} the best prediction that looks at no patient is "
+        f"'{item.floor.label}' with {number(item.level, decimals)} dB"
+    )
+    if not item.not_above:
+        return f"{text}; every trained arm is above it and so has learnt."
+    below = [row.label for row in item.not_above]
+    named = listed(below) if len(below) <= MOST_NAMED else f"{len(below)} arms"
+    verb = "is" if len(below) == 1 else "are"
+    return f"{text}; {named} {verb} not above it and cannot be said to have learnt."
 
 
 def divergence_sentences(rows: Sequence[TableRow]) -> list[str]:
@@ -70,13 +119,15 @@ def tests_sentence(tests: PairedTests) -> str:
     if tests.smallest_p_holm >= ALPHA:
         return _too_few_patients(tests)
     name = tests.reference.label
+    what = "" if tests.metric.name == PSNR else f" by {tests.metric.label}"
     shown = [item for item in tests.comparisons if item.significant]
     open_ = [item.other.label for item in tests.comparisons if not item.significant]
     parts = []
-    for word, sign in (("better", 1), ("worse", -1)):
+    gain = -1 if tests.metric.higher_is_better is False else 1
+    for word, sign in (("better", gain), ("worse", -gain)):
         chosen = [item for item in shown if item.median_difference * sign > 0]
         if chosen:
-            parts.append(f"is {word} than {_against(chosen)}")
+            parts.append(f"is {word} than {_against(chosen, tests.metric)}")
     level = [item.other.label for item in shown if item.median_difference == 0]
     if level:
         parts.append(f"differs from {listed(level)} with a median difference of 0")
@@ -84,7 +135,7 @@ def tests_sentence(tests: PairedTests) -> str:
         others = listed(open_) if len(open_) <= MOST_NAMED else f"{len(open_)} other arms"
         parts.append(f"shows no significant difference from {others}")
     return (
-        f"Per patient (n = {tests.n}), {name} {listed(parts)} "
+        f"Per patient (n = {tests.n}){what}, {name} {listed(parts)} "
         "(medians of paired differences, Holm-corrected p, Table 3)."
     )
 
@@ -93,10 +144,12 @@ def _too_few_patients(tests: PairedTests) -> str:
     items = tests.comparisons
     name = tests.reference.label
     if len(items) <= MOST_NAMED:
-        differs = f"differs by a median of {listed([_from(item) for item in items])}"
+        medians = listed([_from(item, tests.metric) for item in items])
+        differs = f"differs by a median of {medians}"
     else:
         ordered = sorted(items, key=lambda item: item.median_difference)
-        differs = f"differs by medians between {_from(ordered[0])} and {_from(ordered[-1])}"
+        lowest, highest = (_from(item, tests.metric) for item in (ordered[0], ordered[-1]))
+        differs = f"differs by medians between {lowest} and {highest}"
     return (
         f"Per patient, {name} {differs}; with {counted(tests.n, 'patient')} no corrected p-value "
         f"of these {len(items)} comparisons can fall below {number(tests.smallest_p_holm, 3)}, so "
@@ -104,22 +157,28 @@ def _too_few_patients(tests: PairedTests) -> str:
     )
 
 
-def _from(item: Comparison) -> str:
-    return f"{number(item.median_difference, 2, signed=True)} dB from {item.other.label}"
+def _from(item: Comparison, metric: Metric) -> str:
+    return f"{_difference(item.median_difference, metric, signed=True)} from {item.other.label}"
 
 
-def _against(items: Sequence[Comparison]) -> str:
+def _against(items: Sequence[Comparison], metric: Metric) -> str:
     if len(items) > MOST_NAMED:
         return f"{len(items)} arms"
     if len(items) > FEW_ARMS:
         return listed([item.other.label for item in items])
-    return listed([_by(item) for item in items])
+    return listed([_by(item, metric) for item in items])
 
 
-def _by(item: Comparison) -> str:
+def _by(item: Comparison, metric: Metric) -> str:
     p = p_value(item.p_holm)
     p = p if p.startswith("<") else f"= {p}"
-    return f"{item.other.label} by {number(abs(item.median_difference), 2)} dB (p {p})"
+    size = _difference(abs(item.median_difference), metric, signed=False)
+    return f"{item.other.label} by {size} (p {p})"
+
+
+def _difference(value: float, metric: Metric, signed: bool) -> str:
+    decimals = decimals_for(value) if metric.decimals is None else metric.decimals
+    return number(value, decimals, signed=signed) + (f" {metric.unit}" if metric.unit else "")
 
 
 def _data(run: Run, table: MetricTable) -> str:

@@ -103,11 +103,13 @@ class PairedTable:
         letter: of the table.
         tests: what it shows.
         decimals: digits after the point of the differences.
+        primary: whether this is the run's primary outcome.
     """
 
     letter: str
     tests: PairedTests
     decimals: int
+    primary: bool
 
     @property
     def rows(self) -> list[TableRow]:
@@ -166,24 +168,27 @@ def comparisons_section(analysis: Analysis) -> ComparisonsSection | None:
     if not found:
         return None
     letters = iter(ascii_lowercase)
+    front = (*LEADING, analysis.run.about.primary.metric)
     others = {item.other for tests in found for item in tests.comparisons}
     return ComparisonsSection(
         reference=found[0].reference,
-        leading=_paired_tables([t for t in found if t.metric.name in LEADING], letters),
+        leading=_paired_tables(analysis, [t for t in found if t.metric.name in front], letters),
         ranks=_rank_table(analysis.ranks, letters),
-        further=_paired_tables([t for t in found if t.metric.name not in LEADING], letters),
+        further=_paired_tables(analysis, [t for t in found if t.metric.name not in front], letters),
         borrows_models=bool(personal_rows(others)) and any(t.population.unseen for t in found),
     )
 
 
-def _paired_tables(found: Sequence[PairedTests], letters: Iterator[str]) -> tuple[PairedTable, ...]:
+def _paired_tables(
+    analysis: Analysis, found: Sequence[PairedTests], letters: Iterator[str]
+) -> tuple[PairedTable, ...]:
     tables = []
     for tests in found:
         decimals = tests.metric.decimals
         if decimals is None:
             largest = max(abs(item.median_difference) for item in tests.comparisons)
             decimals = decimals_for(largest)
-        tables.append(PairedTable(next(letters, ""), tests, decimals))
+        tables.append(PairedTable(next(letters, ""), tests, decimals, analysis.is_primary(tests)))
     return tuple(tables)
 
 

@@ -13,10 +13,18 @@ from itertools import groupby
 from typing import Any
 
 from fedi2i.errors import DataError
-from report.run.records import CENTRALISED, LOCAL_ONLY, OF_SITE, SOURCE, Arm, RunDescription
+from report.run.records import (
+    CENTRALISED,
+    LOCAL_ONLY,
+    OF_SITE,
+    REGRESSION,
+    UNTRAINED,
+    Arm,
+    RunDescription,
+)
 
 LOCAL_PREFIX = "local-"
-RESERVED_FAMILIES = (SOURCE, CENTRALISED)
+RESERVED_FAMILIES = (*UNTRAINED, CENTRALISED, REGRESSION)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,12 @@ import pandas as pd
 from report.run.metrics import Metric
 
 SOURCE = "source"
+CONSTANT = "constant"
+MEAN_TARGET = "mean-target"
+UNTRAINED = (SOURCE, CONSTANT, MEAN_TARGET)
+"""Arms that need no network."""
 CENTRALISED = "centralised"
+REGRESSION = "regression"
 LOCAL_ONLY = "local-only"
 OF_SITE = "@"
 
@@ -48,8 +53,9 @@ class Arm:
     """One model, or one way of producing predictions.
 
     Attributes:
-        name: ``source``, ``local-<site>``, ``centralised``, a federated strategy, or
-            ``<strategy>@<site>`` for a site's own model of a strategy.
+        name: ``source``, ``constant``, ``mean-target``, ``local-<site>``, ``centralised``,
+            ``regression``, a federated strategy, or ``<strategy>@<site>`` for a site's own model
+            of a strategy.
         label: the name of this one model, as shown to readers.
         seconds: wall-clock training time, or None; of the whole family where it has one.
         rounds: communication rounds, or None.
@@ -81,18 +87,31 @@ class Arm:
 
     @property
     def kind(self) -> str:
-        """``source``, ``local``, ``centralised``, ``federated`` (one global model) or ``personal``.
+        """The name of a baseline, ``local``, ``federated`` (one global model) or ``personal``.
 
         ``personal`` is a site's own model after federated training.
         """
         if self.site is not None:
             return "local" if self.family == LOCAL_ONLY else "personal"
-        return self.name if self.name in (SOURCE, CENTRALISED) else "federated"
+        return self.name if self.name in (*UNTRAINED, CENTRALISED, REGRESSION) else "federated"
 
     @property
     def job(self) -> str:
         """The name under which ``curves.csv`` records the training that made this model."""
         return self.name.rpartition(OF_SITE)[0] if self.kind == "personal" else self.name
+
+
+@dataclass(frozen=True)
+class PrimaryOutcome:
+    """The outcome that the run was made for; every other one is secondary.
+
+    Attributes:
+        metric: its name.
+        unseen: whether the patients are those of the unseen sites, not of the federated ones.
+    """
+
+    metric: str = "psnr"
+    unseen: bool = False
 
 
 @dataclass(frozen=True)
@@ -112,6 +131,7 @@ class RunDescription:
     metrics: tuple[Metric, ...]
     sites: tuple[Site, ...]
     arms: tuple[Arm, ...]
+    primary: PrimaryOutcome = PrimaryOutcome()
 
     @property
     def federated_sites(self) -> tuple[Site, ...]:

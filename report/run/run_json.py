@@ -11,7 +11,7 @@ from fedi2i.errors import DataError
 from fedi2i.site_names import RESERVED
 from report.run.arm_families import check_families, family_of
 from report.run.metrics import KNOWN, Metric
-from report.run.records import SOURCE, Arm, RunDescription, Site
+from report.run.records import UNTRAINED, Arm, PrimaryOutcome, RunDescription, Site
 
 _MISSING = object()
 
@@ -38,6 +38,7 @@ def read_run_json(path: Path) -> RunDescription:
         metrics=_metrics(content, where),
         sites=tuple(_site(*entry) for entry in _entries(content, "sites", where)),
         arms=tuple(_arm(*entry) for entry in _entries(content, "arms", where)),
+        primary=_primary(_value(content, "primary_outcome", dict, where, {}), where),
     )
     _check_names(about, where)
     return about
@@ -92,6 +93,16 @@ def _metric(entry: Any, where: str) -> Metric:
         higher_is_better=better == "higher",
         decimals=decimals,
     )
+
+
+def _primary(entry: Mapping[str, Any], where: str) -> PrimaryOutcome:
+    where = f"{where}: primary_outcome"
+    patients = _value(entry, "patients", str, where, "federated")
+    if patients not in ("federated", "unseen"):
+        raise DataError(
+            f"{where}: key 'patients' is '{patients}'; it must be 'federated' or 'unseen'"
+        )
+    return PrimaryOutcome(_value(entry, "metric", str, where, "psnr"), patients == "unseen")
 
 
 def _site(entry: Any, where: str) -> Site:
@@ -151,10 +162,25 @@ def _check_names(about: RunDescription, where: str) -> None:
             )
     check_families(about, where)
     _check_reference(about, where)
-    if all(arm.name == SOURCE for arm in about.arms):
+    _check_primary(about, where)
+    if all(arm.name in UNTRAINED for arm in about.arms):
         raise DataError(f"{where}: no trained arm is listed; there is nothing to report")
     if about.seed < 0:
         raise DataError(f"{where}: key 'seed' is {about.seed}; it must be 0 or larger")
+
+
+def _check_primary(about: RunDescription, where: str) -> None:
+    known = [metric.name for metric in about.metrics]
+    if about.primary.metric not in known:
+        raise DataError(
+            f"{where}: the primary outcome's metric '{about.primary.metric}' is not described "
+            f"under 'metrics'; name one of {', '.join(known)}"
+        )
+    if about.primary.unseen and not about.unseen_sites:
+        raise DataError(
+            f"{where}: the primary outcome is that of unseen patients, but no site is unseen; say "
+            "'federated' under 'primary_outcome'"
+        )
 
 
 def _check_reference(about: RunDescription, where: str) -> None:

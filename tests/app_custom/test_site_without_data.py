@@ -15,6 +15,7 @@ from nvflare_fakes import Engine
 from tiny_cohort import write_tiny_cohort
 
 from app_custom.executor.translation_executor import TranslationExecutor
+from fedi2i import __version__
 from jobs.writing.workspace import prepare_workspace
 
 SETTINGS = {"data": {"dataset": "tiny"}}
@@ -32,7 +33,7 @@ def answer_to_train(data: Path, site: str, folder: Path) -> str | None:
     weights = {"generator.w": np.zeros(3, dtype=np.float32)}
     task = DXO(DataKind.WEIGHTS, data=weights).to_shareable()
     task.set_header(AppConstants.CURRENT_ROUND, 0)
-    executor = TranslationExecutor(SETTINGS, "fedavg-0123456789ab")
+    executor = TranslationExecutor(SETTINGS, "fedavg-0123456789ab", __version__)
     ctx = Engine(workspace, name=site).new_context()
     code: str | None = executor.execute("train", task, ctx, Signal()).get_return_code()
     return code

@@ -72,17 +72,14 @@ def with_a_killed_site(tiny_job: Path, workspace: Path) -> SimulatorRun:
 def killed_as_a_whole(
     with_a_killed_site: SimulatorRun, tiny_job: Path, workspace: Path
 ) -> SimulatorRun:
-    """The same job again, broken off for the second time: all its processes die in the third."""
+    """The same job again, broken off for the second time: its command is killed in the third."""
     lines: list[str] = []
     with simulator(tiny_job, workspace, "-t", "2") as process:
         for line in process.stdout or ():
             lines.append(line)
             if "Round 2 started" in line:
                 break
-        whole = psutil.Process(process.pid)
-        for one in [*whole.children(recursive=True), whole]:
-            with suppress(psutil.NoSuchProcess):
-                one.kill()
+        process.kill()  # no more than what one sees; the next test starts the same again at once
     return SimulatorRun(workspace, process.returncode, "".join(lines))
 
 
@@ -111,6 +108,38 @@ def test_a_run_that_was_broken_off_twice_ends_with_the_same_weights_also_with_on
     assert "continuing an interrupted run after 2 of 3 finished rounds" in continued.output
     assert "Round 1 started" not in continued.output
     assert_same(continued.weights, finished_run.weights)
+
+
+def test_nothing_is_left_of_a_simulator_whose_command_was_killed(
+    killed_as_a_whole: SimulatorRun, finished_run: SimulatorRun, workspace: Path
+) -> None:
+    left = [
+        process.pid
+        for process in psutil.process_iter(["cmdline"])
+        if str(workspace) in " ".join(process.info["cmdline"] or [])
+    ]
+    assert left == []
+
+
+@pytest.mark.nightly
+def test_a_simulator_none_of_whose_sites_can_start_fails_with_a_sentence(
+    tiny_job: Path,
+    new_workspace: Callable[[str], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Faster: ``tests/app_custom/server/test_simulator.py``, a run that is broken off."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\n"
+        "if any('simulator_worker' in part for part in sys.orig_argv):\n"
+        "    raise SystemExit('this machine has no memory left')\n"
+    )
+    before = os.environ.get("PYTHONPATH", "")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), before]))
+    run = simulate(tiny_job, new_workspace("no_site"), "-t", "2")
+    assert run.exit_code == 2, run.output[-3000:]
+    assert "the processes of all sites have ended, or could not start" in run.output
+    assert "this machine has no memory left" in run.output
 
 
 @pytest.mark.nightly

@@ -4,6 +4,7 @@ import csv
 import json
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,11 +15,14 @@ from app_custom.nvflare_files import personal_model_path
 from jobs.running import baseline_arms, comparison, federated_arm
 from jobs.running.arm_process import ArmFailedError, ArmProcess
 from jobs.running.comparison import Comparison, run_comparison
+from jobs.running.run_record import PrimaryOutcome
 from jobs.writing.federation import read_federated_experiment
 from lightning_modules.configuration import read_experiment
 
 STRATEGIES = ("fedavg", "fedprox")
-ARMS = {*STRATEGIES, "centralised", *(f"local-{site}" for site in SITES)}
+FEDERATED = (*STRATEGIES, "regression")
+ARMS = {*FEDERATED, "centralised", *(f"local-{site}" for site in SITES)}
+UNTRAINED = {"source", "constant", "mean-target"}
 
 
 METRICS = """site,round,metric,value
@@ -57,7 +61,7 @@ class Runner:
             self._running += 1
             self.most_at_once = max(self.most_at_once, self._running)
             self._lock.notify_all()
-            if process.name not in (*STRATEGIES, "evaluation"):
+            if process.name not in (*FEDERATED, "evaluation"):
                 self._lock.wait_for(lambda: self.most_at_once >= self.company, timeout=20)
         threading.Event().wait(0.02)
         with self._lock:
@@ -103,6 +107,13 @@ def compare(
     run_comparison(Comparison(job, data, out, strategies, at_once, "Tiny"))
 
 
+def settings_of(job: Path) -> dict[str, Any]:
+    path = job / "app_site" / "config" / "config_fed_client.json"
+    (executor,) = json.loads(path.read_text(encoding="utf-8"))["executors"]
+    settings: dict[str, Any] = executor["executor"]["args"]["settings"]
+    return settings
+
+
 def test_every_arm_is_run_once_and_evaluated_after_all_of_them(
     data: Path, tmp_path: Path, runner: Runner
 ) -> None:
@@ -116,6 +127,8 @@ def test_every_arm_is_run_once_and_evaluated_after_all_of_them(
         assert f"--model {arm}=" in evaluate
     for site in (*SITES, UNSEEN):
         assert f"--data {data / site} " in evaluate
+    assert evaluate.count("--unseen") == 1
+    assert f"--unseen {UNSEEN} " in evaluate
 
 
 def test_federated_runs_do_not_share_the_machine_with_other_arms(
@@ -123,7 +136,7 @@ def test_federated_runs_do_not_share_the_machine_with_other_arms(
 ) -> None:
     compare(data, tmp_path, at_once=1)
     assert runner.most_at_once == 1
-    assert runner.order[:2] == list(STRATEGIES)
+    assert runner.order[: len(FEDERATED)] == list(FEDERATED)
 
 
 def test_each_baseline_trains_on_its_own_sites_and_none_on_the_unseen_one(
@@ -199,8 +212,11 @@ def test_a_failed_arm_ends_the_comparison_without_a_run_record(
 def test_a_finished_comparison_records_all_arms(data: Path, tmp_path: Path, runner: Runner) -> None:
     compare(data, tmp_path)
     record = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))
-    assert {arm["name"] for arm in record["arms"]} == {*ARMS, "source"}
-    assert {site["name"] for site in record["sites"] if site["unseen"]} == {UNSEEN}
+    assert {arm["name"] for arm in record["arms"]} == ARMS | UNTRAINED
+    (unseen,) = [site for site in record["sites"] if site["unseen"]]
+    assert unseen["name"] == UNSEEN
+    # The tiny cohort gives two of the four patients to training and one to validation.
+    assert (unseen["train"], unseen["val"], unseen["test"]) == (0, 0, 4)
     curves = (tmp_path / "curves.csv").read_text(encoding="utf-8").splitlines()
     assert {line.split(",")[0] for line in curves[1:]} == ARMS
 
@@ -244,3 +260,46 @@ def test_a_layer_wise_arm_takes_whole_passes_of_the_same_work(
     plain, layerwise = arms["fedavg"], arms["fedma_layerwise"]
     assert layerwise["rounds"] > plain["rounds"]
     assert layerwise["steps"] == pytest.approx(plain["steps"], rel=0.2)
+
+
+def test_regression_is_fedavg_with_the_same_generator_and_no_discriminator(
+    data: Path, tmp_path: Path, runner: Runner
+) -> None:
+    compare(data, tmp_path)
+    plain, alone = (settings_of(tmp_path / "jobs" / arm) for arm in ("fedavg", "regression"))
+    assert (alone["model"]["name"], alone["sharing"]) == ("regression", "generator")
+    alone["model"]["name"], alone["sharing"] = plain["model"]["name"], plain["sharing"]
+    assert alone == plain
+    record = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))
+    (arm,) = [arm for arm in record["arms"] if arm["name"] == "regression"]
+    assert "does" not in arm and "reference" not in arm
+    assert "L1 term alone" in arm["note"]
+
+
+def test_regression_can_be_left_out_and_a_model_without_pairs_has_none(
+    data: Path, tmp_path: Path, runner: Runner, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = read_federated_experiment(TWO_SITES)
+    run_comparison(Comparison(job, data, tmp_path / "a", ("fedavg",), 2, "Tiny", regression=False))
+    assert "regression" not in runner.order
+    changes = {"model": {"name": "cyclegan"}, "data": {"preparation": {"pairing": "unpaired"}}}
+    unpaired = read_federated_experiment(TWO_SITES, {"experiment": changes})
+    run_comparison(Comparison(unpaired, data, tmp_path / "b", ("fedavg",), 2, "Tiny"))
+    assert "regression" not in runner.order
+    assert "no arm 'regression': model 'cyclegan'" in capsys.readouterr().out
+
+
+def test_the_primary_outcome_stands_in_the_record_and_has_a_default(
+    data: Path, tmp_path: Path, runner: Runner
+) -> None:
+    compare(data, tmp_path / "a")
+    job, chosen = read_federated_experiment(TWO_SITES), PrimaryOutcome("ssim", "unseen")
+    run_comparison(Comparison(job, data, tmp_path / "b", ("fedavg",), 2, "Tiny", chosen))
+    found = [
+        json.loads((tmp_path / out / "run.json").read_text(encoding="utf-8"))["primary_outcome"]
+        for out in "ab"
+    ]
+    assert found == [
+        {"metric": "psnr", "patients": "federated"},
+        {"metric": "ssim", "patients": "unseen"},
+    ]

@@ -306,10 +306,10 @@ def test_an_older_job_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
 def test_a_layer_wise_job_takes_whole_passes_and_the_same_work_as_the_others() -> None:
     names = ("fedavg", "fedma_layerwise")
     plain, layerwise = (experiment(name).experiment.training for name in names)
-    assert layerwise.rounds % 6 == 0
+    assert layerwise.rounds % 7 == 0
     work = layerwise.rounds * layerwise.steps
     assert work == pytest.approx(plain.rounds * plain.steps, rel=0.02)
-    with pytest.raises(ConfigError, match=r"training.rounds is 4, .* take a multiple of 6"):
+    with pytest.raises(ConfigError, match=r"training.rounds is 4, .* take a multiple of 7"):
         read_federated_experiment(
             DEFAULT_FILE,
             {"experiment": {"strategy": LAYERWISE, "training": {"rounds": 4}}},

@@ -33,7 +33,7 @@ EXPORT_ERRORS = {
     "a section for a number": (["fedavg", "--set", "seed.x=1"], "seed"),
     "no rounds": (["fedavg", "--rounds", "0"], "training.rounds is 0"),
     "too many needed sites": (["fedavg", "--min-sites", "5"], "min_sites is 5; it must be from 1"),
-    "no time": (["fedavg", "--round-timeout", "0"], "round_timeout is 0; it must be at least 1"),
+    "no time": (["fedavg", "--round-timeout", "0"], "round_timeout is 0; it must be from 1"),
     "gpus of a stranger": (["fedavg", "--gpus", "nort=1"], "names 'nort', which does not train"),
     "fewer than no gpus": (["fedavg", "--gpus", "north=-1"], "federation.gpus of 'north' is -1"),
     "gpus that are no number": (["fedavg", "--gpus", "north=x"], "--gpus north=x: write a number"),

@@ -78,7 +78,16 @@ def test_the_report_reads_what_a_run_writes(
 ) -> None:
     write_curves(tmp_path, outcomes)
     rows = [("arm", "site", "split", "subject", "metric", "value")]
-    arms = ("source", "fedavg", "fedbn@north", "fedbn@east", "centralised", "local-north")
+    arms = (
+        "source",
+        "constant",
+        "mean-target",
+        "fedavg",
+        "fedbn@north",
+        "fedbn@east",
+        "centralised",
+        "local-north",
+    )
     for name in arms:
         rows += [
             (name, entry.site, "test", subject.subject, "psnr", "20.0")
@@ -109,13 +118,15 @@ def test_a_personal_arm_has_an_entry_per_site_with_the_cost_of_the_whole(record:
 
 
 def test_arms_without_communication_send_nothing(record: Any) -> None:
-    for name in ("source", "centralised", "local-north"):
+    for name in ("source", "constant", "mean-target", "centralised", "local-north"):
         assert arm(record, name)["bytes_sent"] == 0
 
 
 def test_arms_have_names_that_people_read(record: Any) -> None:
     assert [arm["label"] for arm in record["arms"]] == [
         "Source as prediction",
+        "Constant",
+        "Mean target",
         "FedAvg",
         "FedBN (personal)",
         "FedBN (personal)",

@@ -100,6 +100,29 @@ def test_what_must_be_positive_is_refused_otherwise(key: str, value: int) -> Non
 
 
 @pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("training.rounds", 10**9, "it must be above 0 and at most 100,000"),
+        ("training.steps", 10**9, "it must be above 0 and at most 1,000,000"),
+        ("training.batch_size", 10**6, "it must be above 0 and at most 4,096"),
+        ("training.learning_rate_generator", 1e9, "it must be above 0 and at most 1,000"),
+        ("model.lambda_l1", 1e300, "it must be from 0 to 100,000"),
+        ("model.generator.residual_units", 1000, "it must be from 0 to 64"),
+        ("model.generator.channels", [16384, 65536], "two to 10 levels of 1 to 4096 channels"),
+        ("model.generator.channels", [16] * 11, "two to 10 levels of 1 to 4096 channels"),
+        ("model.discriminator.channels", 5000, "it must be above 0 and at most 4,096"),
+        ("model.discriminator.layers", 9, "it must be above 0 and at most 8"),
+        ("model.image_buffer", 10**6, "it must be from 0 to 10,000"),
+        ("data.preparation.size", [65536, 65536], "two integers from 1 to 4096"),
+    ],
+)
+def test_what_nobody_trains_with_is_refused_with_the_largest_value(
+    key: str, value: Any, said: str
+) -> None:
+    assert said in _refused(_nested(key, value))
+
+
+@pytest.mark.parametrize(
     "key",
     [
         "model.lambda_l1",

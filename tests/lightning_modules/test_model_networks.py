@@ -58,8 +58,8 @@ def test_a_scope_without_the_translator_or_of_unknown_networks_is_refused(
         shared_networks(model, sharing)
 
 
-def test_names_of_networks_are_unique_over_all_models() -> None:
-    names = [name for model in MODELS.values() for name in model.names]
-    assert len(set(names)) == len(names)
+def test_a_network_s_name_has_one_role_in_all_models() -> None:
+    roles = {(name, role) for model in MODELS.values() for name, role in model.roles.items()}
+    assert len({name for name, _ in roles}) == len(roles)
     assert role_of("discriminator_a") == "discriminator"
     assert role_of("generator") == "generator"

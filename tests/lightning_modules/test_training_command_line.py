@@ -41,7 +41,7 @@ def test_models_are_trained_and_then_evaluated(
     code = main(["evaluate", *experiment, *arguments, "--data", island, "--out", str(out)])
     assert code == 0
     table = pd.read_csv(out / "results.csv")
-    assert set(table.arm) == {"source", "local", "pooled"}
+    assert set(table.arm) == {"source", "constant", "mean-target", "local", "pooled"}
     assert set(table.site) == {"island"}
     assert f"wrote {out / 'results.csv'}" in capsys.readouterr().out
 
@@ -54,8 +54,10 @@ def test_models_are_trained_and_then_evaluated(
         ({"--model": "model.pt"}, "write name=file"),
         ({"--model": "a=nowhere.pt"}, "nowhere.pt: no such model file"),
         ({"--model": "source=nowhere.pt"}, "'source' is taken"),
+        ({"--model": "mean-target=nowhere.pt"}, "'mean-target' is taken"),
         ({"--model": "lesion=nowhere.pt"}, "'lesion' is taken"),
         ({"--split": "tset"}, "did you mean 'test'"),
+        ({"--unseen": "nroth"}, "--unseen: unknown value 'nroth'; did you mean 'north'?"),
         ({"--out": "{experiment}"}, "is a file"),
     ],
 )

@@ -43,21 +43,25 @@ def head(seed: int, shape: tuple[int, int, int] = SHAPE) -> NDArray[np.float32]:
 
 @pytest.fixture
 def make_site(tmp_path: Path) -> Callable[..., SiteManifest]:
-    """Write a site of synthetic heads and its manifest; four subjects unless told."""
+    """Write a site of synthetic heads and its manifest; four subjects unless told.
+
+    Sites of one shift have the same heads; give a second site of a data set another one.
+    """
 
     def make(
         splits: tuple[str, ...] = ("train", "train", "val", "test"),
         name: str = "A",
         mask: bool = True,
         lesion: bool = False,
+        shift: int = 0,
     ) -> SiteManifest:
         root = tmp_path / "data" / name
         records = []
         for number, split in enumerate(splits):
             subject = f"{name}{number}"
             files = {"t1": f"{subject}/t1.nii.gz", "t2": f"{subject}/t2.nii.gz"}
-            save(root / files["t1"], head(10 * number + 1))
-            save(root / files["t2"], head(10 * number + 2))
+            save(root / files["t1"], head(10 * number + 1 + shift))
+            save(root / files["t2"], head(10 * number + 2 + shift))
             extra: dict[str, str] = {}
             if mask:
                 extra["mask"] = f"{subject}/mask.nii.gz"

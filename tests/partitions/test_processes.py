@@ -29,7 +29,9 @@ def test_an_error_of_the_work_is_raised_as_it_is() -> None:
 
 
 def test_a_process_that_is_ended_from_outside_is_one_sentence() -> None:
-    with pytest.raises(DataError, match="a process was ended from outside, perhaps for lack of"):
+    with pytest.raises(
+        DataError, match="a process was ended from outside, probably because memory ran out"
+    ):
         list(side_by_side(signal.raise_signal, [signal.SIGKILL, signal.SIGKILL], workers=2))
 
 

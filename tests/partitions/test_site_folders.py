@@ -9,7 +9,12 @@ import pytest
 
 from fedi2i.errors import DataError, UserError
 from partitions.manifest import SubjectRecord, read_manifest
-from partitions.site_folders import TO_BE_DRAWN, find_site_folders, write_site_folders
+from partitions.site_folders import (
+    TO_BE_DRAWN,
+    find_site_folders,
+    find_withdrawn,
+    write_site_folders,
+)
 
 
 def found(subject: str, site: str = "north", split: str = TO_BE_DRAWN) -> SubjectRecord:
@@ -62,7 +67,6 @@ def test_given_splits_are_kept_and_no_seed_is_recorded(tmp_path: Path) -> None:
         ([found("a", split="test"), found("b")], "subject 'b' has no split while others have one"),
         ([found("a", "st.mary")], "data set 'tiny': site 'st.mary' cannot be used as a name"),
         ([found("a", "north"), found("b", "North")], "differ in upper and lower case alone"),
-        ([found("a", "north"), found("a", "south")], "is at site 'north' and at site 'south'"),
         ([found("a", split="tset")], "unknown value 'tset'; did you mean 'test'?"),
     ],
 )
@@ -78,3 +82,30 @@ def test_what_cannot_be_a_data_set_is_refused_and_no_manifest_is_written(
 def test_a_folder_without_site_folders_says_how_to_bring_scans_in(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="bring the scans in with 'fedi2i data' first"):
         find_site_folders(tmp_path)
+
+
+def test_one_number_at_two_sites_is_two_subjects(tmp_path: Path) -> None:
+    manifests = write_site_folders(tmp_path, "tiny", [found("1"), found("1", "south")], seed=3)
+    assert [record.subject for manifest in manifests for record in manifest.subjects] == ["1", "1"]
+
+
+def test_a_site_that_left_the_data_set_is_named_and_not_counted_until_it_comes_back(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    both = [found("a"), found("b", "south")]
+    write_site_folders(tmp_path, "tiny", both, seed=3)
+    write_site_folders(tmp_path / "of-another", "other", [found("c", "east")], seed=3)
+    caplog.clear()
+    write_site_folders(tmp_path, "tiny", both[:1], seed=3)
+    assert "site 'south' is not among these scans any more" in caplog.text
+    assert find_site_folders(tmp_path) == (tmp_path / "north", tmp_path / "of-another" / "east")
+    assert find_withdrawn(tmp_path) == (tmp_path / "south",)
+    write_site_folders(tmp_path, "tiny", both, seed=3)
+    assert tmp_path / "south" in find_site_folders(tmp_path)
+    assert find_withdrawn(tmp_path) == ()
+
+
+def test_a_site_of_another_data_set_stays(tmp_path: Path) -> None:
+    write_site_folders(tmp_path, "other", [found("b", "south")], seed=3)
+    write_site_folders(tmp_path, "tiny", [found("a")], seed=3)
+    assert find_site_folders(tmp_path) == (tmp_path / "north", tmp_path / "south")

@@ -118,23 +118,37 @@ def test_a_member_may_not_submit_and_reads_why(
     assert len(refusals) == 2  # by command line, and in the console
 
 
-def test_nobody_commands_a_site_past_the_server(federation: Federation) -> None:
-    """NVFlare passes such a message on, and the site would have printed the file."""
-    secret = federation.kits / "north" / "local" / "fedi2i.yaml"
-    kit = federation.kits / MEMBER
-    script = Path(__file__).with_name("direct_command.py")
-    before = len(audited(federation, "server", f"[U:{MEMBER}][A:command_guard.refused]"))
+def sends_directly(federation: Federation, *messages: tuple[str, str, str, object]) -> list[str]:
+    """What a member is answered who sends NVFlare's messages with a program of their own."""
     done = subprocess.run(
-        [sys.executable, str(script), MEMBER, str(kit), "north", f"cat {secret}"],
+        [
+            sys.executable,
+            str(Path(__file__).with_name("direct_command.py")),
+            MEMBER,
+            str(federation.kits / MEMBER),
+        ],
+        input=json.dumps(messages),
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
     )
-    (answer,) = [line for line in done.stdout.splitlines() if line.startswith("ANSWER")]
-    assert not answer.startswith("ANSWER ok"), done.stdout + done.stderr
-    assert "datasets" not in done.stdout
-    assert len(audited(federation, "server", f"[U:{MEMBER}][A:command_guard.refused]")) > before
+    answers = [line for line in done.stdout.splitlines() if line.startswith("ANSWER")]
+    assert len(answers) == len(messages), done.stdout + done.stderr
+    return answers
+
+
+def refused_of(federation: Federation, user: str, text: str = "") -> list[str]:
+    """What the server's guard has refused to somebody."""
+    return audited(federation, "server", f"[U:{user}][A:message_guard.refused]{text}")
+
+
+def test_nobody_commands_a_site_past_the_server(federation: Federation) -> None:
+    """NVFlare passes such a message on, and the site would have printed the file."""
+    secret = federation.kits / "north" / "local" / "fedi2i.yaml"
+    (answer,) = sends_directly(federation, ("admin", "x", "north", f"cat {secret}"))
+    assert not answer.startswith("ANSWER ok") and "datasets" not in answer
+    assert refused_of(federation, MEMBER, "'admin/x'")
     assert audited(federation, "north", "[A:sys.shell]") == []
 
 
@@ -377,6 +391,23 @@ def test_a_job_gets_the_gpus_that_it_asks_for_and_another_waits_until_they_are_f
     assert lead.status(waiting) == "SUBMITTED"
 
 
+def test_a_member_neither_ends_a_job_nor_reads_sessions_nor_changes_an_outcome(
+    federation: Federation, lead: Lead, stalled: str
+) -> None:
+    """NVFlare does all of it for any authenticated participant."""
+    listener = "server_parent_listener"
+    answers = sends_directly(
+        federation,
+        (listener, "get_clients", "server", {"job": stalled}),
+        (listener, "update_run_status", "server", {"job": stalled, "execution_error": True}),
+        ("server_command", "abort", f"server.{stalled}", {}),  # travels as a stream
+    )
+    assert not any(answer.startswith("ANSWER ok") for answer in answers)
+    for topic in ("get_clients", "update_run_status", "abort"):
+        assert [line for line in refused_of(federation, MEMBER) if f"/{topic}'" in line]
+    assert lead.status(stalled) == "RUNNING"
+
+
 def test_a_claim_that_no_site_can_ever_meet_is_not_started_and_says_why(
     federation: Federation, lead: Lead, tmp_path: Path
 ) -> None:
@@ -558,3 +589,18 @@ def test_a_run_outlives_a_killed_server_a_wrong_clock_and_a_cut_network_to_the_s
     shown = screen.read_text()
     assert f"User Name: {LEAD}" in shown and f"> submit_job {job}" in shown
     assert f"Submitted job: {job_id}" in shown and COMPLETED in shown
+
+
+def test_nothing_that_server_sites_and_people_sent_was_refused_in_all_of_this(
+    federation: Federation,
+) -> None:
+    """Whatever the table forgets would show here: jobs, faults, returns and consoles."""
+    trails = [federation.kits / who / "audit.log" for who in PARTICIPANTS]
+    trails += (federation.kits / "server").glob("*-*-*-*-*/audit.log")
+    lines = [line for trail in trails for line in trail.read_text().splitlines()]
+    refused = [line for line in lines if "[A:message_guard.refused]" in line]
+    assert [line for line in refused if f"[U:{MEMBER}]" not in line] == []
+    for who in PARTICIPANTS:
+        log = (federation.kits / who / "log.txt").read_text()
+        how = "senders by their certificates" if who == "server" else "senders by origin"
+        assert f"messages are checked by allowed_messages.csv, {how}" in log

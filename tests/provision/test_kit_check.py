@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from nvflare.apis.app_deployer_spec import AppDeployerSpec
+from nvflare.apis.fl_constant import SystemComponents
 from provisioned_project import Provisioned
 from tiny_cohort import write_tiny_cohort
 
+from app_custom.participant.job_admission import JobAdmission
 from provision import kit_check
 from provision.__main__ import main
 from provision.kit_check import check_kit
@@ -97,6 +100,54 @@ def test_a_site_may_allow_less_than_we_need(filled_kit: Path) -> None:
 def test_a_key_that_others_may_read_is_noticed(filled_kit: Path) -> None:
     (filled_kit / "startup" / "client.key").chmod(0o644)
     assert "chmod 600" in only_fault(filled_kit)
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o710, 0o701])
+def test_a_kit_that_other_accounts_may_look_into_is_noticed(filled_kit: Path, mode: int) -> None:
+    filled_kit.chmod(mode)
+    assert only_fault(filled_kit).endswith(f"run 'chmod 700 {filled_kit}'")
+    filled_kit.chmod(0o700)
+    assert check_kit(filled_kit)[1] == []
+
+
+def test_kits_are_made_for_one_account_alone(provisioned: Provisioned) -> None:
+    modes = {folder.name: folder.stat().st_mode & 0o777 for folder in provisioned.kits.iterdir()}
+    assert len(modes) > 5
+    assert set(modes.values()) == {0o700}
+
+
+def test_a_site_that_has_relaxed_its_limits_is_told_which(filled_kit: Path) -> None:
+    path = filled_kit / "local" / "fedi2i.yaml"
+    text = path.read_text()
+    assert not any("is safe" in line for line in check_kit(filled_kit)[0])
+    path.write_text(
+        text + "limits: {least_sites: 2, most_steps: 30000, least_training_slices: 60}\n"
+    )
+    (note,) = [line for line in check_kit(filled_kit)[0] if "is safe" in line]
+    assert note.endswith(": least_sites, most_steps")
+
+
+def test_nvflare_finds_the_site_s_own_deployer_under_the_name_that_it_looks_for(
+    filled_kit: Path,
+) -> None:
+    path = filled_kit / "local" / "resources.json"
+    resources = json.loads(path.read_text())
+    named = {component["id"]: component["path"] for component in resources["components"]}
+    deployer = f"{JobAdmission.__module__}.{JobAdmission.__name__}"
+    assert named[SystemComponents.APP_DEPLOYER] == deployer
+    assert issubclass(JobAdmission, AppDeployerSpec)
+    resources["components"] = [
+        component for component in resources["components"] if component["path"] != deployer
+    ]
+    path.write_text(json.dumps(resources))
+    assert f"it lacks {deployer}" in only_fault(filled_kit)
+
+
+@pytest.mark.parametrize("limit", ["least_sites: 0", "most_steps: many", "least_site: 2"])
+def test_a_limit_that_cannot_be_is_named(filled_kit: Path, limit: str) -> None:
+    path = filled_kit / "local" / "fedi2i.yaml"
+    path.write_text(path.read_text() + f"limits: {{{limit}}}\n")
+    assert "fedi2i.yaml" in only_fault(filled_kit) and limit.split(":")[0] in only_fault(filled_kit)
 
 
 @pytest.mark.parametrize(("days", "fault"), [(-1, True), (361, True), (340, False)])
@@ -210,7 +261,7 @@ def test_a_file_of_local_that_is_lost_or_damaged_is_named(
         ({"app_validator": {"path": CLASS_CHECK}}, "its app_validator is not the kit's"),
         (
             {"components": []},
-            "it lacks app_custom.participant.command_guard.RefusalAudit; it lacks app_custom",
+            "it lacks app_custom.participant.refusal_audit.RefusalAudit; it lacks app_custom",
         ),
         ({"allow_log_streaming": True}, "allow_log_streaming is true"),
     ],

@@ -120,13 +120,12 @@ def test_nothing_of_nvflare_s_defaults_is_left_that_could_count_instead(
     provisioned: Provisioned, name: str
 ) -> None:
     files = {path.name for path in (provisioned.kits / name / "local").iterdir()}
-    privacy = {"privacy.json"} if name != "server" else set()
     assert files == {
         "authorization.json",
         "resources.json",
+        "privacy.json",
         "fedi2i.yaml",
         "log_config.json.default",
-        *privacy,
     }
 
 

@@ -1,4 +1,4 @@
-"""Faults one by one in a federation over TLS, with the times of a hospital's kits.
+"""Faults one by one in a federation over TLS, with the times and the network of a hospital.
 
 Nightly. Every test names the faster tests of its statement.
 """
@@ -18,7 +18,9 @@ from pathlib import Path
 import pytest
 import torch
 from certificates import sign_again
+from connect_proxy import ConnectProxy
 from cuttable_link import CuttableLink
+from network_cable import Cable, NoCableError
 from poc_processes import (
     LEAD,
     crash,
@@ -29,10 +31,11 @@ from poc_processes import (
     start_again,
     wait_for,
 )
-from simulator_runs import export
+from simulator_runs import export, prepared_workspace, simulate
 
+from app_custom.participant.proxy import PASSWORD, USER
 from provision.add_participants import add_site
-from provision.poc.command_line import COMPLETED
+from provision.poc.command_line import COMPLETED, JobCommands
 from provision.poc.console import AdminConsole
 from provision.poc.federation import (
     Federation,
@@ -45,6 +48,7 @@ from provision.poc.kits import PocConfig
 pytestmark = [pytest.mark.nightly, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 ROUNDS = 3
+BEHIND_PROXY = "fedi2i.invalid:8002"
 Model = dict[str, torch.Tensor]
 
 
@@ -231,6 +235,125 @@ def test_a_job_outlives_a_cut_of_a_site_s_network_for_a_minute(
     assert status == COMPLETED
     assert "no usable update" not in log
     assert_equal(model_in(tmp_path), undisturbed)
+
+
+@pytest.fixture
+def cable_of_east(federation: Federation, port: int, tmp_path: Path) -> Iterator[Cable]:
+    """East is a host with an address of its own."""
+    try:
+        cable = Cable("east", 7)
+    except NoCableError as reason:
+        pytest.skip(f"no host with an address of its own: {reason}")
+    environment = federation.participants.environment
+    before = environment["PATH"]
+    environment["PATH"] = os.pathsep.join([str(cable.python(tmp_path / "bin")), before])
+    reconnect_east(federation, f"{cable.here}:{port}")
+    environment["PATH"] = before
+    yield cable
+    cable.join()
+    reconnect_east(federation, f"localhost:{port}")
+    cable.close()
+
+
+@pytest.fixture(scope="module")
+def simulated(job: Path, tiny_cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Model:
+    """The model of the same job in the simulator."""
+    workspace = prepared_workspace(tmp_path_factory.mktemp("simulated") / "ws", tiny_cohort)
+    run = simulate(job, workspace, "-t", "2")
+    assert run.exit_code == 0, run.output[-3000:]
+    return run.weights
+
+
+def test_a_cable_that_is_cut_for_forty_seconds_changes_no_bit(
+    federation: Federation, job: Path, simulated: Model, cable_of_east: Cable, tmp_path: Path
+) -> None:
+    """Faster: ``test_federation.py``, a run outlives a killed server, clock and network."""
+    job_id = submit_and_wait_for_round(federation, job, 1)
+    cable_of_east.cut()
+    time.sleep(40)
+    assert "Round 2 started" not in server_log(federation, job_id)
+    cable_of_east.join()
+    status, log = ended(federation, job_id, tmp_path)
+    assert status == COMPLETED
+    assert "no usable update" not in log
+    assert f"{cable_of_east.address}:" in (federation.kits / "server" / "log.txt").read_text()
+    assert_equal(model_in(tmp_path), simulated)
+
+
+def test_after_a_cable_was_cut_for_three_minutes_the_job_sent_again_ends_in_the_same_bits(
+    federation: Federation, job: Path, simulated: Model, cable_of_east: Cable, tmp_path: Path
+) -> None:
+    """Faster: ``test_federation.py``, sites that join, crash, return and stay away."""
+    log_file, back = federation.kits / "server" / "log.txt", "Re-activate the client: east"
+    before = log_file.read_text().count(back)
+    broken = submit_and_wait_for_round(federation, job, 1)
+    cable_of_east.cut()
+    time.sleep(170)
+    cable_of_east.join()
+    status, log = ended(federation, broken, tmp_path / "broken")
+    assert status != COMPLETED
+    assert "Client east is deemed disconnected" in log
+    wait_for(lambda: not processes_of_job(federation.kits / "east", broken), 180)
+    wait_for(lambda: log_file.read_text().count(back) > before, 180)
+    again = tmp_path / "again"
+    status, log = ended(federation, federation.user(LEAD).submit(job), again)
+    assert status == COMPLETED
+    assert "continuing an interrupted run after 1 of" in log
+    assert_equal(model_in(again), simulated)
+
+
+@pytest.fixture
+def proxy_of_east(federation: Federation, port: int) -> Iterator[ConnectProxy]:
+    """East and its lead know the server by a name that a proxy alone can look up."""
+    settings = federation.kits / "east" / "local" / "fedi2i.yaml"
+    environment, before = federation.participants.environment, settings.read_text()
+    with ConnectProxy(port, login="east:let me out") as proxy:
+        settings.write_text(before.replace("proxy: null", f"proxy: {proxy.url}"))
+        environment.update({USER: "east", PASSWORD: "let me out"})
+        reconnect_east(federation, BEHIND_PROXY)
+        yield proxy
+        del environment[USER], environment[PASSWORD]
+        settings.write_text(before)
+        reconnect_east(federation, f"localhost:{port}")
+
+
+def lead_behind(federation: Federation, proxy: ConnectProxy, folder: Path) -> Path:
+    """The lead's kit on a machine behind the proxy."""
+    kit = Path(shutil.copytree(federation.kits / LEAD, folder / LEAD))
+    path = kit / "startup" / "fed_admin.json"
+    config = json.loads(path.read_text())
+    config["admin"]["host"], _, number = BEHIND_PROXY.partition(":")
+    config["admin"]["port"] = int(number)
+    path.write_text(json.dumps(config))
+    (kit / "local" / "fedi2i.yaml").write_text(f"proxy: {proxy.url}\n")
+    sign_again(kit, federation.kits.parent / "state")
+    return kit
+
+
+def test_a_site_and_its_lead_behind_a_proxy_train_to_the_same_weights(
+    federation: Federation,
+    job: Path,
+    undisturbed: Model,
+    proxy_of_east: ConnectProxy,
+    tmp_path: Path,
+) -> None:
+    """Faster: ``test_proxy.py``, a message through the proxy, and what builds the route."""
+    environment = federation.participants.environment
+    kit = lead_behind(federation, proxy_of_east, tmp_path)
+    user = JobCommands(kit, environment)
+    job_id = user.submit(job)
+    assert wait_for_end(federation, job_id) == COMPLETED
+    before = proxy_of_east.tunnels
+    with AdminConsole(kit, tmp_path / "screen.txt", environment) as console:
+        assert job_id in console.type("list_jobs")
+    assert proxy_of_east.tunnels > before
+    user.download(job_id, tmp_path / "result")
+    assert_equal(model_in(tmp_path / "result"), undisturbed)
+    # East, its process of the job, submitting, the console, downloading.
+    assert proxy_of_east.tunnels >= 5
+    assert set(proxy_of_east.asked) == {f"CONNECT {BEHIND_PROXY} HTTP/1.1"}
+    said = (federation.kits / "east" / job_id / "log.txt").read_text()
+    assert f"created backbone external connector to http://{BEHIND_PROXY}" in said
 
 
 @pytest.fixture

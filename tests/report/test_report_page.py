@@ -249,3 +249,14 @@ def test_nested_settings_hashes_and_seed_are_in_the_provenance(write_run):
     text = page_of(write_run())
     assert "<dt>generator.depth</dt><dd>5</dd>" in text
     assert "f" * 64 in text and "<dt>seed</dt><dd>3</dd>" in text and "1 min 01 s" in text
+
+
+def test_the_training_slices_that_each_site_stated_stand_in_the_table_of_sites(write_run, curves):
+    stated = [("fedavg", "a", 1, 565.0), ("fedavg", "b", 1, 79.0), ("fedprox", "b", 1, 80.0)]
+    rows = [(arm, site, number, "data/samples", value) for arm, site, number, value in stated]
+    more = pd.DataFrame(rows, columns=curves.columns)
+    text = page_of(write_run(curves=pd.concat([curves, more], ignore_index=True)))
+    table = text[text.index("Table 5.") : text.index("Table 6.")]
+    cells = re.findall(r"<td>([^<]*)</td>\n</tr>", table)
+    assert [unescape(cell) for cell in cells] == ["565", "79 to 80", "\u2013"]
+    assert "data/samples" not in text

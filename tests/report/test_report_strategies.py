@@ -122,6 +122,18 @@ def test_one_moved_group_at_one_site_is_an_action(write_run, about, results):
     assert jobs_of(write_run(about, results, curves))["fedma"].verdict == Verdict.ACTED
 
 
+def test_nothing_moved_because_everything_is_pinned_is_another_verdict(write_run, about, results):
+    about, results = renamed(about, results, fedprox="fedma")
+    still = ("fedma", "server", 0, "fedma/moved_generator", 0.0)
+    for share, verdict in ((0.0, Verdict.UNMATCHABLE), (0.25, Verdict.NOTHING)):
+        curves = rows(still, ("fedma", "server", 0, "fedma/matchable_generator", share))
+        folder = write_run(about, results, curves)
+        assert jobs_of(folder)["fedma"].verdict == verdict
+        text = section_of(folder)
+        assert f"of {percent(share)} matchable" in text
+        assert ("no hidden channel of these networks can be matched" in text) == (share == 0.0)
+
+
 def test_a_strategy_that_changed_nothing_is_named_on_the_page_in_the_summary_and_the_console(
     write_run, capsys
 ):

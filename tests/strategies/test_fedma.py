@@ -16,14 +16,14 @@ from nvflare_fakes import Engine
 from torch import Tensor, nn
 
 from app_custom.aggregation.aggregator import Aggregator
-from lightning_modules.combining.updates import Weights
+from lightning_modules.combining.updates import SiteUpdate, Weights
 from lightning_modules.configuration import ModelConfig, experiment_from
 from lightning_modules.matching.layer_stages import (
     finished_before,
     finished_in,
     number_of_stages,
 )
-from lightning_modules.matching.network_groups import network_groups
+from lightning_modules.matching.network_groups import channel_groups, network_groups
 from lightning_modules.matching.permutations import Permutations, permute
 from lightning_modules.matching.realignment import (
     permutation_name,
@@ -33,7 +33,9 @@ from lightning_modules.matching.realignment import (
 )
 from lightning_modules.networks.building import build_networks
 from lightning_modules.sharing.shared_networks import SharedNetworks
-from lightning_modules.strategies.fedma import without_network
+from lightning_modules.strategies.fedma import MatchingSettings, without_network
+from lightning_modules.strategies.fedma_layerwise import FrozenLayers, LayerwiseRule
+from lightning_modules.strategies.interface import ServerView
 
 MakeFederation = Callable[..., InProcessFederation]
 
@@ -97,6 +99,19 @@ def test_after_independent_starts_channels_move_once_and_then_stay(
     assert first["generator"] > 0.4, first  # the largest site keeps its order, the other does not
     matched.run()
     assert max(moved(matched).values()) < 0.05
+
+
+def test_a_run_says_which_share_of_the_hidden_channels_could_be_matched(
+    make_federation: MakeFederation,
+) -> None:
+    # the tiny generator has channels 8, 16 and on the way up 8; the discriminator 8, 16 and 32
+    federation = make_federation(strategy={"name": "fedma"}, training={"steps": 1})
+    federation.run()
+    said = {metric: value for _, metric, value in federation.aggregator.diagnostics}
+    assert said["fedma/matchable_generator"] == said["fedma/matchable_discriminator"] == 1.0
+    groups = federation.aggregator.view.groups["generator"]
+    assert groups.hidden_channels == (sum(groups.sizes.values()),) * 2
+    assert groups.matchable_text.endswith("hidden channels can be matched (100%)")
 
 
 def test_independent_starts_differ_from_site_to_site_and_are_repeatable(
@@ -291,12 +306,83 @@ class TestLayerwise:
         networks = build_networks(ModelConfig(), 1)
         groups = network_groups(networks, ModelConfig(), networks.keys())
         stages = number_of_stages(groups.values())
-        assert stages == max(len(network.order) for network in groups.values())
+        # 7 layers of the generator, one after the other, with 6 groups of channels between them
+        assert stages == 7 == 1 + max(len(network.order) for network in groups.values())
         sizes = [len(finished_before(stage, groups)) for stage in range(stages + 1)]
         assert sizes == sorted(sizes)
         assert (sizes[0], sizes[-1]) == (0, len(networks.state_dict()))
         first = groups["generator"].order[0]
         assert finished_in(groups["generator"], f"{first}.weight") == 0
+
+    def test_the_last_round_of_a_pass_trains_and_averages_the_output_layers_alone(self) -> None:
+        networks = build_networks(ModelConfig(), 1)
+        groups = network_groups(networks, ModelConfig(), networks.keys())
+        last = number_of_stages(groups.values()) - 1
+        left = set(networks.state_dict()) - finished_before(last, groups)
+        with_weights = {key for key in left if not key.endswith("adn.A.weight")}
+        assert with_weights == {
+            "generator.unet.model.2.conv.weight",
+            "generator.unet.model.2.conv.bias",
+            "discriminator.patches.final_conv.conv.weight",
+            "discriminator.patches.final_conv.conv.bias",
+        }
+
+    def test_tensors_without_matched_channels_are_never_frozen_within_a_pass(self) -> None:
+        network = nn.Sequential(
+            nn.Conv2d(1, 8, 3),
+            nn.GroupNorm(2, 8),
+            nn.Conv2d(8, 6, 3),
+            nn.ReLU(),
+            nn.Conv2d(6, 1, 1),
+        )
+        groups = channel_groups(network, (torch.zeros(1, 1, 16, 16),))
+        assert groups.order == ("2",)
+        stages = {key: finished_in(groups, key) for key in network.state_dict()}
+        # two groups of four channels are pinned, and so is the output
+        pinned = {"0.weight", "0.bias", "1.weight", "1.bias", "4.weight", "4.bias"}
+        assert {key for key, stage in stages.items() if stage == 1} == pinned
+        assert {key for key, stage in stages.items() if stage == 0} == {"2.weight", "2.bias"}
+
+    def test_a_pass_over_shuffled_copies_gives_the_network_back_and_the_mean_of_output_layers(
+        self,
+    ) -> None:
+        """In closed form: sites that do not train, one of them with its channels shuffled."""
+        torch.manual_seed(2)
+        network = nn.Sequential(
+            nn.Conv2d(1, 5, 3), nn.ReLU(), nn.Conv2d(5, 4, 3), nn.ReLU(), nn.Conv2d(4, 1, 1)
+        )
+        groups = {"generator": channel_groups(network, (torch.zeros(1, 1, 16, 16),))}
+        own = {f"generator.{key}": value for key, value in network.state_dict().items()}
+        shuffled = realigned_state(
+            own, groups, {"generator": random_permutations("generator", 3, **groups)}
+        )
+        other = {**shuffled, "generator.4.bias": own["generator.4.bias"] + 3.0}
+        other["generator.4.weight"] = 2.0 * shuffled["generator.4.weight"]
+        sites, samples = {"a": own, "b": other}, {"a": 3, "b": 1}
+        rule, stages = LayerwiseRule(MatchingSettings()), FrozenLayers()
+        view = ServerView(sites=("a", "b"), independent=True, groups=groups)
+        received = {key: torch.zeros_like(value) for key, value in own.items()}
+        for number in range(number_of_stages(groups.values())):
+            view.round_number = number
+            extras = {k: torch.as_tensor(v) for k, v in rule.extras_for_sites(view).items()}
+            sites = {
+                site: stages.start(received, state, number - 1, (number, site), extras, groups)
+                if number
+                else state
+                for site, state in sites.items()
+            }
+            updates = [
+                SiteUpdate(site, {k: v.numpy() for k, v in state.items()}, samples[site])
+                for site, state in sorted(sites.items())
+            ]
+            anchor = {key: value.numpy() for key, value in received.items()}
+            combined = rule.combine("generator", updates, anchor, view)
+            received = {key: torch.as_tensor(np.asarray(value)) for key, value in combined.items()}
+        assert view.round_number == 2
+        for key, value in received.items():
+            factor, shift = (1.25, 0.0) if key == "generator.4.weight" else (1.0, 0.0)
+            shift = 0.75 if key == "generator.4.bias" else shift
+            torch.testing.assert_close(value, factor * own[key] + shift, msg=key)
 
     def test_finished_tensors_stay_as_the_server_sent_them(
         self, make_federation: MakeFederation

@@ -134,7 +134,7 @@ def test_a_site_that_lost_what_the_server_counts_on_does_not_train(
         federation.run()
 
 
-@pytest.mark.parametrize("name", ["ditto", "fedper"])
+@pytest.mark.parametrize("name", ["ditto", "fedper", "lg_fedavg"])
 def test_without_sums_at_the_server_a_site_that_lost_what_it_kept_starts_afresh(
     make_federation: MakeFederation, name: str, tmp_path: Path
 ) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from fedi2i import __version__
 from jobs.writing.federation import FederatedExperiment
 from jobs.writing.privacy import clipping
 from lightning_modules.configuration import experiment_values
@@ -61,6 +62,7 @@ def persistor(job: FederatedExperiment) -> Config:
                 "sharing": experiment.sharing,
                 "seed": experiment.seed,
                 "local": list(sharing_scope(experiment).local),
+                "size": list(experiment.data.preparation.size),
             },
         },
     )
@@ -92,10 +94,10 @@ def initial_model(job: FederatedExperiment) -> list[Config]:
 
 
 def model_selector() -> Config:
-    """In a swarm: compares models by their mean metric; with ``final_selection`` at the end."""
+    """In a swarm: compares models by their median metric; with ``final_selection`` at the end."""
     return component(
         "model_selector",
-        "nvflare.app_common.widgets.intime_model_selector.IntimeModelSelector",
+        "app_custom.server.best_model.SwarmBestModel",
         key_metric=KEY_METRIC,
     )
 
@@ -154,6 +156,8 @@ def final_evaluation(job: FederatedExperiment) -> Config:
         model_locator_id="final_model_locator",
         validation_task_name="validate",
         validation_timeout=job.federation.round_timeout,
+        # It sends out a copy of the final model, which would go into every result bundle.
+        cleanup_models=True,
     )
 
 
@@ -167,6 +171,7 @@ def learner(run: str, job: FederatedExperiment) -> Config:
         "app_custom.executor.translation_executor.TranslationExecutor",
         settings=settings,
         run_name=run,
+        release=__version__,
     )
 
 

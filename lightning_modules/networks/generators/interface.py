@@ -32,7 +32,10 @@ class Translator(Protocol):
         """
 
     def encoder_modules(self) -> tuple[str, ...]:
-        """Paths of the submodules that encode, for FedPer; all others with parameters decode."""
+        """Paths of the submodules that encode; all others with parameters decode.
+
+        FedPer shares the encoder and keeps the decoder at the site, LG-FedAvg the reverse.
+        """
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,9 @@ def _build(config: GeneratorConfig) -> nn.Module:
                 for _ in range(config.residual_units)
             )
         ),
-        "up": nn.Sequential(*(_up(lower, upper, norm) for upper, lower in reversed(levels))),
+        "up": nn.Sequential(
+            *(_up(lower, upper, norm, config.upsampling) for upper, lower in reversed(levels))
+        ),
         "head": nn.Sequential(nn.ReflectionPad2d(3), nn.Conv2d(channels[0], 1, 7)),
     }
     return Stages(stages, encoder=("stem", "down", "blocks"))
@@ -73,14 +75,17 @@ def _down(upper: int, lower: int, norm: MakeNorm) -> nn.Module:
     return nn.Sequential(nn.Conv2d(upper, lower, 3, stride=2, padding=1), norm(lower), nn.ReLU())
 
 
-def _up(lower: int, upper: int, norm: MakeNorm) -> nn.Module:
+def _up(lower: int, upper: int, norm: MakeNorm, upsampling: str) -> nn.Module:
     from torch import nn
 
-    return nn.Sequential(
-        nn.ConvTranspose2d(lower, upper, 3, stride=2, padding=1, output_padding=1),
-        norm(upper),
-        nn.ReLU(),
+    from lightning_modules.networks.layers import nearest_upsampling
+
+    twice = (
+        nearest_upsampling(lower, upper)
+        if upsampling == "nearest"
+        else nn.ConvTranspose2d(lower, upper, 3, stride=2, padding=1, output_padding=1)
     )
+    return nn.Sequential(twice, norm(upper), nn.ReLU())
 
 
 GENERATOR = Generator(

@@ -33,7 +33,7 @@ def _build(config: GeneratorConfig) -> nn.Module:
     # Imported here, as reading a configuration should not wait for torch and MONAI.
     from monai.networks.nets import UNet
 
-    from lightning_modules.networks.layers import Stages, monai_norm
+    from lightning_modules.networks.layers import Stages, monai_norm, with_nearest_upsampling
 
     unet = UNet(
         spatial_dims=2,
@@ -46,6 +46,8 @@ def _build(config: GeneratorConfig) -> nn.Module:
         act="LEAKYRELU",
         dropout=config.dropout,
     )
+    if config.upsampling == "nearest":  # MONAI's has no argument for it
+        with_nearest_upsampling(unet)
     return Stages({"unet": unet}, encoder=_encoder_of(unet))
 
 

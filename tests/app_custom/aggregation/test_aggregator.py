@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from nvflare.apis.dxo import DataKind, from_shareable
-from nvflare.apis.fl_constant import ReturnCode
+from nvflare.apis.event_type import EventType
+from nvflare.apis.fl_constant import FLContextKey, ReturnCode
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import Shareable, make_reply
 from nvflare.app_common.abstract.model import make_model_learnable
@@ -16,8 +18,9 @@ from nvflare.app_common.decomposers.numpy_decomposers import NumpyArrayDecompose
 from nvflare.app_common.shareablegenerators.full_model_shareable_generator import (
     FullModelShareableGenerator,
 )
+from nvflare.fuel.sec.audit import AuditService
 from nvflare.fuel.utils import fobs
-from nvflare_fakes import Engine, train_answer, weights_of, with_peer
+from nvflare_fakes import Engine, answering, train_answer, weights_of, with_peer
 
 from app_custom.aggregation.aggregator import Aggregator
 
@@ -45,6 +48,10 @@ class Server:
 
     def accept(self, site: str, answer: Shareable) -> bool:
         return self.aggregator.accept(answer, with_peer(self.context(), site))
+
+    def accept_as(self, site: str, calls_itself: str, answer: Shareable) -> bool:
+        ctx = answering(self.context(), answer, site, calls_itself)
+        return self.aggregator.accept(answer, ctx)
 
     def aggregate(self) -> Shareable:
         return self.aggregator.aggregate(self.context())
@@ -90,11 +97,14 @@ REFUSED = {
     "NaN": (with_one(np.nan), "NaN or infinity"),
     "infinity": (with_one(np.inf), "NaN or infinity"),
     "minus infinity": (with_one(-np.inf), "NaN or infinity"),
-    "no samples": (train_answer(weights_of(1), 0, ROUND), "0.0 training samples"),
-    "negative samples": (train_answer(weights_of(1), -3, ROUND), "-3.0 training samples"),
+    "no samples": (train_answer(weights_of(1), 0, ROUND), "0 training samples"),
+    "negative samples": (train_answer(weights_of(1), -3, ROUND), "-3 training samples"),
+    "half a sample": (train_answer(weights_of(1), 4.5, ROUND), "4.5 training samples, which is no"),
+    "more than any hospital's": (train_answer(weights_of(1), 1e300, ROUND), "from 1 to 10000000"),
+    "samples as a truth": (train_answer(weights_of(1), True, ROUND), "no number"),
     "NaN samples": (train_answer(weights_of(1), np.nan, ROUND), "nan training samples"),
     "infinite samples": (train_answer(weights_of(1), np.inf, ROUND), "inf training samples"),
-    "samples beyond any number": (train_answer(weights_of(1), 10**400, ROUND), "cannot be"),
+    "samples beyond any number": (train_answer(weights_of(1), 10**5000, ROUND), "endlessly many"),
     "samples in words": (train_answer(weights_of(1), "many", ROUND), "no number"),
     "no sample count": (train_answer(weights_of(1), None, ROUND), "no number"),
     "differences": (
@@ -171,6 +181,57 @@ def test_after_a_reset_the_next_round_takes_new_answers_of_the_same_sites() -> N
     np.testing.assert_array_equal(result["generator.w"], weights_of(2)["generator.w"])
 
 
+def test_a_site_that_claims_other_samples_than_before_is_refused_within_the_job(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    server = Server(min_sites=1)
+    server.accept("east", good(1, samples=4))
+    server.accept("north", good(2, samples=4))
+    server.aggregate()
+    server.aggregator.reset(server.context())
+    server.start(ROUND + 1, weights_of(1))
+    assert server.accept("east", train_answer(weights_of(2), 4_000, ROUND + 1)) is False
+    assert "'east' refused: it states 4000 training samples, and 4 in an earlier" in caplog.text
+    assert server.accept("north", train_answer(weights_of(2), 4, ROUND + 1))
+
+
+@pytest.mark.parametrize(("samples", "warned"), [(24, False), (25, True)])
+def test_a_site_with_nearly_all_samples_is_named_once_in_the_server_s_log(
+    samples: int, warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = Server(min_sites=1)
+    for number in (0, 1):
+        server.start(ROUND + number, weights_of(0))
+        server.accept("east", train_answer(weights_of(1), samples, ROUND + number))
+        server.accept("north", train_answer(weights_of(2), 8, ROUND + number))
+        server.aggregate()
+        server.aggregator.reset(server.context())
+    said = f"site 'east' states {samples} of {samples + 8} training samples"
+    assert caplog.text.count(said) == int(warned)
+
+
+def test_a_refused_update_stands_in_the_audit_trail_under_the_site_s_name(tmp_path: Path) -> None:
+    AuditService.initialize(str(tmp_path / "audit.log"))
+    try:
+        Server().accept("east", good(1, samples=1e300))
+    finally:
+        AuditService.close()
+        AuditService.the_auditor = None
+    assert (
+        "[U:east][A:update.refused]it states 1e+300 training"
+        in (tmp_path / "audit.log").read_text()
+    )
+
+
+def test_rounds_of_fewer_sites_than_the_sites_were_told_end_the_job() -> None:
+    server = Server(min_sites=1)
+    ctx = server.context()
+    ctx.set_prop(FLContextKey.JOB_META, {"min_clients": 3}, private=True, sticky=True)
+    server.aggregator.handle_event(EventType.START_RUN, ctx)
+    (reason,) = server.engine.panics()
+    assert "rounds of 1 site(s) are not what the sites were told" in reason
+
+
 def test_fewer_answers_than_needed_end_the_job_and_name_the_missing_sites() -> None:
     server = Server(min_sites=2)
     server.accept("north", good(1))
@@ -238,3 +299,22 @@ def test_an_error_answer_is_no_model() -> None:
     reply = make_reply(ReturnCode.EXECUTION_EXCEPTION)
     reply.add_cookie(AppConstants.CONTRIBUTION_ROUND, ROUND)
     assert server.accept("east", reply) is False
+
+
+def test_one_site_answers_once_whatever_it_calls_itself_and_the_others_answers_count(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    server = Server(min_sites=3)
+    zeros = {key: np.zeros_like(value) for key, value in weights_of(0).items()}
+    taken = [
+        server.accept_as("north", named, train_answer(zeros, 4, ROUND))
+        for named in ("east", "south", "west", "north", "north")
+    ]
+    assert taken == [False, False, False, True, False]
+    assert "update of site 'north' refused: the site calls itself 'east'" in caplog.text
+    assert all(server.accept_as(site, site, good(2)) for site in ("east", "south"))
+
+
+def test_a_site_that_is_not_in_the_job_is_refused(caplog: pytest.LogCaptureFixture) -> None:
+    assert not Server().accept("west", good(1))
+    assert "update of site 'west' refused: it is no site of this job" in caplog.text

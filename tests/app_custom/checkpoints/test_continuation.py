@@ -45,7 +45,7 @@ class TinyModel(torch.nn.Module):
 class Server:
     """A server process: real persistor, selector, metrics and controller around the widget."""
 
-    def __init__(self, root: Path, aborted: bool = False) -> None:
+    def __init__(self, root: Path, aborted: bool = False, submitter: str = "lead") -> None:
         self.app = root / "app"
         self.app.mkdir(parents=True, exist_ok=True)
         self.metrics = GlobalMetrics()
@@ -69,6 +69,8 @@ class Server:
         ctx = self.engine.new_context()
         ctx.set_prop(FLContextKey.APP_ROOT, str(self.app), private=True, sticky=True)
         ctx.set_prop(FLContextKey.RUNNER, self.runner, private=True, sticky=True)
+        meta = {"submitter_name": submitter, "deploy_map": {"app_site": ["north", "east"]}}
+        ctx.set_prop(FLContextKey.JOB_META, meta, private=True, sticky=True)
         for part in (self.metrics, self.selector, self.persistor, self.widget):
             part.handle_event(EventType.START_RUN, ctx)
 
@@ -116,7 +118,10 @@ def root(tmp_path: Path) -> Path:
 
 
 def folder(root: Path) -> Path:
-    return root / "kept" / "server" / RUN
+    """Where a run's finished rounds are, if there are any."""
+    found = [path for path in (root / "kept" / "server").glob(f"{RUN}-*") if path.is_dir()]
+    assert len(found) < 2
+    return found[0] if found else root / "kept" / "server" / RUN
 
 
 def interrupted_after_two_rounds(root: Path) -> Server:
@@ -146,7 +151,9 @@ def test_each_finished_round_is_saved_in_the_server_s_own_state_folder(root: Pat
 def test_without_a_state_folder_the_workspace_holds_the_rounds(root: Path) -> None:
     (root / "local" / FILE_NAME).write_text("shared_machine: true\n", encoding="utf-8")
     Server(root).round_done(0, weights_of(1))
-    assert (root / "state" / "server" / RUN).is_dir()
+    assert (
+        len([path for path in (root / "state" / "server").glob(f"{RUN}-*") if path.is_dir()]) == 1
+    )
 
 
 def test_a_restarted_server_goes_on_with_the_next_round_of_the_same_model(root: Path) -> None:
@@ -325,3 +332,18 @@ def test_a_server_that_cannot_save_a_round_ends_the_job_with_the_reason(
 def test_a_run_s_name_is_no_path(name: str) -> None:
     with pytest.raises(ConfigError, match="use letters, digits"):
         Continuation(name, ROUNDS, FINAL, "persistor")
+
+
+def test_another_person_s_job_with_the_run_s_name_starts_anew_and_disturbs_nothing(
+    root: Path,
+) -> None:
+    interrupted_after_two_rounds(root)
+    other = Server(root, submitter="somebody else")
+    other.load()
+    assert other.controller._current_round is None
+    assert other.metrics.rows == [] and not (other.app / "FL_global_model.pt").exists()
+    other.round_done(0, weights_of(9))
+    other.die()
+    again = Server(root)
+    ctx = again.load()
+    assert again.controller.get_persist_state(ctx)["current_round"] == 2

@@ -15,7 +15,7 @@ from nvflare.app_common.shareablegenerators.full_model_shareable_generator impor
     FullModelShareableGenerator,
 )
 from nvflare.app_common.workflows.cyclic_ctl import CyclicController
-from nvflare_fakes import Engine, train_answer, weights_of, with_peer
+from nvflare_fakes import Engine, answering, train_answer, weights_of, with_peer
 
 from app_custom.cyclic import RelayedModelGenerator
 from lightning_modules.combining.updates import UpdateRefusedError
@@ -63,7 +63,7 @@ REFUSED = {
     "another type": (changed("generator.w", np.zeros((2, 3))), "float32"),
     "a missing key": (without("generator.b"), "'generator.b'"),
     "an extra key": (changed("generator.z", np.zeros(1)), "'generator.z'"),
-    "no samples": (train_answer(weights_of(1), 0, ROUND), "0.0 training samples"),
+    "no samples": (train_answer(weights_of(1), 0, ROUND), "0 training samples"),
     "differences": (
         train_answer(weights_of(1), 4, ROUND, kind=DataKind.WEIGHT_DIFF),
         "differences",
@@ -159,3 +159,14 @@ def test_where_every_site_trains_all_networks_an_update_without_one_is_refused()
     server.context().set_prop(AppConstants.GLOBAL_MODEL, model, private=True, sticky=True)
     with pytest.raises(UpdateRefusedError, match="generator_ba"):
         server.take(train_answer({"generator_ab.w": np.full(2, 7, np.float32)}, 4, ROUND))
+
+
+def test_a_model_in_another_site_s_name_ends_the_job_and_names_its_sender() -> None:
+    server = Server()
+    update = train_answer(weights_of(1), 4, ROUND)
+    ctx = answering(server.engine.new_context(), update, "east", "north")
+    with pytest.raises(UpdateRefusedError):
+        server.generator.shareable_to_learnable(update, ctx)
+    (reason,) = server.engine.panics()
+    assert "the model from site 'east' is refused: the site calls itself 'north'" in reason
+    assert same(server.model(), weights_of(0))

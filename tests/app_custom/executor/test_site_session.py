@@ -5,11 +5,21 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from nvflare.apis.fl_constant import FLContextKey
+from nvflare.apis.signal import Signal
+from nvflare_fakes import Engine
 
-from app_custom.executor.site_session import SiteSession, settings_digest
+from app_custom.executor.site_session import (
+    RunEndedError,
+    SiteSession,
+    kept_by,
+    settings_digest,
+)
+from app_custom.gates.job_limits import JobLimits
 from app_custom.participant.site_configuration import SiteConfig
 from lightning_modules.configuration import experiment_from
 from lightning_modules.training.hardware import Hardware
+from lightning_modules.training.learner import RoundResult
 
 
 class Curves:
@@ -46,6 +56,61 @@ def test_validation_leaves_as_a_curve_only_if_the_site_shares_curves(
     assert curves.tags == (["val/psnr", "personal/psnr"] if share else [])
 
 
+def test_training_stops_when_its_run_has_ended_whether_curves_are_shared_or_not(
+    tmp_path: Path,
+) -> None:
+    ended, heard = Signal(), []
+
+    def train(state: Any, number: int, report: Any, *_: Any) -> RoundResult:
+        for step in (10, 20, 30):
+            report("train/l1", 0.5, step)
+            heard.append(step)
+            ended.trigger(True)
+        return RoundResult({}, samples=1, metrics={}, steps=30, seconds=1.0)
+
+    session = SiteSession(
+        experiment_from({}, "test"),
+        SimpleNamespace(),  # type: ignore[arg-type]
+        SimpleNamespace(train=train),  # type: ignore[arg-type]
+        Hardware("cpu", "32-true", 1),
+        SiteConfig(share_curves=False),
+        None,
+        tmp_path,
+        ended,
+    )
+    with pytest.raises(RunEndedError):
+        session.train({}, {}, 0)
+    assert heard == [10]
+
+
+@pytest.mark.parametrize(("digits", "sent"), [(3, 21.3), (17, 21.3456789)])
+def test_what_leaves_is_rounded_as_the_site_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, digits: int, sent: float
+) -> None:
+    values: list[float] = []
+    curves = SimpleNamespace(write=lambda tag, value, *_, **__: values.append(value))
+    monkeypatch.setattr(SiteSession, "_measure", lambda *_: {"val/psnr": 21.3456789})
+
+    def train(state: Any, number: int, report: Any, *_: Any) -> RoundResult:
+        report("train/l1", 21.3456789, 10)
+        metrics = {"train/l1": 21.3456789}
+        return RoundResult({}, samples=1, metrics=metrics, steps=30, seconds=1.0)
+
+    learner = SimpleNamespace(train=train, complete=lambda *_: {}, personal=lambda *_: None)
+    session = SiteSession(
+        experiment_from({}, "test"),
+        SimpleNamespace(),  # type: ignore[arg-type]
+        learner,  # type: ignore[arg-type]
+        Hardware("cpu", "32-true", 1),
+        SiteConfig(limits=JobLimits(metric_digits=digits)),
+        curves,  # type: ignore[arg-type]
+        tmp_path,
+    )
+    assert session.validate({}, 0)["val/psnr"] == sent
+    assert session.train({}, {}, 0).metrics == {"train/l1": sent}
+    assert values == [sent, sent]
+
+
 def test_what_a_site_keeps_is_bound_to_every_setting() -> None:
     digests = {
         settings_digest(experiment_from(values, "test"))
@@ -58,3 +123,14 @@ def test_what_a_site_keeps_is_bound_to_every_setting() -> None:
         )
     }
     assert len(digests) == 5
+
+
+def test_what_a_site_keeps_is_bound_to_the_submitter_and_in_the_simulator_to_the_settings() -> None:
+    experiment = experiment_from({}, "test")
+    names = set()
+    for submitter in (None, "lead@north.example.org", "lead@south.example.org"):
+        ctx = Engine(name="north").new_context()
+        meta = {"submitter_name": submitter} if submitter else {}
+        ctx.set_prop(FLContextKey.JOB_META, meta, private=True, sticky=False)
+        names.add(kept_by(experiment, ctx))
+    assert len(names) == 3 and settings_digest(experiment) in names

@@ -17,6 +17,7 @@ from nvflare.app_common.app_constant import AppConstants
 from nvflare_fakes import Engine
 
 from app_custom.executor import site_session
+from app_custom.executor.site_session import RunEndedError
 from app_custom.executor.translation_executor import TranslationExecutor
 from app_custom.gates.allowed_update import AllowedUpdate
 from app_custom.gates.shared_metrics import SharedCurves
@@ -76,7 +77,7 @@ class Session:
 @pytest.fixture
 def session(monkeypatch: pytest.MonkeyPatch) -> Session:
     fake = Session()
-    monkeypatch.setattr(site_session, "open_session", lambda experiment, run, fl_ctx: fake)
+    monkeypatch.setattr(site_session, "open_session", lambda *_: fake)
     return fake
 
 
@@ -197,6 +198,17 @@ def test_a_task_that_holds_no_model_or_no_round_is_answered_and_not_raised(
     assert session.calls == []
 
 
+def test_a_task_of_a_run_that_has_ended_is_broken_off_without_an_error(
+    session: Session, caplog: pytest.LogCaptureFixture
+) -> None:
+    session.failure, ended = RunEndedError("the run has ended"), Signal()
+    ended.trigger(True)
+    executor = TranslationExecutor(SETTINGS, RUN)
+    answer = executor.execute("train", task(), Engine(name="east").new_context(), ended)
+    assert answer.get_return_code() == ReturnCode.TASK_ABORTED
+    assert "ERROR" not in caplog.text
+
+
 def test_an_unknown_task_is_answered_as_unknown(session: Session) -> None:
     answer = execute("submit_model")
     assert answer.get_return_code() == ReturnCode.TASK_UNKNOWN
@@ -258,3 +270,21 @@ def test_reading_the_job_imports_no_training_code() -> None:
     heavy = done.stdout.strip().splitlines()[-1]
     assert "pytorch_lightning" not in heavy
     assert "monai" not in heavy
+
+
+def test_the_session_is_imported_beside_nvflares_start_and_without_lightning() -> None:
+    """In the simulator a process may live for one task: what it imports is most of its time."""
+    code = (
+        "import sys, time\n"
+        "from nvflare.apis.event_type import EventType\n"
+        "from nvflare.apis.fl_context import FLContext\n"
+        "from app_custom.executor.translation_executor import TranslationExecutor\n"
+        "TranslationExecutor({}, 'run').handle_event(EventType.START_RUN, FLContext())\n"
+        "deadline = time.monotonic() + 120\n"
+        "while not hasattr(sys.modules.get('app_custom.executor.site_session'), 'open_session'):\n"
+        "    assert time.monotonic() < deadline, 'nothing imports the session'\n"
+        "    time.sleep(0.05)\n"
+        "print('torch' in sys.modules, 'pytorch_lightning' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split()[-2:] == ["True", "False"]

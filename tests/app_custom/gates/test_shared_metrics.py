@@ -4,10 +4,17 @@ import dataclasses
 
 import numpy as np
 import pytest
+from nvflare.apis.analytix import ANALYTIC_EVENT_TYPE
+from nvflare.apis.fl_constant import FLContextKey, ReservedKey
+from nvflare.apis.shareable import Shareable
+from nvflare.apis.signal import Signal
+from nvflare_fakes import Engine
 
 from app_custom.gates.shared_metrics import (
     SHARED_METRICS,
-    names_that_may_leave,
+    SharedCurves,
+    bounds_of_what_may_leave,
+    impossible_metrics,
     shared_metrics,
 )
 from lightning_modules.metrics.catalogue import METRICS
@@ -51,6 +58,53 @@ def test_the_losses_of_every_model_may_leave() -> None:
 @pytest.mark.parametrize("shared", [True, False])
 def test_a_new_metric_leaves_if_it_is_shared_and_nothing_else_changes(shared: bool) -> None:
     new = dataclasses.replace(METRICS["ssim"], name="ms_ssim", shared=shared)
-    names = names_that_may_leave({**METRICS, "ms_ssim": new})
+    names = set(bounds_of_what_may_leave({**METRICS, "ms_ssim": new}))
     added = {"val/ms_ssim", "personal/ms_ssim"} if shared else set()
     assert names == SHARED_METRICS | added
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "shown"),
+    [
+        ("val/psnr", 9999.0, "val/psnr = 9999 (from 0 to 120)"),
+        ("val/psnr", 1.7e308, "val/psnr = 1.7e+308 (from 0 to 120)"),
+        ("val/psnr", float("nan"), "val/psnr = nan (from 0 to 120)"),
+        ("val/psnr", float("inf"), "val/psnr = inf (from 0 to 120)"),
+        ("val/psnr", 10**400, "val/psnr = endless (from 0 to 120)"),
+        ("val/psnr", "20", "val/psnr = a str (from 0 to 120)"),
+        ("val/psnr", True, "val/psnr = 1 (from 0 to 120)"),
+        ("val/ssim", 7.0, "val/ssim = 7 (from -1 to 1)"),
+        ("personal/mae", -0.5, "personal/mae = -0.5 (from 0 to 1)"),
+        ("train/l1", 1e300, "train/l1 = 1e+300 (from -1e+09 to 1e+09)"),
+        ("time/train_seconds", -1.0, "time/train_seconds = -1 (from 0 to 1e+08)"),
+    ],
+)
+def test_a_value_that_a_metric_cannot_have_is_not_shared_and_is_named(
+    name: str, value: object, shown: str
+) -> None:
+    claimed = {name: value, "val/mse": 0.5}
+    assert shared_metrics(claimed) == {"val/mse": 0.5}  # type: ignore[arg-type]
+    assert impossible_metrics(claimed) == [shown]
+
+
+def test_values_at_the_ends_of_a_range_are_shared_in_spite_of_rounding() -> None:
+    assert shared_metrics({"val/ssim": 1.0 + 1e-9, "val/mae": -1e-12}).keys() == {
+        "val/ssim",
+        "val/mae",
+    }
+
+
+def test_no_point_of_a_curve_is_sent_once_the_run_has_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sent: list[str] = []
+    monkeypatch.setattr(SharedCurves, "fire_fed_event", lambda _, event, *__: sent.append(event))
+    ctx, ended = Engine(name="east").new_context(), Signal()
+    ctx.set_prop(ReservedKey.RUN_ABORT_SIGNAL, ended, private=True, sticky=True)
+    ctx.set_prop(FLContextKey.EVENT_DATA, Shareable(), private=True, sticky=False)
+    curves = SharedCurves()
+    curves.handle_event(ANALYTIC_EVENT_TYPE, ctx)
+    assert len(sent) == 1
+    ended.trigger(True)
+    curves.handle_event(ANALYTIC_EVENT_TYPE, ctx)
+    assert len(sent) == 1

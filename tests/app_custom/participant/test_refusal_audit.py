@@ -9,7 +9,7 @@ from nvflare.apis.fl_context import FLContext
 from nvflare.fuel.sec.audit import AuditService
 from nvflare.fuel.sec.authz import AuthorizationService, Authorizer, AuthzContext, Person
 
-from app_custom.participant.command_guard import RefusalAudit
+from app_custom.participant.refusal_audit import RefusalAudit
 from provision.permissions import PERMISSIONS
 
 

@@ -2,19 +2,22 @@ from __future__ import annotations
 
 import csv
 import logging
+import math
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from full_disk import room_for
 from nvflare.apis.dxo import DXO, DataKind
 from nvflare.apis.event_type import EventType
 from nvflare.apis.fl_constant import FLContextKey, ReturnCode
 from nvflare.apis.shareable import Shareable, make_reply
 from nvflare.app_common.app_constant import AppConstants
 from nvflare.app_common.app_event_type import AppEventType
-from nvflare_fakes import JOB, Engine, server_runner, train_answer, with_peer
+from nvflare.fuel.sec.audit import AuditService
+from nvflare_fakes import JOB, Engine, answering, server_runner, train_answer, with_peer
 
 from app_custom.server.global_metrics import FILE_NAME, GlobalMetrics, mean_rows
 
@@ -51,6 +54,12 @@ class Server:
         ctx.set_prop(AppConstants.DATA_CLIENT, site, private=True, sticky=False)
         self.metrics.handle_event(AppEventType.VALIDATION_RESULT_RECEIVED, ctx)
 
+    def sent_for_validation(self, site: str) -> None:
+        ctx = with_peer(self.engine.new_context(), site)
+        sent = DXO(DataKind.WEIGHTS, data={}).to_shareable()
+        ctx.set_prop(AppConstants.MODEL_TO_VALIDATE, sent, private=True, sticky=False)
+        self.metrics.handle_event(AppEventType.SEND_MODEL_FOR_VALIDATION, ctx)
+
     def fire(self, event_type: str) -> None:
         self.metrics.handle_event(event_type, self.engine.new_context())
 
@@ -59,7 +68,7 @@ class Server:
             (data["DXO"]["data"]["track_key"], data["DXO"]["data"]["track_value"],
              data["DXO"]["data"]["global_step"])
             for data in self.engine.fired(CURVE)
-            if "traffic/" not in data["DXO"]["data"]["track_key"]
+            if not {"traffic", "data"} & set(data["DXO"]["data"]["track_key"].split("/"))
         ]  # fmt: skip
 
 
@@ -68,8 +77,9 @@ def answer(metrics: dict[str, float]) -> Shareable:
 
 
 def written(path: Path) -> list[tuple[str, int, str, float]]:
-    """All rows but those that count bytes."""
-    return [row for row in all_written(path) if not row[2].startswith("traffic/")]
+    """All rows but those that count bytes and samples."""
+    counted = ("traffic/", "data/")
+    return [row for row in all_written(path) if not row[2].startswith(counted)]
 
 
 def all_written(path: Path) -> list[tuple[str, int, str, float]]:
@@ -231,6 +241,19 @@ def test_what_the_aggregator_has_to_say_is_recorded_with_its_round(server: Serve
     assert ("all", 1, "fedma/moved/generator/down", 0.5) in rows
 
 
+def test_a_full_disk_ends_the_job_with_the_folder_and_what_to_do(server: Server) -> None:
+    server.start_round(0)
+    server.update("north", metrics={"val/psnr": 20.0})
+    with room_for(10):
+        server.fire(AppEventType.ROUND_DONE)
+    (said,) = server.engine.panics()
+    assert said == (
+        f"server: {server.file.parent}: no space left on device for metrics.csv; make room and "
+        "start the job again, finished rounds are kept"
+    )
+    assert not server.file.exists()
+
+
 def test_restored_rows_are_written_before_the_new_ones_and_their_means_sent_again(
     server: Server,
 ) -> None:
@@ -305,3 +328,109 @@ def test_bytes_between_the_last_round_and_the_evaluation_are_written_with_the_la
     server.evaluated("east", answer({"val/psnr": 23.0}))
     server.fire(EventType.END_WORKFLOW)
     assert ("east", 1, "traffic/bytes_received", 3.0) in all_written(server.file)
+
+
+def test_numbers_stand_under_the_name_that_the_server_knows(server: Server) -> None:
+    server.start_round(0)
+    answer = train_answer({}, metrics={"val/psnr": 99.0})
+    ctx = answering(server.engine.new_context(), answer, "north", "east")
+    ctx.set_prop(AppConstants.AGGREGATION_ACCEPTED, True, private=True, sticky=False)
+    ctx.set_prop(AppConstants.TRAINING_RESULT, answer, private=True)
+    server.metrics.handle_event(AppEventType.AFTER_CONTRIBUTION_ACCEPT, ctx)
+    assert server.metrics.by_site("val/psnr", 0) == {"north": 99.0}
+
+
+def test_the_samples_that_each_site_states_are_written(server: Server) -> None:
+    server.start_round(0)
+    server.update("east", samples=565, metrics={"val/psnr": 20.0})
+    server.update("west", samples=79, metrics={"val/psnr": 21.0})
+    server.fire(AppEventType.ROUND_DONE)
+    rows = [row for row in all_written(server.file) if row[2] == "data/samples"]
+    assert rows[:2] == [("east", 0, "data/samples", 565.0), ("west", 0, "data/samples", 79.0)]
+
+
+@pytest.mark.parametrize("value", [9999.0, 1.7e308, -1.0, float("nan"), 10**400, "high"])
+def test_a_value_that_cannot_be_is_left_out_and_its_site_is_named(
+    server: Server, value: Any, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    AuditService.initialize(str(tmp_path / "audit.log"))
+    server.start_round(1)
+    server.update("east", metrics={"val/psnr": 20.0})
+    server.update("south", metrics={"val/psnr": 21.0})
+    server.update("north", metrics={"val/psnr": value}, train_metrics={"train/l1": 0.5})
+    server.fire(AppEventType.ROUND_DONE)
+    AuditService.close()
+    AuditService.the_auditor = None
+    rows = written(server.file)
+    assert ("north", 1, "train/l1", 0.5) in rows
+    assert ("all", 1, "val/psnr", 20.5) in rows
+    assert "metric of site 'north' refused: val/psnr = " in caplog.text
+    assert "[U:north][A:metric.refused]val/psnr" in (tmp_path / "audit.log").read_text()
+
+
+def test_a_number_that_a_site_says_twice_counts_once(server: Server) -> None:
+    server.start_round(1)
+    server.update("east", metrics={"val/psnr": 20.0}, train_metrics={"val/psnr": 90.0})
+    server.update("west", metrics={"val/psnr": 22.0})
+    server.fire(AppEventType.ROUND_DONE)
+    assert server.metrics.by_site("val/psnr", 1) == {"east": 20.0, "west": 22.0}
+    assert server.metrics.mean("val/psnr", 1) == 21.0
+
+
+def test_metrics_that_are_no_table_say_nothing(server: Server) -> None:
+    server.start_round(1)
+    server.update("east", metrics=["val/psnr", 20.0], train_metrics={7: 1.0, "train/l1": 0.5})
+    server.update("west", metrics={"val/psnr": 22.0})
+    server.fire(AppEventType.ROUND_DONE)
+    assert server.metrics.by_site("val/psnr", 1) == {"west": 22.0}
+    assert server.metrics.by_site("train/l1", 1) == {"east": 0.5}
+
+
+def test_a_mean_beyond_any_number_loses_no_other_row() -> None:
+    rows = [("a", 1, "fedma/x", 1.7e308), ("b", 1, "fedma/x", 1.7e308), ("a", 1, "val/psnr", 20.0)]
+    assert mean_rows(rows) == [("all", 1, "fedma/x", math.inf), ("all", 1, "val/psnr", 20.0)]
+
+
+def test_models_are_chosen_by_the_median_over_sites(server: Server) -> None:
+    server.start_round(1)
+    for site, value in {"east": 20.0, "north": 20.5, "west": 119.0}.items():
+        server.update(site, metrics={"val/psnr": value})
+    assert server.metrics.median("val/psnr", 1) == 20.5
+    assert server.metrics.median("val/psnr", 2) is None
+
+
+def test_a_final_evaluation_that_no_site_answered_ends_the_job_with_an_error(
+    server: Server,
+) -> None:
+    server.start_round(3)
+    server.sent_for_validation("east")
+    server.evaluated("east", make_reply(ReturnCode.EXECUTION_EXCEPTION))
+    server.fire(EventType.END_WORKFLOW)
+    assert server.engine.panics() == ["no site has validated the final model"]
+
+
+def test_a_final_evaluation_that_one_site_answered_ends_without_an_error(server: Server) -> None:
+    server.start_round(3)
+    for site in ("east", "west"):
+        server.sent_for_validation(site)
+    server.evaluated("east", answer({"val/psnr": 24.0}))
+    server.fire(EventType.END_WORKFLOW)
+    server.fire(EventType.ABOUT_TO_END_RUN)
+    assert server.engine.panics() == []
+
+
+def test_an_aborted_final_evaluation_is_no_completed_run(tmp_path: Path) -> None:
+    server = Server(tmp_path, aborted=True)
+    server.start_round(3)
+    server.sent_for_validation("east")
+    server.fire(EventType.END_WORKFLOW)
+    server.fire(EventType.ABOUT_TO_END_RUN)
+    assert server.engine.panics() == ["the run was aborted before its end"]
+
+
+def test_a_run_that_has_failed_is_not_failed_once_more(tmp_path: Path) -> None:
+    server = Server(tmp_path, aborted=True)
+    ctx = server.engine.new_context()
+    ctx.set_prop(FLContextKey.FATAL_SYSTEM_ERROR, True, private=True, sticky=True)
+    server.fire(EventType.ABOUT_TO_END_RUN)
+    assert server.engine.panics() == []

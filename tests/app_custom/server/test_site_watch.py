@@ -10,7 +10,7 @@ from nvflare.apis.fl_constant import FLContextKey, ReturnCode
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import Shareable, make_reply
 from nvflare.app_common.app_event_type import AppEventType
-from nvflare_fakes import JOB, Engine, with_peer
+from nvflare_fakes import JOB, Engine, answering, with_peer
 
 from app_custom.server import site_watch
 from app_custom.server.site_watch import STAYS_CONNECTED, SiteWatch
@@ -43,6 +43,11 @@ class Server:
         ctx = with_peer(self.engine.new_context(), site)
         result = answer or make_reply(ReturnCode.OK)
         ctx.set_prop(FLContextKey.TASK_RESULT, result, private=True, sticky=False)
+        ctx.set_prop(FLContextKey.TASK_NAME, "train", private=True, sticky=False)
+        self.watch.handle_event(EventType.BEFORE_PROCESS_SUBMISSION, ctx)
+
+    def answer_as(self, site: str, calls_itself: str) -> None:
+        ctx = answering(self.engine.new_context(), make_reply(ReturnCode.OK), site, calls_itself)
         ctx.set_prop(FLContextKey.TASK_NAME, "train", private=True, sticky=False)
         self.watch.handle_event(EventType.BEFORE_PROCESS_SUBMISSION, ctx)
 
@@ -320,3 +325,11 @@ def test_a_site_that_has_come_back_is_not_reported_to_the_next_workflow(server: 
     reported(server, EventType.CLIENT_RECONNECTED, FLContextKey.RECONNECTED_CLIENT_NAME, "east")
     server.fire(EventType.START_WORKFLOW)
     assert server.tell() == []
+
+
+def test_a_site_that_answers_in_another_s_name_does_not_count_as_the_other(server: Server) -> None:
+    server.connect()
+    server.begin("east")
+    server.answer_as("north", "east")
+    assert server.look() == []
+    assert server.look(after=GRACE + 0.1) == ["east"]

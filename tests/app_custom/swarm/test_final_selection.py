@@ -5,9 +5,9 @@ from nvflare.apis.event_type import EventType
 from nvflare.apis.fl_constant import FLContextKey
 from nvflare.app_common.app_constant import AppConstants
 from nvflare.app_common.app_event_type import AppEventType
-from nvflare.app_common.widgets.intime_model_selector import IntimeModelSelector
 from nvflare_fakes import Engine
 
+from app_custom.server.best_model import SwarmBestModel
 from app_custom.server.global_metrics import GlobalMetrics
 from app_custom.swarm.final_model import FinalSelection
 
@@ -15,11 +15,12 @@ ROUNDS = 3
 
 
 def server_with(best: float, final: float | None) -> tuple[Engine, FinalSelection]:
-    metrics, selector = GlobalMetrics(), IntimeModelSelector(key_metric="val/psnr")
+    metrics, selector = GlobalMetrics(), SwarmBestModel("val/psnr")
     selector.best_val_metric = best
-    metrics.rows = [("all", ROUNDS - 1, "val/psnr", 99.0), ("all", ROUNDS, "val/ssim", 99.0)]
-    if final is not None:
-        metrics.rows.append(("all", ROUNDS, "val/psnr", final))
+    metrics.rows = [("east", ROUNDS - 1, "val/psnr", 99.0), ("east", ROUNDS, "val/ssim", 99.0)]
+    if final is not None:  # the median; the mean is another
+        sites = {"east": final, "north": 0.0, "west": final + 50.0}
+        metrics.rows += [(site, ROUNDS, "val/psnr", value) for site, value in sites.items()]
     engine = Engine(components={"metrics": metrics, "selector": selector})
     ctx = engine.new_context()
     ctx.set_prop(AppConstants.CURRENT_ROUND, ROUNDS - 1, private=True, sticky=True)

@@ -43,7 +43,12 @@ def test_what_is_no_record_is_refused(content: Any) -> None:
 
 @pytest.mark.parametrize(
     ("metric", "value"),
-    [("val/oldest_patient", 91.0), ("generator.w", 0.1), ("val/psnr", float("nan"))],
+    [
+        ("val/oldest_patient", 91.0),
+        ("generator.w", 0.1),
+        ("val/psnr", float("nan")),
+        ("val/psnr", 9999.0),
+    ],
 )
 def test_a_metric_that_is_not_on_the_list_or_no_number_is_refused(
     metric: str, value: float

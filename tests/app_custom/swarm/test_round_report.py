@@ -69,11 +69,14 @@ def test_the_server_is_told_every_site_s_metrics_and_the_bytes_that_travelled() 
     record = site.report()
     assert (record.round_number, record.accepted) == (ROUND, ("east", "north", "south"))
     assert record.rows == (
+        ("east", "data/samples", 4.0),
         ("east", "traffic/bytes_received", SIZE),
         ("east", "traffic/bytes_sent", SIZE),
+        ("north", "data/samples", 4.0),
         ("north", "traffic/bytes_received", 0.0),
         ("north", "traffic/bytes_sent", 0.0),
         ("north", "val/psnr", 22.0),
+        ("south", "data/samples", 4.0),
         ("south", "traffic/bytes_received", SIZE),
         ("south", "traffic/bytes_sent", SIZE),
         ("south", "train/l1", 0.5),

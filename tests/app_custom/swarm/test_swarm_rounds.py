@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from statistics import median
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,7 +25,7 @@ ROUNDS = 3
 
 
 class Metrics:
-    """Takes rows and gives their mean, as GlobalMetrics does."""
+    """Takes rows and gives their median, as GlobalMetrics does."""
 
     def __init__(self) -> None:
         self.rows: list[tuple[str, int, str, float]] = []
@@ -32,9 +33,9 @@ class Metrics:
     def add_rows(self, rows: Any) -> None:
         self.rows += rows
 
-    def mean(self, metric: str, round_number: int) -> float | None:
+    def median(self, metric: str, round_number: int) -> float | None:
         values = [row[3] for row in self.rows if row[1:3] == (round_number, metric)]
-        return sum(values) / len(values) if values else None
+        return median(values) if values else None
 
 
 class ServerEngine(Engine):
@@ -89,7 +90,7 @@ def test_a_record_closes_its_round_with_the_sites_numbers() -> None:
     assert server.round_number() == 1
 
 
-def test_the_selector_knows_the_best_mean_of_the_rounds_after_the_initial_model() -> None:
+def test_the_selector_knows_the_best_median_of_the_rounds_after_the_initial_model() -> None:
     server = Server()
     server.record(0, 90.0, 90.0)
     assert server.selector.best_val_metric == -math.inf

@@ -50,7 +50,7 @@ def test_there_is_one_row_per_arm_patient_and_metric(
     assert list(table.columns) == ["arm", "site", "split", "subject", "metric", "value"]
     expected = {
         (arm, name, "test", subject.subject, metric)
-        for arm in ("source", "negative", "copy")
+        for arm in ("source", "constant", "mean-target", "negative", "copy")
         for name, site in sites.items()
         for subject in site.split("test").subjects
         for metric in MEASURED
@@ -121,6 +121,28 @@ def test_another_split_is_measured_when_asked_for(
     table = pd.read_csv(evaluate({}, [sites["north"]], hardware, tmp_path, split="val"))
     assert set(table.subject) == {"north-002"}
     assert set(table.split) == {"val"}
+
+
+def test_all_patients_of_an_unseen_site_are_test_patients_whatever_their_split(
+    sites: dict[str, PreparedSite], hardware: Hardware, tmp_path: Path
+) -> None:
+    both = [sites["north"], sites["east"]]
+    table = pd.read_csv(evaluate({}, both, hardware, tmp_path, unseen=["east"]))
+    assert set(table.split) == {"test"}
+    subjects = table.groupby("site").subject.unique()
+    assert sorted(subjects["east"]) == ["east-000", "east-001", "east-002", "east-003"]
+    assert sorted(subjects["north"]) == ["north-003"]
+    arrays = np.load(tmp_path / "slices.npz")
+    assert "east/east-000/target" in arrays
+
+
+def test_an_unseen_site_has_no_part_in_the_measurement_of_another_split(
+    sites: dict[str, PreparedSite], hardware: Hardware, tmp_path: Path
+) -> None:
+    table = pd.read_csv(
+        evaluate({}, [sites["east"]], hardware, tmp_path, split="val", unseen=["east"])
+    )
+    assert set(table.subject) == {"east-002"}
 
 
 def test_an_unknown_split_is_refused_and_nothing_is_written(

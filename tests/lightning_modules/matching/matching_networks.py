@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.networks.nets import AttentionUnet
+from monai.networks.nets import AttentionUnet, BasicUNet, FlexibleUNet, HighResNet
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, spectral_norm
 
@@ -239,11 +239,13 @@ REGISTERED = {
     "U-Net": _generator(4),
     "U-Net, affine, dropout": _generator(4, norm="instance_affine", dropout=0.3),
     "U-Net, batch norm": _generator(4, norm="batch"),
+    "U-Net, nearest": _generator(4, upsampling="nearest"),
     "residual U-Net": _generator(7, residual_units=2),
     "residual U-Net, affine": _generator(7, residual_units=2, norm="instance_affine"),
     "residual U-Net, batch norm": _generator(7, residual_units=2, norm="batch", dropout=0.2),
     "ResNet-9": _generator(14, kind="resnet", residual_units=9),
     "ResNet-2, batch norm": _generator(7, kind="resnet", residual_units=2, norm="batch"),
+    "ResNet-1, nearest": _generator(6, kind="resnet", residual_units=1, upsampling="nearest"),
     "PatchGAN": _pairs("instance"),
     "PatchGAN, affine": _pairs("instance_affine"),
     "PatchGAN, batch norm": _pairs("batch"),
@@ -267,7 +269,31 @@ OTHERS = {
         lambda: AttentionUnet(2, 1, 1, channels=(4, 6, 8), strides=(2, 2)), (IMAGE,), 12
     ),
 }
-NETWORKS = REGISTERED | OTHERS
+# Blocks of MONAI that ask whether a value is a tensor: torch.fx would leave their skips out.
+EXPORTED = {
+    "MONAI BasicUNet": Case(lambda: BasicUNet(2, 1, 1, (3, 4, 5, 6, 4, 3)), ((1, 1, 32, 32),), 22),
+    "MONAI HighResNet": Case(
+        lambda: HighResNet(
+            2,
+            1,
+            2,
+            layer_params=(
+                {"name": "conv_0", "n_features": 3, "kernel_size": 3},
+                {"name": "res_1", "n_features": 3, "kernels": (3, 3), "repeat": 1},
+                {"name": "conv_1", "n_features": 5, "kernel_size": 1},
+                {"name": "conv_2", "kernel_size": 1},
+            ),
+        ),
+        (IMAGE,),
+        3,
+    ),
+}
+NETWORKS = REGISTERED | OTHERS | EXPORTED
+
+
+def flexible_unet() -> nn.Module:
+    """MONAI's U-Net with an EfficientNet as its encoder: seven million weights, to be read only."""
+    return FlexibleUNet(1, 1, "efficientnet-b0", spatial_dims=2)
 
 
 def randomise(network: nn.Module) -> None:

@@ -9,13 +9,15 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from matching_networks import NETWORKS, REGISTERED, Case, mlp
+from matching_networks import NETWORKS, REGISTERED, Case, flexible_unet, mlp
 from torch import Tensor, nn
 
 from fedi2i.errors import ConfigError
+from lightning_modules.matching import network_groups as deriving
 from lightning_modules.matching.channel_groups import ChannelGroups, Segment
+from lightning_modules.matching.exported_graph import walk_exported
 from lightning_modules.matching.network_groups import channel_groups
-from lightning_modules.matching.tracing import UntraceableNetworkError
+from lightning_modules.matching.tracing import UntraceableNetworkError, without_data
 
 CASES = pytest.mark.parametrize("case", NETWORKS.values(), ids=NETWORKS.keys())
 IMAGE = torch.zeros(1, 1, 8, 8)
@@ -338,13 +340,11 @@ class _LoopsOverRows(_Around):
     [
         (_Branches(), (IMAGE,), "shapes .* alone"),
         (_Counts(), (IMAGE,), "shapes .* alone"),
-        (_AsksForTensors(), (IMAGE,), "does not follow its forward method"),
-        (_LoopsOverRows(), (IMAGE,), "torch.fx cannot trace"),
         (_Around(), (torch.zeros(1, 2, 8, 8),), "channel"),
         (_Around(), (), "argument"),
         (nn.ModuleDict({"generator": nn.Conv2d(1, 1, 1)}), (IMAGE,), "forward"),
     ],
-    ids=["branch", "loop", "isinstance", "rows", "wrong inputs", "no inputs", "no forward"],
+    ids=["branch", "loop", "wrong inputs", "no inputs", "no forward"],
 )
 def test_a_network_that_cannot_be_traced_is_refused_in_one_sentence(
     network: nn.Module, inputs: tuple[Tensor, ...], complaint: str
@@ -355,7 +355,79 @@ def test_a_network_that_cannot_be_traced_is_refused_in_one_sentence(
     assert isinstance(caught.value, ConfigError)
     assert message.startswith(type(network).__name__)
     assert message.endswith("use FedAvg for this network")
+    assert "torch.export cannot follow it either" in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize("network", [_AsksForTensors(), _LoopsOverRows()])
+def test_code_that_misleads_torch_fx_is_traced_by_torch_export(network: nn.Module) -> None:
+    found = channel_groups(network, (IMAGE,))
+    assert found.order == ("second",)
+    assert any("is not known to keep channels apart" in pinned.reason for pinned in found.pinned)
+
+
+def _partition(groups: ChannelGroups) -> dict[tuple[str, int], tuple[Any, ...]]:
+    """For every axis, whose channels stand there; pinned segments side by side count as one."""
+    return {
+        (key, axis): tuple(
+            (segment.group, segment.size, segment.width) if segment.group else None
+            for segment in segments
+        )
+        for key, axes in groups.axes.items()
+        for axis, segments in axes.items()
+        if any(segment.group for segment in segments)
+    }
+
+
+@pytest.mark.parametrize("name", REGISTERED)
+def test_both_tracers_find_the_same_groups_in_the_project_s_networks(name: str) -> None:
+    case = REGISTERED[name]
+    traced = case.groups_found()
+    exported = deriving._groups(without_data(case.network()), case.inputs(), walk_exported)
+    assert _partition(exported) == _partition(traced)
+    assert exported.order == traced.order
+    assert exported.dead_biases == traced.dead_biases
+    assert exported.outputs == traced.outputs
+    assert exported.matchable == traced.matchable == 1.0
+
+
+def test_a_monai_network_with_an_encoder_from_elsewhere_is_traced_with_its_skips() -> None:
+    groups = channel_groups(flexible_unet(), (torch.zeros(1, 1, 64, 64),))
+    assert len(groups.order) == 53
+    skips = groups.axes["decoder.blocks.0.convs.conv_0.conv.weight"][1]
+    assert len(skips) == 2 and all(segment.group for segment in skips)
+
+
+class _Scaled(_Around):
+    """A tensor of the network, or of its code, meets the channels."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+        self.own = nn.Parameter(torch.ones(1, 4, 1, 1))
+        self.register_buffer("known", torch.ones(1, 4, 1, 1))
+
+    def between(self, x: Tensor) -> Tensor:
+        if self.kind == "parameter":
+            return x * self.own
+        if self.kind == "buffer":
+            return x * self.known
+        if self.kind == "number":
+            return x * torch.tensor(2.0)
+        return x + torch.zeros(len(x), 1, *x.shape[2:], dtype=x.dtype, device=x.device)
+
+
+@pytest.mark.parametrize(
+    ("kind", "free"), [("parameter", False), ("buffer", False), ("number", True), ("zeros", True)]
+)
+def test_a_tensor_used_outside_of_a_layer_pins_what_it_meets_and_no_more(
+    kind: str, free: bool
+) -> None:
+    groups = channel_groups(_Scaled(kind), (IMAGE,))
+    reasons = {pinned.reason for pinned in groups.pinned if pinned.key == "first.weight"}
+    assert ("first" in groups.order) == free
+    assert ("a tensor used outside of a layer" in reasons) != free
+    assert groups.matchable == (1.0 if free else 0.6)  # 6 of 10 hidden channels
 
 
 @pytest.mark.parametrize("name", ["residual U-Net, batch norm", "spectral norm", "looks at shapes"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import subprocess
@@ -100,3 +101,10 @@ def test_listing_the_metrics_imports_neither_torch_nor_scikit_image() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_shared_metric_without_an_end_says_up_to_where_a_server_believes_it() -> None:
+    endless = dataclasses.replace(METRICS["psnr"], shared=False, sent_up_to=math.inf)
+    with pytest.raises(ValueError, match="metric 'psnr' is shared, so it needs sent_up_to"):
+        dataclasses.replace(endless, shared=True)
+    assert dataclasses.replace(endless, shared=True, sent_up_to=99.0).sendable == (0.0, 99.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from lightning_modules.configuration import (
 from lightning_modules.model_networks import MODELS
 from lightning_modules.modules import build_module
 from lightning_modules.modules.pix2pix import Pix2PixModule
-from lightning_modules.networks.building import build_networks
+from lightning_modules.networks.building import build_networks, parameter_count
 from lightning_modules.networks.discriminator import PatchGAN
 from lightning_modules.networks.generators.catalogue import build_generator
 from lightning_modules.sharing.scope import SharingScope
@@ -163,3 +164,34 @@ def test_the_server_honours_arguments_that_are_not_the_defaults() -> None:
 def test_an_unknown_model_argument_of_the_server_is_named() -> None:
     with pytest.raises(ConfigError, match=r"generator\.chanels.*did you mean 'channels'"):
         SharedNetworks({"generator": {"chanels": [4, 8]}}, "generator", seed=1)
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("kind", ["unet", "resnet"])
+def test_parameters_are_counted_without_building_them(name: str, kind: str) -> None:
+    generator = GeneratorConfig(kind=kind, channels=(4, 8, 16), residual_units=2)
+    config = ModelConfig(name=name, generator=generator, discriminator=DiscriminatorConfig(8, 2))
+    built = build_networks(config, seed=1).parameters()
+    assert parameter_count(config) == sum(value.numel() for value in built)
+
+
+def test_a_model_that_no_machine_should_be_asked_to_hold_is_refused_before_it_is_built() -> None:
+    config = ModelConfig(generator=GeneratorConfig(channels=(4096,) * 4))
+    started = time.perf_counter()
+    with pytest.raises(ConfigError, match=r"the model has [\d,]+ parameters, and 1,000,000,000 is"):
+        build_networks(config, seed=1)
+    assert time.perf_counter() - started < 5.0
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        {"generator": {"channels": [16384, 65536]}},
+        {"generator": {"channels": [4] * 11}},
+        {"discriminator": {"channels": 5000}},
+        {"discriminator": {"layers": 30}},
+    ],
+)
+def test_a_server_refuses_what_an_experiment_may_not_say(model: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"job argument 'model'.*(generator|discriminator)"):
+        SharedNetworks(model, "generator", seed=1)

@@ -122,3 +122,26 @@ def test_reading_a_configuration_that_names_it_imports_neither_torch_nor_monai(k
 def test_a_kind_that_does_not_exist_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(ConfigError, match="unknown value 'unett'; did you mean 'unet'"):
         build_generator(GeneratorConfig("unett"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("units", [1, 2])
+def test_nearest_upsampling_has_the_grid_and_the_weights_of_transposed_convolutions(
+    kind: str, units: int
+) -> None:
+    built = {
+        upsampling: build_generator(
+            GeneratorConfig(
+                kind=kind, channels=(4, 6, 8), residual_units=units, upsampling=upsampling
+            )
+        )
+        for upsampling in ("transposed", "nearest")
+    }
+    images = torch.zeros(2, 1, 32, 24)
+    assert built["nearest"](images).shape == images.shape
+    kinds = {name: {type(m) for m in net.modules()} for name, net in built.items()}
+    assert nn.ConvTranspose2d in kinds["transposed"]
+    assert nn.ConvTranspose2d not in kinds["nearest"]
+    sizes = {name: sum(p.numel() for p in net.parameters()) for name, net in built.items()}
+    assert sizes["nearest"] == sizes["transposed"]
+    assert built["nearest"].encoder_modules() == built["transposed"].encoder_modules()

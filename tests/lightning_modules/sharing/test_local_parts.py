@@ -1,4 +1,4 @@
-"""Which keys FedBN and FedPer keep at the site."""
+"""Which keys FedBN, FedPer and LG-FedAvg keep at the site."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from fedi2i.errors import ConfigError
 from lightning_modules.configuration import ExperimentConfig
 from lightning_modules.networks.building import build_networks
 from lightning_modules.sharing.local_parts import sharing_scope
+from lightning_modules.strategies.catalogue import STRATEGIES
+from lightning_modules.strategies.interface import LocalInputs, NoSettings
 
 MakeExperiment = Callable[..., ExperimentConfig]
 
@@ -62,8 +64,8 @@ def test_encoder_and_decoder_divide_the_generator_between_them(
 ) -> None:
     model = {"generator": {"kind": kind, "channels": [4, 8, 8], "residual_units": 1}}
     parts = {
-        part: keys(make_experiment(model=model, strategy={"name": "fedper", "local_part": part}))
-        for part in ("encoder", "decoder")
+        part: keys(make_experiment(model=model, strategy={"name": name}))
+        for part, name in (("encoder", "lg_fedavg"), ("decoder", "fedper"))
     }
     generator = {
         f"generator.{key}"
@@ -78,13 +80,15 @@ def test_encoder_and_decoder_divide_the_generator_between_them(
 
 
 @pytest.mark.parametrize("kind", ["unet", "resnet"])
-def test_the_encoder_is_what_comes_before_the_first_upsampling(
+def test_fedper_keeps_what_comes_after_the_encoder_and_lg_fedavg_what_comes_before(
     make_experiment: MakeExperiment, kind: str
 ) -> None:
     model = {"generator": {"kind": kind, "channels": [4, 8, 8], "residual_units": 1}}
-    experiment = make_experiment(model=model, strategy={"name": "fedper"})
-    generator = build_networks(experiment.model, 1)["generator"]
-    _, local = keys(experiment)
+    local = {
+        name: keys(make_experiment(model=model, strategy={"name": name}))[1]
+        for name in ("lg_fedavg", "fedper")
+    }
+    generator = build_networks(make_experiment(model=model).model, 1)["generator"]
     order: list[str] = []
     up: list[str] = []
     for path, module in generator.named_modules():
@@ -94,11 +98,27 @@ def test_the_encoder_is_what_comes_before_the_first_upsampling(
                 up.append(path)
     generator(torch.zeros(1, 1, 32, 32))
     first_up = min(order.index(path) for path in up)
-    assert [path for path in order if f"generator.{path}.weight" in local] == order[:first_up]
+    kept = {
+        name: [path for path in order if f"generator.{path}.weight" in of_strategy]
+        for name, of_strategy in local.items()
+    }
+    assert kept == {"lg_fedavg": order[:first_up], "fedper": order[first_up:]}
 
 
-def test_fedper_needs_a_shared_generator_to_keep_a_part_of() -> None:
-    from lightning_modules.configuration import experiment_from
+@pytest.mark.parametrize("name", ["fedper", "lg_fedavg"])
+def test_a_generator_must_be_shared_for_a_part_of_it_to_stay(name: str) -> None:
+    networks = nn.ModuleDict({"discriminator": nn.Linear(1, 1)})
+    inputs = LocalInputs(
+        networks, ("discriminator",), {"discriminator": "discriminator"}, NoSettings()
+    )
+    local_parts = STRATEGIES[name].site.local_parts
+    assert local_parts is not None
+    with pytest.raises(ConfigError, match=f"'{name}': no generator is shared"):
+        local_parts(inputs)
 
-    with pytest.raises(ConfigError, match="leaves out 'generator'"):
-        experiment_from({"sharing": "discriminator", "strategy": {"name": "fedper"}}, "test")
+
+def test_the_part_that_fedper_kept_in_earlier_releases_is_refused_with_what_to_say_now(
+    make_experiment: MakeExperiment,
+) -> None:
+    with pytest.raises(ConfigError, match=r"unknown key 'strategy\.local_part'"):
+        make_experiment(strategy={"name": "fedper", "local_part": "encoder"})

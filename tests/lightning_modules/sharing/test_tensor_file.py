@@ -1,12 +1,12 @@
 from __future__ import annotations
 
-import resource
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from full_disk import room_for
 
 from fedi2i.errors import DataError
 from lightning_modules.sharing.tensor_file import read_tensors, write_tensors
@@ -14,11 +14,8 @@ from lightning_modules.sharing.tensor_file import read_tensors, write_tensors
 
 @pytest.fixture
 def little_room() -> Iterator[None]:
-    """A limit on the size of files, which a write meets as it meets a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    with room_for(10_000):
+        yield
 
 
 def test_what_is_written_is_read_without_pickle_and_by_the_account_s_group(tmp_path: Path) -> None:

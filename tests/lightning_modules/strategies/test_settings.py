@@ -47,7 +47,6 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"name": "fedadam", "server_beta2": 1.5},
         r"strategy.server_beta2 is 1.5; it must be in \[0, 1",
     ),
-    ({"name": "fedper", "local_part": "neck"}, "known: decoder, encoder"),
     ({"name": "scaffold", "control_weight": -1.0}, "strategy.control_weight is -1"),
     ({"name": "feddyn", "alpha_generator": -1.0}, "strategy.alpha_generator is -1"),
     ({"name": "ditto", "lambda_generator": -1.0}, "strategy.lambda_generator is -1"),

@@ -11,7 +11,7 @@ import pytest
 from scipy import ndimage
 
 from fedi2i.errors import ConfigError, DataError
-from partitions.check.leaks import check_partition
+from partitions.check.manifests import check_partition
 from partitions.computed import cohort
 from partitions.computed.cohort import plan_cohort, write_cohort
 from partitions.computed.site_profiles import PROFILES

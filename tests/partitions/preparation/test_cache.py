@@ -120,7 +120,9 @@ def test_the_hash_changes_with_configuration_manifest_and_scans_but_not_with_the
     assert hashes[0] == hashes[1]
     hashes.append(hash_of(manifest, replace(CONFIG, percentiles=(1.0, 99.0))))
     hashes.append(hash_of(replace(manifest, computed=True)))
-    shutil.copy(moved.root / "A1/t1.nii.gz", moved.root / "A0/t1.nii.gz")
+    scan = nibabel.load(moved.root / "A0/t1.nii.gz")
+    brighter = nibabel.Nifti1Image(scan.get_fdata() + 1, scan.affine)
+    brighter.to_filename(moved.root / "A0/t1.nii.gz")
     hashes.append(hash_of(moved))
     assert len(set(hashes)) == 4
 

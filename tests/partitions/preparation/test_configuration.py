@@ -22,7 +22,8 @@ def test_lists_and_null_from_yaml_become_the_typed_record() -> None:
     ("values", "sentence"),
     [
         ({"target": "t1"}, "both 't1'"),
-        ({"size": [0, 5]}, "two positive integers"),
+        ({"size": [0, 5]}, "two integers from 1 to 4096"),
+        ({"size": [65536, 65536]}, "two integers from 1 to 4096"),
         ({"spacing": -1.0}, "spacing -1.0 must be positive"),
         ({"spacing": float("nan")}, "spacing nan must be positive"),
         ({"percentiles": [99, 1]}, "must rise"),

@@ -16,8 +16,8 @@ from fedi2i.errors import ConfigError, DataError
 from partitions.__main__ import main
 from partitions.manifest import SiteManifest, SubjectRecord, write_manifest
 from partitions.preparation import PreparationConfig, PreparedSite, prepare_site
-from partitions.preparation.masks import foreground_mask
-from partitions.preparation.subject_file import SubjectFile, SubjectSlices
+from partitions.preparation.subject_file import SubjectFacts, SubjectFile, SubjectSlices
+from partitions.scans.foreground import foreground_mask
 
 PAIRED = PreparationConfig(size=(40, 30), spacing=None)
 UNPAIRED = replace(PAIRED, pairing="unpaired")
@@ -173,10 +173,11 @@ def test_a_missing_scan_of_a_subject_with_one_sequence_is_named_and_its_bytes_co
 ) -> None:
     before = _prepare(mixed, UNPAIRED, tmp_path / "cache")
     scan = mixed.root / "A2/t2.nii.gz"
-    scan.write_bytes((mixed.root / "A0/t2.nii.gz").read_bytes())
+    other = nibabel.load(scan)
+    nibabel.Nifti1Image(other.get_fdata() + 1, other.affine).to_filename(scan)
     assert _prepare(mixed, UNPAIRED, tmp_path / "cache").content_hash != before.content_hash
     scan.unlink()
-    with pytest.raises(DataError, match=r"A2/t2\.nii\.gz: no such file; copy it there"):
+    with pytest.raises(DataError, match=r"A2/t2\.nii\.gz: no such file, .* copy it there"):
         _prepare(mixed, UNPAIRED, tmp_path / "cache")
 
 
@@ -213,12 +214,16 @@ def test_the_file_of_a_subject_gives_back_the_domains_it_was_written_with(
 ) -> None:
     images = {d: np.full((2, 3, 4), i + 1, np.uint16) for i, d in enumerate(domains)}
     mask = np.ones((2, 3, 4), np.uint8)
-    slices = SubjectSlices(images.get("source"), images.get("target"), mask, None, (4, 5), None)
+    facts = SubjectFacts("threshold", (1.0, 1.0, 2.0), "LPS", ({"rule": "x"},), {"t1": "ab"})
+    slices = SubjectSlices(
+        images.get("source"), images.get("target"), mask, None, (4, 5), None, facts
+    )
     file = SubjectFile(SubjectRecord("A0", "A", "train", {}), tmp_path / "000000.npz")
     file.write(slices)
     again = file.read()
     assert again is not None
     assert again.domains == slices.domains == domains
+    assert again.facts == facts
     for domain in domains:
         np.testing.assert_array_equal(getattr(again, domain), images[domain])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gzip
+import json
 import resource
 from collections.abc import Callable
 from dataclasses import replace
@@ -57,7 +58,9 @@ def test_a_missing_file_is_named_before_anything_is_prepared(
     site: SiteManifest, tmp_path: Path, name: str
 ) -> None:
     (site.root / name).unlink()
-    assert f"{name}: no such file; copy it there" in _refused(site, tmp_path / "cache")
+    assert f"{name}: no such file, but subject 'A1' needs it; copy it there" in _refused(
+        site, tmp_path / "cache"
+    )
     assert not (tmp_path / "cache").exists()
 
 
@@ -69,7 +72,7 @@ def test_a_truncated_nifti_is_named_and_nothing_is_finished(
     whole = path.read_bytes()
     path.write_bytes(whole[: int(keep * len(whole)) if 0 < keep < 1 else int(keep)])
     sentence = _refused(site, tmp_path / "cache")
-    assert "A0/t2.nii.gz: damaged or not a NIfTI file" in sentence
+    assert "A0/t2.nii.gz: damaged" in sentence
     assert "copy it again" in sentence
 
 
@@ -88,7 +91,11 @@ def test_a_truncated_uncompressed_nifti_is_named(site: SiteManifest, tmp_path: P
     plain.write_bytes(gzip.decompress(packed.read_bytes())[:-50])
     record = replace(site.subjects[0], files={**site.subjects[0].files, "t1": "A0/t1.nii"})
     changed = replace(site, subjects=(record, *site.subjects[1:]))
-    assert "A0/t1.nii: damaged" in _refused(changed, tmp_path / "cache")
+    size = plain.stat().st_size
+    sentence = (
+        f"A0/t1.nii: damaged: the file ends too early (expected {size + 50} bytes, got {size})"
+    )
+    assert sentence in _refused(changed, tmp_path / "cache")
 
 
 def test_a_text_file_in_the_place_of_a_scan_is_named(site: SiteManifest, tmp_path: Path) -> None:
@@ -97,19 +104,23 @@ def test_a_text_file_in_the_place_of_a_scan_is_named(site: SiteManifest, tmp_pat
 
 
 def _shift(data: NDArray[Any], affine: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    affine[0, 3] += 0.01
+    affine[0, 3] += 0.2  # a tenth of the voxel edge
     return data, affine
 
 
 FAULTS: list[tuple[str, Change, str]] = [
     ("t2", lambda d, a: (d[:-1], a), r"A1/t2.nii.gz: not on the voxel grid of t1.nii.gz \(shape"),
-    ("t2", _shift, r"A1/t2.nii.gz: not on the voxel grid of t1.nii.gz \(affines differ by 0.01 mm"),
+    ("t2", _shift, r"A1/t2.nii.gz: not on the voxel grid of t1.nii.gz \(voxels lie up to 0.1 "),
     ("mask", _shift, "A1/mask.nii.gz: not on the voxel grid"),
     ("t1", lambda d, a: (np.where(d > 600, np.nan, d), a), "A1/t1.nii.gz: .* NaN or infinite"),
     ("t2", lambda d, a: (np.where(d > 600, -np.inf, d), a), "A1/t2.nii.gz: .* NaN or infinite"),
     ("mask", lambda d, a: (d * 0, a), "A1/mask.nii.gz: the mask is empty"),
-    ("t1", lambda d, a: (d * 0 + 7, a), "A1/t1.nii.gz: the image is constant inside the mask"),
-    ("t2", lambda d, a: (d * 0, a), "A1/t2.nii.gz: the image is constant inside the mask"),
+    ("t1", lambda d, a: (d * 0 + 7, a), "A1/t1.nii.gz: the image is constant, every voxel is 7"),
+    (
+        "t2",
+        lambda d, a: ((d > 200) * np.uint8(7), a),
+        "A1/t2.nii.gz: the image is constant inside the mask",
+    ),
     ("t1", lambda d, a: (np.stack([d, d], -1), a), r"A1/t1.nii.gz: has shape .*one 3-D volume"),
     ("t1", lambda d, a: (d[..., 0], a), r"A1/t1.nii.gz: has shape .*one 3-D volume"),
 ]
@@ -125,15 +136,32 @@ def test_a_scan_that_cannot_be_used_is_named(
     assert not list((tmp_path / "cache").rglob("prepared.json"))
 
 
-def test_affines_within_a_thousandth_of_a_millimetre_are_one_grid(
-    site: SiteManifest, tmp_path: Path
+@pytest.mark.parametrize(("share", "noted"), [(0.005, False), (0.033, True)])
+def test_affines_within_a_twentieth_of_a_voxel_are_one_grid_which_is_noted_from_a_hundredth(
+    site: SiteManifest, tmp_path: Path, share: float, noted: bool
 ) -> None:
     def nudge(data: NDArray[Any], affine: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-        affine[0, 3] += 0.0005
+        affine[0, 3] += 2 * share
         return data, affine
 
     _rewrite(site.root / "A1/t2.nii.gz", nudge)
-    assert prepare_site(site, CONFIG, tmp_path / "cache", progress=False).site == "A"
+    prepared = prepare_site(site, CONFIG, tmp_path / "cache", progress=False)
+    record = json.loads((prepared.folder / "prepared.json").read_text())
+    found = [f for s in record["splits"]["train"]["subjects"] for f in s["findings"]]
+    said = [(f["file"], f["sentence"]) for f in found if f["rule"] == "nearly-one-grid"]
+    expected = "lies on the voxel grid of t1.nii.gz but for 3.3% of a voxel edge"
+    assert said == ([("A1/t2.nii.gz", expected)] if noted else [])
+
+
+def test_a_grid_that_is_shifted_by_whole_voxels_is_named_so(
+    site: SiteManifest, tmp_path: Path
+) -> None:
+    def crop(data: NDArray[Any], affine: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+        affine[2, 3] += 3.0
+        return data, affine
+
+    _rewrite(site.root / "A1/t2.nii.gz", crop)
+    assert "(shifted by (0, 0, 1) voxels)" in _refused(site, tmp_path / "cache")
 
 
 def test_a_constant_scan_without_mask_has_no_foreground(

@@ -92,10 +92,15 @@ GOOD = "S0,P0,North,p0_t1.nii.gz,p0_t2.nii.gz,,,"
     [
         ([], "holds no rows"),
         ([GOOD, GOOD], "row 3: subject 'S0' already appears in row 2"),
-        ([GOOD, "", _row(1, patient="P0", site="South", rest=",,,")],
-         "row 4: patient 'P0' has site 'South' but 'North' in row 2"),
+        ([GOOD, "", _row(0, rest=",,,")], "row 4: subject 'S0' already appears in row 2"),
         ([GOOD, "S1,P1,North,gone.nii.gz,p1_t2.nii.gz,,,"], "row 3: no such file 'gone.nii.gz'"),
-        ([GOOD, "S1,P1,North,scan.dcm,p1_t2.nii.gz,,,"], "row 3: 'scan.dcm' in the sequence"),
+        ([GOOD, "S1,P1,North,scan.txt,p1_t2.nii.gz,,,"], "row 3: 'scan.txt' in the sequence"),
+        ([GOOD, "S1,P1,North,scan.dcm,p1_t2.nii.gz,,,"],
+         "row 3: column 't1' holds 'scan.dcm', a DICOM file; only NIfTI is read"),
+        ([GOOD, "S1,P1,North,p1_t1.nii.gz,p1_t2.nii.gz,,,series.mha"],
+         "row 3: column 'manufacturer' holds 'series.mha', a MetaImage file"),
+        ([GOOD, "S1,P1,North,../in-house,p1_t2.nii.gz,,,"], "a folder, as DICOM series are"),
+        ([GOOD, _row(1, rest=",,inf,")], "row 3: age 'inf' is not a finite number"),
         ([GOOD, "S1,P1,North"], "row 3: 3 cells under 8 columns"),
         ([GOOD, ",P1,North,p1_t1.nii.gz,p1_t2.nii.gz,,,"], "row 3: the subject is empty"),
         ([GOOD, _row(1, site="a/b", rest=",,,")], "row 3: site 'a/b' cannot be used as a name"),
@@ -141,9 +146,108 @@ def test_a_table_that_cannot_be_used_is_refused(
 def test_a_missing_table_and_one_in_another_encoding_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such table"):
         _import(tmp_path / "in-house" / "scans.csv")
-    (tmp_path / "scans.csv").write_bytes("subject,site\nMüller,A\n".encode("latin-1"))
-    with pytest.raises(DataError, match="cannot be read as UTF-8"):
+    (tmp_path / "scans.csv").write_bytes(b"subject,site\nM\x81ller,A\n")
+    with pytest.raises(DataError, match="is neither UTF-8, UTF-16 nor Windows-1252"):
         _import(tmp_path / "scans.csv")
+    (tmp_path / "scans.csv").write_bytes(b"PK\x03\x04 and so on")
+    with pytest.raises(DataError, match="is an Excel workbook; save it as 'CSV UTF-8'"):
+        _import(tmp_path / "scans.csv")
+
+
+ROW = "S0{s}north{s}p0_t1.nii.gz{s}p0_t2.nii.gz"
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("case_id,site,t1,t2\n" + ROW.format(s=","), "utf-8-sig"),
+        ("case_id\tsite\tt1\tt2\n" + ROW.format(s="\t"), "utf-16"),
+        ("case_id;site;t1;t2\n" + ROW.format(s=";"), "utf-16-le"),
+        ("sep=;\ncase_id;site;t1;t2\n" + ROW.format(s=";"), "utf-8"),
+        ("sep=|\ncase_id|site|t1|t2\n" + ROW.format(s="|"), "utf-8"),
+        ("case_id;site;t1;t2;;\n" + ROW.format(s=";") + ";;\n;;;;;\n", "utf-8"),
+        ("Case_ID, Site ,T1,T2\n" + ROW.format(s=","), "utf-8"),
+        ("Case ID;site;t1;t2\r\n" + ROW.format(s=";"), "utf-8"),
+        ('case_id,"a; b; c; d; e; f",site,t1,t2\nS0,,north,p0_t1.nii.gz,p0_t2.nii.gz', "utf-8"),
+        ("case_id,site,t1,t2,mask\n" + ROW.format(s=",") + ",N/A", "utf-8"),
+        ("case_id,site,t1,t2\nS0,north,.\\p0_t1.nii.gz,.\\p0_t2.nii.gz", "utf-8"),
+    ],
+)
+def test_tables_as_spreadsheets_write_them_are_read(scans: Path, text: str, encoding: str) -> None:
+    path = scans / "scans.csv"
+    path.write_bytes(text.encode(encoding))
+    (manifest,) = _import(path)
+    (record,) = manifest.subjects
+    assert (record.subject, record.site, record.mask) == ("S0", "north", None)
+    assert record.files == {name: f"../../in-house/p0_{name}.nii.gz" for name in ("t1", "t2")}
+
+
+def test_a_text_that_is_not_utf_8_is_read_as_windows_1252_with_a_warning(
+    scans: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = _table(scans)
+    row = "Müller,north,p0_t1.nii.gz,p0_t2.nii.gz"
+    path.write_bytes(f"case_id,site,t1,t2\n{row}\n".encode("cp1252"))
+    assert _import(path)[0].subjects[0].subject == "Müller"
+    assert "is not UTF-8 and is read as Windows-1252" in caplog.text
+
+
+@pytest.mark.parametrize("missing", ["n/a", "N/A", "nan", "NaN", "", "NULL"])
+def test_what_programs_write_for_a_missing_value_is_missing(scans: Path, missing: str) -> None:
+    row = f"S0,{missing},North,p0_t1.nii.gz,p0_t2.nii.gz,{missing},{missing},{missing}"
+    (manifest,) = _import(_table(scans, row))
+    assert manifest.subjects[0].metadata == {}
+    assert manifest.subjects[0].mask is None
+    assert "NaN" not in (manifest.root / "manifest.json").read_text()
+
+
+def test_a_decimal_comma_is_a_point_where_semicolons_separate(scans: Path) -> None:
+    header = "case_id;site;t1;t2;age"
+    (manifest,) = _import(_table(scans, ROW.format(s=";") + ";61,5", header=header))
+    assert manifest.subjects[0].metadata == {"age": 61.5}
+
+
+def test_metadata_are_what_is_known_or_asked_for_and_never_names_or_birth_dates(
+    scans: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    header = "case_id,site,t1,t2,Gender,patient_name,BirthDate,Ward,grade"
+    table = _table(scans, ROW.format(s=",") + ",F,Doe^Jane,1961-01-01,7b,II", header=header)
+    (manifest,) = import_csv(table, scans.parent / "out", "house", 4, keep=["Grade"])
+    assert manifest.subjects[0].metadata == {"sex": "F", "grade": "II"}
+    for column in ("patient_name", "birthdate"):
+        assert f"column '{column}' looks personal and is left out" in caplog.text
+    assert "column 'ward' is left out; '--keep ward' keeps it" in caplog.text
+    with pytest.raises(UserError, match="--keep patient_name: looks like names"):
+        import_csv(table, scans.parent / "out", "house", 4, keep=["patient_name"])
+    with pytest.raises(UserError, match=r"--keep height: .* has no such column"):
+        import_csv(table, scans.parent / "out", "house", 4, keep=["height"])
+
+
+def test_two_hospitals_may_number_their_patients_alike(scans: Path) -> None:
+    rows = [
+        f"sub-0{n % 3},0{n % 3},{site},p{n}_t1.nii.gz,p{n}_t2.nii.gz,,,"
+        for n, site in enumerate(("North",) * 3 + ("South",) * 3)
+    ]
+    north, south = _import(_table(scans, *rows))
+    names = ["sub-00", "sub-01", "sub-02"]
+    assert [record.subject for record in north.subjects] == names
+    assert [record.subject for record in south.subjects] == names
+    assert split_counts(north) == split_counts(south) == {"train": 1, "val": 1, "test": 1}
+
+
+def test_a_declared_mask_keeps_its_declaration_and_a_misspelt_one_is_refused(scans: Path) -> None:
+    header = "case_id,site,t1,t2,mask,mask_values"
+    row = ROW.format(s=",") + ",p0_mask.nii.gz,"
+    (manifest,) = _import(_table(scans, f"{row}>0.5", header=header))
+    assert manifest.subjects[0].metadata == {"mask_values": ">0.5"}
+    with pytest.raises(DataError, match="row 2: mask_values 'lables' is not known; write 'labels'"):
+        _import(_table(scans, f"{row}lables", header=header))
+
+
+def test_a_cell_without_a_column_name_is_named(scans: Path) -> None:
+    table = _table(scans, ROW.format(s=",") + ",x", header="case_id,site,t1,t2,")
+    with pytest.raises(DataError, match="row 2: 'x' stands in column 5, which has no name"):
+        _import(table)
 
 
 def test_a_table_of_real_nifti_pairs_can_be_prepared(

@@ -1,0 +1,105 @@
+"""A site refuses a job that its own limits do not allow when the job arrives, and says which limit.
+
+NVFlare hands the sentence to whoever submitted the job (``job_deploy_detail`` in the job's meta
+data). The executor checks the same once more, and what needs the data, when its session opens.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from nvflare.apis.fl_component import FLComponent
+from nvflare.apis.fl_constant import JobConstants, SiteType
+from nvflare.apis.fl_context import FLContext
+from nvflare.apis.job_def import ALL_SITES, JobMetaKey
+from nvflare.apis.workspace import Workspace
+from nvflare.fuel.sec.audit import AuditService
+from nvflare.fuel.utils.config_factory import ConfigFactory
+from nvflare.private.fed.utils.app_deployer import AppDeployer
+
+from app_custom.gates.job_limits import (
+    REFUSED,
+    JobLimits,
+    JobRefusedError,
+    check_settings,
+    check_sites,
+)
+from app_custom.participant.release import Releases
+from app_custom.participant.site_configuration import FILE_NAME, read_site_config
+from fedi2i.errors import UserError
+from lightning_modules.configuration import experiment_from
+
+EXECUTOR = "app_custom.executor.translation_executor.TranslationExecutor"
+
+
+class JobAdmission(AppDeployer, FLComponent):
+    """Deploys jobs as NVFlare does, but those alone that the site's ``fedi2i.yaml`` allows.
+
+    A site's ``resources.json`` lists it as ``app_deployer``, where NVFlare looks for another
+    deployer than its own.
+    """
+
+    def deploy(
+        self,
+        workspace: Workspace,
+        job_id: str,
+        job_meta: dict[str, Any],
+        app_name: str,
+        app_data: bytes,
+        fl_ctx: FLContext,
+    ) -> str:
+        """Deploy a job's app; returns the reason for a refusal, or an empty text."""
+        # NVFlare writes None where all is well.
+        reason = str(super().deploy(workspace, job_id, job_meta, app_name, app_data, fl_ctx) or "")
+        if reason:
+            return reason
+        try:
+            limits = read_site_config(Path(workspace.get_site_config_dir())).limits
+            check_job(limits, job_meta, Path(workspace.get_app_dir(job_id)))
+        except JobRefusedError as refused:
+            reason = str(refused)
+        except UserError as error:
+            self.log_error(fl_ctx, f"job {job_id} is refused: {error}", fire_event=False)
+            reason = f"this site cannot read the job's settings or its own {FILE_NAME}; see its log"
+        if reason:
+            shutil.rmtree(workspace.get_run_dir(job_id), ignore_errors=True)
+            user = str(job_meta.get(JobMetaKey.SUBMITTER_NAME.value) or "system")
+            AuditService.add_event(user=user, action=REFUSED, msg=f"job {job_id}: {reason}")
+        return reason
+
+
+def check_job(limits: JobLimits, meta: dict[str, Any], app: Path) -> None:
+    """Hold what a job says of itself against a site's limits.
+
+    Args:
+        limits: the site's.
+        meta: the job's ``meta.json``.
+        app: folder of the app that came to this site.
+
+    Raises:
+        JobRefusedError: naming the limit.
+        ConfigError: settings that cannot be read.
+    """
+    sites = {name for names in (meta.get("deploy_map") or {}).values() for name in _names(names)}
+    needed = int(meta.get(JobMetaKey.MIN_CLIENTS.value) or 1)
+    # Where the job goes to all there are, their number is known when it starts.
+    count = limits.least_sites if ALL_SITES in sites else len(sites - {SiteType.SERVER})
+    check_sites(limits, count, needed)
+    for arguments in _executors(app / "config"):
+        Releases(job=str(arguments.get("release") or "")).check(limits)
+        check_settings(limits, experiment_from(arguments.get("settings") or {}, "the job"))
+
+
+def _names(participants: Any) -> list[str]:
+    """The sites that one app goes to; NVFlare also takes a mapping."""
+    named = participants.get("targets", []) if isinstance(participants, dict) else participants
+    return [str(name) for name in named]
+
+
+def _executors(folder: Path) -> list[dict[str, Any]]:
+    config = ConfigFactory.load_config(JobConstants.CLIENT_JOB_CONFIG, [str(folder)])
+    executors = (config.to_dict() if config is not None else {}).get("executors") or []
+    found = [entry.get("executor") or {} for entry in executors if isinstance(entry, dict)]
+    return [entry.get("args") or {} for entry in found if entry.get("path") == EXECUTOR]

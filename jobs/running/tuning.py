@@ -1,0 +1,321 @@
+"""Tune settings: run a grid over several seeds, and choose one point by one rule for all.
+
+The rule: the point with the best mean validation PSNR over the seeds, unless the point that the
+authors use is no further below it than the spread over seeds; then the authors' point. Every grid
+has as many points, only validation patients are looked at, and the whole table is kept.
+
+A tuning goes on where it was interrupted: finished runs are not repeated, and the table is written
+again after every run.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from fedi2i.digest import digest
+from fedi2i.errors import ConfigError, DataError
+from fedi2i.files import write_csv
+from fedi2i.metric_files import read_metrics
+from fedi2i.typed_config import merged, nearest
+from jobs.running.arm_outcome import ArmOutcome, final_mean
+from jobs.running.federated_arm import FederatedArm
+from jobs.running.prepared_data import key_of, prepared_manifests
+from jobs.writing.federation import FederatedExperiment
+from lightning_modules.configuration import experiment_from, experiment_values
+from lightning_modules.strategies.catalogue import STRATEGY_JOBS, grid_of, strategy_job
+
+TABLE_FILE = "tuning.csv"
+FEWEST_SEEDS = 2
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What is tuned.
+
+    Attributes:
+        name: a strategy's job, or a name in ``TRAINING_GRIDS``.
+        strategy: the job that is run.
+        points: the settings to try, as nested values of an experiment.
+        published: the point that the authors use; one of the points.
+    """
+
+    name: str
+    strategy: str
+    points: tuple[Mapping[str, Any], ...]
+    published: Mapping[str, Any]
+
+
+def _rates(generator: float, discriminator: float) -> dict[str, Any]:
+    rates = {"generator": generator, "discriminator": discriminator}
+    return {"training": {f"learning_rate_{role}": rate for role, rate in rates.items()}}
+
+
+TRAINING_GRIDS: dict[str, Grid] = {
+    # pix2pix and CycleGAN: 2e-4 for both networks, over hundreds of times as many steps.
+    "learning_rates": Grid(
+        "learning_rates",
+        "fedavg",
+        (_rates(2e-4, 2e-4), _rates(1e-3, 2e-4), _rates(2e-3, 5e-4), _rates(4e-3, 1e-3)),
+        _rates(2e-4, 2e-4),
+    ),
+    # Sites of the papers keep nothing between rounds.
+    "optimizer_state": Grid(
+        "optimizer_state",
+        "fedavg",
+        tuple({"training": {"optimizer_state": state}} for state in ("reset", "keep")),
+        {"training": {"optimizer_state": "reset"}},
+    ),
+}
+"""Settings that all strategies share; they are tuned with FedAvg, before any strategy."""
+
+
+def grid_named(name: str) -> Grid:
+    """A grid by its name.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if name in TRAINING_GRIDS:
+        return TRAINING_GRIDS[name]
+    if name not in STRATEGY_JOBS:
+        known = [*TRAINING_GRIDS, *STRATEGY_JOBS]
+        raise ConfigError(f"unknown grid '{name}'; {nearest(name, known)}")
+    points = tuple({"strategy": dict(settings)} for settings in grid_of(name))
+    published = {"strategy": dict(strategy_job(name).strategy.published)}
+    return Grid(name, name, points, published)
+
+
+@dataclass(frozen=True)
+class TunedRun:
+    """One run of a tuning: a row of the table.
+
+    Attributes:
+        grid: the grid's name.
+        point: the settings, as ``key=value`` joined by spaces.
+        published: whether it is the authors' point.
+        seed: the experiment's seed.
+        psnr: final validation PSNR in dB, mean over sites; of the sites' own models where the
+            strategy gives every site one beside the global model.
+        ssim: the same for SSIM of the global model.
+        rounds: of the run.
+        steps: optimizer steps of each network, over all sites and rounds.
+        key: changes with data and settings; rows with several keys are not compared.
+    """
+
+    grid: str
+    point: str
+    published: bool
+    seed: int
+    psnr: float
+    ssim: float
+    rounds: int
+    steps: int
+    key: str
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the rule chose of one grid.
+
+    Attributes:
+        point: the chosen settings.
+        means: point -> mean PSNR over the seeds.
+        spreads: point -> standard deviation over the seeds.
+        best: the point with the largest mean.
+        kept_published: whether the authors' point was taken although another has a larger mean.
+    """
+
+    point: str
+    means: Mapping[str, float]
+    spreads: Mapping[str, float]
+    best: str
+    kept_published: bool
+
+    def text(self, grid: str) -> str:
+        """The choice in one sentence."""
+        mean, spread = self.means[self.point], self.spreads[self.point]
+        told = f"{grid}: {self.point} ({mean:.2f} dB, {spread:.2f} dB over seeds)"
+        if not self.kept_published:
+            return f"{told}, the best mean"
+        lead = self.means[self.best] - mean
+        return f"{told}, the authors' point: {self.best} leads by {lead:.2f} dB, within the spread"
+
+
+def choose_point(runs: Sequence[TunedRun]) -> Choice:
+    """Apply the rule to the runs of one grid.
+
+    The spread is the larger of the two standard deviations over seeds, of the best point and of the
+    authors'. With seeds in common both points move together, so that this is more than what the
+    difference itself varies by: the rule leans towards the authors.
+
+    Raises:
+        DataError: points with different seeds, fewer than two of them, or no authors' point.
+    """
+    scores: dict[str, dict[int, float]] = {}
+    for run in runs:
+        scores.setdefault(run.point, {})[run.seed] = run.psnr
+    seeds = {frozenset(of_point) for of_point in scores.values()}
+    if len(seeds) != 1 or len(next(iter(seeds))) < FEWEST_SEEDS:
+        raise DataError(
+            f"grid '{runs[0].grid if runs else ''}': every point needs a run with each of the same "
+            f"{FEWEST_SEEDS} or more seeds; finish the tuning"
+        )
+    published = next((run.point for run in runs if run.published), None)
+    if published is None:
+        raise DataError(f"grid '{runs[0].grid}': no row of the authors' point; tune it again")
+    means = {point: fmean(of_point.values()) for point, of_point in scores.items()}
+    spreads = {point: stdev(of_point.values()) for point, of_point in scores.items()}
+    best = max(means, key=lambda point: means[point])
+    within = means[best] - means[published] <= max(spreads[best], spreads[published])
+    chosen = published if within else best
+    return Choice(chosen, means, spreads, best, kept_published=chosen != best)
+
+
+def run_tuning(
+    job: FederatedExperiment, data: Path, out: Path, names: Sequence[str], seeds: Sequence[int]
+) -> dict[str, Choice]:
+    """Run the grids, seed by seed, and choose a point of each.
+
+    Writes ``tuning.csv`` into ``out`` after every run; rows of other grids in it stay.
+
+    Args:
+        job: experiment and federation; its seed is replaced.
+        data: folder that holds one prepared folder per site.
+        out: folder of the runs.
+        names: grids, see ``grid_named``.
+        seeds: two or more.
+
+    Raises:
+        UserError: data, settings or seeds that cannot be used, or a run that failed.
+    """
+    if len(set(seeds)) < FEWEST_SEEDS or len(set(seeds)) != len(seeds):
+        raise ConfigError(
+            f"seeds {', '.join(map(str, seeds))}: name {FEWEST_SEEDS} or more different ones; one "
+            "seed cannot tell a setting from chance"
+        )
+    grids = [grid_named(name) for name in names]
+    data_key = key_of(prepared_manifests(job, data))
+    table = out / TABLE_FILE
+    for seed in seeds:
+        for grid in grids:
+            for point in grid.points:
+                run = _run(job, grid, point, seed, _Place(data, data_key, out))
+                _keep(table, run)
+    return {grid.name: choose_point(_runs_of(table, grid, seeds)) for grid in grids}
+
+
+@dataclass(frozen=True)
+class _Place:
+    data: Path
+    data_key: str
+    out: Path
+
+
+def _run(
+    job: FederatedExperiment, grid: Grid, point: Mapping[str, Any], seed: int, place: _Place
+) -> TunedRun:
+    shared = {key: value for key, value in point.items() if key != "strategy"}
+    values = merged(experiment_values(job.experiment), {**shared, "seed": seed})
+    changed = FederatedExperiment(job.federation, experiment_from(values, f"grid '{grid.name}'"))
+    label = point_text(point)
+    outcome = FederatedArm(
+        changed,
+        grid.strategy,
+        place.data,
+        place.data_key,
+        place.out,
+        settings=point.get("strategy", {}),
+        called=f"{grid.name}-{label.replace(' ', '-')}-seed{seed}",
+    ).run()
+    psnr, ssim = _scores(outcome)
+    settings = experiment_values(job.experiment)
+    key = digest({"settings": {**settings, "seed": 0, "strategy": {}}, "data": place.data_key})
+    return TunedRun(
+        grid=grid.name,
+        point=label,
+        published=point == grid.published,
+        seed=seed,
+        psnr=psnr,
+        ssim=ssim,
+        rounds=outcome.rounds,
+        steps=outcome.steps,
+        key=key[:12],
+    )
+
+
+def point_text(point: Mapping[str, Any]) -> str:
+    """The settings of a point, without the sections that they stand in."""
+    pairs = [pair for section in point.values() for pair in section.items()]
+    return " ".join(f"{key}={_value_text(value)}" for key, value in pairs)
+
+
+def _value_text(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else f"{value}"
+
+
+def _scores(outcome: ArmOutcome) -> tuple[float, float]:
+    rows = read_metrics(outcome.metrics)
+    personal = final_mean(rows, "personal/psnr")
+    psnr = final_mean(rows, "val/psnr") if personal is None else personal
+    ssim = final_mean(rows, "val/ssim")
+    if psnr is None or ssim is None:
+        raise DataError(f"{outcome.metrics}: no validation of the final model; run it again")
+    return psnr, ssim
+
+
+def read_table(table: Path) -> list[TunedRun]:
+    """The runs of a table; none where it does not exist.
+
+    Raises:
+        DataError: it is no table of a tuning.
+    """
+    if not table.exists():
+        return []
+    names = [field.name for field in fields(TunedRun)]
+    try:
+        with table.open(newline="", encoding="utf-8") as stream:
+            rows = csv.DictReader(stream)
+            if rows.fieldnames != names:
+                raise ValueError(f"its first line is not {','.join(names)}")
+            return [_tuned_run(row) for row in rows]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{table}: no table of a tuning ({error}); move it away") from error
+
+
+def _tuned_run(row: Mapping[str, str]) -> TunedRun:
+    return TunedRun(
+        grid=row["grid"],
+        point=row["point"],
+        published={"True": True, "False": False}[row["published"]],
+        seed=int(row["seed"]),
+        psnr=float(row["psnr"]),
+        ssim=float(row["ssim"]),
+        rounds=int(row["rounds"]),
+        steps=int(row["steps"]),
+        key=row["key"],
+    )
+
+
+def _keep(table: Path, run: TunedRun) -> None:
+    """Write the table with this run in the place of an earlier one of the same point and seed."""
+    place = (run.grid, run.point, run.seed)
+    others = [row for row in read_table(table) if (row.grid, row.point, row.seed) != place]
+    rows = sorted([*others, run], key=lambda row: (row.grid, row.point, row.seed))
+    write_csv(table, [field.name for field in fields(TunedRun)], map(astuple, rows))
+
+
+def _runs_of(table: Path, grid: Grid, seeds: Sequence[int]) -> list[TunedRun]:
+    labels = {point_text(point) for point in grid.points}
+    found = [
+        row
+        for row in read_table(table)
+        if row.grid == grid.name and row.point in labels and row.seed in seeds
+    ]
+    if len({row.key for row in found}) > 1:
+        raise DataError(f"{table}: rows of '{grid.name}' from different data or settings")
+    return found

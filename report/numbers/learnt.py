@@ -1,0 +1,65 @@
+"""Which models are better than what needs no network, and so may be said to have learnt.
+
+The source taken as prediction is no measure of that: where contrasts are inverted it is far worse
+than a grey constant.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from report.numbers.results_table import MetricTable
+from report.numbers.rows import Population, TableRow, converged_rows
+from report.run.records import CONSTANT, MEAN_TARGET
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """The trained rows beside the better of constant and mean target, by mean PSNR.
+
+    Attributes:
+        population: whose patients.
+        floor: the better of the two.
+        level: its mean.
+        above: rows with a higher mean, in the order of the tables.
+        not_above: the other trained rows.
+    """
+
+    population: Population
+    floor: TableRow
+    level: float
+    above: tuple[TableRow, ...]
+    not_above: tuple[TableRow, ...]
+
+
+def learnt_rows(table: MetricTable) -> tuple[Learnt, ...]:
+    """Compare for every headline population that has a constant or a mean target.
+
+    Rows and floors without a value for every patient of a population are left out there, and so are
+    diverged rows.
+
+    Args:
+        table: of PSNR.
+    """
+    found = []
+    for column, population in enumerate(table.columns):
+        if not population.headline:
+            continue
+        means = _complete_means(table, column)
+        floors = [row for row in means if row.kind in (CONSTANT, MEAN_TARGET)]
+        if floors:
+            floor = max(floors, key=lambda row: means[row])
+            trained = [row for row in means if row.is_trained]
+            above = tuple(row for row in trained if means[row] > means[floor])
+            rest = tuple(row for row in trained if row not in above)
+            found.append(Learnt(population, floor, means[floor], above, rest))
+    return tuple(found)
+
+
+def _complete_means(table: MetricTable, column: int) -> dict[TableRow, float]:
+    cells = {row: table.cells.get((row.name, column)) for row in converged_rows(table.rows)}
+    return {
+        row: cell.mean
+        for row, cell in cells.items()
+        if cell is not None and cell.n == table.counts[column]
+    }

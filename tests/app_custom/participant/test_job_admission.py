@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from nvflare.apis.workspace import Workspace
+from nvflare.fuel.sec.audit import AuditService
+from nvflare_fakes import Engine, workspace_at
+
+from app_custom.gates.job_limits import REFUSED
+from app_custom.participant.job_admission import EXECUTOR, JobAdmission
+from provision.kit_texts import site_config_template
+
+FEDAVG = Path(__file__).resolve().parents[3] / "jobs" / "fedavg"
+JOB = "0a1b"
+LEAD = "lead@south.example.org"
+
+Change = Callable[[dict[str, Any], dict[str, Any]], None]
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Workspace]:
+    """A site whose own file is as its kit brought it."""
+    workspace = workspace_at(tmp_path, "north")
+    (tmp_path / "local" / "fedi2i.yaml").write_text(site_config_template(["demo"]))
+    AuditService.initialize(str(tmp_path / "audit.log"))
+    yield workspace
+    AuditService.close()
+    AuditService.the_auditor = None
+
+
+def deploy(site: Workspace, change: Change = lambda meta, executor: None) -> str:
+    """Send the committed job, changed, to the site; returns the sentence for its submitter."""
+    meta = json.loads((FEDAVG / "meta.json").read_text()) | {"submitter_name": LEAD}
+    config = json.loads((FEDAVG / "app_site/config/config_fed_client.json").read_text())
+    (executor,) = (e["executor"] for e in config["executors"] if e["executor"]["path"] == EXECUTOR)
+    change(meta, executor["args"])
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("config/config_fed_client.json", json.dumps(config))
+    ctx = Engine(Path(site.get_root_dir()), name="north").new_context()
+    return JobAdmission().deploy(site, JOB, meta, "app_site", packed.getvalue(), ctx)
+
+
+def _training(**values: Any) -> Change:
+    return lambda meta, args: args["settings"]["training"].update(values)
+
+
+def _meta(**values: Any) -> Change:
+    return lambda meta, args: meta.update(values)
+
+
+def test_the_committed_job_is_taken_by_a_site_with_the_limits_of_its_kit(site: Workspace) -> None:
+    assert deploy(site) == ""
+    assert Path(site.get_app_dir(JOB), "config", "config_fed_client.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (_meta(deploy_map={"app_server": ["server"], "app_site": ["north"]}), "'least_sites'"),
+        (_meta(deploy_map={"app": ["server", "north", "east"]}), "runs at 2 site(s), at least 3"),
+        (_meta(min_clients=1), "makes rounds of 1 site(s) (min_sites), at least 3"),
+        (_training(steps=1, batch_size=1), "1 steps of 1 slices, at least 50"),
+        (_training(steps=500_000), "'most_steps'"),
+        (lambda meta, args: args.update(release="0.1.9"), "FedI2I 0.1.9 wrote the job"),
+        (lambda meta, args: args.pop("release"), "'other_release'"),
+    ],
+)
+def test_a_job_below_the_site_s_limits_is_refused_in_a_sentence_for_its_submitter(
+    site: Workspace, change: Change, said: str
+) -> None:
+    reason = deploy(site, change)
+    assert said in reason
+    assert not Path(site.get_run_dir(JOB)).exists()
+    trail = Path(site.get_root_dir(), "audit.log").read_text()
+    assert f"[U:{LEAD}][A:{REFUSED}]job {JOB}: {reason}" in trail
+
+
+def test_a_job_for_all_sites_there_are_is_counted_when_it_starts(site: Workspace) -> None:
+    assert deploy(site, _meta(deploy_map={"app": ["@ALL"]})) == ""
+
+
+def test_a_site_without_its_own_file_takes_no_job_and_tells_nobody_where_it_should_be(
+    site: Workspace, tmp_path: Path
+) -> None:
+    (tmp_path / "local" / "fedi2i.yaml").unlink()
+    reason = deploy(site)
+    assert "cannot read the job's settings or its own fedi2i.yaml" in reason
+    assert str(tmp_path) not in reason
+
+
+def test_a_site_may_take_jobs_of_two_sites_by_its_own_key(site: Workspace, tmp_path: Path) -> None:
+    path = tmp_path / "local" / "fedi2i.yaml"
+    path.write_text(path.read_text().replace("least_sites: 3", "least_sites: 2"))
+    change = _meta(deploy_map={"app": ["server", "north", "east"]}, min_clients=2)
+    assert deploy(site, change) == ""

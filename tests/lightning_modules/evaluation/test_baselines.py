@@ -1,0 +1,137 @@
+"""The baselines without a network, against plain numpy; a mean target stays where it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from lightning_modules.configuration import ExperimentConfig
+from lightning_modules.evaluation.baselines import (
+    MeanTarget,
+    baselines_of,
+    training_median,
+)
+from lightning_modules.evaluation.results import evaluate
+from lightning_modules.evaluation.validation import patients
+from lightning_modules.training.hardware import Hardware
+from partitions.manifest import read_manifest
+from partitions.preparation import PreparedSite, PreparedSplit, PreparedSubject, prepare_site
+
+ONE = 65535
+
+
+def split_of(*stacks: np.ndarray, domains: Sequence[tuple[str, ...]] = ()) -> PreparedSplit:
+    """A split of patients with these targets; pixels of value 0 lie outside the masks."""
+    ends = np.cumsum([len(stack) for stack in stacks])
+    kinds = domains or [("source", "target")] * len(stacks)
+    subjects = tuple(
+        PreparedSubject(f"p{n}", int(end - len(stack)), int(end), None, {}, kinds[n])
+        for n, (stack, end) in enumerate(zip(stacks, ends, strict=True))
+    )
+    target = np.concatenate(stacks).astype(np.uint16)
+    return PreparedSplit(target, target, (target > 0).astype(np.uint8), None, subjects)
+
+
+def test_the_mean_of_patients_with_equal_stacks_is_the_mean_of_each_pixel() -> None:
+    first, second = np.full((4, 2, 3), 10000), np.full((4, 2, 3), 30000)
+    second[2] = 50000
+    found = MeanTarget(split_of(first, second), 0.0).volume(4) * ONE
+    expected = torch.full((4, 2, 3), 20000.0)
+    expected[2] = 30000.0
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=0.01)
+
+
+def test_patients_of_other_heights_meet_at_the_same_relative_height() -> None:
+    rising = np.arange(1, 7)[:, None, None] * np.full((6, 2, 2), 1000)
+    found = MeanTarget(split_of(rising), 0.0).volume(3) * ONE
+    # the middles of three slices lie at 1/6, 3/6, 5/6 of the height: slices 2, 4 and 6 of six
+    torch.testing.assert_close(found[:, 0, 0], torch.tensor([2000.0, 4000.0, 6000.0]))
+    taller = MeanTarget(split_of(rising), 0.0).volume(12) * ONE
+    torch.testing.assert_close(taller[::2, 0, 0], torch.arange(1.0, 7.0) * 1000)
+    torch.testing.assert_close(taller[1::2, 0, 0], torch.arange(1.0, 7.0) * 1000)
+
+
+def test_only_pixels_inside_a_mask_count_and_elsewhere_stands_the_constant() -> None:
+    first, second = np.full((1, 1, 3), 20000), np.full((1, 1, 3), 40000)
+    first[0, 0, 1], first[0, 0, 2], second[0, 0, 2] = 0, 0, 0
+    found = MeanTarget(split_of(first, second), 0.25).volume(1)[0, 0]
+    torch.testing.assert_close(found, torch.tensor([30000 / ONE, 40000 / ONE, 0.25]))
+
+
+@pytest.mark.parametrize("pixels", [1, 2, 7, 8, 501])
+def test_the_constant_is_the_median_inside_the_masks(pixels: int) -> None:
+    values = np.random.default_rng(pixels).integers(1, ONE, size=(1, 1, pixels))
+    padded = np.concatenate([values, np.zeros_like(values)], axis=2)
+    assert training_median(split_of(padded)) == pytest.approx(np.median(values) / ONE, rel=1e-12)
+
+
+def test_patients_without_a_target_do_not_count() -> None:
+    known, unknown = np.full((2, 2, 2), 10000), np.full((2, 2, 2), 60000)
+    split = split_of(known, unknown, domains=[("source", "target"), ("source",)])
+    assert training_median(split) == pytest.approx(10000 / ONE)
+    assert float(MeanTarget(split, 0.0).volume(2).max()) == pytest.approx(10000 / ONE)
+
+
+@pytest.fixture
+def island(
+    tiny_cohort: Path, tmp_path: Path, make_experiment: Callable[..., ExperimentConfig]
+) -> PreparedSite:
+    """An unseen site: all its patients are test patients."""
+    config = make_experiment().data.preparation
+    manifest = read_manifest(tiny_cohort / "island")
+    tested = tuple(replace(record, split="test") for record in manifest.subjects)
+    unseen = replace(manifest, subjects=tested)
+    return prepare_site(unseen, config, tmp_path / "cache", progress=False)
+
+
+def test_a_site_without_training_patients_has_the_others_constant_and_no_mean_target(
+    sites: dict[str, PreparedSite], island: PreparedSite
+) -> None:
+    found = baselines_of([*sites.values(), island])
+    assert found["island"].mean_target is None
+    constants = [found[name].constant for name in sites]
+    assert found["island"].constant == pytest.approx(np.median(constants))
+    assert baselines_of([island])["island"].constant is None
+
+
+def test_the_patients_of_an_unseen_site_make_no_baseline_whatever_their_split(
+    sites: dict[str, PreparedSite],
+) -> None:
+    """Else the mean target of a patient would be measured on the same patient."""
+    assert sites["east"].split("train").subjects
+    found = baselines_of(list(sites.values()), unseen=["east"])
+    others = [baselines_of([sites[name]])[name].constant for name in sites if name != "east"]
+    assert found["east"].mean_target is None
+    assert found["east"].constant == pytest.approx(np.median(others))
+
+
+def test_results_hold_rows_of_all_baselines_and_no_file_holds_a_mean_target(
+    sites: dict[str, PreparedSite], island: PreparedSite, hardware: Hardware, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    evaluate({"copy": nn.Identity()}, [*sites.values(), island], hardware, out)
+    psnr = pd.read_csv(out / "results.csv").query("metric == 'psnr'")
+    arms = psnr.groupby("site")["arm"].unique()
+    for name in sites:
+        assert set(arms[name]) == {"source", "constant", "mean-target", "copy"}
+    assert set(arms["island"]) == {"source", "constant", "copy"}
+    kinds = {name.rpartition("/")[2] for name in np.load(out / "slices.npz").files}
+    assert kinds == {"source", "target", "mask", "copy"}
+    assert {path.name for path in out.iterdir()} == {"results.csv", "slices.npz"}
+
+
+def test_a_site_s_mean_target_depends_on_its_own_patients_alone(
+    sites: dict[str, PreparedSite],
+) -> None:
+    north, east = sites.values()
+    patient = next(patients(north.split("test")))
+    alone = baselines_of([north])[north.site].predictions(patient)
+    beside = baselines_of([east, north])[north.site].predictions(patient)
+    assert all(torch.equal(alone[name], beside[name]) for name in alone)
