@@ -39,7 +39,8 @@ class JobLimits:
         least_sites: fewest sites of a job, and fewest whose updates may make a global model. With
             two, either of them can subtract its own part and hold the other's.
         least_training_patients: fewest patients that a network is trained on here.
-        least_validation_patients: fewest patients that a metric is the mean of.
+        least_validation_patients: fewest patients that a metric is the mean of; a site without any
+            sends no metric, and trains.
         least_training_slices: fewest slices that a network is trained on here.
         least_samples_per_round: fewest slices that an update is made of: steps times batch size.
         most_share_of_a_patient: largest part of the training slices that one patient may hold.
@@ -186,7 +187,8 @@ def check_data(
         if held:
             _check_training(limits, held)
     patients = len(slices_of_patients(validation, DOMAINS))
-    if patients < limits.least_validation_patients:
+    # A site without validation patients measures nothing, so no number leaves.
+    if 0 < patients < limits.least_validation_patients:
         raise _too_few(
             Rule.LEAST_VALIDATION_PATIENTS,
             f"this site has {patients} validation patient(s)",

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from tqdm import tqdm
 
 from fedi2i.errors import DataError
 from fedi2i.files import write_text
-from partitions.check.finding import refuse
+from partitions.check.finding import WARNING, refuse
 from partitions.check.manifests import copies
 from partitions.check.rules.data_sets import HeldScan
 from partitions.check.scans import open_scans
@@ -32,7 +33,7 @@ from partitions.preparation.inputs import (
     usable_subjects,
 )
 from partitions.preparation.prepared import RECORD_NAME, PreparedSite, open_prepared
-from partitions.preparation.subject_file import SubjectFile
+from partitions.preparation.subject_file import SubjectFacts, SubjectFile
 
 logger = logging.getLogger(__name__)
 SUBJECT_FILES = "parts"
@@ -154,7 +155,9 @@ def _prepare(
     for subject in tqdm(subjects, desc=label, unit="subject", disable=not progress):
         if subject.read() is None:
             subject.write(prepare_subject(subject.record, root, config))
-    refuse(copies(_held_scans(subjects, root)))
+    known = [(file.record, found) for file in subjects if (found := file.read_facts()) is not None]
+    refuse(copies(_held_scans(known, root)))
+    _log_warnings(facts["site"], [found for _, found in known])
     splits = {
         name: assemble_split(
             [subject for subject in subjects if subject.record.split == name],
@@ -178,11 +181,29 @@ def _check_headers(
     )
 
 
-def _held_scans(subjects: Sequence[SubjectFile], root: Path) -> Iterator[HeldScan]:
+def _held_scans(
+    known: Iterable[tuple[SubjectRecord, SubjectFacts]], root: Path
+) -> Iterator[HeldScan]:
     """The images that were read, by the digest of their voxels."""
-    for subject in subjects:
-        facts = subject.read_facts()
-        digests = facts.digests if facts is not None else {}
-        for name, found in digests.items():
-            file = str(root / subject.record.files[name])
-            yield HeldScan(subject.record, name, file, found, "voxels")
+    for record, facts in known:
+        for name, found in facts.digests.items():
+            yield HeldScan(record, name, str(root / record.files[name]), found, "voxels")
+
+
+def _log_warnings(site: str, facts: Iterable[SubjectFacts]) -> None:
+    """One line per rule, as a fault of a scanner or a converter is in hundreds of files."""
+    by_rule: dict[str, list[dict[str, str]]] = defaultdict(list)
+    for one in facts:
+        for finding in one.findings:
+            if finding["severity"] == WARNING:
+                by_rule[finding["rule"]].append(finding)
+    for findings in by_rule.values():
+        others = len(findings) - 1
+        more = f" (and {others} more file{'s' if others > 1 else ''})" if others else ""
+        logger.warning(
+            "%s: %s: %s%s; 'fedi2i data check' says what to do",
+            site,
+            findings[0]["file"],
+            findings[0]["sentence"],
+            more,
+        )

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from fedi2i.errors import DataError
-from partitions.check.finding import WARNING, Finding, refuse
+from partitions.check.finding import Finding, refuse
 from partitions.check.scans import LESION, SubjectScans, SubjectVoxels, open_scans
 from partitions.check.subject import header_findings, read_voxels
 from partitions.manifest import SubjectRecord
@@ -69,9 +69,6 @@ def _read(subject: SubjectScans) -> tuple[SubjectVoxels, list[Finding]]:
     refuse(found)
     voxels, more = read_voxels(subject)
     refuse(more)
-    for finding in (*found, *more):
-        if finding.severity == WARNING:
-            logger.warning("%s", finding.text())
     return voxels, [*found, *more]
 
 

@@ -128,7 +128,7 @@ def test_a_simulator_none_of_whose_sites_can_start_fails_with_a_sentence(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Faster: ``tests/app_custom/server/test_simulator.py``, a run that is broken off."""
+    """Faster: ``tests/app_custom/server/test_simulator_end.py``, a run that is broken off."""
     (tmp_path / "sitecustomize.py").write_text(
         "import sys\n"
         "if any('simulator_worker' in part for part in sys.orig_argv):\n"

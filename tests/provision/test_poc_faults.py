@@ -122,7 +122,7 @@ def assert_equal(one: Model, other: Model) -> None:
 def submit_and_wait_for_round(federation: Federation, job: Path, number: int) -> str:
     """Submit and wait until sites train in a round; returns the job's id."""
     job_id = federation.user(LEAD).submit(job)
-    wait_for(lambda: f"Round {number} started" in server_log(federation, job_id), 120)
+    wait_for(lambda: f"Round {number} started" in server_log(federation, job_id), 600)
     return job_id
 
 
@@ -135,7 +135,7 @@ def test_a_killed_server_goes_on_after_the_last_finished_round_when_the_job_is_s
     start_again(federation, "server")
     wait_for(lambda: is_listening(port), 60)
     for site in ("north", "east"):  # the sites give up what the server knows nothing of
-        wait_for(lambda s=site: not processes_of_job(federation.kits / s, broken), 120)
+        wait_for(lambda s=site: not processes_of_job(federation.kits / s, broken), 600)
 
     status, log = ended(federation, federation.user(LEAD).submit(job), tmp_path)
     assert status == COMPLETED
@@ -194,7 +194,7 @@ def test_a_site_that_never_answers_ends_the_job_when_the_round_s_time_is_over(
     status, log = ended(federation, job_id, tmp_path)
     assert status != COMPLETED
     assert "1 site(s) answered, at least 2 are needed; missing: east" in log
-    wait_for(lambda: not processes_of_job(east, job_id), 120)
+    wait_for(lambda: not processes_of_job(east, job_id), 600)
 
 
 @pytest.fixture
@@ -444,7 +444,7 @@ def test_the_same_job_twice_at_once_is_refused_and_disturbs_nothing(
     federation: Federation, tmp_path: Path
 ) -> None:
     """Faster: ``tests/app_custom/checkpoints/test_continuation.py``, while a run goes on."""
-    job = export(tmp_path / "fedavg", "--sites", "north,east", "--rounds", "2", "--steps", "400")
+    job = export(tmp_path / "fedavg", "--sites", "north,east", "--rounds", "2", "--steps", "1000")
     first = submit_and_wait_for_round(federation, job, 0)
     status, log = ended(federation, federation.user(LEAD).submit(job), tmp_path / "second")
     assert status != COMPLETED
@@ -459,7 +459,7 @@ def test_two_different_jobs_run_at_once(federation: Federation, tmp_path: Path) 
     jobs = [
         user.submit(export(tmp_path / name, *sizes, strategy=name)) for name in ("fedavg", "ditto")
     ]
-    wait_for(lambda: all("Round 0 started" in server_log(federation, job) for job in jobs), 120)
+    wait_for(lambda: all("Round 0 started" in server_log(federation, job) for job in jobs), 600)
     assert [wait_for_end(federation, job) for job in jobs] == [COMPLETED, COMPLETED]
 
 
@@ -473,7 +473,7 @@ def test_two_jobs_with_the_same_settings_under_other_names_disturb_nothing_that_
         user.submit(export(tmp_path / name, *sizes, strategy="scaffold"))
         for name in ("first", "second")
     ]
-    wait_for(lambda: all("Round 0 started" in server_log(federation, job) for job in jobs), 120)
+    wait_for(lambda: all("Round 0 started" in server_log(federation, job) for job in jobs), 600)
     for job in jobs:
         assert ended(federation, job, tmp_path / job)[0] == COMPLETED
     assert_equal(*(model_in(tmp_path / job) for job in jobs))

@@ -110,6 +110,11 @@ def test_enough_patients_and_slices_are_accepted() -> None:
     check_data(USUAL, "pix2pix", split(10, 10, 10, 10, 10), split(9, 9, 9))
 
 
+def test_a_site_without_validation_patients_trains_as_it_sends_no_metric() -> None:
+    check_data(USUAL, "pix2pix", split(10, 10, 10, 10, 10), split())
+    check_data(USUAL, "pix2pix", split(10, 10, 10, 10, 10), split(0, 0))
+
+
 def test_each_domain_of_an_unpaired_model_is_counted_by_itself() -> None:
     sources, both = split(20, 20, 20, 20, 20, domains=("source",)), split(20)
     joined = replace(

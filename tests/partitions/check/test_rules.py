@@ -313,6 +313,17 @@ def test_the_record_keeps_how_a_scan_was_acquired(make_site: MakeSite, tmp_path:
     assert subject["foreground"] == "mask file"
 
 
+def test_preparation_says_once_what_is_wrong_with_many_files(
+    make_site: MakeSite, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    site = make_site(("train",))
+    thick(site)
+    prepare_site(site, CONFIG, tmp_path, progress=False)
+    (said,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert said.startswith("A: A0/t1.nii.gz: was acquired in sagittal slices of 6 mm")
+    assert "(and 1 more file)" in said
+
+
 def test_what_looks_personal_in_a_manifest_does_not_reach_the_record(
     make_site: MakeSite, tmp_path: Path
 ) -> None:

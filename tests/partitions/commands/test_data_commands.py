@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fedi2i.errors import DataError
 from partitions.__main__ import main
 from partitions.manifest import SiteManifest, write_manifest
 
@@ -53,6 +54,26 @@ def test_a_site_that_fails_is_named_and_the_others_are_prepared(
     assert "B0/t1.nii.gz: damaged" in errors[0]
     assert len(list((cache / "A").rglob("prepared.json"))) == 1
     assert not list((cache / "B").rglob("prepared.json"))
+
+
+def test_a_killed_process_does_not_hide_what_was_found_at_another_site(
+    make_site: MakeSite,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    make_site(name="A")
+    make_site(name="B")
+
+    def killed(*_: object) -> Iterator[DataError]:
+        yield DataError("A: bad scan")
+        raise DataError("a process was ended from outside, probably because memory ran out")
+
+    monkeypatch.setattr("partitions.commands.prepare.side_by_side", killed)
+    assert main(["prepare", "--data", str(tmp_path / "data"), *SETTINGS]) == 2
+    first, second = capsys.readouterr().err.splitlines()
+    assert "memory ran out" in first
+    assert second == "error: A: bad scan"
 
 
 def test_settings_of_the_command_line_win_over_the_file(
