@@ -15,8 +15,10 @@ from packaging.version import Version
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
+EXTRAS = [one for extra in PROJECT["project"]["optional-dependencies"].values() for one in extra]
 RANGES = {
-    canonicalize_name(one.name): one for one in map(Requirement, PROJECT["project"]["dependencies"])
+    canonicalize_name(one.name): one
+    for one in map(Requirement, [*PROJECT["project"]["dependencies"], *EXTRAS])
 }
 OURS = PROJECT["tool"]["mypy"]["packages"]
 
@@ -26,6 +28,9 @@ def pins(name: str) -> dict[str, str]:
     lines = (REPOSITORY / name).read_text(encoding="utf-8").splitlines()
     parts = [line.split("==") for line in lines if line and line[0] not in "#-"]
     return {canonicalize_name(package): version for package, version in parts}
+
+
+PINS = pins("requirements.txt") | pins("requirements-extras.txt")
 
 
 def third_party_imports() -> dict[str, Path]:
@@ -45,13 +50,16 @@ def third_party_imports() -> dict[str, Path]:
 
 
 def test_every_package_has_a_range_for_users_and_a_version_for_sites() -> None:
-    assert set(pins("requirements.txt")) == set(RANGES)
+    assert set(PINS) == set(RANGES)
+    assert set(pins("requirements-extras.txt")) == {
+        canonicalize_name(Requirement(one).name) for one in EXTRAS
+    }
 
 
 @pytest.mark.parametrize("package", sorted(RANGES))
 def test_the_version_that_sites_install_is_within_the_range(package: str) -> None:
     limits = RANGES[package].specifier
-    assert limits.contains(pins("requirements.txt")[package])
+    assert limits.contains(PINS[package])
     # A range is closed above: what comes later has not been tried.
     assert not limits.contains(Version("999"))
 

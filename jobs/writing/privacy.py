@@ -12,6 +12,7 @@ from lightning_modules.configuration import ExperimentConfig
 from lightning_modules.model_networks import MODELS, shared_networks
 from lightning_modules.privacy.accountant import Release, epsilon
 from lightning_modules.privacy.ledger import BudgetSpentError
+from lightning_modules.strategies.catalogue import STRATEGIES
 from lightning_modules.strategies.interface import YES
 
 NONE, UPDATE_NOISE = "none", "update_noise"
@@ -67,14 +68,22 @@ class PrivacyJob:
     federation: Mapping[str, Any] = field(default_factory=dict)
 
 
-# One site's spent budget must not end the job for the others.
-_DEMONSTRATION = {"mechanism": UPDATE_NOISE}
-_ONE_MAY_STOP = {"min_sites": 3}
+def _shown(shown: str, ending: str, label: str, **values: Any) -> dict[str, PrivacyJob]:
+    """The committed jobs of one mechanism: of the strategies whose records show it."""
+    return {
+        f"{name}_{ending}": PrivacyJob(
+            strategy_job=name,
+            label=f"{strategy.label}, {label}",
+            values=values,
+            federation={"min_sites": 3},  # one site's spent budget must not end it for the others
+        )
+        for name, strategy in STRATEGIES.items()
+        if shown in strategy.mechanisms.shown
+    }
+
 
 PRIVACY_JOBS: dict[str, PrivacyJob] = {
-    "fedavg_dp": PrivacyJob("fedavg", "FedAvg, noised updates", _DEMONSTRATION, _ONE_MAY_STOP),
-    "fedprox_dp": PrivacyJob("fedprox", "FedProx, noised updates", _DEMONSTRATION, _ONE_MAY_STOP),
-    "fedma_dp": PrivacyJob("fedma", "FedMA, noised updates", _DEMONSTRATION, _ONE_MAY_STOP),
+    **_shown("update_level_dp", "dp", "noised updates", mechanism=UPDATE_NOISE),
 }
 """Every committed job with a privacy mechanism by name."""
 

@@ -239,12 +239,17 @@ class Paper:
 
 @dataclass(frozen=True)
 class Mechanisms:
-    """Which privacy mechanisms a strategy can be combined with: ``not yet``, ``yes`` or why not."""
+    """Which privacy mechanisms a strategy can be combined with: ``not yet``, ``yes`` or why not.
+
+    Attributes:
+        shown: the mechanisms, by these names, for which a job of the strategy is committed.
+    """
 
     update_level_dp: str = NOT_YET
     patient_level_dp: str = NOT_YET
     encryption: str = NOT_YET
     secure_aggregation: str = NOT_YET
+    shown: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

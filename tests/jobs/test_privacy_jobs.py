@@ -1,0 +1,126 @@
+"""Jobs with a privacy mechanism: what they carry, what they promise, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from job_building import build_site
+
+from app_custom.gates.allowed_update import AllowedUpdate
+from app_custom.privacy.update_filters import AddNoise, SpendBudget
+from fedi2i.errors import ConfigError
+from jobs.commands.job_folders import JOBS_FOLDER, committed_jobs
+from jobs.writing.export import job_files
+from jobs.writing.federation import (
+    DEFAULT_FILE,
+    FederatedExperiment,
+    read_federated_experiment,
+)
+from jobs.writing.job_folder import run_name, site_config
+from jobs.writing.privacy import PRIVACY_JOBS, epsilon_of
+from lightning_modules.strategies.catalogue import STRATEGIES, STRATEGY_JOBS
+
+NOISED: dict[str, Any] = {"mechanism": "update_noise"}
+
+
+def job(strategy: str = "fedavg", model: str = "pix2pix", **privacy: Any) -> FederatedExperiment:
+    changes = {
+        "experiment": {"strategy": dict(STRATEGY_JOBS[strategy].values), "model": {"name": model}},
+        "privacy": {**NOISED, **privacy},
+    }
+    return read_federated_experiment(DEFAULT_FILE, changes, fit_rounds=True)
+
+
+@pytest.mark.parametrize("name", sorted(PRIVACY_JOBS))
+def test_the_committed_job_is_what_the_exporter_writes_byte_for_byte(name: str) -> None:
+    made = read_federated_experiment(DEFAULT_FILE, committed_jobs()[name], fit_rounds=True)
+    folder = JOBS_FOLDER / name
+    found = {
+        str(path.relative_to(folder)): path.read_text(encoding="utf-8")
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+    assert found == job_files(name, made)
+    assert made.federation.needed < len(made.federation.sites)
+
+
+@pytest.mark.parametrize("name", sorted(PRIVACY_JOBS))
+def test_a_site_spends_before_it_trains_and_noises_before_the_gate(
+    name: str, workspace: Path
+) -> None:
+    built = build_site(JOBS_FOLDER / name, workspace).runner_config
+    for task in ("train", "validate"):
+        (arriving,) = built.task_data_filters[f"{task}/in"]
+        assert isinstance(arriving, SpendBudget)
+        noise, gate = built.task_result_filters[f"{task}/out"]
+        assert isinstance(noise, AddNoise)
+        assert isinstance(gate, AllowedUpdate)
+
+
+def test_a_job_without_a_mechanism_is_the_same_as_before_and_has_another_run() -> None:
+    plain, noised = job(mechanism="none"), job()
+    assert "app_custom.privacy" not in str(site_config("fedavg", plain))
+    assert run_name("fedavg", plain) != run_name("fedavg", noised)
+    assert run_name("fedavg", job(noise_multiplier=0.02)) != run_name("fedavg", noised)
+
+
+def test_the_committed_jobs_say_how_little_they_promise() -> None:
+    """Six rounds of two networks at sigma 0.01: the documents call it no protection at all."""
+    made = job()
+    assert epsilon_of(made.privacy, made.experiment, 6) > 40_000
+    assert epsilon_of(job(mechanism="none").privacy, made.experiment, 6) == 0.0
+
+
+def test_a_job_whose_rounds_spend_more_than_its_budget_is_refused_when_it_is_read() -> None:
+    with pytest.raises(ConfigError, match="6 rounds spend epsilon"):
+        job(epsilon=100.0)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "words"),
+    [
+        ("scaffold", "its controls are sums of updates without noise"),
+        ("feddyn", "its controls are sums of updates without noise"),
+        ("swarm", "past the noise"),
+        ("fedma_layerwise", "sites go on from layers of their own"),
+        ("fedavg_independent", "first weights of their own"),
+        ("fedma_independent", "first weights of their own"),
+    ],
+)
+def test_a_strategy_that_sends_more_than_an_update_is_refused_with_its_reason(
+    strategy: str, words: str
+) -> None:
+    with pytest.raises(ConfigError, match=words):
+        job(strategy)
+
+
+def test_every_strategy_says_whether_its_updates_can_be_noised() -> None:
+    assert all(s.mechanisms.update_level_dp != "not yet" for s in STRATEGIES.values())
+
+
+@pytest.mark.parametrize(
+    ("privacy", "words"),
+    [
+        ({"mechanism": "noise"}, "unknown value 'noise'"),
+        ({"noise_multiplier": 0.0}, "privacy.noise_multiplier is 0.0"),
+        ({"delta": 0.0}, "privacy.delta is 0.0"),
+        ({"delta": 1.0}, "privacy.delta is 1.0"),
+        ({"epsilon": 0.0}, "privacy.epsilon is 0.0"),
+        ({"clipping_generator": 0.0}, "privacy.clipping_generator is 0.0"),
+        ({"epsilom": 1.0}, "unknown key 'privacy.epsilom'; did you mean 'epsilon'"),
+    ],
+)
+def test_a_mechanism_that_promises_nothing_is_refused(privacy: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        job(**privacy)
+
+
+def test_batch_normalisation_is_refused_beside_noise() -> None:
+    changes = {
+        "experiment": {"model": {"generator": {"norm": "batch"}}},
+        "privacy": NOISED,
+    }
+    with pytest.raises(ConfigError, match=r"model.generator.norm is 'batch'"):
+        read_federated_experiment(DEFAULT_FILE, changes)
