@@ -38,7 +38,7 @@ data: setup ## compute the demo cohort, prepare it, prepare the simulator's defa
 	@$(BIN)/fedi2i data prepare --data data/demo
 	@$(BIN)/fedi2i jobs workspace simulator_workspace --dataset demo=data/demo
 
-demo: data ## the main job: all arms on the demo cohort, table and report (about seven minutes)
+demo: data ## the main job: all arms on the demo cohort, table and report (about nine minutes)
 	@$(BIN)/fedi2i compare --out runs/demo --title "FedI2I demo: MR T1w to T2w over four sites"
 	@$(BIN)/fedi2i report runs/demo
 	@echo "== open runs/demo/report.html; curves: make tensorboard"

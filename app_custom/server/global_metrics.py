@@ -74,6 +74,7 @@ class GlobalMetrics(Widget):
         self._round_rows: list[MetricRow] = []
         self._sender = AnalyticsSender()
         self._evaluating = False
+        self._answered = False
 
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
         """Collect answers as they are accepted; write when a round or the final check is over."""
@@ -150,6 +151,7 @@ class GlobalMetrics(Widget):
         result: Shareable = fl_ctx.get_prop(AppConstants.VALIDATION_RESULT)
         if result.get_return_code() != ReturnCode.OK:
             return
+        self._answered = True
         rounds = int(fl_ctx.get_prop(AppConstants.CURRENT_ROUND)) + 1
         site = fl_ctx.get_prop(AppConstants.DATA_CLIENT)
         self._note(site, rounds, _claims(from_shareable(result).data), fl_ctx)
@@ -188,15 +190,15 @@ class GlobalMetrics(Widget):
         """Keep the final evaluation; forget the answers of a round that was broken off.
 
         Traffic between the last round and the final evaluation is kept with the latter. A final
-        evaluation without any site's answer is none, and ends the job with an error.
+        evaluation without any site's answer is none, and ends the job with an error. An answer may
+        hold no metric: a site may have no validation patients, or keep its metrics to itself.
         """
         aborted = fl_ctx.get_prop(FLContextKey.RUNNER).abort_signal.triggered
         if aborted:
             self._round_rows = []
-        validated = any(metric.startswith(VALIDATION) for _, _, metric, _ in self._round_rows)
-        if self._evaluating and not validated and not aborted:
+        if self._evaluating and not self._answered and not aborted:
             self.system_panic("no site has validated the final model", fl_ctx)
-        self._evaluating = False
+        self._evaluating = self._answered = False
         if any(not metric.startswith(TRAFFIC) for _, _, metric, _ in self._round_rows):
             self._close_round(fl_ctx)
 

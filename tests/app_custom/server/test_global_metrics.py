@@ -419,6 +419,16 @@ def test_a_final_evaluation_that_one_site_answered_ends_without_an_error(server:
     assert server.engine.panics() == []
 
 
+def test_a_final_evaluation_may_hold_no_metric(server: Server) -> None:
+    """Sites without validation patients, and those whose privacy policy keeps metrics, answer so."""
+    server.start_round(3)
+    server.sent_for_validation("east")
+    server.evaluated("east", answer({}))
+    server.fire(EventType.END_WORKFLOW)
+    server.fire(EventType.ABOUT_TO_END_RUN)
+    assert server.engine.panics() == []
+
+
 def test_an_aborted_final_evaluation_is_no_completed_run(tmp_path: Path) -> None:
     server = Server(tmp_path, aborted=True)
     server.start_round(3)
