@@ -420,7 +420,7 @@ def test_a_final_evaluation_that_one_site_answered_ends_without_an_error(server:
 
 
 def test_a_final_evaluation_may_hold_no_metric(server: Server) -> None:
-    """Sites without validation patients, and those whose privacy policy keeps metrics, answer so."""
+    """So answer sites without validation patients, and sites that keep metrics to themselves."""
     server.start_round(3)
     server.sent_for_validation("east")
     server.evaluated("east", answer({}))
