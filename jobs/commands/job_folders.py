@@ -74,7 +74,7 @@ def export(options: ExportOptions) -> None:
 def _committed_job(name: str) -> dict[str, Any]:
     known = committed_jobs()
     if name not in known:
-        raise ConfigError(f"unknown job '{name}'; {nearest(name, known)}")
+        raise ConfigError(f"unknown strategy '{name}'; {nearest(name, known)}")
     return known[name]
 
 

@@ -40,6 +40,7 @@ def test_no_listed_name_points_to_single_patients() -> None:
         "personal",
         "strategy",
         "time",
+        "privacy",
     }
 
 
