@@ -83,7 +83,7 @@ def refuse_encryption(fl_ctx: FLContext, strategy: str) -> None:
     Raises:
         ConfigError: naming the class that encrypts.
     """
-    for part in _parts(fl_ctx):
+    for part in parts_of(fl_ctx):
         if type(part).__module__.startswith(_ENCRYPTING):
             raise ConfigError(
                 f"{strategy} must see plain weights, but {type(part).__name__} encrypts them; take "
@@ -91,7 +91,7 @@ def refuse_encryption(fl_ctx: FLContext, strategy: str) -> None:
             )
 
 
-def _parts(fl_ctx: FLContext) -> Iterator[Any]:
+def parts_of(fl_ctx: FLContext) -> Iterator[Any]:
     """List this participant's components and filters: the job's and its own privacy scope's."""
     runner = fl_ctx.get_prop(FLContextKey.RUNNER)
     config = getattr(runner, "config", runner)

@@ -47,6 +47,7 @@ from app_custom.participant.site_configuration import (
     read_site_config,
     state_folder,
 )
+from app_custom.privacy.update_filters import keeps_to_the_ledger
 from fedi2i.digest import digest
 from lightning_modules.configuration import ExperimentConfig, experiment_values
 from lightning_modules.data.slices import TrainingSlices
@@ -202,6 +203,9 @@ def open_session(
     """
     site = site_name(fl_ctx)
     config = read_site_config(local_folder(fl_ctx))
+    if keeps_to_the_ledger(fl_ctx):
+        # Points of curves and pictures pass no filter: no noise would cover them.
+        config = replace(config, share_curves=False, share_images=False)
     releases.check(config.limits)
     _check_job(config.limits, experiment, fl_ctx)
     prepared = _prepared_data(experiment, config, site)

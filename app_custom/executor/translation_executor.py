@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from nvflare.apis.dxo import DXO, DataKind, MetaKey, from_shareable
@@ -41,9 +38,8 @@ class TranslationExecutor(Executor):
     """Runs the learner for the tasks ``train`` and ``validate``.
 
     NVFlare may build this object anew for every task; what must last is in files (see
-    ``lightning_modules.training.local_state``). Torch, MONAI and Lightning are imported beside
-    NVFlare's own start and the validation, because a process of the simulator may live for one
-    task only; Lightning is left out where nothing is trained.
+    ``lightning_modules.training.local_state``). The session is imported at the first task, because
+    it needs Torch and MONAI, and Lightning where a task trains.
 
     Args:
         settings: the experiment's values that differ from the defaults.
@@ -60,13 +56,11 @@ class TranslationExecutor(Executor):
         self._run_name = checked_run_name(run_name)
         self._experiment = experiment_from(settings, "job argument 'settings'")
         self._session: SiteSession | None = None
-        self._imports = ThreadPoolExecutor(max_workers=1, thread_name_prefix="imports")
 
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
-        """Announce this site's release, note the server's, and import the session meanwhile."""
+        """Announce this site's release, and note the server's with the first task."""
         if event_type == EventType.START_RUN:
             announce(fl_ctx)
-            self._import("app_custom.executor.site_session")
         elif event_type == EventType.BEFORE_TASK_EXECUTION:
             self._releases = replace(self._releases, server=announced_by_peer(fl_ctx))
 
@@ -103,14 +97,15 @@ class TranslationExecutor(Executor):
         return make_reply(ReturnCode.EXECUTION_EXCEPTION, headers={REFUSED_BY: str(refused.rule)})
 
     def _train(self, shareable: Shareable, fl_ctx: FLContext) -> Shareable:
+        from app_custom.privacy.update_filters import refuse_round_without_ledger
+
+        refuse_round_without_ledger(fl_ctx)
         session = self._opened(fl_ctx)
-        lightning = self._import("lightning_modules.training.trainer")
         received = from_shareable(shareable)
         state, arrays = unpack(received.data)
         round_number = int(shareable.get_header(AppConstants.CURRENT_ROUND))
         accepted = last_accepted_round(site_name(fl_ctx), received.meta)
         validated = session.validate(state, round_number, accepted)
-        lightning.result()
         result = session.train(state, arrays, round_number, accepted)
         sent = pack(result.state, result.extras)
         update = DXO(
@@ -138,13 +133,8 @@ class TranslationExecutor(Executor):
 
     def _opened(self, fl_ctx: FLContext) -> SiteSession:
         if self._session is None:
-            # One thread imports at a time: two would meet in the cycles of torch's own modules.
-            self._import("app_custom.executor.site_session").result()
             from app_custom.executor.site_session import open_session
 
             refuse_encryption(fl_ctx, f"strategy '{self._experiment.strategy.record.label}'")
             self._session = open_session(self._experiment, self._run_name, self._releases, fl_ctx)
         return self._session
-
-    def _import(self, module: str) -> Future[ModuleType]:
-        return self._imports.submit(import_module, module)

@@ -18,6 +18,9 @@ from nvflare.apis.shareable import ReservedHeaderKey, Shareable
 from app_custom.gates.allowed_update import AllowedUpdate
 
 ANSWERS_GATE = "app_custom.gates.site_policy.SitePolicy"
+SPENDS = "app_custom.privacy.update_filters.SpendBudget"
+NOISES = "app_custom.privacy.update_filters.AddNoise"
+"""The pair of update-level differential privacy."""
 MESSAGES_GATE = "app_custom.gates.allowed_peer_message.AllowedPeerMessage"
 JOB_GUARD = "app_custom.participant.message_guard.JobGuard"
 
@@ -84,4 +87,27 @@ def missing_gates(policy: Mapping[str, Any]) -> str:
             ours = [found for found in filters if found.get("path") == gate]
             if not any(found.get("direction") in directions for found in ours):
                 return f"scope '{scope.get('name')}' lacks {gate}, for what goes out, in its {key}"
-    return missing_guard(policy)
+    return _half_a_ledger(scopes) or missing_guard(policy)
+
+
+def _half_a_ledger(scopes: list[dict[str, Any]]) -> str:
+    """Say where a part of differential privacy is missing; empty if it is whole or nowhere.
+
+    A job chooses among the site's scopes, so what one of them has, all must have.
+    """
+    pair = (("task_data_filters", SPENDS, "in"), ("task_result_filters", NOISES, "out"))
+    acts = {
+        (str(scope.get("name")), path): any(
+            isinstance(one, dict)
+            and one.get("path") == path
+            and one.get("direction") in (None, direction)
+            for one in scope.get(key) or []
+        )
+        for scope in scopes
+        for key, path, direction in pair
+    }
+    if any(path in json.dumps(scopes) for _, path, _ in pair):
+        for (name, path), there in acts.items():
+            if not there:
+                return f"scope '{name}' lacks {path}, which this policy has elsewhere"
+    return ""

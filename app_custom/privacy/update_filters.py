@@ -12,6 +12,7 @@ the job asks for.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,7 +28,7 @@ from nvflare.private.fed.simulator.simulator_const import SimulatorConstants
 
 from app_custom.aggregation.compression import CompressionError, restore
 from app_custom.aggregation.compression_filters import MARK
-from app_custom.aggregation.model_message import unpack
+from app_custom.aggregation.model_message import parts_of, unpack
 from app_custom.gates.shared_metrics import EPSILON_ROUND, EPSILON_TOTAL
 from app_custom.nvflare_context import local_folder, site_name, workspace_folder
 from app_custom.participant.site_configuration import (
@@ -69,7 +70,7 @@ class _Memory:
 
     Attributes:
         begun: (site, job) to the task that is under way and what it began with.
-        done: (site, job) to the task whose answer has its noise.
+        done: (site, job) to the digest of the weights that have their noise.
         validated: (site, job) to the validation under way, and whether its metrics may leave.
     """
 
@@ -147,6 +148,7 @@ class SpendBudget(Filter):
             )
         if _MEMORY.begun.get(owner, ("", None))[0] == task:
             return shareable  # the site's own policy has it already
+        _MEMORY.done.pop(owner, None)
         received = _model(shareable)
         round_number = int(shareable.get_header(AppConstants.CURRENT_ROUND, -1))
         ledger = site_ledger(fl_ctx, self._run)
@@ -192,12 +194,12 @@ class AddNoise(Filter):
         if shareable.get_return_code() != ReturnCode.OK:
             _MEMORY.begun.pop(owner, None)
             return shareable
-        if _MEMORY.done.get(owner) == task:
-            return shareable  # the site's own policy has done it
         dxo = from_shareable(shareable)
         if dxo.data_kind == DataKind.METRICS:
             may_leave = _MEMORY.validated.get(owner) == (task, True)
             return shareable if may_leave else _without_metrics(shareable)
+        if owner in _MEMORY.done and _MEMORY.done[owner] == _digest_of(dxo):
+            return shareable  # the site's own policy has done it: these very weights
         running, begun = _MEMORY.begun.pop(owner, ("", None))
         if begun is None or running != task or dxo.data_kind != DataKind.WEIGHTS:
             raise PrivacyRefusalError(
@@ -205,7 +207,7 @@ class AddNoise(Filter):
             )
         answer = self._noised(dxo, begun)
         begun.ledger.released(begun.spent.sequence)
-        _MEMORY.done[owner] = task
+        _MEMORY.done[owner] = _digest_of(answer)
         return answer.update_shareable(shareable)
 
     def _noised(self, dxo: DXO, begun: _Begun) -> DXO:
@@ -232,6 +234,53 @@ class AddNoise(Filter):
             MetaKey.INITIAL_METRICS: metrics,
         }
         return DXO(DataKind.WEIGHTS, data=noised.state, meta=meta)
+
+
+def keeps_to_the_ledger(fl_ctx: FLContext) -> bool:
+    """Whether the pair stands in this site's way, by its own policy or by the job.
+
+    The learner asks before it trains. Where the answer is yes, nothing may leave on ways that pass
+    no filter, such as the points of curves.
+
+    Args:
+        fl_ctx: context of this site's run.
+
+    Raises:
+        ConfigError: one of the pair stands alone.
+    """
+    parts = list(parts_of(fl_ctx))
+    spends = any(isinstance(part, SpendBudget) for part in parts)
+    noises = any(isinstance(part, AddNoise) for part in parts)
+    if not spends and not noises:
+        return False
+    if not (spends and noises):
+        raise ConfigError(
+            "SpendBudget and AddNoise protect a site as a pair, and one of them is missing; put "
+            "both into every scope of the site's privacy.json, or both into the job"
+        )
+    return True
+
+
+def refuse_round_without_ledger(fl_ctx: FLContext) -> None:
+    """Refuse to train a round that ``SpendBudget`` has not entered, as the models of a swarm.
+
+    Raises:
+        ConfigError: the site keeps a ledger and the running round is not in it.
+    """
+    if keeps_to_the_ledger(fl_ctx) and _owner(fl_ctx) not in _MEMORY.begun:
+        raise ConfigError(
+            "this round is not in the site's privacy ledger, because its model came past the "
+            "filters; take a job in which sites answer the server alone"
+        )
+
+
+def _digest_of(dxo: DXO) -> str:
+    """Tells weights apart, whatever the task is called under which they come."""
+    content = hashlib.sha256()
+    for key, value in sorted(dxo.data.items()):
+        content.update(f"{key}\0{value.dtype}{value.shape}\0".encode())
+        content.update(np.ascontiguousarray(value).tobytes())
+    return content.hexdigest()
 
 
 def _without_metrics(shareable: Shareable) -> Shareable:

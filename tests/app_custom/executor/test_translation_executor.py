@@ -272,18 +272,10 @@ def test_reading_the_job_imports_no_training_code() -> None:
     assert "monai" not in heavy
 
 
-def test_the_session_is_imported_beside_nvflares_start_and_without_lightning() -> None:
-    """In the simulator a process may live for one task: what it imports is most of its time."""
+def test_a_session_that_only_validates_does_without_lightning() -> None:
+    """In the simulator a process may live for one task: what it imports is part of its time."""
     code = (
-        "import sys, time\n"
-        "from nvflare.apis.event_type import EventType\n"
-        "from nvflare.apis.fl_context import FLContext\n"
-        "from app_custom.executor.translation_executor import TranslationExecutor\n"
-        "TranslationExecutor({}, 'run').handle_event(EventType.START_RUN, FLContext())\n"
-        "deadline = time.monotonic() + 120\n"
-        "while not hasattr(sys.modules.get('app_custom.executor.site_session'), 'open_session'):\n"
-        "    assert time.monotonic() < deadline, 'nothing imports the session'\n"
-        "    time.sleep(0.05)\n"
+        "import sys, app_custom.executor.site_session;"
         "print('torch' in sys.modules, 'pytorch_lightning' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from nvflare.apis.dxo import DXO, DataKind
@@ -10,7 +12,8 @@ from nvflare.apis.utils.task_utils import apply_filters
 from nvflare.private.privacy_manager import Scope
 
 from app_custom.gates.allowed_update import UpdateNotAllowedError
-from app_custom.gates.site_policy import SitePolicy
+from app_custom.gates.site_policy import NOISES, SPENDS, SitePolicy, missing_gates
+from provision.local_policy import privacy_policy
 
 
 def update(*keys: str) -> Shareable:
@@ -52,3 +55,49 @@ def test_an_empty_answer_with_anything_besides_its_return_code_is_stopped() -> N
     answer.set_header("patient", "Jane Doe")
     with pytest.raises(UpdateNotAllowedError, match="header 'patient'"):
         through_the_site(answer)
+
+
+def policy(*scopes: tuple[str, ...]) -> dict[str, Any]:
+    """A site's policy with the usual gates, and in each scope these filters besides."""
+    made = privacy_policy()
+    (usual,) = made["scopes"]
+    made["scopes"] = [
+        {
+            **usual,
+            "name": usual["name"] if number == 0 else f"scope-{number}",
+            "task_data_filters": [
+                *({"path": path} for path in paths if path == SPENDS),
+                *usual["task_data_filters"],
+            ],
+            "task_result_filters": [
+                *({"path": path} for path in paths if path == NOISES),
+                *usual["task_result_filters"],
+            ],
+        }
+        for number, paths in enumerate(scopes)
+    ]
+    return made
+
+
+@pytest.mark.parametrize("scopes", [((),), ((SPENDS, NOISES),), ((SPENDS, NOISES),) * 2])
+def test_differential_privacy_is_in_every_scope_or_in_none(scopes: tuple[Any, ...]) -> None:
+    assert missing_gates(policy(*scopes)) == ""
+
+
+@pytest.mark.parametrize(
+    ("scopes", "lacking"),
+    [
+        (((SPENDS,),), NOISES),
+        (((NOISES,),), SPENDS),
+        (((SPENDS, NOISES), ()), SPENDS),  # a job would choose the second scope
+        (((), (SPENDS, NOISES)), SPENDS),
+    ],
+)
+def test_half_of_differential_privacy_is_none(scopes: tuple[Any, ...], lacking: str) -> None:
+    assert f"lacks {lacking}" in missing_gates(policy(*scopes))
+
+
+def test_a_filter_that_looks_the_other_way_does_not_count() -> None:
+    turned = policy((SPENDS, NOISES))
+    turned["scopes"][0]["task_result_filters"][0]["direction"] = "in"
+    assert f"lacks {NOISES}" in missing_gates(turned)

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from nvflare.apis.dxo import DXO, DataKind, MetaKey, from_shareable
-from nvflare.apis.fl_constant import FLContextKey, ReservedKey, ReturnCode
+from nvflare.apis.filter import Filter
+from nvflare.apis.fl_constant import FilterKey, FLContextKey, ReservedKey, ReturnCode
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import Shareable, make_reply
+from nvflare.apis.utils.task_utils import apply_filters
 from nvflare.app_common.app_constant import AppConstants
 from nvflare.private.fed.simulator.simulator_const import SimulatorConstants
+from nvflare.private.privacy_manager import Scope
 from nvflare_fakes import Engine
 
 from app_custom.aggregation.compression_filters import Compress
@@ -26,6 +30,8 @@ from app_custom.privacy.update_filters import (
     AddNoise,
     PrivacyRefusalError,
     SpendBudget,
+    keeps_to_the_ledger,
+    refuse_round_without_ledger,
     site_ledger,
 )
 from fedi2i.errors import ConfigError, DataError
@@ -191,17 +197,86 @@ def test_an_answer_whose_round_is_not_in_the_ledger_does_not_leave(fl_ctx: FLCon
         outgoing.process(_answer(), fl_ctx)
 
 
-def test_a_second_answer_to_the_same_task_is_not_noised_into_another_sample(
+def test_a_task_that_is_given_out_again_is_spent_and_noised_again(fl_ctx: FLContext) -> None:
+    """A server may repeat a task under its old name: the raw weights must not pass as done."""
+    incoming, outgoing = _pair(noise_multiplier=1e-3, epsilon=1e9)
+    for _ in range(2):
+        _task(fl_ctx, "task-1")
+        incoming.process(_received(), fl_ctx)
+        sent = from_shareable(outgoing.process(_answer(2.0), fl_ctx)).data
+        assert np.linalg.norm(sent["generator.w"] - 1.0) == pytest.approx(1.0, rel=0.02)
+    assert [line["state"] for line in site_ledger(fl_ctx, "run").events()] == [
+        "begun",
+        "released",
+        "begun",
+        "released",
+    ]
+
+
+def test_only_the_very_weights_that_have_their_noise_pass_a_second_filter(
     fl_ctx: FLContext,
 ) -> None:
     incoming, outgoing = _pair()
     _task(fl_ctx, "task-1")
     incoming.process(_received(), fl_ctx)
-    first = outgoing.process(_answer(), fl_ctx)
-    second = outgoing.process(first, fl_ctx)
-    np.testing.assert_array_equal(
-        from_shareable(first).data["generator.w"], from_shareable(second).data["generator.w"]
+    noised = outgoing.process(_answer(), fl_ctx)
+    assert outgoing.process(noised, fl_ctx) is noised
+    with pytest.raises(PrivacyRefusalError, match="has no round"):
+        outgoing.process(_answer(), fl_ctx)
+
+
+def _with_filters(fl_ctx: FLContext, arriving: list[Filter], answers: list[Filter]) -> None:
+    """A run whose job has these filters, as NVFlare's runner holds them."""
+    config = SimpleNamespace(
+        components={},
+        task_data_filters={"train/in": arriving},
+        task_result_filters={"train/out": answers},
     )
+    runner = SimpleNamespace(config=config)
+    fl_ctx.set_prop(FLContextKey.RUNNER, runner, private=True, sticky=False)
+
+
+def test_a_site_with_the_pair_sends_nothing_past_its_filters(fl_ctx: FLContext) -> None:
+    assert not keeps_to_the_ledger(fl_ctx)
+    incoming, outgoing = _pair()
+    _with_filters(fl_ctx, [incoming], [outgoing])
+    assert keeps_to_the_ledger(fl_ctx)
+
+
+@pytest.mark.parametrize("half", [0, 1])
+def test_half_of_the_pair_trains_nothing(fl_ctx: FLContext, half: int) -> None:
+    pair = _pair()
+    _with_filters(fl_ctx, [pair[0]] if half == 0 else [], [pair[1]] if half == 1 else [])
+    with pytest.raises(ConfigError, match="one of them is missing"):
+        refuse_round_without_ledger(fl_ctx)
+
+
+def test_a_model_that_came_past_the_filters_is_not_trained(fl_ctx: FLContext) -> None:
+    """So a swarm's models do, whose answers leave past them as well."""
+    incoming, outgoing = _pair()
+    _with_filters(fl_ctx, [incoming], [outgoing])
+    with pytest.raises(ConfigError, match="not in the site's privacy ledger"):
+        refuse_round_without_ledger(fl_ctx)
+    _task(fl_ctx, "task-1")
+    incoming.process(_received(), fl_ctx)
+    refuse_round_without_ledger(fl_ctx)
+
+
+def test_nvflare_runs_the_site_s_pair_before_the_job_s(fl_ctx: FLContext) -> None:
+    site, job = _pair(noise_multiplier=1e-3, epsilon=1e9), _pair(noise_multiplier=7.0, epsilon=60.0)
+    scope = Scope()
+    scope.add_task_data_filter(site[0], FilterKey.IN)
+    scope.add_task_result_filter(site[1], FilterKey.OUT)
+    fl_ctx.set_prop(FLContextKey.SCOPE_OBJECT, scope, private=True, sticky=False)
+    _task(fl_ctx, "task-1")
+    for name, message, chain, way in (
+        (Scope.TASK_DATA_FILTERS_NAME, _received(), job[0], FilterKey.IN),
+        (Scope.TASK_RESULT_FILTERS_NAME, _answer(), job[1], FilterKey.OUT),
+    ):
+        passed = apply_filters(name, message, fl_ctx, {f"train/{way}": [chain]}, "train", way)
+    sent = from_shareable(passed).data
+    assert np.linalg.norm(sent["generator.w"] - 1.0) == pytest.approx(1.0, rel=0.02)
+    assert len(site_ledger(fl_ctx, "run").events()) == 2
 
 
 def test_an_error_answer_passes_and_the_round_stays_spent(fl_ctx: FLContext) -> None:
