@@ -80,10 +80,6 @@ class FilteredUpdate(Filter, ABC):
             raise ConfigError(f"{self._name}: steps is {steps}; write 1 or a larger whole number")
         self._steps = steps
 
-    @property
-    def _name(self) -> str:
-        return type(self).__name__
-
     @abstractmethod
     def _filter(self) -> DXOFilter:
         """NVFlare's filter, new for every answer, as it keeps an account of its own."""
@@ -101,11 +97,13 @@ class FilteredUpdate(Filter, ABC):
         dxo = from_shareable(shareable)
         if dxo.data_kind == DataKind.METRICS:
             return shareable
+        if dxo.data_kind != DataKind.WEIGHTS:
+            raise PrivacyRefusalError(f"{self._name} cannot filter an answer of '{dxo.data_kind}'")
         received = _MEMORY.of_task(fl_ctx)
-        if received is None or dxo.data_kind != DataKind.WEIGHTS:
+        if received is None:
             raise PrivacyRefusalError(
-                f"{self._name} has not seen what the answer of kind '{dxo.data_kind}' was trained "
-                "from; put RememberReceived into the way of the models that arrive"
+                f"{self._name} has not seen the model that this answer was trained from; put "
+                "RememberReceived into the way of the models that arrive"
             )
         trained, base = trained_alone(dxo, received, self._name)
         update = _update(trained, base)

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
     Filters = Callable[[str, FederatedExperiment], list[Config]]
 
+NO_GUARANTEE = "not differential privacy"
+"""What the promise of a mechanism without any guarantee begins with."""
+
 
 @dataclass(frozen=True)
 class PrivacyMechanism:
@@ -61,6 +64,30 @@ class PrivacyMechanism:
     leaving: Filters | None = None
     server: Callable[[ServerSide, FederatedExperiment], ServerSide] | None = None
     site: Callable[[SiteSide, FederatedExperiment], SiteSide] | None = None
+
+    @property
+    def guarantees(self) -> bool:
+        """Whether it promises anything at all."""
+        return not self.promise.startswith(NO_GUARANTEE)
+
+
+def received_models(_: str, __: FederatedExperiment) -> list[Config]:
+    """The filter that remembers the model an update is measured from."""
+    return [{"path": "app_custom.privacy.nvflare_filters.RememberReceived", "args": {}}]
+
+
+def refuse_independent_start(job: FederatedExperiment, where: str) -> None:
+    """Refuse first weights of the sites' own beside a mechanism that acts on updates.
+
+    Raises:
+        ConfigError: naming the setting and the remedy.
+    """
+    if job.experiment.strategy.initialisation == "independent":
+        raise ConfigError(
+            f"{where}: privacy.mechanism is '{job.privacy.mechanism}', but sites with first "
+            "weights of their own send no update of a received model; take "
+            "strategy.initialisation 'shared'"
+        )
 
 
 def refuse_batch_norm(job: FederatedExperiment, where: str) -> None:

@@ -57,5 +57,5 @@ STRATEGY = Strategy(
             {"initialisation": "independent"},
         ),
     ),
-    mechanisms=Mechanisms(update_level_dp=YES, shown=("update_noise",)),
+    mechanisms=Mechanisms(update_level_dp=YES, shown=("update_noise", "percentile", "svt")),
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,15 +12,17 @@ from nvflare.apis.dxo import DXO, DataKind, MetaKey, from_shareable
 from nvflare.apis.filter import Filter
 from nvflare.apis.fl_constant import FilterKey, FLContextKey, ReservedKey, ReturnCode
 from nvflare.apis.fl_context import FLContext
-from nvflare.apis.shareable import Shareable, make_reply
+from nvflare.apis.shareable import make_reply
 from nvflare.apis.utils.task_utils import apply_filters
 from nvflare.app_common.app_constant import AppConstants
 from nvflare.private.fed.simulator.simulator_const import SimulatorConstants
 from nvflare.private.privacy_manager import Scope
-from nvflare_fakes import Engine
+from privacy_messages import answer as _answer
+from privacy_messages import model as _model
+from privacy_messages import received as _received
+from privacy_messages import set_task as _task
 
 from app_custom.aggregation.compression_filters import Compress
-from app_custom.aggregation.model_message import pack
 from app_custom.gates.allowed_update import AllowedUpdate
 from app_custom.gates.shared_metrics import EPSILON_ROUND, EPSILON_TOTAL, TRAIN_METRICS
 from app_custom.privacy import update_filters
@@ -44,43 +45,6 @@ POLICY: dict[str, Any] = {
     "epsilon": 9.0,
     "delta": 1e-5,
 }
-
-
-@pytest.fixture
-def fl_ctx(tmp_path: Path) -> Iterator[FLContext]:
-    update_filters._MEMORY.begun.clear()
-    update_filters._MEMORY.done.clear()
-    engine = Engine(tmp_path, name="north")
-    (tmp_path / "local" / "fedi2i.yaml").write_text("datasets: {}\n")
-    with engine.new_context() as context:
-        yield context
-
-
-def _model(value: float) -> dict[str, np.ndarray]:
-    return {
-        "generator.w": np.full((3, 4), value, np.float32),
-        "discriminator.w": np.full(5, value, np.float32),
-    }
-
-
-def _task(fl_ctx: FLContext, task: str, name: str = AppConstants.TASK_TRAIN) -> None:
-    fl_ctx.set_prop(FLContextKey.TASK_ID, task, private=True, sticky=False)
-    fl_ctx.set_prop(FLContextKey.TASK_NAME, name, private=True, sticky=False)
-
-
-def _received(value: float = 1.0, round_number: int = 0) -> Shareable:
-    message = DXO(DataKind.WEIGHTS, data=_model(value)).to_shareable()
-    message.set_header(AppConstants.CURRENT_ROUND, round_number)
-    return message
-
-
-def _answer(value: float = 2.0, extras: dict[str, np.ndarray] | None = None) -> Shareable:
-    meta = {
-        MetaKey.NUM_STEPS_CURRENT_ROUND: 565,
-        MetaKey.INITIAL_METRICS: {"val/psnr": 20.0},
-        TRAIN_METRICS: {"train/l1": 0.1},
-    }
-    return DXO(DataKind.WEIGHTS, data=pack(_model(value), extras or {}), meta=meta).to_shareable()
 
 
 def _round(
