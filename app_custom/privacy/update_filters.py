@@ -24,7 +24,6 @@ from nvflare.app_common.app_constant import AppConstants
 from nvflare.private.fed.simulator.simulator_const import SimulatorConstants
 
 from app_custom.aggregation.model_message import parts_of
-from app_custom.gates.shared_metrics import EPSILON_ROUND, EPSILON_TOTAL
 from app_custom.nvflare_context import local_folder, site_name, workspace_folder
 from app_custom.participant.site_configuration import (
     checked_run_name,
@@ -40,6 +39,7 @@ from app_custom.privacy.received_model import (
     task_of,
     trained_alone,
 )
+from fedi2i.epsilon import EPSILON_ROUND, EPSILON_TOTAL
 from fedi2i.errors import ConfigError, UserError
 from lightning_modules.privacy.accountant import Release
 from lightning_modules.privacy.ledger import Budget, Event, Ledger, Spent
@@ -153,6 +153,11 @@ class SpendBudget(Filter):
         except UserError as error:
             self.log_error(fl_ctx, f"site '{site_name(fl_ctx)}' does not train: {error}")
             raise PrivacyRefusalError(str(error)) from error
+        self.log_info(
+            fl_ctx,
+            f"site '{site_name(fl_ctx)}' enters round {round_number} into its "
+            f"{'simulated ' if event.simulated else ''}privacy ledger: {spent.told(self._budget)}",
+        )
         begun = _Begun(
             received=received,
             clipping=self._clipping,

@@ -24,7 +24,7 @@ from privacy_messages import set_task as _task
 
 from app_custom.aggregation.compression_filters import Compress
 from app_custom.gates.allowed_update import AllowedUpdate
-from app_custom.gates.shared_metrics import EPSILON_ROUND, EPSILON_TOTAL, TRAIN_METRICS
+from app_custom.gates.shared_metrics import TRAIN_METRICS
 from app_custom.privacy import update_filters
 from app_custom.privacy.update_filters import (
     LEDGER,
@@ -35,6 +35,7 @@ from app_custom.privacy.update_filters import (
     refuse_round_without_ledger,
     site_ledger,
 )
+from fedi2i.epsilon import EPSILON_ROUND, EPSILON_TOTAL
 from fedi2i.errors import ConfigError, DataError
 from lightning_modules.privacy.accountant import Release, epsilon
 
@@ -116,6 +117,23 @@ def test_a_spent_budget_refuses_the_model_before_it_is_trained(fl_ctx: FLContext
     update_filters._MEMORY.begun.clear()
     with pytest.raises(PrivacyRefusalError, match="the budget is epsilon 9"):
         _round(fl_ctx, 99, [_pair(), _pair(epsilon=1e9)])
+
+
+def test_the_site_s_log_has_a_line_a_round_with_what_is_spent_and_what_it_means(
+    fl_ctx: FLContext, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    _round(fl_ctx, 0, [_pair()])
+    _round(fl_ctx, 1, [_pair(noise_multiplier=0.05, epsilon=1e6)])
+    first, second = (
+        record.getMessage() for record in caplog.records if "privacy ledger" in record.getMessage()
+    )
+    spent = epsilon([Release(5.0, 2.0)] * 2, 1e-5)
+    assert "site 'north' enters round 0 into its privacy ledger" in first
+    assert first.endswith(
+        f"epsilon 9 may be spent at delta 1e-05, and spent is epsilon {spent:.3g}"
+    )
+    assert second.endswith("it shows the mechanism and protects nobody")
 
 
 def test_a_site_s_ledger_lasts_and_its_anchor_lies_elsewhere(
