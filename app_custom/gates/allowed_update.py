@@ -18,7 +18,7 @@ from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import ReservedHeaderKey, Shareable
 
 from app_custom.aggregation.model_message import PREFIX
-from app_custom.gates.job_limits import REFUSED_BY, Rule
+from app_custom.gates.job_limits import REASONS, REFUSED_BY
 from app_custom.gates.shared_metrics import SHARED_METRICS, TRAIN_METRICS, is_possible
 from fedi2i.errors import ConfigError
 from fedi2i.typed_config import choose
@@ -151,7 +151,7 @@ def _check_headers(headers: dict[str, object]) -> None:
     for key, known in (
         (ReservedHeaderKey.RC, _RETURN_CODES),
         (ReservedHeaderKey.CONTENT_TYPE, _CONTENT_TYPES),
-        (REFUSED_BY, frozenset(Rule)),
+        (REFUSED_BY, REASONS),
     ):
         if key in headers:
             _refuse_unlisted([str(headers[key])], known, f"value of header '{key}'")

@@ -96,16 +96,34 @@ class Rule(StrEnum):
     OTHER_RELEASE = "other_release"
 
 
+PRIVACY_BUDGET = "privacy_budget"
+"""The word that goes to the submitter where a site's privacy budget is spent, and no number."""
+REASONS: Mapping[str, str] = {
+    **{str(rule): f"its own limits refuse the job: '{rule}'" for rule in Rule},
+    PRIVACY_BUDGET: "its privacy budget is spent, so it takes no further part; the job goes on "
+    "without it where federation.min_sites allows",
+}
+"""What a submitter reads for each word that a site may answer with."""
+
+
 class JobRefusedError(UserError):
     """A site's own limits refuse a job.
 
     Attributes:
-        rule: the limit that does.
+        rule: the word for it, one of ``REASONS``.
     """
 
     def __init__(self, rule: Rule, sentence: str) -> None:
         super().__init__(f"refused by '{rule}' in this participant's own file: {sentence}")
-        self.rule = rule
+        self.rule: str = rule
+
+
+class BudgetRefusedError(JobRefusedError):
+    """A site's privacy budget is spent."""
+
+    def __init__(self, sentence: str) -> None:
+        UserError.__init__(self, f"refused by '{PRIVACY_BUDGET}': {sentence}")
+        self.rule = PRIVACY_BUDGET
 
 
 def check_sites(limits: JobLimits, sites: int, needed: int) -> None:

@@ -24,6 +24,7 @@ from nvflare.app_common.app_constant import AppConstants
 from nvflare.private.fed.simulator.simulator_const import SimulatorConstants
 
 from app_custom.aggregation.model_message import parts_of
+from app_custom.gates.job_limits import BudgetRefusedError
 from app_custom.nvflare_context import local_folder, site_name, workspace_folder
 from app_custom.participant.site_configuration import (
     checked_run_name,
@@ -42,7 +43,7 @@ from app_custom.privacy.received_model import (
 from fedi2i.epsilon import EPSILON_ROUND, EPSILON_TOTAL
 from fedi2i.errors import ConfigError, UserError
 from lightning_modules.privacy.accountant import Release
-from lightning_modules.privacy.ledger import Budget, Event, Ledger, Spent
+from lightning_modules.privacy.ledger import Budget, BudgetSpentError, Event, Ledger, Spent
 from lightning_modules.privacy.update_noise import noised_update
 
 LEDGER = "privacy_ledger.jsonl"
@@ -65,6 +66,8 @@ class _Begun:
 
 
 _MEMORY: TaskMemory[_Begun] = TaskMemory()
+_SPENT: TaskMemory[str] = TaskMemory()
+"""Why a task is not trained whose budget is spent."""
 _VALIDATED: dict[tuple[str, str], tuple[str, bool]] = {}
 """(Site, job) to the validation under way, and whether its metrics may leave."""
 
@@ -118,9 +121,12 @@ class SpendBudget(Filter):
     def process(self, shareable: Shareable, fl_ctx: FLContext) -> Shareable:
         """Spend and remember; the model passes on as it came.
 
+        Where the budget is spent the model passes on as well, and the executor answers in its
+        place: a filter's own refusal could not tell the submitter why.
+
         Raises:
-            PrivacyRefusalError: the budget is spent, the ledger cannot be trusted, or the message
-                holds no model that an update could be measured from.
+            PrivacyRefusalError: the ledger cannot be trusted, or the message holds no model that an
+                update could be measured from.
         """
         task_name = str(fl_ctx.get_prop(FLContextKey.TASK_NAME))
         if task_name == AppConstants.TASK_VALIDATION:
@@ -133,8 +139,8 @@ class SpendBudget(Filter):
                 f"task '{task_name}' sends models in a way that this site's differential privacy "
                 "does not cover; take a job in which sites answer the server alone"
             )
-        if _MEMORY.of_task(fl_ctx) is not None:
-            return shareable  # the site's own policy has it already
+        if _MEMORY.of_task(fl_ctx) is not None or _SPENT.of_task(fl_ctx) is not None:
+            return shareable  # the site's own policy has it already, or has refused it
         received = received_model(shareable)
         round_number = int(shareable.get_header(AppConstants.CURRENT_ROUND, -1))
         ledger = site_ledger(fl_ctx, self._run)
@@ -150,6 +156,10 @@ class SpendBudget(Filter):
             if event.simulated and round_number == 0:
                 ledger.discard()
             spent = ledger.spend(event, self._budget)
+        except BudgetSpentError as error:
+            _MEMORY.forget(fl_ctx)
+            _SPENT.begin(fl_ctx, str(error))
+            return shareable
         except UserError as error:
             self.log_error(fl_ctx, f"site '{site_name(fl_ctx)}' does not train: {error}")
             raise PrivacyRefusalError(str(error)) from error
@@ -246,9 +256,13 @@ def refuse_round_without_ledger(fl_ctx: FLContext) -> None:
     """Refuse to train a round that ``SpendBudget`` has not entered, as the models of a swarm.
 
     Raises:
+        BudgetRefusedError: the budget is spent.
         ConfigError: the site keeps a ledger and the running round is not in it.
     """
-    if keeps_to_the_ledger(fl_ctx) and owner_of(fl_ctx) not in _MEMORY.begun:
+    why = _SPENT.of_task(fl_ctx)
+    if why is not None:
+        raise BudgetRefusedError(why)
+    if keeps_to_the_ledger(fl_ctx) and _MEMORY.of_task(fl_ctx) is None:
         raise ConfigError(
             "this round is not in the site's privacy ledger, because its model came past the "
             "filters; take a job in which sites answer the server alone"

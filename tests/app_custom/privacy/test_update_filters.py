@@ -24,6 +24,7 @@ from privacy_messages import set_task as _task
 
 from app_custom.aggregation.compression_filters import Compress
 from app_custom.gates.allowed_update import AllowedUpdate
+from app_custom.gates.job_limits import BudgetRefusedError
 from app_custom.gates.shared_metrics import TRAIN_METRICS
 from app_custom.privacy import update_filters
 from app_custom.privacy.update_filters import (
@@ -104,19 +105,21 @@ def test_where_the_site_has_the_pair_the_job_s_pair_does_nothing(fl_ctx: FLConte
     assert sent.meta[MetaKey.NUM_STEPS_CURRENT_ROUND] == 1
 
 
-def test_a_spent_budget_refuses_the_model_before_it_is_trained(fl_ctx: FLContext) -> None:
+def test_a_spent_budget_refuses_the_round_before_it_is_trained(fl_ctx: FLContext) -> None:
     pair = _pair()
-    rounds = 0
-    with pytest.raises(PrivacyRefusalError, match="the budget is epsilon 9 at delta 1e-05"):
-        while True:
-            _round(fl_ctx, rounds, [pair])
-            rounds += 1
     most = next(n for n in range(1, 99) if epsilon([Release(5.0, 2.0)] * 2 * n, 1e-5) > 9.0) - 1
-    assert rounds == most > 1
+    for number in range(most):
+        _round(fl_ctx, number, [pair])
+    assert most > 1
+    _with_filters(fl_ctx, [pair[0]], [pair[1]])
     # A later job, a fresh process, a job of its own with a larger budget behind the site's: closed.
-    update_filters._MEMORY.begun.clear()
-    with pytest.raises(PrivacyRefusalError, match="the budget is epsilon 9"):
-        _round(fl_ctx, 99, [_pair(), _pair(epsilon=1e9)])
+    for number, pairs in ((98, [pair]), (99, [_pair(), _pair(epsilon=1e9)])):
+        update_filters._MEMORY.begun.clear()
+        with pytest.raises(PrivacyRefusalError, match="has no round in this site's privacy"):
+            _round(fl_ctx, number, pairs)
+        with pytest.raises(BudgetRefusedError, match="the budget is epsilon 9 at delta 1e-05"):
+            refuse_round_without_ledger(fl_ctx)
+    assert len(site_ledger(fl_ctx, "run").events()) == 2 * most
 
 
 def test_the_site_s_log_has_a_line_a_round_with_what_is_spent_and_what_it_means(
