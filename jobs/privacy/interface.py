@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     Filters = Callable[[str, FederatedExperiment], list[Config]]
 
+GENERATOR_ONLY = {"sharing": "generator"}
+"""What committed jobs share: discriminators see the real targets and stay at their sites."""
 NO_GUARANTEE = "not differential privacy"
 """What the promise of a mechanism without any guarantee begins with."""
 
@@ -34,6 +36,8 @@ class PrivacyMechanism:
         ending: what the names of its committed jobs end in, after the strategy's.
         promise: one sentence for reports: what it promises, to whom, or that it promises nothing.
         admitted_by: the field of the strategies' ``Mechanisms`` that says whether they admit it.
+        unit: whose data the promise is about; empty where nothing is promised.
+        relation: what the promise compares: the unit's data ``replaced``, or ``added or removed``.
         settings: the record of its settings, with defaults, ranges and meanings.
         refuse: refuses settings or experiments that it cannot work with; gets the job and the
             words a message begins with.
@@ -57,6 +61,8 @@ class PrivacyMechanism:
     settings: type[Any]
     refuse: Callable[[FederatedExperiment, str], None]
     epsilon: Callable[[Any, ExperimentConfig, int], float] | None = None
+    unit: str = ""
+    relation: str = ""
     values: Mapping[str, Any] = field(default_factory=dict)
     federation: Mapping[str, Any] = field(default_factory=dict)
     experiment: Mapping[str, Any] = field(default_factory=dict)

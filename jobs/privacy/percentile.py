@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedi2i.typed_config import number
 from jobs.privacy.interface import (
+    GENERATOR_ONLY,
     NO_GUARANTEE,
     PrivacyMechanism,
     received_models,
@@ -50,6 +51,7 @@ MECHANISM = PrivacyMechanism(
     admitted_by="update_level_dp",
     settings=Percentile,
     refuse=refuse_independent_start,
+    experiment=GENERATOR_ONLY,
     arriving=received_models,
     leaving=_filters,
 )

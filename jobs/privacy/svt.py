@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from app_custom.privacy.nvflare_filters import check_svt
 from fedi2i.typed_config import number
 from jobs.privacy.interface import (
+    GENERATOR_ONLY,
     NO_GUARANTEE,
     PrivacyMechanism,
     received_models,
@@ -68,6 +69,7 @@ MECHANISM = PrivacyMechanism(
     admitted_by="update_level_dp",
     settings=SparseVector,
     refuse=_refuse,
+    experiment=GENERATOR_ONLY,
     arriving=received_models,
     leaving=_filters,
 )

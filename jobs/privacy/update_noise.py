@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedi2i.typed_config import number, switch
 from jobs.privacy.interface import (
+    GENERATOR_ONLY,
     PrivacyMechanism,
     refuse_batch_norm,
     refuse_independent_start,
@@ -104,7 +105,10 @@ MECHANISM = PrivacyMechanism(
     settings=UpdateNoise,
     refuse=_refuse,
     epsilon=spent,
+    unit="everything that a site holds",
+    relation="replaced by other data",
     federation={"min_sites": 3},  # one site's spent budget must not end it for the others
+    experiment=GENERATOR_ONLY,
     arriving=_budget,
     leaving=_noise,
 )
