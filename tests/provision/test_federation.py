@@ -343,6 +343,12 @@ def add_island(federation: Federation, config: PocConfig) -> None:
     wait_until_registered(federation.participants, federation.kits, ["island"])
 
 
+def island_s_ledger(federation: Federation) -> list[dict[str, object]]:
+    """The lines of island's privacy ledger."""
+    (ledger,) = (federation.kits / "island").rglob(LEDGER)
+    return [json.loads(line) for line in ledger.read_text().splitlines()]
+
+
 @pytest.fixture(scope="module")
 def diminished(
     federation: Federation,
@@ -359,6 +365,7 @@ def diminished(
     crash(federation.kits / "east")
     start_again(federation, "east")
     round_started(federation, job_id, 1)
+    wait_for(lambda: len(island_s_ledger(federation)) == 3, 60)
     crash(federation.kits / "island")
     return job_id
 
@@ -489,8 +496,7 @@ def test_a_site_s_own_policy_noises_its_updates_in_a_job_that_asks_for_no_privac
     one_round = epsilon([Release(4.0, 2.0, count=2)], 1e-5)
     assert spent["island", 0] == pytest.approx(one_round, rel=1e-3)
     assert {site for site, _ in spent} == {"island", "all"}
-    (ledger,) = (federation.kits / "island").rglob(LEDGER)
-    lines = [json.loads(line) for line in ledger.read_text().splitlines()]
+    lines = island_s_ledger(federation)
     assert [line["state"] for line in lines] == ["begun", "released", "begun"]
     assert not any(line.get("simulated") for line in lines)
 
