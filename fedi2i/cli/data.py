@@ -1,4 +1,4 @@
-"""``fedi2i data``: the package ``partitions``."""
+"""``fedi2i data``: the package ``partitions``, and what of it needs a site's kit."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from partitions.readers import reader_names
 
 def _add_data(commands: Commands) -> None:
     from partitions.commands import add_commands
+    from provision.withdrawal_command import add_withdraw
 
     add_commands(commands)
+    add_withdraw(commands)
 
 
 ENTRIES = (
@@ -18,6 +20,6 @@ ENTRIES = (
         "data",
         "bring in scans, check and prepare them",
         _add_data,
-        ("demo", *reader_names(), "check", "prepare"),
+        ("demo", *reader_names(), "check", "prepare", "withdraw"),
     ),
 )
