@@ -88,8 +88,8 @@ def without_withdrawn(folder: Path, records: Iterable[SubjectRecord]) -> tuple[S
     kept = tuple(record for record in found if withdrawn.day(record.patient) is None)
     if len(kept) < len(found):
         logger.warning(
-            "%s: %d scan(s) of withdrawn patients are left out; %s lists them by digest and day: to "
-            "bring somebody in again, delete their line there",
+            "%s: %d scan(s) of withdrawn patients are left out; %s lists them by digest and day: "
+            "to bring somebody in again, delete their line there",
             folder,
             len(found) - len(kept),
             FILE_NAME,

@@ -1,4 +1,4 @@
-"""``fedi2i data``: the package ``partitions``, and what of it needs a site's kit."""
+"""``fedi2i data``: the package ``partitions``, and ``withdraw``, which needs a site's kit."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from partitions.readers import reader_names
 
 
 def _add_data(commands: Commands) -> None:
+    from fedi2i.cli.withdraw import add_withdraw
     from partitions.commands import add_commands
-    from provision.withdrawal_command import add_withdraw
 
     add_commands(commands)
     add_withdraw(commands)

@@ -64,14 +64,19 @@ def add_export(commands: Commands) -> None:
 
 def export(options: ExportOptions) -> None:
     """Write one job folder."""
-    changes = merged(_committed_job(options.strategy), _changes(options))
+    changes = merged(committed_job(options.strategy), _changes(options))
     asked = OmegaConf.select(OmegaConf.create(changes), "experiment.training.rounds")
     job = read_federated_experiment(options.experiment, changes, fit_rounds=asked is None)
     out = export_job(options.out.name, job, options.out)
     print(f"wrote {out}: {', '.join(job.federation.sites)}")
 
 
-def _committed_job(name: str) -> dict[str, Any]:
+def committed_job(name: str) -> dict[str, Any]:
+    """What one committed job changes in an experiment.
+
+    Raises:
+        ConfigError: there is no such job.
+    """
     known = committed_jobs()
     if name not in known:
         raise ConfigError(f"unknown strategy '{name}'; {nearest(name, known)}")

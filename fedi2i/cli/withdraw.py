@@ -1,4 +1,7 @@
-"""``fedi2i data withdraw``: a person reads what a withdrawal takes away, and then says yes."""
+"""``fedi2i data withdraw``: a person reads what a withdrawal takes away, and then says yes.
+
+It stands here because it needs two packages: the data of ``partitions``, the kit of ``provision``.
+"""
 
 from __future__ import annotations
 
