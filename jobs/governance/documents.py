@@ -9,7 +9,7 @@ from __future__ import annotations
 import html
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +72,7 @@ def render(processing: Processing) -> dict[str, str]:
                 open_items=ask.items,
                 version=__version__,
                 files=_FILES,
+                promises=list(promises(processing)),
                 **risks(processing),
             )
         )
@@ -79,14 +80,39 @@ def render(processing: Processing) -> dict[str, str]:
     return texts
 
 
+def promises(processing: Processing) -> Iterator[str]:
+    """What each training's mechanism promises and costs, as lines of a list."""
+    for training in processing.trainings:
+        label = plain(training.label)
+        if training.mechanism is None:
+            yield (
+                f"- {label}: no mechanism; updates are not bounded, noised or hidden, and whoever "
+                "receives one can attack it."
+            )
+            continue
+        yield f"- {label}: {plain(training.mechanism.promise)}."
+        yield f"  - Settings: {settings_text(training.settings)}."
+        if training.epsilon is not None:
+            delta = training.settings.get("delta")
+            yield (
+                f"  - By them a site spends epsilon {number(training.epsilon)}"
+                f"{f' at delta {delta:g}' if delta is not None else ''} on one run: the odds of a "
+                f"guess may change by a factor of {odds(training.epsilon)}."
+            )
+        for site, spent in training.measured.items():
+            yield (
+                f"  - {plain(site)} had spent epsilon {number(spent)} in total when the run ended."
+            )
+
+
 def risks(processing: Processing) -> dict[str, str]:
     """What the settings say of three risks; how much that weighs is for a person to judge."""
     trainings = processing.trainings
-    promised = [training for training in trainings if training.epsilon is not None]
+    promised = [(plain(t.label), t.epsilon) for t in trainings if t.epsilon is not None]
     without = [training.label for training in trainings if training.epsilon is None]
     membership = "; ".join(
-        f"{plain(t.label)}: epsilon {t.epsilon:.4g}, a factor of {odds(t.epsilon or 0.0)}"
-        for t in promised
+        f"{label}: epsilon {number(e)}, the odds of a guess change by a factor of {odds(e)}"
+        for label, e in promised
     )
     if without:
         none = f"no guarantee for {plain(', '.join(without))}"
@@ -96,7 +122,8 @@ def risks(processing: Processing) -> dict[str, str]:
         f"updates of single sites are read under {plain(', '.join(read))}; the sites' least sizes "
         "refuse jobs of single steps and slices"
         if read
-        else "nobody but the site reads its own update; the sum is read by all"
+        else "the server reads no single site's update (what sites could read with its help: "
+        "docs/privacy.md); the sum is read by all"
     )
     sites = processing.training_sites
     two_sites = (
@@ -104,7 +131,7 @@ def risks(processing: Processing) -> dict[str, str]:
         "single updates; sites refuse this unless their own file says least_sites: 2"
         if sites == 2
         else f"{sites} sites, and at least {processing.job.federation.needed} for each round; all "
-        "but one together can compute the last one's model from the mean"
+        "but one together can compute from the mean what the last one sent"
     )
     return {"membership": membership, "inversion": inversion, "two_sites": two_sites}
 
@@ -142,7 +169,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"plain": plain, "odds": odds, "settings": settings_text}
+    environment.filters["plain"] = plain
     return environment
 
 
@@ -160,8 +187,12 @@ def odds(epsilon: float) -> str:
     """
     if epsilon > _MOST_EXPONENT:
         return "more than ten million: no protection to speak of"
-    rounded = float(f"{math.exp(epsilon):.3g}")
-    return f"up to {rounded:,.10g}"
+    return f"up to {number(math.exp(epsilon))}"
+
+
+def number(value: float) -> str:
+    """A number with three significant digits, without an exponent."""
+    return f"{float(f'{value:.3g}'):,.10g}"
 
 
 def settings_text(settings: Mapping[str, Any]) -> str:

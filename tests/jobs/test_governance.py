@@ -77,7 +77,7 @@ def test_the_same_settings_give_the_same_documents_and_others_another_digest(
 def test_a_job_without_a_mechanism_says_that_nothing_is_guaranteed(tmp_path: Path) -> None:
     assessment = documents(DEMO, tmp_path)["impact-assessment.md"]
     assert "no guarantee for FedAvg" in assessment
-    assert "updates are not bounded, noised or hidden" in assessment
+    assert "- FedAvg: no mechanism; updates are not bounded, noised or hidden" in assessment
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,10 @@ def test_a_finished_run_gives_patients_arms_and_what_was_really_spent(tmp_path: 
     assert "| north | trains | 24, 5, 6 |" in assessment
     assert "| island | tests finished models |" in assessment
     assert "SCAFFOLD: weights of generator and discriminator, and control" in assessment
-    assert "north had spent epsilon 201 in total" in assessment
+    lines = assessment.splitlines()
+    assert "  - north had spent epsilon 201 in total when the run ended." in lines
+    assert "- SCAFFOLD: no mechanism" in "\n".join(lines)
+    assert [line for line in lines if line.startswith("- FedAvg, noised updates: epsilon for")]
     assert "centralised" not in assessment
     assert "The data of this run are computed and belong to nobody" in assessment
 
