@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
@@ -47,8 +48,10 @@ from app_custom.participant.site_configuration import (
     read_site_config,
     state_folder,
 )
+from app_custom.participant.used_data import Use, UsedData
 from app_custom.privacy.update_filters import keeps_to_the_ledger
 from fedi2i.digest import digest
+from fedi2i.errors import DataError
 from lightning_modules.configuration import ExperimentConfig, experiment_values
 from lightning_modules.data.slices import TrainingSlices
 from lightning_modules.evaluation.panels import panel
@@ -68,6 +71,7 @@ from lightning_modules.training.learner import Learner, RoundResult
 from lightning_modules.training.local_state import LocalStateStore
 from partitions.manifest import read_manifest
 from partitions.preparation import PreparedSite, prepare_site
+from partitions.preparation.cache_folders import hold, lock_of
 
 WRITER_ID = "curve_sender"
 
@@ -89,6 +93,7 @@ class SiteSession:
         curves: LogWriter | None,
         run_folder: Path,
         ended: Signal | None = None,
+        held: IO[bytes] | None = None,
     ) -> None:
         self._experiment = experiment
         self._prepared = prepared
@@ -98,6 +103,7 @@ class SiteSession:
         self._curves = curves
         self._run_folder = run_folder
         self._ended = ended
+        self._held = held  # nobody removes the prepared slices while this is open
         self._picture: np.ndarray | None = None
         self._translator = MODELS[experiment.model.name].translator
         self._generator = build_generator(experiment.model.generator)
@@ -208,16 +214,18 @@ def open_session(
         config = replace(config, share_curves=False, share_images=False)
     releases.check(config.limits)
     _check_job(config.limits, experiment, fl_ctx)
-    prepared = _prepared_data(experiment, config, site)
+    prepared, held = _prepared_data(experiment, config, site)
     check_data(config.limits, experiment.model.name, prepared.split("train"), prepared.split("val"))
     hardware = choose_hardware(experiment.training.precision, _threads(config, fl_ctx))
-    state = state_folder(config, site, workspace_folder(fl_ctx))
+    state = state_folder(config, site, workspace_folder(fl_ctx)) / site
+    run = f"{run_name}-{kept_by(experiment, fl_ctx)}"
+    UsedData(state).note(_use_of(prepared, run, config, fl_ctx), prepared)
     learner = Learner(
         experiment,
         arm=site,
         slices=TrainingSlices([prepared.split("train")]),
         hardware=hardware,
-        store=LocalStateStore(state / site / f"{run_name}-{kept_by(experiment, fl_ctx)}"),
+        store=LocalStateStore(state / run),
     )
     curves = fl_ctx.get_engine().get_component(WRITER_ID)
     return SiteSession(
@@ -229,6 +237,19 @@ def open_session(
         curves,
         run_folder(fl_ctx),
         fl_ctx.get_run_abort_signal(),
+        held,
+    )
+
+
+def _use_of(prepared: PreparedSite, run: str, config: SiteConfig, fl_ctx: FLContext) -> Use:
+    return Use(
+        job=str(fl_ctx.get_job_id()),
+        run=run,
+        submitter=job_submitter(fl_ctx),
+        dataset=prepared.dataset,
+        content_hash=prepared.content_hash,
+        pictures=config.share_images,
+        accounted=keeps_to_the_ledger(fl_ctx),
     )
 
 
@@ -254,14 +275,23 @@ def _check_job(limits: JobLimits, experiment: ExperimentConfig, fl_ctx: FLContex
     check_parameters(limits, parameter_count(experiment.model))
 
 
-def _prepared_data(experiment: ExperimentConfig, config: SiteConfig, site: str) -> PreparedSite:
+def _prepared_data(
+    experiment: ExperimentConfig, config: SiteConfig, site: str
+) -> tuple[PreparedSite, IO[bytes] | None]:
+    """The site's slices, and what holds them against being removed."""
     folder = data_folder(config, experiment.data.dataset, site)
     manifest = read_manifest(folder, expected_site=site)
     cache = path_for_site(config.cache, site) if config.cache else folder / "prepared"
     prepared = prepare_site(manifest, experiment.data.preparation, cache, progress=False)
+    held = hold(prepared.folder)
+    if read_manifest(folder, expected_site=site).content_hash() != manifest.content_hash():
+        raise DataError(
+            f"{folder}: its manifest changed while the site was prepared; start the job again. If "
+            "a patient was withdrawn meanwhile, withdraw them again: these slices still hold them"
+        )
     with suppress(OSError):  # for 'fedi2i provision prune'; a cache may be read-only
-        prepared.folder.with_name(f"{prepared.folder.name}.lock").touch()
-    return prepared
+        lock_of(prepared.folder).touch()
+    return prepared, held
 
 
 def _threads(config: SiteConfig, fl_ctx: FLContext) -> int:

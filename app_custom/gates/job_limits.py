@@ -137,14 +137,28 @@ def check_sites(limits: JobLimits, sites: int, needed: int) -> None:
     Raises:
         JobRefusedError: naming the limit.
     """
+    what = ""
     if sites < limits.least_sites:
-        raise _too_few(Rule.LEAST_SITES, f"the job runs at {sites} site(s)", limits.least_sites)
-    if needed < limits.least_sites:
-        raise _too_few(
+        what = f"the job runs at {sites} site(s)"
+    elif needed < limits.least_sites:
+        what = f"the job makes rounds of {needed} site(s) (min_sites)"
+    if what:
+        raise JobRefusedError(
             Rule.LEAST_SITES,
-            f"the job makes rounds of {needed} site(s) (min_sites)",
-            limits.least_sites,
+            f"{what}, at least {limits.least_sites} are asked for; {why_more(min(sites, needed))}",
         )
+
+
+def why_more(sites: int) -> str:
+    """Why a round of so few sites gives a site away, and who alone may allow it."""
+    reason = (
+        "each of two computes the other's model from the mean, whatever encrypts or masks it"
+        if sites == 2
+        else "the model of such a round is that site's own"
+        if sites == 1
+        else "few sites can put their parts together and compute another's model"
+    )
+    return f"{reason}; a site allows it by 'limits: {{least_sites: {sites}}}' in its own file alone"
 
 
 def check_settings(limits: JobLimits, experiment: ExperimentConfig) -> None:

@@ -1,10 +1,11 @@
-"""The commands of ``fedi2i jobs`` and ``fedi2i compare``."""
+"""The commands of ``fedi2i jobs``, ``fedi2i compare`` and ``fedi2i governance``."""
 
 from __future__ import annotations
 
 from fedi2i.commands import Commands
 from jobs.commands.clipping import add_clipping
 from jobs.commands.comparison import add_compare, add_tune
+from jobs.commands.governance import add_governance
 from jobs.commands.job_folders import add_committed, add_export
 from jobs.commands.workspace import add_workspace
 
@@ -13,6 +14,7 @@ def add_commands(commands: Commands) -> None:
     """Add all commands of this package."""
     add_job_commands(commands)
     add_compare(commands)
+    add_governance(commands)
 
 
 def add_job_commands(commands: Commands) -> None:
