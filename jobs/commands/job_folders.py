@@ -13,10 +13,10 @@ from fedi2i.commands import Commands
 from fedi2i.errors import ConfigError
 from fedi2i.typed_config import merged, nearest
 from jobs.commands.settings import add_experiment_options, read_settings
+from jobs.privacy.catalogue import PRIVACY_JOBS
 from jobs.writing.documentation import write_documents
 from jobs.writing.export import export_job
 from jobs.writing.federation import DEFAULT_FILE, read_federated_experiment
-from jobs.writing.privacy import PRIVACY_JOBS
 from lightning_modules.strategies.catalogue import STRATEGY_JOBS, strategy_job
 
 JOBS_FOLDER = Path(__file__).resolve().parents[1]
@@ -110,11 +110,7 @@ def write_committed(folder: Path) -> None:
 def committed_jobs() -> dict[str, dict[str, Any]]:
     """What every committed job changes in the default experiment."""
     private = {
-        name: {
-            **strategy_job(job.strategy_job).experiment,
-            "privacy": dict(job.values),
-            "federation": dict(job.federation),
-        }
+        name: merged(strategy_job(job.strategy_job).experiment, job.changes)
         for name, job in PRIVACY_JOBS.items()
     }
     return {**{name: job.experiment for name, job in STRATEGY_JOBS.items()}, **private}

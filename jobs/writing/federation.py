@@ -13,7 +13,7 @@ from app_custom.aggregation.compression import KINDS
 from fedi2i.errors import ConfigError
 from fedi2i.site_names import check_site_names
 from fedi2i.typed_config import choose, merged, nearest, read_yaml, record_from
-from jobs.writing.privacy import PrivacyConfig, check_privacy, privacy_from
+from jobs.privacy.catalogue import PrivacyConfig, check_privacy, privacy_from
 from jobs.writing.whole_passes import check_whole_passes, with_whole_passes
 from lightning_modules.configuration import (
     ExperimentConfig,
@@ -140,7 +140,7 @@ def _check_strategy_fits(job: FederatedExperiment, where: str) -> None:
     if record.check_sites is not None:
         record.check_sites(strategy.settings, sites, job.federation.needed, where)
     check_whole_passes(job.experiment, where)
-    check_privacy(job.privacy, job.experiment, where)
+    check_privacy(job, where)
     if record.topology == SWARM and job.federation.compression != "none":
         raise ConfigError(
             f"{where}: federation.compression is '{job.federation.compression}', but in a swarm "

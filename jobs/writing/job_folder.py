@@ -10,7 +10,11 @@ import re
 from collections.abc import Callable
 
 from fedi2i.digest import digest
-from fedi2i.typed_config import as_dict
+from jobs.privacy.catalogue import (
+    privacy_values,
+    with_mechanism_at_server,
+    with_mechanism_at_site,
+)
 from jobs.writing.federation import FederatedExperiment
 from jobs.writing.topologies import parts, ring, star, swarm
 from jobs.writing.topologies.parts import Config, ServerSide, SiteSide, plain_site
@@ -42,7 +46,7 @@ def meta(name: str, job: FederatedExperiment) -> Config:
 def server_config(name: str, job: FederatedExperiment) -> Config:
     """``config_fed_server.json``."""
     server, _ = _topology(job)
-    side = server(run_name(name, job), job)
+    side = with_mechanism_at_server(server(run_name(name, job), job), job)
     return {
         "format_version": 2,
         # Waiting between questions is pure loss where a round takes seconds.
@@ -60,7 +64,7 @@ def server_config(name: str, job: FederatedExperiment) -> Config:
 def site_config(name: str, job: FederatedExperiment) -> Config:
     """``config_fed_client.json``."""
     _, site = _topology(job)
-    side = site(run_name(name, job), job)
+    side = with_mechanism_at_site(site(run_name(name, job), job), job)
     return {
         "format_version": 2,
         "default_task_fetch_interval": 0.1,
@@ -83,7 +87,7 @@ def run_name(name: str, job: FederatedExperiment) -> str:
     if job.federation.compression != "none":  # runs without it keep the name they have had
         content["compression"] = job.federation.compression
     if job.privacy.acts:
-        content["privacy"] = as_dict(job.privacy)
+        content["privacy"] = privacy_values(job.privacy)
     # The name becomes a folder's at every participant, which takes it only in plain characters.
     plain = re.sub(r"[^A-Za-z0-9_.-]+", "_", name).lstrip("_.-") or "job"
     if plain != name:

@@ -62,7 +62,9 @@ class PatientDraws(IterableDataset[Draws]):
     def __iter__(self) -> Iterator[Draws]:
         """Step after step."""
         for _ in range(self._steps):
-            yield {network: list(map(self._slices.batch, self.draw())) for network in self._networks}
+            yield {
+                network: list(map(self._slices.batch, self.draw())) for network in self._networks
+            }
 
     def draw(self) -> list[np.ndarray]:
         """Indices of slices, an array for every patient who is drawn."""

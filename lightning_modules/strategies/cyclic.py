@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lightning_modules.strategies.interface import RING, Mechanisms, Paper, Strategy
+from lightning_modules.strategies.interface import RING, YES, Mechanisms, Paper, Strategy
 
 STRATEGY = Strategy(
     name="cyclic",

@@ -57,5 +57,7 @@ STRATEGY = Strategy(
             {"initialisation": "independent"},
         ),
     ),
-    mechanisms=Mechanisms(update_level_dp=YES, patient_level_dp=YES, shown=("update_level_dp",)),
+    mechanisms=Mechanisms(
+        update_level_dp=YES, patient_level_dp=YES, shown=("update_noise", "patient_noise")
+    ),
 )

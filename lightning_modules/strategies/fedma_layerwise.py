@@ -29,6 +29,7 @@ from lightning_modules.strategies.fedma import (
     without_network,
 )
 from lightning_modules.strategies.interface import (
+    YES,
     Groups,
     Mechanisms,
     ServerRule,

@@ -242,7 +242,7 @@ class Mechanisms:
     """Which privacy mechanisms a strategy can be combined with: ``not yet``, ``yes`` or why not.
 
     Attributes:
-        shown: the mechanisms, by these names, for which a job of the strategy is committed.
+        shown: names of the mechanisms (``jobs.privacy``) with which a job of it is committed.
     """
 
     update_level_dp: str = NOT_YET

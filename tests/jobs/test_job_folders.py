@@ -19,10 +19,10 @@ from app_custom.participant.allowed_classes import ALLOWED_CLASSES, OPTIONAL_CLA
 from app_custom.participant.site_configuration import checked_run_name
 from fedi2i.errors import ConfigError
 from jobs.commands.job_folders import JOBS_FOLDER
+from jobs.privacy.catalogue import PRIVACY_JOBS
 from jobs.writing.export import export_job, job_files
 from jobs.writing.federation import DEFAULT_FILE, FederatedExperiment, read_federated_experiment
 from jobs.writing.job_folder import meta, run_name, server_config, site_config
-from jobs.writing.privacy import PRIVACY_JOBS
 from lightning_modules.configuration import experiment_from, experiment_values
 from lightning_modules.modules import build_module
 from lightning_modules.sharing.local_parts import sharing_scope

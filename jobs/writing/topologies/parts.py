@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fedi2i import __version__
+from jobs.privacy.catalogue import arriving, leaving
 from jobs.writing.federation import FederatedExperiment
-from jobs.writing.privacy import clipping
 from lightning_modules.configuration import experiment_values
 from lightning_modules.model_networks import MODELS
 from lightning_modules.sharing.local_parts import sharing_scope
@@ -204,40 +204,21 @@ def answers_gate(job: FederatedExperiment, tasks: Sequence[str]) -> Config:
     return gate(job, tasks, "app_custom.gates.allowed_update.AllowedUpdate")
 
 
-def _answers(job: FederatedExperiment) -> Config:
-    """Noise, then the gate, which sees what would leave, then compression.
+def _answers(run: str, job: FederatedExperiment) -> Config:
+    """The privacy mechanism, then the gate, which sees what would leave, then compression.
 
     NVFlare takes one chain for each task.
     """
     chain = answers_gate(job, ["train", "validate"])
     further = [item for smaller in compressing(job) for item in smaller["filters"]]
-    return {**chain, "filters": [*_noise(job), *chain["filters"], *further]}
+    return {**chain, "filters": [*leaving(run, job), *chain["filters"], *further]}
 
 
 def _received(run: str, job: FederatedExperiment) -> list[Config]:
-    """Restoring, then the privacy budget, which measures from the restored model."""
-    filters = [item for chain in restoring(job) for item in chain["filters"]] + _budget(run, job)
+    """Restoring, then the privacy mechanism, which measures from the restored model."""
+    restored = [item for chain in restoring(job) for item in chain["filters"]]
+    filters = [*restored, *arriving(run, job)]
     return [{"tasks": ["train", "validate"], "filters": filters}] if filters else []
-
-
-def _noise(job: FederatedExperiment) -> list[Config]:
-    path = "app_custom.privacy.update_filters.AddNoise"
-    return [{"path": path, "args": {}}] if job.privacy.acts else []
-
-
-def _budget(run: str, job: FederatedExperiment) -> list[Config]:
-    privacy = job.privacy
-    if not privacy.acts:
-        return []
-    arguments = {
-        "clipping": clipping(privacy, job.experiment),
-        "noise_multiplier": privacy.noise_multiplier,
-        "epsilon": privacy.epsilon,
-        "delta": privacy.delta,
-        "share_metrics": privacy.share_metrics,
-        "run": run,
-    }
-    return [{"path": "app_custom.privacy.update_filters.SpendBudget", "args": arguments}]
 
 
 def compressing(job: FederatedExperiment) -> list[Config]:
@@ -286,6 +267,6 @@ def plain_site(run: str, job: FederatedExperiment) -> SiteSide:
     return SiteSide(
         executors=[learner(run, job)],
         components=curves(),
-        task_result_filters=[_answers(job)],
+        task_result_filters=[_answers(run, job)],
         task_data_filters=_received(run, job),
     )

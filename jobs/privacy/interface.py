@@ -1,0 +1,81 @@
+"""What a privacy mechanism of a job is: one record per mechanism, in one file beside its checks.
+
+A mechanism changes what a job's topology wrote: it adds filters at the sites, gives the executor
+arguments, or puts other parts at the server. What it computes lies in ``lightning_modules.privacy``
+and ``app_custom.privacy``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from fedi2i.errors import ConfigError
+
+if TYPE_CHECKING:
+    from jobs.writing.federation import FederatedExperiment
+    from jobs.writing.topologies.parts import Config, ServerSide, SiteSide
+    from lightning_modules.configuration import ExperimentConfig
+
+    Filters = Callable[[str, FederatedExperiment], list[Config]]
+
+
+@dataclass(frozen=True)
+class PrivacyMechanism:
+    """A privacy mechanism: everything that jobs and documents know of it.
+
+    Attributes:
+        name: as experiment files call it, in ``privacy.mechanism``.
+        label: as reports show it, in a few words.
+        ending: what the names of its committed jobs end in, after the strategy's.
+        promise: one sentence for reports: what it promises, to whom, or that it promises nothing.
+        admitted_by: the field of the strategies' ``Mechanisms`` that says whether they admit it.
+        settings: the record of its settings, with defaults, ranges and meanings.
+        refuse: refuses settings or experiments that it cannot work with; gets the job and the
+            words a message begins with.
+        epsilon: the epsilon that a site spends in some rounds, or None where nothing is promised
+            that an epsilon would measure. Gets the settings, the experiment, the rounds.
+        values: what its committed jobs set of its settings.
+        federation: what they set of the federation.
+        experiment: what they set of the experiment.
+        arriving: the site's filters that see the global model, after it was decompressed; gets
+            the run's name and the job.
+        leaving: the site's filters that see its answer before the gate does.
+        server: changes the server's side of a job.
+        site: changes the sites' side of a job.
+    """
+
+    name: str
+    label: str
+    ending: str
+    promise: str
+    admitted_by: str
+    settings: type[Any]
+    refuse: Callable[[FederatedExperiment, str], None]
+    epsilon: Callable[[Any, ExperimentConfig, int], float] | None = None
+    values: Mapping[str, Any] = field(default_factory=dict)
+    federation: Mapping[str, Any] = field(default_factory=dict)
+    experiment: Mapping[str, Any] = field(default_factory=dict)
+    arriving: Filters | None = None
+    leaving: Filters | None = None
+    server: Callable[[ServerSide, FederatedExperiment], ServerSide] | None = None
+    site: Callable[[SiteSide, FederatedExperiment], SiteSide] | None = None
+
+
+def refuse_batch_norm(job: FederatedExperiment, where: str) -> None:
+    """Refuse batch normalisation beside a mechanism that bounds weights or gradients alone.
+
+    Raises:
+        ConfigError: naming the setting and the remedy.
+    """
+    model = job.experiment.model
+    for name, norm in (
+        ("generator", model.generator.norm),
+        ("discriminator", model.discriminator.norm),
+    ):
+        if norm == "batch":
+            raise ConfigError(
+                f"{where}: model.{name}.norm is 'batch', whose running statistics are images' data "
+                f"that '{job.privacy.mechanism}' does not bound; take 'instance'"
+            )

@@ -1,0 +1,112 @@
+"""Update-level differential privacy: a site's update is clipped and noised before it leaves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from fedi2i.errors import ConfigError
+from fedi2i.typed_config import number, switch
+from jobs.privacy.interface import PrivacyMechanism, refuse_batch_norm
+from lightning_modules.model_networks import MODELS, shared_networks
+from lightning_modules.privacy.accountant import Release, epsilon
+from lightning_modules.privacy.ledger import BudgetSpentError
+
+if TYPE_CHECKING:
+    from jobs.writing.federation import FederatedExperiment
+    from lightning_modules.configuration import ExperimentConfig
+
+SENSITIVITY = 2.0
+"""In clipping norms: sites are known to take part, so their data are replaced, not removed."""
+
+
+@dataclass(frozen=True)
+class UpdateNoise:
+    """Settings of update-level differential privacy.
+
+    A site's own policy counts before it: where the policy has the mechanism, the job's does
+    nothing there.
+
+    Attributes:
+        noise_multiplier: standard deviation of the noise as a multiple of the clipping norm.
+        clipping_generator: norm to which the update of each generator is clipped.
+        clipping_discriminator: the same for discriminators.
+        epsilon: the most that a site spends; a job that would need more is refused.
+        delta: the probability with which the guarantee may fail.
+        share_metrics: whether validation metrics leave, outside the guarantee.
+    """
+
+    noise_multiplier: float = number(0.01, above=True, meaning="noise as a multiple of clipping")
+    clipping_generator: float = number(7.0, above=True, meaning="norm of a generator's update")
+    clipping_discriminator: float = number(1.6, above=True, meaning="the same, discriminators")
+    epsilon: float = number(1e6, above=True, meaning="the most that a site spends")
+    delta: float = number(1e-5, high=1.0, above=True, meaning="how often the guarantee may fail")
+    share_metrics: bool = switch(True, meaning="validation metrics leave, outside the guarantee")
+
+
+def spent(settings: UpdateNoise, experiment: ExperimentConfig, rounds: int) -> float:
+    """The epsilon of a site: every shared network is a release of its own in every round."""
+    networks = shared_networks(experiment.model.name, experiment.sharing)
+    release = Release(settings.noise_multiplier, SENSITIVITY, count=rounds * len(networks))
+    return epsilon([release], settings.delta)
+
+
+def clipping(settings: UpdateNoise, experiment: ExperimentConfig) -> dict[str, float]:
+    """The clipping norm of every shared network."""
+    roles = MODELS[experiment.model.name].roles
+    norms = {
+        "generator": settings.clipping_generator,
+        "discriminator": settings.clipping_discriminator,
+    }
+    networks = shared_networks(experiment.model.name, experiment.sharing)
+    return {name: norms[roles[name]] for name in networks}
+
+
+def _refuse(job: FederatedExperiment, where: str) -> None:
+    settings, experiment = job.privacy.settings, job.experiment
+    if experiment.strategy.initialisation == "independent":
+        raise ConfigError(
+            f"{where}: privacy.mechanism is '{job.privacy.mechanism}', but sites with first "
+            "weights of their own send no update of a received model; take "
+            "strategy.initialisation 'shared'"
+        )
+    refuse_batch_norm(job, where)
+    needed = spent(settings, experiment, experiment.training.rounds)
+    if needed > settings.epsilon:
+        raise BudgetSpentError(
+            f"{where}: {experiment.training.rounds} rounds spend epsilon {needed:.4g} at delta "
+            f"{settings.delta:g}, and privacy.epsilon is {settings.epsilon:g}; take more noise, "
+            "fewer rounds or a larger budget"
+        )
+
+
+def _budget(run: str, job: FederatedExperiment) -> list[dict[str, Any]]:
+    settings = job.privacy.settings
+    arguments = {
+        "clipping": clipping(settings, job.experiment),
+        "noise_multiplier": settings.noise_multiplier,
+        "epsilon": settings.epsilon,
+        "delta": settings.delta,
+        "share_metrics": settings.share_metrics,
+        "run": run,
+    }
+    return [{"path": "app_custom.privacy.update_filters.SpendBudget", "args": arguments}]
+
+
+def _noise(_: str, __: FederatedExperiment) -> list[dict[str, Any]]:
+    return [{"path": "app_custom.privacy.update_filters.AddNoise", "args": {}}]
+
+
+MECHANISM = PrivacyMechanism(
+    name="update_noise",
+    label="noised updates",
+    ending="dp",
+    promise="epsilon for all data of a site against whoever has its updates",
+    admitted_by="update_level_dp",
+    settings=UpdateNoise,
+    refuse=_refuse,
+    epsilon=spent,
+    federation={"min_sites": 3},  # one site's spent budget must not end it for the others
+    arriving=_budget,
+    leaving=_noise,
+)
