@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +47,8 @@ from app_custom.participant.site_configuration import (
     read_site_config,
     state_folder,
 )
+from app_custom.privacy.patient_policy import check_demand
+from app_custom.privacy.patient_rounds import PatientRounds
 from app_custom.privacy.update_filters import keeps_to_the_ledger
 from fedi2i.digest import digest
 from lightning_modules.configuration import ExperimentConfig, experiment_values
@@ -62,6 +64,7 @@ from lightning_modules.evaluation.validation import (
 from lightning_modules.model_networks import MODELS
 from lightning_modules.networks.building import parameter_count
 from lightning_modules.networks.generators.catalogue import build_generator
+from lightning_modules.privacy.patient_settings import PatientNoise
 from lightning_modules.sharing.tensor_file import write_tensors
 from lightning_modules.training.hardware import Hardware, choose_hardware, threads_for
 from lightning_modules.training.learner import Learner, RoundResult
@@ -77,7 +80,12 @@ class RunEndedError(RuntimeError):
 
 
 class SiteSession:
-    """Does the executor's tasks with this site's data and learner."""
+    """Does the executor's tasks with this site's data and learner.
+
+    Attributes:
+        patient_rounds: enters rounds into the ledger, where the job trains with patient-level
+            differential privacy.
+    """
 
     def __init__(
         self,
@@ -89,7 +97,9 @@ class SiteSession:
         curves: LogWriter | None,
         run_folder: Path,
         ended: Signal | None = None,
+        patient_rounds: PatientRounds | None = None,
     ) -> None:
+        self.patient_rounds = patient_rounds
         self._experiment = experiment
         self._prepared = prepared
         self._learner = learner
@@ -191,7 +201,11 @@ class SiteSession:
 
 
 def open_session(
-    experiment: ExperimentConfig, run_name: str, releases: Releases, fl_ctx: FLContext
+    experiment: ExperimentConfig,
+    run_name: str,
+    releases: Releases,
+    fl_ctx: FLContext,
+    noise: PatientNoise | None = None,
 ) -> SiteSession:
     """Read this site's configuration and data, and build its learner.
 
@@ -203,7 +217,8 @@ def open_session(
     """
     site = site_name(fl_ctx)
     config = read_site_config(local_folder(fl_ctx))
-    if keeps_to_the_ledger(fl_ctx):
+    check_demand(config.patient_privacy, noise)
+    if keeps_to_the_ledger(fl_ctx) or noise is not None:
         # Points of curves and pictures pass no filter: no noise would cover them.
         config = replace(config, share_curves=False, share_images=False)
     releases.check(config.limits)
@@ -212,13 +227,16 @@ def open_session(
     check_data(config.limits, experiment.model.name, prepared.split("train"), prepared.split("val"))
     hardware = choose_hardware(experiment.training.precision, _threads(config, fl_ctx))
     state = state_folder(config, site, workspace_folder(fl_ctx))
+    slices = TrainingSlices([prepared.split("train")])
     learner = Learner(
         experiment,
         arm=site,
-        slices=TrainingSlices([prepared.split("train")]),
+        slices=slices,
         hardware=hardware,
-        store=LocalStateStore(state / site / f"{run_name}-{kept_by(experiment, fl_ctx)}"),
+        store=LocalStateStore(state / site / f"{run_name}-{kept_by(experiment, fl_ctx, noise)}"),
+        patient_noise=noise,
     )
+    rounds = noise and PatientRounds(noise, config.patient_privacy, experiment, slices, run_name)
     curves = fl_ctx.get_engine().get_component(WRITER_ID)
     return SiteSession(
         experiment,
@@ -229,13 +247,21 @@ def open_session(
         curves,
         run_folder(fl_ctx),
         fl_ctx.get_run_abort_signal(),
+        rounds,
     )
 
 
-def kept_by(experiment: ExperimentConfig, fl_ctx: FLContext) -> str:
-    """Name whose run it is that this site keeps something of: by settings and submitter."""
+def kept_by(
+    experiment: ExperimentConfig, fl_ctx: FLContext, noise: PatientNoise | None = None
+) -> str:
+    """Name whose run it is that this site keeps something of: by settings and submitter.
+
+    What training without noise has left must never be where training with noise goes on.
+    """
     submitter = job_submitter(fl_ctx)
     own = settings_digest(experiment)
+    if noise is not None:
+        own = f"{own}-noised-{digest(asdict(noise))[:8]}"
     return f"{own}-{digest(submitter)[:8]}" if submitter else own
 
 

@@ -93,6 +93,7 @@ class Rule(StrEnum):
     MOST_STEPS = "most_steps"
     MOST_PARAMETERS = "most_parameters"
     OTHER_RELEASE = "other_release"
+    PATIENT_PRIVACY = "patient_privacy"
 
 
 class JobRefusedError(UserError):

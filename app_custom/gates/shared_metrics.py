@@ -19,6 +19,8 @@ TRAIN_METRICS = "train_metrics"
 EPSILON_ROUND = "privacy/epsilon_round"
 EPSILON_TOTAL = "privacy/epsilon_total"
 """What a site's differential privacy has spent: it follows from settings, not from images."""
+LEAST_PATIENTS = "privacy/least_patients"
+"""Beside an epsilon for patients: the fewest that a site has, as the job says, not its number."""
 
 
 Bounds = tuple[float, float]
@@ -48,6 +50,7 @@ def bounds_of_what_may_leave(metrics: Mapping[str, Metric]) -> dict[str, Bounds]
         "time/validate_seconds": _SECONDS,
         EPSILON_ROUND: _EPSILON,
         EPSILON_TOTAL: _EPSILON,
+        LEAST_PATIENTS: (1.0, 1e7),
     }
 
 
