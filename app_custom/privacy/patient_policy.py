@@ -8,7 +8,7 @@ is the job's to say, and a site that trained otherwise than the others would spo
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from app_custom.gates.job_limits import JobRefusedError, Rule
@@ -41,8 +41,7 @@ class PatientPrivacy:
         Raises:
             ConfigError: naming the key that is missing.
         """
-        given = (self.epsilon, self.delta, self.share_metrics)
-        if not self.required and given != (8.0, 1e-3, False):
+        if not self.required and any(getattr(self, f.name) != f.default for f in fields(self)):
             raise ConfigError(
                 "patient_privacy has values, but not 'required: true', without which they do not "
                 "hold; add it, or remove them"
