@@ -17,7 +17,6 @@ from fedi2i.errors import UserError
 from fedi2i.typed_config import number, switch
 from lightning_modules.configuration import ExperimentConfig
 from lightning_modules.model_networks import MODELS
-from partitions.manifest import PATIENT_ID
 from partitions.preparation import PreparedSplit
 from partitions.preparation.configuration import DOMAINS
 
@@ -94,6 +93,7 @@ class Rule(StrEnum):
     MOST_STEPS = "most_steps"
     MOST_PARAMETERS = "most_parameters"
     OTHER_RELEASE = "other_release"
+    PATIENT_PRIVACY = "patient_privacy"
 
 
 PRIVACY_BUDGET = "privacy_budget"
@@ -234,8 +234,7 @@ def slices_of_patients(split: PreparedSplit, domains: tuple[str, ...]) -> Mappin
     for subject in split.subjects:
         slices = subject.stop - subject.start
         if slices and set(domains) <= set(subject.domains):
-            patient = str(subject.metadata.get(PATIENT_ID) or subject.subject)
-            held[patient] = held.get(patient, 0) + slices
+            held[subject.patient] = held.get(subject.patient, 0) + slices
     return held
 
 

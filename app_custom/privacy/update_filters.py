@@ -150,7 +150,7 @@ class SpendBudget(Filter):
             mechanism="update",
             releases=self._releases,
             clipping=self._clipping,
-            simulated=_simulated(fl_ctx),
+            simulated=is_simulated(fl_ctx),
         )
         try:
             if event.simulated and round_number == 0:
@@ -282,12 +282,12 @@ def site_ledger(fl_ctx: FLContext, run: str) -> Ledger:
     """
     local, site = local_folder(fl_ctx), site_name(fl_ctx)
     state = state_folder(read_site_config(local), site, workspace_folder(fl_ctx)) / site
-    if _simulated(fl_ctx):
+    if is_simulated(fl_ctx):
         return Ledger(state / f"privacy-{run}" / LEDGER, state / f"privacy-{run}" / ANCHOR)
     return Ledger(state / LEDGER, local / ANCHOR)
 
 
-def _simulated(fl_ctx: FLContext) -> bool:
+def is_simulated(fl_ctx: FLContext) -> bool:
     """Whether this is a simulator's site: by its own file, as a server may call a job anything."""
     job_is = fl_ctx.get_job_id() == SimulatorConstants.JOB_NAME
     return bool(job_is and read_site_config(local_folder(fl_ctx)).shared_machine)

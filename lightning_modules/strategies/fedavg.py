@@ -57,5 +57,9 @@ STRATEGY = Strategy(
             {"initialisation": "independent"},
         ),
     ),
-    mechanisms=Mechanisms(update_level_dp=YES, shown=("update_noise", "percentile", "svt")),
+    mechanisms=Mechanisms(
+        update_level_dp=YES,
+        shown=("update_noise", "percentile", "svt", "patient_noise"),
+        patient_level_dp=YES,
+    ),
 )

@@ -20,6 +20,7 @@ from lightning_modules.combining.updates import SiteUpdate, Weights
 from lightning_modules.combining.weighted_mean import weighted_mean
 from lightning_modules.model_networks import role_of
 from lightning_modules.strategies.interface import (
+    YES,
     Mechanisms,
     Paper,
     ServerRule,
@@ -159,6 +160,8 @@ STRATEGY = Strategy(
     site=SiteRule(gradient_term=_term, mirrored=True),
     fedavg_at={"alpha_generator": 0.0, "alpha_discriminator": 0.0},
     grid=pairs("alpha", [0.001, 0.01, 0.1, 1.0], 1 / 3),
-    mechanisms=Mechanisms(update_level_dp="its controls are sums of updates without noise"),
+    mechanisms=Mechanisms(
+        update_level_dp="its controls are sums of updates without noise", patient_level_dp=YES
+    ),
     published=pairs("alpha", [0.01], 1 / 3)[0],
 )

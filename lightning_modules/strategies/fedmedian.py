@@ -78,5 +78,5 @@ STRATEGY = Strategy(
     settings=FedMedianSettings,
     server=MedianRule,
     robust=True,
-    mechanisms=Mechanisms(update_level_dp=YES),
+    mechanisms=Mechanisms(update_level_dp=YES, patient_level_dp=YES),
 )
