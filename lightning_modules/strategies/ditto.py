@@ -52,6 +52,6 @@ STRATEGY = Strategy(
     site=SiteRule(personal_term=_personal_term),
     fedavg_at={"lambda_generator": 0.0, "lambda_discriminator": 0.0},
     grid=pairs("lambda", [0.01, 0.1, 1.0, 10.0], 1 / 3),
-    mechanisms=Mechanisms(update_level_dp=YES),
+    mechanisms=Mechanisms(update_level_dp=YES, encryption=YES),
     published=pairs("lambda", [1.0], 1 / 3)[0],
 )

@@ -57,5 +57,7 @@ STRATEGY = Strategy(
             {"initialisation": "independent"},
         ),
     ),
-    mechanisms=Mechanisms(update_level_dp=YES, shown=("update_noise",)),
+    mechanisms=Mechanisms(
+        update_level_dp=YES, encryption=YES, shown=("update_noise", "encryption")
+    ),
 )
