@@ -103,16 +103,23 @@ def _names(participants: Any) -> list[str]:
 
 
 def _leaves_encrypted(folder: Path) -> bool:
-    """Whether encryption is the last filter of everything that is trained, as far as can be read.
+    """Whether what is trained goes to the server alone, with encryption as its last filter.
 
-    When the session opens, the filters that NVFlare has built are looked at.
+    In a swarm models go to other sites past the filters. When the session opens, the filters that
+    NVFlare has built are looked at.
     """
+    config = _site_config(folder)
     chains = [
         chain.get("filters") or [{}]
-        for chain in _site_config(folder).get("task_result_filters") or []
+        for chain in config.get("task_result_filters") or []
         if isinstance(chain, dict) and AppConstants.TASK_TRAIN in (chain.get("tasks") or [])
     ]
-    return bool(chains) and all(chain[-1].get("path") == ENCRYPT for chain in chains)
+    executors = [(entry.get("executor") or {}).get("path") for entry in config.get("executors", [])]
+    return (
+        bool(chains)
+        and all(chain[-1].get("path") == ENCRYPT for chain in chains)
+        and set(executors) == {EXECUTOR}
+    )
 
 
 def _executors(folder: Path) -> list[dict[str, Any]]:

@@ -118,7 +118,7 @@ def decrypted_model(message: Mapping[str, np.ndarray], keys: Any) -> Weights:
         keys: of ``encrypted_sums.open_keys``, with the secret key.
 
     Returns:
-        float32 arrays by name, equal to the plain mean in float64 to about 1e-7 / samples before
+        float32 arrays by name, equal to the plain mean in float64 to about 5e-7 / samples before
         they are rounded.
 
     Raises:
