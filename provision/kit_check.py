@@ -22,7 +22,9 @@ from app_custom.participant.allowed_classes import ALLOWED_CLASSES
 from app_custom.participant.proxy import proxy_in
 from app_custom.participant.site_configuration import FILE_NAME, data_folder, read_site_config
 from fedi2i.errors import ConfigError, UserError
+from lightning_modules.privacy.encrypted_sums import EncryptionError
 from partitions.manifest import read_manifest
+from provision.encryption import check_keys
 from provision.local_policy import CLASS_CHECK, OWN_COMPONENTS, SERVER_ROUTE, SITE_COMPONENTS
 from provision.permissions import forbidden_rights
 from provision.startup_folder import startup_is_genuine
@@ -342,6 +344,14 @@ def _site_name(kit: Kit) -> str:
     return str(certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)[0].value)
 
 
+def _encryption(kit: Kit) -> Iterator[str]:
+    try:
+        if check_keys(kit.folder, kit.kind):
+            yield "encryption: the kit has its key for encrypted averaging"
+    except EncryptionError as error:
+        raise ConfigError(f"{kit.folder / 'startup'}: {error}") from error
+
+
 def _proxy(kit: Kit) -> Iterator[str]:
     """A participant whose proxy cannot be used would ask for the server without end."""
     own_file = kit.folder / "local" / FILE_NAME
@@ -391,6 +401,7 @@ _CHECKS: tuple[Callable[[Kit], Iterator[str]], ...] = (
     _own_components,
     _privacy_policy,
     _rights,
+    _encryption,
     _data,
     _proxy,
     _way_to_server,

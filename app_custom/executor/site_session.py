@@ -24,6 +24,7 @@ from torch import Tensor
 from app_custom.gates.job_limits import (
     JobLimits,
     check_data,
+    check_encrypted,
     check_parameters,
     check_settings,
     check_sites,
@@ -39,7 +40,7 @@ from app_custom.nvflare_context import (
     site_name,
     workspace_folder,
 )
-from app_custom.nvflare_files import PERSONAL_MODEL
+from app_custom.nvflare_files import GLOBAL_MODEL, PERSONAL_MODEL
 from app_custom.participant.release import Releases
 from app_custom.participant.site_configuration import (
     SiteConfig,
@@ -49,6 +50,7 @@ from app_custom.participant.site_configuration import (
     state_folder,
 )
 from app_custom.participant.used_data import Use, UsedData
+from app_custom.privacy.encryption_filters import encrypts
 from app_custom.privacy.patient_policy import check_demand
 from app_custom.privacy.patient_rounds import PatientRounds
 from app_custom.privacy.update_filters import keeps_to_the_ledger
@@ -179,6 +181,10 @@ class SiteSession:
         )
         write_tensors(self._run_folder / PERSONAL_MODEL, {"model": model})
 
+    def keep_global_model(self, state: Mapping[str, np.ndarray]) -> None:
+        """Write the final global model, where the server cannot; it stays at the site."""
+        write_tensors(self._run_folder / GLOBAL_MODEL, {"model": _tensors(state)})
+
     def _measure(self, model: Mapping[str, Tensor], prefix: str) -> dict[str, float]:
         load_translator(self._generator, model, self._translator)
         rows: list[dict[str, float]] = []
@@ -303,6 +309,7 @@ def settings_digest(experiment: ExperimentConfig) -> str:
 
 def _check_job(limits: JobLimits, experiment: ExperimentConfig, fl_ctx: FLContext) -> None:
     check_sites(limits, job_sites(fl_ctx), needed_sites(fl_ctx))
+    check_encrypted(limits, encrypts(fl_ctx))
     check_settings(limits, experiment)
     check_parameters(limits, parameter_count(experiment.model))
 

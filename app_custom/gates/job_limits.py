@@ -50,6 +50,8 @@ class JobLimits:
         most_parameters: largest model, parameters of all its networks.
         other_release: whether a job, a server or another site of another release of FedI2I, or with
             other code of the same release, is taken all the same.
+        plain_updates: whether what is trained here may reach the server readable; without it only
+            encrypted averaging is taken.
     """
 
     least_sites: int = number(3, low=1)
@@ -63,6 +65,7 @@ class JobLimits:
     most_steps: int = number(20_000, low=1)
     most_parameters: int = number(200_000_000, low=1)
     other_release: bool = switch(False)
+    plain_updates: bool = switch(True)
 
 
 SIMULATION = JobLimits(
@@ -93,6 +96,7 @@ class Rule(StrEnum):
     MOST_STEPS = "most_steps"
     MOST_PARAMETERS = "most_parameters"
     OTHER_RELEASE = "other_release"
+    PLAIN_UPDATES = "plain_updates"
     PATIENT_PRIVACY = "patient_privacy"
 
 
@@ -192,6 +196,20 @@ def check_parameters(limits: JobLimits, parameters: int) -> None:
     if parameters > limits.most_parameters:
         raise _too_much(
             Rule.MOST_PARAMETERS, f"the model has {parameters} parameters", limits.most_parameters
+        )
+
+
+def check_encrypted(limits: JobLimits, encrypted: bool) -> None:
+    """Refuse a job whose updates leave readable, where the participant says that none may.
+
+    Raises:
+        JobRefusedError: naming the limit.
+    """
+    if not encrypted and not limits.plain_updates:
+        raise JobRefusedError(
+            Rule.PLAIN_UPDATES,
+            "the server could read what is trained here; export the job with privacy.mechanism "
+            "'encryption'",
         )
 
 

@@ -7,6 +7,7 @@ startup kits. It names whole classes, never a package, and a test holds it again
 
 _NAMED_BY_COMMITTED_JOBS: tuple[str, ...] = (
     "app_custom.aggregation.aggregator.Aggregator",
+    "app_custom.privacy.encrypted_aggregator.EncryptedAggregator",
     "app_custom.checkpoints.continuation.Continuation",
     "app_custom.cyclic.RelayRounds",
     "app_custom.cyclic.RelayedModelGenerator",
@@ -17,11 +18,14 @@ _NAMED_BY_COMMITTED_JOBS: tuple[str, ...] = (
     "app_custom.privacy.nvflare_filters.PercentileOnUpdates",
     "app_custom.privacy.nvflare_filters.RememberReceived",
     "app_custom.privacy.nvflare_filters.SVTOnUpdates",
+    "app_custom.privacy.encryption_filters.Decrypt",
+    "app_custom.privacy.encryption_filters.Encrypt",
     "app_custom.privacy.update_filters.AddNoise",
     "app_custom.privacy.update_filters.SpendBudget",
     "app_custom.server.best_model.BestModel",
     "app_custom.server.best_model.SwarmBestModel",
     "app_custom.server.global_metrics.GlobalMetrics",
+    "app_custom.server.model_files.EncryptedModelFiles",
     "app_custom.server.model_files.ModelFiles",
     "app_custom.server.outgoing_model.FinalModelLocator",
     "app_custom.server.outgoing_model.StrategyModelGenerator",

@@ -19,5 +19,6 @@ STRATEGY = Strategy(
     mechanisms=Mechanisms(
         update_level_dp="one site receives what the one before has trained, and so its noise alone",
         patient_level_dp=YES,
+        encryption="one site receives what the one before has trained, and nothing is added up",
     ),
 )

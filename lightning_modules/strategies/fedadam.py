@@ -99,6 +99,10 @@ STRATEGY = Strategy(
         ),
     ),
     grid=pairs("server_learning_rate", [0.003, 0.01, 0.03, 0.1]),
-    mechanisms=Mechanisms(update_level_dp=YES, patient_level_dp=YES),
+    mechanisms=Mechanisms(
+        update_level_dp=YES,
+        patient_level_dp=YES,
+        encryption="the server's optimizer squares and divides plain weights",
+    ),
     published=pairs("server_learning_rate", [0.01])[0],
 )

@@ -59,7 +59,8 @@ STRATEGY = Strategy(
     ),
     mechanisms=Mechanisms(
         update_level_dp=YES,
-        shown=("update_noise", "percentile", "svt", "patient_noise"),
+        shown=("update_noise", "percentile", "svt", "patient_noise", "encryption"),
         patient_level_dp=YES,
+        encryption=YES,
     ),
 )

@@ -74,6 +74,10 @@ STRATEGY = Strategy(
     server=FedAvgMRule,
     fedavg_at={"server_momentum": 0.0},
     grid=tuple({"server_momentum": value} for value in (0.1, 0.3, 0.5, 0.9)),
-    mechanisms=Mechanisms(update_level_dp=YES, patient_level_dp=YES),
+    mechanisms=Mechanisms(
+        update_level_dp=YES,
+        patient_level_dp=YES,
+        encryption="the server's momentum is a step in plain weights",
+    ),
     published={"server_momentum": 0.9},
 )

@@ -161,7 +161,9 @@ STRATEGY = Strategy(
     fedavg_at={"alpha_generator": 0.0, "alpha_discriminator": 0.0},
     grid=pairs("alpha", [0.001, 0.01, 0.1, 1.0], 1 / 3),
     mechanisms=Mechanisms(
-        update_level_dp="its controls are sums of updates without noise", patient_level_dp=YES
+        update_level_dp="its controls are sums of updates without noise",
+        patient_level_dp=YES,
+        encryption="its controls are combined in plain weights",
     ),
     published=pairs("alpha", [0.01], 1 / 3)[0],
 )

@@ -133,5 +133,6 @@ STRATEGY = Strategy(
     mechanisms=Mechanisms(
         update_level_dp="sites go on from layers of their own, not from what they received",
         patient_level_dp=YES,
+        encryption="it matches the channels of single models",
     ),
 )

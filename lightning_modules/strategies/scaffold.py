@@ -171,7 +171,9 @@ STRATEGY = Strategy(
     fedavg_at={"control_weight": 0.0},
     grid=tuple({"control_weight": value} for value in (0.1, 0.3, 0.5, 1.0)),
     mechanisms=Mechanisms(
-        update_level_dp="its controls are sums of updates without noise", patient_level_dp=YES
+        update_level_dp="its controls are sums of updates without noise",
+        patient_level_dp=YES,
+        encryption="its controls are combined in plain weights",
     ),
     published={"control_weight": 1.0},
 )
