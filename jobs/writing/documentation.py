@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from fedi2i.errors import ConfigError
 from fedi2i.files import write_text
@@ -20,7 +21,11 @@ def documents() -> dict[str, dict[str, str]]:
     """The generated sections by document and by name of the section."""
     return {
         "README.md": {"strategies": strategy_columns()},
-        "docs/strategies.md": {"strategies": strategies_table(), "papers": papers_table()},
+        "docs/strategies.md": {
+            "strategies": strategies_table(),
+            "papers": papers_table(),
+            "grids": grids_table(),
+        },
         "docs/settings.md": {"strategy-settings": settings_table()},
         "docs/data.md": {"findings": findings_table()},
     }
@@ -82,6 +87,17 @@ def papers_table() -> str:
     return _table(("strategy", "paper", "what of it is built", "BibTeX key"), rows)
 
 
+def grids_table() -> str:
+    """One row per strategy with a grid: what is tuned, the authors' value, where it stands."""
+    rows = [
+        (strategy.label, ", ".join(_point(point) for point in strategy.grid), source)
+        for strategy in STRATEGIES.values()
+        if strategy.grid
+        for source in [f"{_point(strategy.published)} ({strategy.published_in})"]
+    ]
+    return _table(("strategy", "grid", "the authors' value, and where it stands"), rows)
+
+
 def settings_table() -> str:
     """One row per setting of every strategy: default, range, meaning."""
     rows = [
@@ -112,6 +128,11 @@ def _settings(strategy: Strategy) -> Iterable[tuple[str, str, str, str]]:
         shown = str(default).lower() if isinstance(default, bool) else f"{default}"
         told = "true or false" if isinstance(default, bool) else allowed.describe()
         yield field.name, f"`{shown}`", told, allowed.meaning
+
+
+def _point(settings: Mapping[str, Any]) -> str:
+    """The values of a point of a grid: of the generator and, if it is another, of the other."""
+    return " / ".join(dict.fromkeys(f"{value:.2g}" for value in settings.values()))
 
 
 def _link(reference: str) -> str:
