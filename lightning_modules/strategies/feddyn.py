@@ -43,10 +43,10 @@ class FedDynSettings:
     """Coefficients of the dynamic regulariser, one per role; the same at sites and server."""
 
     alpha_generator: float = number(
-        0.03, most=STRONGEST_PULL, meaning="dynamic regularisation; 0 is FedAvg"
+        0.01, most=STRONGEST_PULL, meaning="dynamic regularisation; 0 is FedAvg"
     )
     alpha_discriminator: float = number(
-        0.01, most=STRONGEST_PULL, meaning="the same for discriminators"
+        0.0033, most=STRONGEST_PULL, meaning="the same for discriminators"
     )
 
 

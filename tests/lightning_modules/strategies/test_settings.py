@@ -110,7 +110,7 @@ def test_unset_settings_are_not_listed_and_coefficients_go_by_role() -> None:
         "name": "feddyn",
         "initialisation": "shared",
         "alpha_generator": 0.5,
-        "alpha_discriminator": 0.01,
+        "alpha_discriminator": 0.0033,
     }
     by_roles = by_role(experiment.strategy.settings, "alpha")
-    assert by_roles == {"generator": 0.5, "discriminator": 0.01}
+    assert by_roles == {"generator": 0.5, "discriminator": 0.0033}
