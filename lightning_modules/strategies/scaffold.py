@@ -42,7 +42,9 @@ CONTROL = "control"
 class ScaffoldSettings:
     """How much of the correction is applied."""
 
-    control_weight: float = number(1.0, meaning="factor of the control variates; 0 is FedAvg")
+    control_weight: float = number(
+        1.0, most=10.0, meaning="factor of the control variates; 0 is FedAvg"
+    )
 
 
 class ScaffoldRule(ServerRule):
@@ -176,4 +178,5 @@ STRATEGY = Strategy(
         encryption="its controls are combined in plain weights",
     ),
     published={"control_weight": 1.0},
+    published_in="algorithm 1: the correction as it is",
 )
