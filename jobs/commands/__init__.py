@@ -1,8 +1,9 @@
-"""The commands of ``fedi2i jobs`` and ``fedi2i compare``."""
+"""The commands of ``fedi2i jobs``, ``fedi2i compare`` and ``fedi2i audit``."""
 
 from __future__ import annotations
 
 from fedi2i.commands import Commands
+from jobs.commands.audit import add_audit
 from jobs.commands.comparison import add_compare, add_tune
 from jobs.commands.job_folders import add_committed, add_export
 from jobs.commands.workspace import add_workspace
@@ -12,9 +13,10 @@ def add_commands(commands: Commands) -> None:
     """Add all commands of this package."""
     add_job_commands(commands)
     add_compare(commands)
+    add_audit(commands)
 
 
 def add_job_commands(commands: Commands) -> None:
-    """Add the commands that ``fedi2i jobs`` groups: all but ``compare``."""
+    """Add the commands that ``fedi2i jobs`` groups: all but ``compare`` and ``audit``."""
     for add in (add_export, add_committed, add_workspace, add_tune):
         add(commands)
