@@ -74,7 +74,7 @@ def _chosen(arguments: Sequence[str]) -> Entry | None:
 
 def _map() -> str:
     """The project in one screen."""
-    lines = ["Federated medical image-to-image translation. Commands in the order of the work:", ""]
+    lines = ["Federated medical image-to-image translation. Commands in the order of the work:"]
     for entry in ENTRIES:
         lines.append(f"  {entry.name:<10} {entry.purpose}")
         if entry.members:
