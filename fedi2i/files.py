@@ -36,11 +36,15 @@ def not_written(path: Path, error: OSError, size: str = "") -> str:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, mode: int = 0o644) -> Iterator[Path]:
     """Yield a temporary path in the same folder; rename it over ``path`` on success.
 
     The temporary file ends with the suffixes of ``path`` (``.nii.gz`` stays ``.nii.gz``), so that
     writers which look at the name behave the same. It is removed if the block raises.
+
+    Args:
+        path: the file.
+        mode: its permissions; while it is written it is open to its owner alone.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(
@@ -52,15 +56,15 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb") as stream:
             os.fsync(stream.fileno())
-        temporary.chmod(0o644)
+        temporary.chmod(mode)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str, mode: int = 0o644) -> None:
     """Write ``text`` to ``path`` atomically, in UTF-8."""
-    with replacing(path) as temporary:
+    with replacing(path, mode) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 

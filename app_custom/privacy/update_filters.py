@@ -36,6 +36,7 @@ from app_custom.participant.site_configuration import (
     read_site_config,
     state_folder,
 )
+from app_custom.privacy.key_exchange import EXCHANGE_TASKS, exchange_fault
 from fedi2i.errors import ConfigError, UserError
 from lightning_modules.privacy.accountant import Release
 from lightning_modules.privacy.ledger import Budget, Event, Ledger, Spent
@@ -141,6 +142,8 @@ class SpendBudget(Filter):
             if _MEMORY.validated.get(owner, ("", False))[0] != task:
                 _MEMORY.validated[owner] = (task, self._share_metrics)
             return shareable
+        if task_name in EXCHANGE_TASKS:
+            return shareable  # keys and openings of masks: no model comes or goes
         if task_name != AppConstants.TASK_TRAIN:
             raise PrivacyRefusalError(
                 f"task '{task_name}' sends models in a way that this site's differential privacy "
@@ -149,7 +152,7 @@ class SpendBudget(Filter):
         if _MEMORY.begun.get(owner, ("", None))[0] == task:
             return shareable  # the site's own policy has it already
         _MEMORY.done.pop(owner, None)
-        received = _model(shareable)
+        received = received_model(shareable)
         round_number = int(shareable.get_header(AppConstants.CURRENT_ROUND, -1))
         ledger = site_ledger(fl_ctx, self._run)
         event = Event(
@@ -158,7 +161,7 @@ class SpendBudget(Filter):
             mechanism="update",
             releases=self._releases,
             clipping=self._clipping,
-            simulated=_simulated(fl_ctx),
+            simulated=is_simulated(fl_ctx),
         )
         try:
             if event.simulated and round_number == 0:
@@ -200,6 +203,8 @@ class AddNoise(Filter):
             return shareable if may_leave else _without_metrics(shareable)
         if owner in _MEMORY.done and _MEMORY.done[owner] == _digest_of(dxo):
             return shareable  # the site's own policy has done it: these very weights
+        if dxo.data_kind == DataKind.APP_DEFINED and not exchange_fault(dxo.data):
+            return shareable
         running, begun = _MEMORY.begun.pop(owner, ("", None))
         if begun is None or running != task or dxo.data_kind != DataKind.WEIGHTS:
             raise PrivacyRefusalError(
@@ -296,12 +301,12 @@ def site_ledger(fl_ctx: FLContext, run: str) -> Ledger:
     """
     local, site = local_folder(fl_ctx), site_name(fl_ctx)
     state = state_folder(read_site_config(local), site, workspace_folder(fl_ctx)) / site
-    if _simulated(fl_ctx):
+    if is_simulated(fl_ctx):
         return Ledger(state / f"privacy-{run}" / LEDGER, state / f"privacy-{run}" / ANCHOR)
     return Ledger(state / LEDGER, local / ANCHOR)
 
 
-def _simulated(fl_ctx: FLContext) -> bool:
+def is_simulated(fl_ctx: FLContext) -> bool:
     """Whether this is a simulator's site: by its own file, as a server may call a job anything."""
     job_is = fl_ctx.get_job_id() == SimulatorConstants.JOB_NAME
     return bool(job_is and read_site_config(local_folder(fl_ctx)).shared_machine)
@@ -311,8 +316,12 @@ def _owner(fl_ctx: FLContext) -> tuple[str, str]:
     return site_name(fl_ctx), str(fl_ctx.get_job_id())
 
 
-def _model(shareable: Shareable) -> dict[str, np.ndarray]:
-    """Copies of the received weights, decompressed: later parts may change arrays in place."""
+def received_model(shareable: Shareable) -> dict[str, np.ndarray]:
+    """Copies of the received weights, decompressed: later parts may change arrays in place.
+
+    Raises:
+        PrivacyRefusalError: the message holds no model that an update could be measured from.
+    """
     dxo = from_shareable(shareable)
     said: Any = dxo.meta.get(MetaKey.PROCESSED_ALGORITHM) or ""
     data = dxo.data

@@ -99,6 +99,6 @@ STRATEGY = Strategy(
         ),
     ),
     grid=pairs("server_learning_rate", [0.003, 0.01, 0.03, 0.1]),
-    mechanisms=Mechanisms(update_level_dp=YES),
+    mechanisms=Mechanisms(update_level_dp=YES, secure_aggregation=YES),
     published=pairs("server_learning_rate", [0.01])[0],
 )

@@ -57,5 +57,7 @@ STRATEGY = Strategy(
             {"initialisation": "independent"},
         ),
     ),
-    mechanisms=Mechanisms(update_level_dp=YES, shown=("update_noise",)),
+    mechanisms=Mechanisms(
+        update_level_dp=YES, secure_aggregation=YES, shown=("update_noise", "secure_sum")
+    ),
 )

@@ -74,6 +74,6 @@ STRATEGY = Strategy(
     server=FedAvgMRule,
     fedavg_at={"server_momentum": 0.0},
     grid=tuple({"server_momentum": value} for value in (0.1, 0.3, 0.5, 0.9)),
-    mechanisms=Mechanisms(update_level_dp=YES),
+    mechanisms=Mechanisms(update_level_dp=YES, secure_aggregation=YES),
     published={"server_momentum": 0.9},
 )

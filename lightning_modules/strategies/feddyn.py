@@ -159,6 +159,9 @@ STRATEGY = Strategy(
     site=SiteRule(gradient_term=_term, mirrored=True),
     fedavg_at={"alpha_generator": 0.0, "alpha_discriminator": 0.0},
     grid=pairs("alpha", [0.001, 0.01, 0.1, 1.0], 1 / 3),
-    mechanisms=Mechanisms(update_level_dp="its controls are sums of updates without noise"),
+    mechanisms=Mechanisms(
+        update_level_dp="its controls are sums of updates without noise",
+        secure_aggregation="its server needs every site's samples and updates",
+    ),
     published=pairs("alpha", [0.01], 1 / 3)[0],
 )

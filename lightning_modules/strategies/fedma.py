@@ -186,5 +186,9 @@ STRATEGY = Strategy(
             {"initialisation": "independent"},
         ),
     ),
-    mechanisms=Mechanisms(update_level_dp=YES, shown=("update_noise",)),
+    mechanisms=Mechanisms(
+        update_level_dp=YES,
+        secure_aggregation="it matches the channels of single models",
+        shown=("update_noise",),
+    ),
 )

@@ -130,6 +130,7 @@ STRATEGY = Strategy(
     may_start_independently=True,
     rounds_per_pass=rounds_of_a_pass,
     mechanisms=Mechanisms(
-        update_level_dp="sites go on from layers of their own, not from what they received"
+        update_level_dp="sites go on from layers of their own, not from what they received",
+        secure_aggregation="it matches the channels of single models",
     ),
 )

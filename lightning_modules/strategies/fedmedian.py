@@ -78,5 +78,7 @@ STRATEGY = Strategy(
     settings=FedMedianSettings,
     server=MedianRule,
     robust=True,
-    mechanisms=Mechanisms(update_level_dp=YES),
+    mechanisms=Mechanisms(
+        update_level_dp=YES, secure_aggregation="a median needs every single update"
+    ),
 )

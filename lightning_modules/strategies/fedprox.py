@@ -102,6 +102,6 @@ STRATEGY = Strategy(
     # The authors' range; the discriminator takes a third of each, as its gradients are smaller
     # than those of a generator with lambda_l1 = 100.
     grid=pairs("mu", [0.001, 0.01, 0.1, 1.0], 1 / 3),
-    mechanisms=Mechanisms(update_level_dp=YES, shown=("update_noise",)),
+    mechanisms=Mechanisms(update_level_dp=YES, secure_aggregation=YES, shown=("update_noise",)),
     published=pairs("mu", [1.0], 1 / 3)[0],
 )

@@ -110,5 +110,5 @@ STRATEGY = Strategy(
     robust=True,
     fedavg_at={"hostile_sites": 0, "selected": 0, "sample_weights": True},
     check_sites=_check_sites,
-    mechanisms=Mechanisms(update_level_dp=YES),
+    mechanisms=Mechanisms(update_level_dp=YES, secure_aggregation="it compares single updates"),
 )

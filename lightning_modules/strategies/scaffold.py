@@ -169,6 +169,9 @@ STRATEGY = Strategy(
     site=SiteRule(gradient_term=_term, extras=(CONTROL,), mirrored=True),
     fedavg_at={"control_weight": 0.0},
     grid=tuple({"control_weight": value} for value in (0.1, 0.3, 0.5, 1.0)),
-    mechanisms=Mechanisms(update_level_dp="its controls are sums of updates without noise"),
+    mechanisms=Mechanisms(
+        update_level_dp="its controls are sums of updates without noise",
+        secure_aggregation="its controls would need masks of their own",
+    ),
     published={"control_weight": 1.0},
 )

@@ -19,5 +19,8 @@ STRATEGY = Strategy(
     topology=SWARM,
     acts=False,
     fedavg_at={},
-    mechanisms=Mechanisms(update_level_dp="sites send their models to each other, past the noise"),
+    mechanisms=Mechanisms(
+        update_level_dp="sites send their models to each other, past the noise",
+        secure_aggregation="sites send their models to each other, past the masks",
+    ),
 )
