@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import median
 
@@ -82,21 +83,15 @@ def _code_rows(
     times: dict[str, list[float]] = {"site": [], "server": [], "plain": []}
     for _ in range(repeats):
         for name in names:
-            times["site"].append(
-                _seconds(
-                    lambda name=name: answers.update(
-                        {name: _answer(code, weight, anchor, trained[name], asked, secrets[name])}
-                    )
-                )
-            )
+            with _timed(times["site"]):
+                sent = _answer(code, weight, anchor, trained[name], asked, secrets[name])
+            answers[name] = sent
         openings = {name: secrets[name].opening(asked) for name in names}
-        times["server"].append(
-            _seconds(
-                lambda openings=openings: _mean(code, weight, anchor, answers, asked, openings)
-            )
-        )
+        with _timed(times["server"]):
+            _mean(code, weight, anchor, answers, asked, openings)
         updates = [SiteUpdate(name, trained[name], SAMPLES) for name in names]
-        times["plain"].append(_seconds(lambda updates=updates: weighted_mean(updates)))
+        with _timed(times["plain"]):
+            weighted_mean(updates)
     size = anchor["generator.w"].nbytes
     yield Row(f"{label}: a site's answer", size / 1e6, answers[names[0]].nbytes / 1e6, "MB")
     yield Row(f"{label}: masking at a site", 0.0, median(times["site"]), "s")
@@ -145,10 +140,11 @@ def _mean(
     return {key: (value + found.mean[key]).astype(value.dtype) for key, value in anchor.items()}
 
 
-def _seconds(work: Callable[[], object]) -> float:
+@contextmanager
+def _timed(seconds: list[float]) -> Iterator[None]:
     started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
+    yield
+    seconds.append(time.perf_counter() - started)
 
 
 def main() -> None:

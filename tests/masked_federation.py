@@ -22,6 +22,7 @@ from nvflare.apis.client import Client
 from nvflare.apis.controller_spec import ClientTask, Task
 from nvflare.apis.dxo import DXO, DataKind, MetaKey, from_shareable
 from nvflare.apis.event_type import EventType
+from nvflare.apis.filter import Filter
 from nvflare.apis.fl_constant import FLContextKey, ReturnCode
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import Shareable, make_reply
@@ -97,15 +98,24 @@ class MaskedSite:
         samples: its training slices.
         train: what it computes.
         least: its own least number of sites.
+        policy: filters of the site's own policy, for what arrives and what leaves.
     """
 
     def __init__(
-        self, root: Path, name: str, samples: int, train: Train, least: int = 3, **code: Any
+        self,
+        root: Path,
+        name: str,
+        samples: int,
+        train: Train,
+        least: int = 3,
+        policy: tuple[Filter, Filter] | None = None,
+        **code: Any,
     ) -> None:
         self.engine = Engine(root, name=name)
         self.name, self.samples, self.train = name, samples, train
         (root / "local" / "fedi2i.yaml").write_text(f"limits: {{least_sites: {least}}}\n")
         self.begin, self.mask = BeginSum(RUN), MaskUpdate(RUN, **{**CODE, **code})
+        self.policy = policy or (_Unchanged(), _Unchanged())
         self.keys = MaskKeys(RUN)
         self.gate = AllowedUpdate(["generator", "discriminator"])
         self.last: Weights = {}
@@ -124,8 +134,10 @@ class MaskedSite:
         return answer
 
     def _answer(self, name: str, message: Shareable, ctx: FLContext) -> Shareable:
+        arriving, leaving = self.policy
+        message = arriving.process(message, ctx)
         if name in EXCHANGE_TASKS:
-            return self.keys.execute(name, message, ctx, Signal())
+            return leaving.process(self.keys.execute(name, message, ctx, Signal()), ctx)
         received = self.begin.process(message, ctx)
         state, _ = unpack(from_shareable(received).data)
         number = int(received.get_header(AppConstants.CURRENT_ROUND))
@@ -135,7 +147,15 @@ class MaskedSite:
             MetaKey.INITIAL_METRICS: {"val/psnr": 20.0},
         }
         answer = DXO(DataKind.WEIGHTS, data=self.last, meta=meta).to_shareable()
-        return self.mask.process(answer, ctx)
+        return self.mask.process(leaving.process(answer, ctx), ctx)
+
+
+class _Unchanged(Filter):
+    """A policy that changes nothing."""
+
+    def process(self, shareable: Shareable, fl_ctx: FLContext) -> Shareable:
+        """Pass everything on."""
+        return shareable
 
 
 class MaskedFederation:

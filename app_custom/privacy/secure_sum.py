@@ -96,6 +96,10 @@ class BeginSum(Filter):
         except UserError as error:
             self.log_error(fl_ctx, f"site '{site_name(fl_ctx)}' does not train: {error}")
             raise PrivacyRefusalError(str(error)) from error
+        self.log_info(
+            fl_ctx,
+            f"round {asked.number}: this site's update joins the sum over {', '.join(asked.sites)}",
+        )
         task = str(fl_ctx.get_prop(FLContextKey.TASK_ID))
         _MEMORY.begun[_owner(fl_ctx)] = _Begun(task, asked, least, received_model(shareable))
         return shareable

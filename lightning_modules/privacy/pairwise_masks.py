@@ -125,7 +125,9 @@ def masked(
     """
     if secrets.site not in round_.sites:
         raise MaskError(f"site '{secrets.site}' is not among the sites of the sum")
-    total = words + own_mask(secrets.opening(round_), network, round_, words.size, words.dtype)
+    total: np.ndarray = words + own_mask(
+        secrets.opening(round_), network, round_, words.size, words.dtype
+    )
     for other in round_.sites:
         if other == secrets.site:
             continue

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import pytest
 import torch
-from simulator_runs import EXPERIMENT, SimulatorRun, export, simulate, simulator
+from omegaconf import OmegaConf
+from simulator_runs import EXPERIMENT, export, simulate
+from test_faults import simulate_and_kill
 
-from fedi2i.typed_config import read_yaml
-from fedi2i.typed_config import merged as merge_values
+from fedi2i.typed_config import merged, read_yaml
 
 pytestmark = [pytest.mark.slow, pytest.mark.nightly, pytest.mark.timeout(1800)]
 """Faster: ``tests/strategies/test_secure_sum.py`` (the same model, real training, no NVFlare) and
@@ -31,10 +28,8 @@ EXACT = {
 
 def written(folder: Path, **sections: object) -> Path:
     """The tiny experiment with further sections, in a file."""
-    from omegaconf import OmegaConf
-
     path = folder / "experiment.yaml"
-    OmegaConf.save(OmegaConf.create(merge_values(read_yaml(EXPERIMENT), sections)), path)
+    OmegaConf.save(OmegaConf.create(merged(read_yaml(EXPERIMENT), sections)), path)
     return path
 
 
@@ -74,32 +69,9 @@ def test_a_round_is_repeated_without_a_site_that_is_killed(
         privacy={**EXACT, "bits": 32, "fraction_bits": 20, "bound": 1.0},
     )
     job = export(tmp_path / "job", experiment=experiment)
-    workspace = new_workspace("killed")
-    with simulator(job, workspace, "-t", "4") as process:
-        try:
-            kill_when_training(process.pid, "west", workspace)
-            output, _ = process.communicate(timeout=800)
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-    run = SimulatorRun(workspace, process.returncode, output)
-    assert "round 0 is repeated over east, north, south" in output
+    run = simulate_and_kill(job, new_workspace("killed"), "west", 0, "-t", "4")
+    assert run.exit_code == 0, run.output[-3000:]
+    assert "round 0 is repeated over east, north, south" in run.output
     assert ("all", 2, "val/psnr") in run.metrics
-    assert ("west", 0, "data/samples") not in run.metrics
-
-
-def kill_when_training(simulator_pid: int, site: str, workspace: Path) -> None:
-    """Kill a site's process once the keys are agreed on and the site is at work."""
-    log = workspace / "server" / "simulate_job" / "log.txt"
-    deadline = time.monotonic() + 300
-    while time.monotonic() < deadline:
-        text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
-        if "Round 0 started" in text:
-            break
-        time.sleep(0.2)
-    for process in psutil.Process(simulator_pid).children(recursive=True):
-        words = process.cmdline()
-        if any(word == site or word.endswith(f"/{site}") for word in words):
-            process.kill()
-            return
-    pytest.fail(f"no process of {site} was found")
+    rows = [row for row in run.metrics if row[0] == "west" and row[2] == "data/samples"]
+    assert rows == []

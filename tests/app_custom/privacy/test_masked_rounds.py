@@ -46,6 +46,7 @@ from app_custom.privacy.key_exchange import (
 from app_custom.privacy.mask_keys import MaskKeys
 from app_custom.privacy.secure_aggregator import SecureAggregator
 from app_custom.privacy.secure_rounds import SecureRounds
+from app_custom.privacy.update_filters import LEDGER, AddNoise, SpendBudget
 from fedi2i.errors import ConfigError
 from lightning_modules.combining.updates import SiteUpdate
 from lightning_modules.combining.weighted_mean import weighted_mean
@@ -221,21 +222,12 @@ def test_a_late_answer_is_refused_and_cannot_be_opened_with_what_the_server_has(
     """The sum over all four minus the sum over three would be the late site's update."""
     meddle = losing("west")
     federation = make(meddle=meddle)
-    answers: dict[str, Shareable] = {}
-    original = federation.broadcast_and_wait
-
-    def noting(task: Any, *args: Any) -> None:
-        original(task, *args)
-        if task.name == "train" and not answers:
-            answers.update({s: federation.messages["train", s] for s in ("east", "north", "south")})
-
-    federation.broadcast_and_wait = noting  # type: ignore[method-assign]
     federation.run()
     (late,) = meddle.late  # type: ignore[attr-defined]
     with federation.engine.new_context() as ctx:
         ctx.set_prop(AppConstants.CURRENT_ROUND, 0, private=True, sticky=True)
         assert not federation.aggregator.accept(late, with_peer(ctx, "west"))
-    # All four answers to the first attempt are there; who of the three would still open it?
+    # The server has all four answers to the first attempt. Who of the three still opens it?
     task = Shareable()
     task.set_header(SUM_SITES, sorted(SAMPLES))
     task.set_header(AppConstants.CURRENT_ROUND, 0)
@@ -575,6 +567,24 @@ def test_an_aggregator_without_an_opened_sum_makes_no_model(make: MakeFederation
     with federation.engine.new_context() as ctx:
         assert federation.aggregator.aggregate(ctx) == Shareable()
     assert federation.engine.panics() == ["no sum of this round was opened"]
+
+
+def test_noise_of_a_sites_own_policy_is_added_under_the_masks(make: MakeFederation) -> None:
+    federation = make()
+    east = federation.sites["east"]
+    norms = {"generator": 5.0, "discriminator": 5.0}
+    # Noise of 0.005 on values of about 0.1, whose norms are below the clipping.
+    east.policy = (SpendBudget(norms, 1e-3, epsilon=1e9, delta=1e-5), AddNoise())
+    found = federation.run()
+    assert federation.engine.panics() == []
+    weights = {**SAMPLES, "east": 1}  # the policy states one sample, whatever there are
+    plain = weighted_mean(
+        [SiteUpdate(n, site.last, weights[n]) for n, site in sorted(federation.sites.items())]
+    )
+    moved = np.concatenate([(found[key] - plain[key]).reshape(-1) for key in plain])
+    assert np.std(moved) == pytest.approx(0.005 / sum(weights.values()), rel=0.25)
+    ledger = Path(east.engine.get_workspace().get_root_dir()) / "state" / "east" / LEDGER
+    assert len(ledger.read_text().splitlines()) == 2  # begun and released
 
 
 # Gates.
