@@ -201,10 +201,10 @@ class AddNoise(Filter):
         if dxo.data_kind == DataKind.METRICS:
             may_leave = _MEMORY.validated.get(owner) == (task, True)
             return shareable if may_leave else _without_metrics(shareable)
-        if owner in _MEMORY.done and _MEMORY.done[owner] == _digest_of(dxo):
-            return shareable  # the site's own policy has done it: these very weights
         if dxo.data_kind == DataKind.APP_DEFINED and not exchange_fault(dxo.data):
             return shareable
+        if owner in _MEMORY.done and _MEMORY.done[owner] == _digest_of(dxo):
+            return shareable  # the site's own policy has done it: these very weights
         running, begun = _MEMORY.begun.pop(owner, ("", None))
         if begun is None or running != task or dxo.data_kind != DataKind.WEIGHTS:
             raise PrivacyRefusalError(
