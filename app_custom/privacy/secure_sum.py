@@ -9,8 +9,7 @@ of a site's own policy is added before them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from nvflare.apis.dxo import DXO, DataKind, MetaKey, from_shareable
@@ -25,7 +24,12 @@ from app_custom.nvflare_context import site_name
 from app_custom.participant.site_configuration import checked_run_name
 from app_custom.privacy.key_exchange import MASKED
 from app_custom.privacy.mask_keys import KeyStore, least_sites, round_of
-from app_custom.privacy.update_filters import PrivacyRefusalError, received_model
+from app_custom.privacy.received_model import (
+    Arrays,
+    PrivacyRefusalError,
+    TaskMemory,
+    received_model,
+)
 from fedi2i.errors import UserError
 from lightning_modules.combining.known_samples import claimed_samples
 from lightning_modules.combining.updates import UpdateRefusedError, network_of, networks_of
@@ -38,34 +42,23 @@ from lightning_modules.privacy.pairwise_masks import (
     words_digest,
 )
 
-Arrays = Mapping[str, np.ndarray]
-
 
 @dataclass(frozen=True)
 class _Begun:
     """A task whose answer is to be masked.
 
     Attributes:
-        task: NVFlare's id of the task.
         asked: the round, and the sites of the sum.
         least: fewest sites that this site agrees to.
         received: copies of the received weights.
     """
 
-    task: str
     asked: MaskRound
     least: int
     received: Arrays
 
 
-@dataclass
-class _Memory:
-    """What the two filters share within one task, by site and job."""
-
-    begun: dict[tuple[str, str], _Begun] = field(default_factory=dict)
-
-
-_MEMORY = _Memory()
+_MEMORY: TaskMemory[_Begun] = TaskMemory()
 
 
 class BeginSum(Filter):
@@ -87,7 +80,7 @@ class BeginSum(Filter):
         """
         if fl_ctx.get_prop(FLContextKey.TASK_NAME) != AppConstants.TASK_TRAIN:
             return shareable
-        _MEMORY.begun.pop(_owner(fl_ctx), None)
+        _MEMORY.forget(fl_ctx)
         try:
             asked = round_of(shareable, fl_ctx)
             kept = KeyStore(self._run, fl_ctx).held()
@@ -100,8 +93,7 @@ class BeginSum(Filter):
             fl_ctx,
             f"round {asked.number}: this site's update joins the sum over {', '.join(asked.sites)}",
         )
-        task = str(fl_ctx.get_prop(FLContextKey.TASK_ID))
-        _MEMORY.begun[_owner(fl_ctx)] = _Begun(task, asked, least, received_model(shareable))
+        _MEMORY.begin(fl_ctx, _Begun(asked, least, received_model(shareable)))
         return shareable
 
 
@@ -126,14 +118,14 @@ class MaskUpdate(Filter):
         Raises:
             PrivacyRefusalError: weights that no sum was begun for, or that must not be sent.
         """
-        begun = _MEMORY.begun.pop(_owner(fl_ctx), None)
+        begun = _MEMORY.of_task(fl_ctx)
+        _MEMORY.forget(fl_ctx)
         if shareable.get_return_code() != ReturnCode.OK:
             return shareable
         dxo = from_shareable(shareable)
         if dxo.data_kind == DataKind.METRICS:
             return shareable
-        task = str(fl_ctx.get_prop(FLContextKey.TASK_ID))
-        if begun is None or begun.task != task or dxo.data_kind != DataKind.WEIGHTS:
+        if begun is None or dxo.data_kind != DataKind.WEIGHTS:
             raise PrivacyRefusalError(
                 f"an answer of kind '{dxo.data_kind}' belongs to no sum that this site has begun"
             )
@@ -205,7 +197,3 @@ def _changed(received: Arrays, trained: Arrays, extras: Arrays) -> dict[str, np.
             raise UpdateRefusedError(f"'{key}' holds whole numbers, of which no mean can be taken")
         changed[key] = value.astype(np.float64) - received[key]
     return changed
-
-
-def _owner(fl_ctx: FLContext) -> tuple[str, str]:
-    return site_name(fl_ctx), str(fl_ctx.get_job_id())
