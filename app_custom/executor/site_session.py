@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO
 
@@ -24,6 +24,7 @@ from torch import Tensor
 from app_custom.gates.job_limits import (
     JobLimits,
     check_data,
+    check_encrypted,
     check_parameters,
     check_settings,
     check_sites,
@@ -39,7 +40,7 @@ from app_custom.nvflare_context import (
     site_name,
     workspace_folder,
 )
-from app_custom.nvflare_files import PERSONAL_MODEL
+from app_custom.nvflare_files import GLOBAL_MODEL, PERSONAL_MODEL
 from app_custom.participant.release import Releases
 from app_custom.participant.site_configuration import (
     SiteConfig,
@@ -49,6 +50,9 @@ from app_custom.participant.site_configuration import (
     state_folder,
 )
 from app_custom.participant.used_data import Use, UsedData
+from app_custom.privacy.encryption_filters import encrypts
+from app_custom.privacy.patient_policy import check_demand
+from app_custom.privacy.patient_rounds import PatientRounds
 from app_custom.privacy.update_filters import keeps_to_the_ledger
 from fedi2i.digest import digest
 from fedi2i.errors import DataError
@@ -65,6 +69,7 @@ from lightning_modules.evaluation.validation import (
 from lightning_modules.model_networks import MODELS
 from lightning_modules.networks.building import parameter_count
 from lightning_modules.networks.generators.catalogue import build_generator
+from lightning_modules.privacy.patient_settings import PatientNoise
 from lightning_modules.sharing.tensor_file import write_tensors
 from lightning_modules.training.hardware import Hardware, choose_hardware, threads_for
 from lightning_modules.training.learner import Learner, RoundResult
@@ -81,7 +86,12 @@ class RunEndedError(RuntimeError):
 
 
 class SiteSession:
-    """Does the executor's tasks with this site's data and learner."""
+    """Does the executor's tasks with this site's data and learner.
+
+    Attributes:
+        patient_rounds: enters rounds into the ledger, where the job trains with patient-level
+            differential privacy.
+    """
 
     def __init__(
         self,
@@ -94,7 +104,9 @@ class SiteSession:
         run_folder: Path,
         ended: Signal | None = None,
         held: IO[bytes] | None = None,
+        patient_rounds: PatientRounds | None = None,
     ) -> None:
+        self.patient_rounds = patient_rounds
         self._experiment = experiment
         self._prepared = prepared
         self._learner = learner
@@ -169,6 +181,10 @@ class SiteSession:
         )
         write_tensors(self._run_folder / PERSONAL_MODEL, {"model": model})
 
+    def keep_global_model(self, state: Mapping[str, np.ndarray]) -> None:
+        """Write the final global model, where the server cannot; it stays at the site."""
+        write_tensors(self._run_folder / GLOBAL_MODEL, {"model": _tensors(state)})
+
     def _measure(self, model: Mapping[str, Tensor], prefix: str) -> dict[str, float]:
         load_translator(self._generator, model, self._translator)
         rows: list[dict[str, float]] = []
@@ -197,7 +213,11 @@ class SiteSession:
 
 
 def open_session(
-    experiment: ExperimentConfig, run_name: str, releases: Releases, fl_ctx: FLContext
+    experiment: ExperimentConfig,
+    run_name: str,
+    releases: Releases,
+    fl_ctx: FLContext,
+    noise: PatientNoise | None = None,
 ) -> SiteSession:
     """Read this site's configuration and data, and build its learner.
 
@@ -209,7 +229,8 @@ def open_session(
     """
     site = site_name(fl_ctx)
     config = read_site_config(local_folder(fl_ctx))
-    if keeps_to_the_ledger(fl_ctx):
+    check_demand(config.patient_privacy, noise)
+    if keeps_to_the_ledger(fl_ctx) or noise is not None:
         # Points of curves and pictures pass no filter: no noise would cover them.
         config = replace(config, share_curves=False, share_images=False)
     releases.check(config.limits)
@@ -218,15 +239,18 @@ def open_session(
     check_data(config.limits, experiment.model.name, prepared.split("train"), prepared.split("val"))
     hardware = choose_hardware(experiment.training.precision, _threads(config, fl_ctx))
     state = state_folder(config, site, workspace_folder(fl_ctx)) / site
-    run = f"{run_name}-{kept_by(experiment, fl_ctx)}"
-    UsedData(state).note(_use_of(prepared, run, config, fl_ctx), prepared)
+    run = f"{run_name}-{kept_by(experiment, fl_ctx, noise)}"
+    UsedData(state).note(_use_of(prepared, run, config, fl_ctx, noise), prepared)
+    slices = TrainingSlices([prepared.split("train")])
     learner = Learner(
         experiment,
         arm=site,
-        slices=TrainingSlices([prepared.split("train")]),
+        slices=slices,
         hardware=hardware,
         store=LocalStateStore(state / run),
+        patient_noise=noise,
     )
+    rounds = noise and PatientRounds(noise, config.patient_privacy, experiment, slices, run_name)
     curves = fl_ctx.get_engine().get_component(WRITER_ID)
     return SiteSession(
         experiment,
@@ -238,10 +262,17 @@ def open_session(
         run_folder(fl_ctx),
         fl_ctx.get_run_abort_signal(),
         held,
+        rounds,
     )
 
 
-def _use_of(prepared: PreparedSite, run: str, config: SiteConfig, fl_ctx: FLContext) -> Use:
+def _use_of(
+    prepared: PreparedSite,
+    run: str,
+    config: SiteConfig,
+    fl_ctx: FLContext,
+    noise: PatientNoise | None,
+) -> Use:
     return Use(
         job=str(fl_ctx.get_job_id()),
         run=run,
@@ -249,14 +280,21 @@ def _use_of(prepared: PreparedSite, run: str, config: SiteConfig, fl_ctx: FLCont
         dataset=prepared.dataset,
         content_hash=prepared.content_hash,
         pictures=config.share_images,
-        accounted=keeps_to_the_ledger(fl_ctx),
+        accounted=keeps_to_the_ledger(fl_ctx) or noise is not None,
     )
 
 
-def kept_by(experiment: ExperimentConfig, fl_ctx: FLContext) -> str:
-    """Name whose run it is that this site keeps something of: by settings and submitter."""
+def kept_by(
+    experiment: ExperimentConfig, fl_ctx: FLContext, noise: PatientNoise | None = None
+) -> str:
+    """Name whose run it is that this site keeps something of: by settings and submitter.
+
+    What training without noise has left must never be where training with noise goes on.
+    """
     submitter = job_submitter(fl_ctx)
     own = settings_digest(experiment)
+    if noise is not None:
+        own = f"{own}-noised-{digest(asdict(noise))[:8]}"
     return f"{own}-{digest(submitter)[:8]}" if submitter else own
 
 
@@ -271,6 +309,7 @@ def settings_digest(experiment: ExperimentConfig) -> str:
 
 def _check_job(limits: JobLimits, experiment: ExperimentConfig, fl_ctx: FLContext) -> None:
     check_sites(limits, job_sites(fl_ctx), needed_sites(fl_ctx))
+    check_encrypted(limits, encrypts(fl_ctx))
     check_settings(limits, experiment)
     check_parameters(limits, parameter_count(experiment.model))
 

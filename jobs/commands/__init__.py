@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fedi2i.commands import Commands
+from jobs.commands.clipping import add_clipping
 from jobs.commands.comparison import add_compare, add_tune
 from jobs.commands.governance import add_governance
 from jobs.commands.job_folders import add_committed, add_export
@@ -18,5 +19,5 @@ def add_commands(commands: Commands) -> None:
 
 def add_job_commands(commands: Commands) -> None:
     """Add the commands that ``fedi2i jobs`` groups: all but ``compare``."""
-    for add in (add_export, add_committed, add_workspace, add_tune):
+    for add in (add_export, add_committed, add_workspace, add_tune, add_clipping):
         add(commands)

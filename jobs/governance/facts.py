@@ -9,8 +9,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from app_custom.gates.shared_metrics import EPSILON_TOTAL, SHARED_METRICS
+from app_custom.gates.shared_metrics import SHARED_METRICS
 from fedi2i.digest import digest
+from fedi2i.epsilon import EPSILON_TOTAL
 from fedi2i.errors import ConfigError, DataError
 from fedi2i.metric_files import COLUMNS
 from fedi2i.typed_config import merged

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 
     Filters = Callable[[str, FederatedExperiment], list[Config]]
 
+GENERATOR_ONLY = {"sharing": "generator"}
+"""What committed jobs share: discriminators see the real targets and stay at their sites."""
+NO_GUARANTEE = "not differential privacy"
+"""What the promise of a mechanism without any guarantee begins with."""
+
 
 @dataclass(frozen=True)
 class PrivacyMechanism:
@@ -31,6 +36,8 @@ class PrivacyMechanism:
         ending: what the names of its committed jobs end in, after the strategy's.
         promise: one sentence for reports: what it promises, to whom, or that it promises nothing.
         admitted_by: the field of the strategies' ``Mechanisms`` that says whether they admit it.
+        unit: whose data the promise is about; empty where nothing is promised.
+        relation: what the promise compares: the unit's data ``replaced``, or ``added or removed``.
         settings: the record of its settings, with defaults, ranges and meanings.
         refuse: refuses settings or experiments that it cannot work with; gets the job and the
             words a message begins with.
@@ -54,6 +61,8 @@ class PrivacyMechanism:
     settings: type[Any]
     refuse: Callable[[FederatedExperiment, str], None]
     epsilon: Callable[[Any, ExperimentConfig, int], float] | None = None
+    unit: str = ""
+    relation: str = ""
     values: Mapping[str, Any] = field(default_factory=dict)
     federation: Mapping[str, Any] = field(default_factory=dict)
     experiment: Mapping[str, Any] = field(default_factory=dict)
@@ -61,6 +70,30 @@ class PrivacyMechanism:
     leaving: Filters | None = None
     server: Callable[[ServerSide, FederatedExperiment], ServerSide] | None = None
     site: Callable[[SiteSide, FederatedExperiment], SiteSide] | None = None
+
+    @property
+    def guarantees(self) -> bool:
+        """Whether it promises anything at all."""
+        return not self.promise.startswith(NO_GUARANTEE)
+
+
+def received_models(_: str, __: FederatedExperiment) -> list[Config]:
+    """The filter that remembers the model an update is measured from."""
+    return [{"path": "app_custom.privacy.nvflare_filters.RememberReceived", "args": {}}]
+
+
+def refuse_independent_start(job: FederatedExperiment, where: str) -> None:
+    """Refuse first weights of the sites' own beside a mechanism that acts on updates.
+
+    Raises:
+        ConfigError: naming the setting and the remedy.
+    """
+    if job.experiment.strategy.initialisation == "independent":
+        raise ConfigError(
+            f"{where}: privacy.mechanism is '{job.privacy.mechanism}', but sites with first "
+            "weights of their own send no update of a received model; take "
+            "strategy.initialisation 'shared'"
+        )
 
 
 def refuse_batch_norm(job: FederatedExperiment, where: str) -> None:

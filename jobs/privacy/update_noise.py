@@ -5,9 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fedi2i.errors import ConfigError
 from fedi2i.typed_config import number, switch
-from jobs.privacy.interface import PrivacyMechanism, refuse_batch_norm
+from jobs.privacy.interface import (
+    GENERATOR_ONLY,
+    PrivacyMechanism,
+    refuse_batch_norm,
+    refuse_independent_start,
+)
 from lightning_modules.model_networks import MODELS, shared_networks
 from lightning_modules.privacy.accountant import Release, epsilon
 from lightning_modules.privacy.ledger import BudgetSpentError
@@ -64,12 +68,7 @@ def clipping(settings: UpdateNoise, experiment: ExperimentConfig) -> dict[str, f
 
 def _refuse(job: FederatedExperiment, where: str) -> None:
     settings, experiment = job.privacy.settings, job.experiment
-    if experiment.strategy.initialisation == "independent":
-        raise ConfigError(
-            f"{where}: privacy.mechanism is '{job.privacy.mechanism}', but sites with first "
-            "weights of their own send no update of a received model; take "
-            "strategy.initialisation 'shared'"
-        )
+    refuse_independent_start(job, where)
     refuse_batch_norm(job, where)
     needed = spent(settings, experiment, experiment.training.rounds)
     if needed > settings.epsilon:
@@ -106,7 +105,10 @@ MECHANISM = PrivacyMechanism(
     settings=UpdateNoise,
     refuse=_refuse,
     epsilon=spent,
+    unit="everything that a site holds",
+    relation="replaced by other data",
     federation={"min_sites": 3},  # one site's spent budget must not end it for the others
+    experiment=GENERATOR_ONLY,
     arriving=_budget,
     leaving=_noise,
 )

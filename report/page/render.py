@@ -12,6 +12,7 @@ from report.numbers.statistics import ALPHA, RESAMPLES
 from report.numbers.strategy_effects import ROLES, SMALLEST_ACTION
 from report.page.convergence import convergence_section
 from report.page.pictures import pictures_section
+from report.page.privacy import privacy_section
 from report.page.provenance import provenance_section, setting_text
 from report.page.strategies import WARNINGS, strategies_section
 from report.page.summary import ONE_RUN, primary_sentence, summary
@@ -48,6 +49,7 @@ def render_page(analysis: Analysis) -> str:
             like=analysis.like,
             convergence=convergence_section(run, featured),
             strategies=strategies_section(run, analysis.effects),
+            privacy=privacy_section(run),
             pictures=pictures_section(run, featured),
             provenance=provenance_section(run),
         )

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from jobs.__main__ import main
+from jobs.commands.comparison import _strategies
 from jobs.commands.job_folders import JOBS_FOLDER, write_committed
 from lightning_modules.strategies.catalogue import STRATEGIES, STRATEGY_JOBS, with_companions
 
@@ -272,3 +273,12 @@ def test_fedma_is_compared_from_both_starts_and_beside_fedavg_from_each(
     asked: tuple[str, ...], compared: tuple[str, ...]
 ) -> None:
     assert with_companions(asked) == compared
+
+
+def test_a_private_job_s_companions_are_those_of_its_strategy() -> None:
+    assert _strategies("fedma_dp,fedavg_dp") == (
+        "fedma_dp",
+        "fedavg_dp",
+        "fedavg_independent",
+        "fedma_independent",
+    )

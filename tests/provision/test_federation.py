@@ -42,8 +42,13 @@ from poc_processes import (
 from run_results import check_equal, check_learnt
 from simulator_runs import export
 
+from app_custom.gates.site_policy import NOISES, SPENDS
 from app_custom.participant.used_data import RECORD
+from app_custom.privacy.update_filters import LEDGER
 from fedi2i.cli.program import main
+from fedi2i.epsilon import EPSILON_TOTAL
+from fedi2i.metric_files import FILE_NAME, SAMPLES, read_metrics
+from lightning_modules.privacy.accountant import Release, epsilon
 from provision.add_participants import add_site
 from provision.poc.command_line import COMPLETED, JobError
 from provision.poc.console import AdminConsole, ConsoleError
@@ -332,14 +337,36 @@ def test_a_failure_that_names_patients_and_files_is_read_at_the_site_alone(
 # Sites that come and go.
 
 
+PRIVACY_ROUNDS = 2
+PRIVATE: dict[str, object] = {
+    "clipping": {"generator": 0.1, "discriminator": 0.1},
+    "noise_multiplier": 4.0,
+    "delta": 1e-5,
+    # What the rounds need of two networks, whose sites are replaced; half a round is left over.
+    "epsilon": epsilon([Release(4.0, 2.0, count=2 * PRIVACY_ROUNDS + 1)], 1e-5),
+}
+
+
 def add_island(federation: Federation, config: PocConfig) -> None:
-    """One more site, while all others run."""
+    """One more site, while all others run; its own policy has differential privacy."""
     workspace = federation.kits.parents[1]
     kit = add_site(workspace.parent / "localhost_project.yml", workspace, "island", "island")
     shutil.move(kit, federation.kits / "island")
     map_data(federation.kits / "island", "island", config)
+    path = federation.kits / "island" / "local" / "privacy.json"
+    policy = json.loads(path.read_text())
+    for scope in policy["scopes"]:
+        scope["task_data_filters"].insert(0, {"path": SPENDS, "args": PRIVATE})
+        scope["task_result_filters"].insert(0, {"path": NOISES, "args": {}})
+    path.write_text(json.dumps(policy))
     federation.participants.start("island")
     wait_until_registered(federation.participants, federation.kits, ["island"])
+
+
+def island_s_ledger(federation: Federation) -> list[dict[str, object]]:
+    """The lines of island's privacy ledger."""
+    (ledger,) = (federation.kits / "island").rglob(LEDGER)
+    return [json.loads(line) for line in ledger.read_text().splitlines()]
 
 
 @pytest.fixture(scope="module")
@@ -358,6 +385,7 @@ def diminished(
     crash(federation.kits / "east")
     start_again(federation, "east")
     round_started(federation, job_id, 1)
+    wait_for(lambda: len(island_s_ledger(federation)) == 3, 60)
     crash(federation.kits / "island")
     return job_id
 
@@ -475,6 +503,38 @@ def test_a_site_that_crashes_and_stays_away_is_lost_when_it_is_silent_and_the_re
     assert "Client island is deemed disconnected" in log
     assert "round 1: no usable update from east, island\n" in log
     assert "run complete; models are in" in log
+
+
+def test_a_site_s_own_policy_noises_its_updates_in_a_job_that_asks_for_no_privacy(
+    federation: Federation, lead: Lead, diminished: str
+) -> None:
+    """Island took part in one round, and crashed in the next one, which is spent all the same."""
+    rows = read_metrics(lead.download(diminished) / FILE_NAME)
+    stated = {row[0]: row[3] for row in rows if row[1:3] == (0, SAMPLES)}
+    assert stated["island"] == 1 < stated["north"]
+    spent = {(row[0], row[1]): row[3] for row in rows if row[2] == EPSILON_TOTAL}
+    one_round = epsilon([Release(4.0, 2.0, count=2)], 1e-5)
+    assert spent["island", 0] == pytest.approx(one_round, rel=1e-3)
+    assert {site for site, _ in spent} == {"island", "all"}
+    lines = island_s_ledger(federation)
+    assert [line["state"] for line in lines] == ["begun", "released", "begun"]
+    assert not any(line.get("simulated") for line in lines)
+
+
+def test_a_budget_that_is_spent_over_a_job_and_a_crash_refuses_the_next_which_goes_on(
+    federation: Federation, lead: Lead, diminished: str, tmp_path: Path
+) -> None:
+    start_again(federation, "island")
+    sizes = ("--rounds", "1", "--steps", "2", "--min-sites", "1")
+    job_id = lead.submit(export(tmp_path / "fedavg", "--sites", "north,island", *sizes))
+    assert lead.wait_for_end(job_id) == COMPLETED
+    run_folder = lead.download(job_id)
+    said = (run_folder / "log.txt").read_text()
+    assert "site 'island' could not do its task 'train'" in said
+    assert "its privacy budget is spent, so it takes no further part" in said
+    assert (run_folder / "app_server" / "FL_global_model.pt").is_file()
+    assert "the budget is epsilon" in (federation.kits / "island" / job_id / "log.txt").read_text()
+    crash(federation.kits / "island")
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from provision.poc.kits import PocConfig
 
 pytestmark = [pytest.mark.nightly, pytest.mark.slow, pytest.mark.timeout(1800)]
 
-RECORDER = Path(__file__).with_name("message_recorder")
+RECORDER = Path(__file__).with_name("altered_python")
 ADMIN = "project.admin@fedi2i.example.org"
 SITES = ("north", "east")
 
