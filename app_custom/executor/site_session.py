@@ -250,7 +250,11 @@ def open_session(
         store=LocalStateStore(state / run),
         patient_noise=noise,
     )
-    rounds = noise and PatientRounds(noise, config.patient_privacy, experiment, slices, run_name)
+    rounds = (
+        PatientRounds(noise, config.patient_privacy, experiment, slices, run_name)
+        if noise is not None
+        else None
+    )
     curves = fl_ctx.get_engine().get_component(WRITER_ID)
     return SiteSession(
         experiment,

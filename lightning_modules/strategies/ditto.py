@@ -60,7 +60,8 @@ STRATEGY = Strategy(
     grid=pairs("lambda", [0.01, 0.1, 1.0, 10.0], 1 / 3),
     mechanisms=Mechanisms(
         update_level_dp=YES,
-        patient_level_dp="its personal models are trained on the same patients again, outside the steps that are accounted for",
+        patient_level_dp="its personal models are trained on the same patients again, outside the "
+        "steps that are accounted for",
         encryption=YES,
     ),
     published=pairs("lambda", [1.0], 1 / 3)[0],
