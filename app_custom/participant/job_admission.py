@@ -22,14 +22,14 @@ from nvflare.private.fed.utils.app_deployer import AppDeployer
 
 from app_custom.gates.job_limits import (
     REFUSED,
-    JobLimits,
     JobRefusedError,
     check_encrypted,
     check_settings,
     check_sites,
 )
 from app_custom.participant.release import Releases
-from app_custom.participant.site_configuration import FILE_NAME, read_site_config
+from app_custom.participant.site_configuration import FILE_NAME, SiteConfig, read_site_config
+from app_custom.privacy.patient_policy import check_demand, noise_from
 from fedi2i.errors import UserError
 from lightning_modules.configuration import experiment_from
 
@@ -59,8 +59,8 @@ class JobAdmission(AppDeployer, FLComponent):
         if reason:
             return reason
         try:
-            limits = read_site_config(Path(workspace.get_site_config_dir())).limits
-            check_job(limits, job_meta, Path(workspace.get_app_dir(job_id)))
+            config = read_site_config(Path(workspace.get_site_config_dir()))
+            check_job(config, job_meta, Path(workspace.get_app_dir(job_id)))
         except JobRefusedError as refused:
             reason = str(refused)
         except UserError as error:
@@ -73,11 +73,11 @@ class JobAdmission(AppDeployer, FLComponent):
         return reason
 
 
-def check_job(limits: JobLimits, meta: dict[str, Any], app: Path) -> None:
+def check_job(config: SiteConfig, meta: dict[str, Any], app: Path) -> None:
     """Hold what a job says of itself against a site's limits.
 
     Args:
-        limits: the site's.
+        config: the site's.
         meta: the job's ``meta.json``.
         app: folder of the app that came to this site.
 
@@ -85,6 +85,7 @@ def check_job(limits: JobLimits, meta: dict[str, Any], app: Path) -> None:
         JobRefusedError: naming the limit.
         ConfigError: settings that cannot be read.
     """
+    limits = config.limits
     sites = {name for names in (meta.get("deploy_map") or {}).values() for name in _names(names)}
     needed = int(meta.get(JobMetaKey.MIN_CLIENTS.value) or 1)
     # Where the job goes to all there are, their number is known when it starts.
@@ -94,6 +95,7 @@ def check_job(limits: JobLimits, meta: dict[str, Any], app: Path) -> None:
     for arguments in _executors(app / "config"):
         Releases(job=str(arguments.get("release") or "")).check(limits)
         check_settings(limits, experiment_from(arguments.get("settings") or {}, "the job"))
+        check_demand(config.patient_privacy, noise_from(arguments.get("patient_noise"), "the job"))
 
 
 def _names(participants: Any) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lightning_modules.strategies.interface import RING, Mechanisms, Paper, Strategy
+from lightning_modules.strategies.interface import RING, YES, Mechanisms, Paper, Strategy
 
 STRATEGY = Strategy(
     name="cyclic",
@@ -18,6 +18,7 @@ STRATEGY = Strategy(
     acts=False,
     mechanisms=Mechanisms(
         update_level_dp="one site receives what the one before has trained, and so its noise alone",
+        patient_level_dp=YES,
         encryption="one site receives what the one before has trained, and nothing is added up",
     ),
 )

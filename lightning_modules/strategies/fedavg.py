@@ -58,6 +58,9 @@ STRATEGY = Strategy(
         ),
     ),
     mechanisms=Mechanisms(
-        update_level_dp=YES, encryption=YES, shown=("update_noise", "encryption")
+        update_level_dp=YES,
+        shown=("update_noise", "percentile", "svt", "patient_noise", "encryption"),
+        patient_level_dp=YES,
+        encryption=YES,
     ),
 )

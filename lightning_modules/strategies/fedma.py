@@ -32,7 +32,7 @@ class MatchingSettings:
     """How hard channels are matched, and when they stay where they are."""
 
     matching_sweeps: int = number(
-        2, meaning="most sweeps of coordinate descent after the forward pass"
+        2, most=1000, meaning="most sweeps of coordinate descent after the forward pass"
     )
     stay_margin: float = number(
         0.0, high=1.0, meaning="relative gain below which channels stay where they are"
@@ -188,7 +188,8 @@ STRATEGY = Strategy(
     ),
     mechanisms=Mechanisms(
         update_level_dp=YES,
-        encryption="it matches the channels of single models",
+        patient_level_dp=YES,
         shown=("update_noise",),
+        encryption="it matches the channels of single models",
     ),
 )

@@ -79,7 +79,6 @@ STRATEGY = Strategy(
     server=MedianRule,
     robust=True,
     mechanisms=Mechanisms(
-        update_level_dp=YES,
-        encryption="a median sorts the sites' values",
+        update_level_dp=YES, patient_level_dp=YES, encryption="a median sorts the sites' values"
     ),
 )

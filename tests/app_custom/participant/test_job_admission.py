@@ -57,6 +57,13 @@ def _meta(**values: Any) -> Change:
     return lambda meta, args: meta.update(values)
 
 
+def test_a_site_that_demands_noise_takes_those_jobs_alone_that_have_it(site: Workspace) -> None:
+    own = Path(site.get_site_config_dir()) / "fedi2i.yaml"
+    own.write_text(own.read_text() + "\npatient_privacy:\n  required: true\n")
+    assert "'patient_privacy'" in deploy(site)
+    assert deploy(site, lambda meta, args: args.update(patient_noise={})) == ""
+
+
 def test_the_committed_job_is_taken_by_a_site_with_the_limits_of_its_kit(site: Workspace) -> None:
     assert deploy(site) == ""
     assert Path(site.get_app_dir(JOB), "config", "config_fed_client.json").is_file()
