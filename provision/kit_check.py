@@ -17,7 +17,9 @@ from app_custom.gates.site_policy import missing_gates, missing_guard
 from app_custom.participant.allowed_classes import ALLOWED_CLASSES
 from app_custom.participant.site_configuration import FILE_NAME, data_folder, read_site_config
 from fedi2i.errors import ConfigError, UserError
+from lightning_modules.privacy.encrypted_sums import EncryptionError
 from partitions.manifest import read_manifest
+from provision.encryption import check_keys
 from provision.kit import Kit, open_kit, unreadable
 from provision.kit_route import proxy, way_to_server
 from provision.local_policy import CLASS_CHECK, OWN_COMPONENTS, SITE_COMPONENTS
@@ -274,6 +276,14 @@ def _site_name(kit: Kit) -> str:
     return str(certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)[0].value)
 
 
+def _encryption(kit: Kit) -> Iterator[str]:
+    try:
+        if check_keys(kit.folder, kit.kind):
+            yield "encryption: the kit has its key for encrypted averaging"
+    except EncryptionError as error:
+        raise ConfigError(f"{kit.folder / 'startup'}: {error}") from error
+
+
 _CHECKS: tuple[Callable[[Kit], Iterator[str]], ...] = (
     _startup,
     _version,
@@ -285,6 +295,7 @@ _CHECKS: tuple[Callable[[Kit], Iterator[str]], ...] = (
     _own_components,
     _privacy_policy,
     _rights,
+    _encryption,
     _data,
     proxy,
     way_to_server,

@@ -154,18 +154,29 @@ class Aggregator(ModelAggregator):
         persistor = fl_ctx.get_engine().get_component(self._persistor_id)
         networks = getattr(persistor, "model", None)
         try:
-            refuse_encryption(fl_ctx, f"strategy '{self._strategy.label}'")
-            if isinstance(networks, SharedNetworks):
-                self._networks = networks
-                if self._rule.matches_channels:
-                    names = networks.keys()
-                    self.view.groups = network_groups(
-                        networks, networks.config, names, networks.size
-                    )
-                    for name, groups in self.view.groups.items():
-                        self.log_info(fl_ctx, f"{name}: {groups.matchable_text}")
+            self.prepare(networks if isinstance(networks, SharedNetworks) else None, fl_ctx)
         except UserError as error:
             self.system_panic(f"server: {error}", fl_ctx)
+
+    def prepare(self, networks: SharedNetworks | None, fl_ctx: FLContext) -> None:
+        """Get ready for the first round.
+
+        Args:
+            networks: the global model's, if the persistor has them.
+            fl_ctx: of the server's run.
+
+        Raises:
+            UserError: something that the job asks for cannot be done; the job ends.
+        """
+        refuse_encryption(fl_ctx, f"strategy '{self._strategy.label}'")
+        if networks is None:
+            return
+        self._networks = networks
+        if self._rule.matches_channels:
+            names = networks.keys()
+            self.view.groups = network_groups(networks, networks.config, names, networks.size)
+            for name, groups in self.view.groups.items():
+                self.log_info(fl_ctx, f"{name}: {groups.matchable_text}")
 
     def accept(self, shareable: Shareable, fl_ctx: FLContext) -> bool:
         """Check and keep one site's update; False if it was refused."""

@@ -18,7 +18,7 @@ from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import ReservedHeaderKey, Shareable
 
 from app_custom.aggregation.model_message import PREFIX
-from app_custom.gates.job_limits import REFUSED_BY, Rule
+from app_custom.gates.job_limits import REASONS, REFUSED_BY
 from app_custom.gates.shared_metrics import SHARED_METRICS, TRAIN_METRICS, is_possible
 from fedi2i.errors import ConfigError
 from fedi2i.typed_config import choose
@@ -34,8 +34,18 @@ _RETURN_CODES = frozenset(
     value for name, value in vars(ReturnCode).items() if not name.startswith("_")
 )
 _META = frozenset({MetaKey.NUM_STEPS_CURRENT_ROUND, MetaKey.INITIAL_METRICS, TRAIN_METRICS})
-_FILTERS = frozenset({"ExcludeVars", "PercentilePrivacy", "SVTPrivacy"})
-"""NVFlare's filters that a site may set before ours; each leaves its name in the answer."""
+_FILTERS: frozenset[str] = frozenset()
+"""Filters derived from NVFlare's ``DXOFilter`` that may stand before ours; each leaves its name in
+the answer."""
+_INSTEAD = {
+    "ExcludeVars": "it takes arrays out that the server needs, or none at all where a name is "
+    "misspelt; take 'sharing: generator', or name what stays in 'local'",
+    "PercentilePrivacy": "it acts on weights here; take privacy.mechanism 'percentile', or "
+    "app_custom.privacy.nvflare_filters in the site's policy",
+    "SVTPrivacy": "it acts on weights here; take privacy.mechanism 'svt', or "
+    "app_custom.privacy.nvflare_filters in the site's policy",
+}
+"""Why NVFlare's own filters are not on the list, and what to take in their place."""
 _NUMBERS = frozenset("biuf")
 """NumPy kinds: boolean, signed, unsigned, floating; not text, bytes, records or objects."""
 
@@ -89,8 +99,8 @@ class AllowedUpdate(Filter):
         return shareable
 
     def _check(self, dxo: DXO) -> None:
+        _check_filters(_names(dxo.meta.get(MetaKey.FILTER_HISTORY)))
         _refuse_unlisted(dxo.meta, _META | {MetaKey.FILTER_HISTORY}, "meta key")
-        _refuse_unlisted(_names(dxo.meta.get(MetaKey.FILTER_HISTORY)), _FILTERS, "filter")
         for name in (MetaKey.INITIAL_METRICS, TRAIN_METRICS):
             _check_numbers(dxo.meta.get(name) or {})
         if not isinstance(dxo.meta.get(MetaKey.NUM_STEPS_CURRENT_ROUND, 0), Real):
@@ -118,6 +128,15 @@ class AllowedUpdate(Filter):
         return kind in self._kinds and self._scope.covers(parameter)
 
 
+def _check_filters(names: Iterable[str]) -> None:
+    for name in names:
+        if name in _INSTEAD:
+            raise UpdateNotAllowedError(
+                f"filter '{name}' does not do here what it is for: {_INSTEAD[name]}"
+            )
+        _refuse_unlisted([name], _FILTERS, "filter")
+
+
 def _names(history: object) -> list[str]:
     """Return the names in the history of filters; anything but names is shown by its type."""
     if history is None:
@@ -132,7 +151,7 @@ def _check_headers(headers: dict[str, object]) -> None:
     for key, known in (
         (ReservedHeaderKey.RC, _RETURN_CODES),
         (ReservedHeaderKey.CONTENT_TYPE, _CONTENT_TYPES),
-        (REFUSED_BY, frozenset(Rule)),
+        (REFUSED_BY, REASONS),
     ):
         if key in headers:
             _refuse_unlisted([str(headers[key])], known, f"value of header '{key}'")

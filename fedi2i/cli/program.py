@@ -18,6 +18,7 @@ ENTRIES = (
     *training.ENTRIES,
     *jobs.ENTRIES,
     *report.ENTRIES,
+    *jobs.GOVERNANCE,
     *provision.ENTRIES,
 )
 

@@ -21,14 +21,19 @@ from fedi2i.typed_config import (
     record_from,
     word,
 )
-from jobs.privacy.catalogue import PrivacyConfig, check_privacy, privacy_from
+from jobs.privacy.catalogue import (
+    PRIVACY_JOBS,
+    PrivacyConfig,
+    base_job,
+    check_privacy,
+    privacy_from,
+)
 from jobs.writing.whole_passes import check_whole_passes, with_whole_passes
 from lightning_modules.configuration import (
     ExperimentConfig,
     experiment_from,
     experiment_values,
 )
-from lightning_modules.strategies.catalogue import strategy_job
 from lightning_modules.strategies.interface import STAR, SWARM
 
 MOST_ROUND_SECONDS = 30 * 86400
@@ -121,7 +126,8 @@ def with_strategy(
 ) -> FederatedExperiment:
     """The same federation and experiment under the strategy of a committed job.
 
-    Where the experiment has settings for this very strategy, they hold.
+    Where the experiment has settings for this very strategy, they hold; so do its settings of a
+    privacy job's very mechanism.
 
     Args:
         job: federation and experiment, whatever its strategy.
@@ -132,12 +138,18 @@ def with_strategy(
         ConfigError: there is no such job, or the strategy does not fit this federation.
     """
     values = experiment_values(job.experiment)
-    committed = strategy_job(name)
+    committed = base_job(name)
+    privacy = job.privacy
+    if name in PRIVACY_JOBS:
+        shown = PRIVACY_JOBS[name]
+        values = merged(values, shown.mechanism.experiment)
+        if privacy.mechanism != shown.mechanism.name:
+            privacy = privacy_from(shown.changes["privacy"], f"job '{name}'")
     own = values["strategy"] if values["strategy"]["name"] == committed.values["name"] else {}
     tuned = {key: value for key, value in own.items() if key not in committed.distinctions}
     values["strategy"] = {**tuned, **committed.values, **(settings or {})}
     experiment = with_whole_passes(experiment_from(values, f"strategy '{name}'"))
-    changed = FederatedExperiment(job.federation, experiment, job.privacy)
+    changed = FederatedExperiment(job.federation, experiment, privacy)
     _check_strategy_fits(changed, f"strategy '{name}'")
     return changed
 

@@ -58,7 +58,12 @@ STRATEGY = Strategy(
     fedavg_at={"lambda_generator": 0.0, "lambda_discriminator": 0.0},
     # Decades around the authors' value, which stands among 0.1, 1 and 2 there.
     grid=pairs("lambda", [0.01, 0.1, 1.0, 10.0], 1 / 3),
-    mechanisms=Mechanisms(update_level_dp=YES),
+    mechanisms=Mechanisms(
+        update_level_dp=YES,
+        patient_level_dp="its personal models are trained on the same patients again, outside the "
+        "steps that are accounted for",
+        encryption=YES,
+    ),
     published=pairs("lambda", [1.0], 1 / 3)[0],
     published_in="experiments: each device chooses of 0.1, 1 and 2, or takes 1 with too few "
     "samples to choose (less under strong attacks); `lam=1` in the scripts of the authors' code",

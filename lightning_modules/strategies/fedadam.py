@@ -103,7 +103,11 @@ STRATEGY = Strategy(
         ),
     ),
     grid=pairs("server_learning_rate", [0.003, 0.01, 0.03, 0.1]),
-    mechanisms=Mechanisms(update_level_dp=YES),
+    mechanisms=Mechanisms(
+        update_level_dp=YES,
+        patient_level_dp=YES,
+        encryption="the server's optimizer squares and divides plain weights",
+    ),
     published=pairs("server_learning_rate", [0.01])[0],
     published_in="best server rates in the authors' code, Adam and Yogi alike: 10^0, 10^-1.5, "
     "10^-2.5, 10^-2, 10^-2 and 10^-0.5 for their six tasks; tau 1e-3 is their recommendation",

@@ -57,5 +57,10 @@ STRATEGY = Strategy(
             {"initialisation": "independent"},
         ),
     ),
-    mechanisms=Mechanisms(update_level_dp=YES, shown=("update_noise",)),
+    mechanisms=Mechanisms(
+        update_level_dp=YES,
+        shown=("update_noise", "percentile", "svt", "patient_noise", "encryption"),
+        patient_level_dp=YES,
+        encryption=YES,
+    ),
 )

@@ -77,7 +77,11 @@ STRATEGY = Strategy(
     # The authors search 0 to 0.997 over thousands of rounds; in a handful of rounds only smaller
     # values than their first positive one, 0.7, can pay.
     grid=tuple({"server_momentum": value} for value in (0.1, 0.3, 0.5, 0.9)),
-    mechanisms=Mechanisms(update_level_dp=YES),
+    mechanisms=Mechanisms(
+        update_level_dp=YES,
+        patient_level_dp=YES,
+        encryption="the server's momentum is a step in plain weights",
+    ),
     published={"server_momentum": 0.9},
     published_in="section 4.2 searches 0, 0.7, 0.9, 0.97, 0.99 and 0.997 with a rate of 1 (and "
     "Nesterov's form); 0.9 is what the code of Reddi et al., ICLR 2021, fixes for FedAvgM",

@@ -21,6 +21,7 @@ from lightning_modules.combining.weighted_mean import weighted_mean
 from lightning_modules.model_networks import role_of
 from lightning_modules.strategies.interface import (
     STRONGEST_PULL,
+    YES,
     Mechanisms,
     Paper,
     ServerRule,
@@ -164,7 +165,11 @@ STRATEGY = Strategy(
     site=SiteRule(gradient_term=_term, mirrored=True),
     fedavg_at={"alpha_generator": 0.0, "alpha_discriminator": 0.0},
     grid=pairs("alpha", [0.001, 0.01, 0.1, 1.0], 1 / 3),
-    mechanisms=Mechanisms(update_level_dp="its controls are sums of updates without noise"),
+    mechanisms=Mechanisms(
+        update_level_dp="its controls are sums of updates without noise",
+        patient_level_dp=YES,
+        encryption="its controls are combined in plain weights",
+    ),
     published=pairs("alpha", [0.01], 1 / 3)[0],
     published_in="`alpha_coef = 1e-2` for CIFAR-10 in the authors' code (alpemreacar/FedDyn, "
     "example_cifar_10.py)",

@@ -186,5 +186,10 @@ STRATEGY = Strategy(
             {"initialisation": "independent"},
         ),
     ),
-    mechanisms=Mechanisms(update_level_dp=YES, shown=("update_noise",)),
+    mechanisms=Mechanisms(
+        update_level_dp=YES,
+        patient_level_dp=YES,
+        shown=("update_noise",),
+        encryption="it matches the channels of single models",
+    ),
 )

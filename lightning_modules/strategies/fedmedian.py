@@ -78,5 +78,7 @@ STRATEGY = Strategy(
     settings=FedMedianSettings,
     server=MedianRule,
     robust=True,
-    mechanisms=Mechanisms(update_level_dp=YES),
+    mechanisms=Mechanisms(
+        update_level_dp=YES, patient_level_dp=YES, encryption="a median sorts the sites' values"
+    ),
 )

@@ -114,5 +114,7 @@ STRATEGY = Strategy(
     robust=True,
     fedavg_at={"hostile_sites": 0, "selected": 0, "sample_weights": True},
     check_sites=_check_sites,
-    mechanisms=Mechanisms(update_level_dp=YES),
+    mechanisms=Mechanisms(
+        update_level_dp=YES, patient_level_dp=YES, encryption="it compares single updates"
+    ),
 )

@@ -1,6 +1,6 @@
 """The table of allowed messages against what jobs of every kind and a console send.
 
-Nightly. Faster: the last test of ``test_federation.py`` sees that nothing was refused of jobs in a
+Nightly. Faster: a test of ``test_federation.py`` sees that nothing was refused of jobs in a
 star, of faults, returns and consoles; ``test_allowed_messages.py`` reads the table itself.
 """
 
