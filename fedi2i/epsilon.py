@@ -6,6 +6,8 @@ EPSILON = "privacy/"
 """What the names of these metrics begin with; they follow from settings, not from images."""
 EPSILON_ROUND = f"{EPSILON}epsilon_round"
 EPSILON_TOTAL = f"{EPSILON}epsilon_total"
+LEAST_PATIENTS = f"{EPSILON}least_patients"
+"""Beside an epsilon for patients: the fewest that a site has, as the job says, not its number."""
 PROTECTS_NOBODY_ABOVE = 100.0
 """exp(100) bounds no odds that a person could tell from certainty."""
 PROTECTS_NOBODY = "it shows the mechanism and protects nobody"

@@ -25,6 +25,8 @@ class ModelNetworks:
         losses: what a training step returns. Their means over a round may leave a site, as they
             are listed here.
         module: the Lightning module, as its own module and class.
+        no_patient_noise: why one patient's part of a training step cannot be bounded; empty where
+            it can, and the module says with ``network_losses`` what is bounded.
     """
 
     roles: Mapping[str, str]
@@ -32,6 +34,7 @@ class ModelNetworks:
     paired: bool
     losses: tuple[str, ...]
     module: str
+    no_patient_noise: str = ""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -78,6 +81,9 @@ MODELS: dict[str, ModelNetworks] = {
             "train/identity",
         ),
         module="lightning_modules.modules.cyclegan:CycleGANModule",
+        no_patient_noise="its discriminators are shown translations of earlier steps' patients "
+        "again, and every step joins a patient of either domain, so that no clipping bounds one "
+        "patient's part",
     ),
 }
 

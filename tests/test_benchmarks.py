@@ -10,11 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import aggregation
+import encryption
 import federation_overhead
 import gpu
 import hostile_site
 import matching
 import numpy as np
+import privacy
 import process_memory
 import pytest
 import scale
@@ -52,6 +54,17 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
+
+
+def test_encrypted_averaging_is_timed_beside_plain_averaging_and_equals_it() -> None:
+    rows = {row.what: row for row in encryption.encrypted_averaging(60_000)}
+    sent = rows["from site to server"]
+    assert (sent.plain, sent.unit) == (0.24, "MB")
+    assert 30 < 1e6 * sent.encrypted / 60_000 < 36  # bytes for each value
+    assert 0 < rows["a site encrypts"].encrypted < 60
+    assert rows["largest difference of the means"].encrypted < 1e-6
+    other = encryption.nvflare_way(60_000)
+    assert other["from site to server, MB"] > 1.7 * sent.encrypted
 
 
 @pytest.mark.parametrize("strategy", aggregation.MEASURED)
@@ -238,3 +251,19 @@ def test_pairs_are_merged_in_every_way_and_a_second_call_trains_none_again(
     found = matching.verdicts([*pairs, replace(independent, seed=2, forward=1.0, descent=0.5)])
     assert found[0].startswith("common, 3 steps, 1 pairs: ")
     assert "2 pairs" in found[1]
+
+
+def test_a_step_by_patients_is_timed_beside_a_plain_one() -> None:
+    case = {"size": (32, 32), "channels": [4, 8], "d": 4}
+    plain, private = privacy.step_seconds(case, repeats=1, steps=2)
+    assert plain > 0
+    assert private > 0
+
+
+def test_epsilon_stands_beside_the_quality_that_it_costs(cohort: Path) -> None:
+    # Everybody is drawn, so that no test waits for the numerical accountant.
+    rows = list(privacy.price(cohort, steps=2, noises=[None, 1.0, 20.0], rate=1.0))
+    (_, none, _), (_, some, _), (_, more_noise, _) = rows
+    assert none == float("inf")
+    assert some > more_noise > 0
+    assert all(np.isfinite(quality) for _, _, quality in rows)

@@ -9,8 +9,9 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from torch import Tensor
 from app_custom.gates.job_limits import (
     JobLimits,
     check_data,
+    check_encrypted,
     check_parameters,
     check_settings,
     check_sites,
@@ -38,7 +40,7 @@ from app_custom.nvflare_context import (
     site_name,
     workspace_folder,
 )
-from app_custom.nvflare_files import PERSONAL_MODEL
+from app_custom.nvflare_files import GLOBAL_MODEL, PERSONAL_MODEL
 from app_custom.participant.release import Releases
 from app_custom.participant.site_configuration import (
     SiteConfig,
@@ -47,8 +49,13 @@ from app_custom.participant.site_configuration import (
     read_site_config,
     state_folder,
 )
+from app_custom.participant.used_data import Use, UsedData
+from app_custom.privacy.encryption_filters import encrypts
+from app_custom.privacy.patient_policy import check_demand
+from app_custom.privacy.patient_rounds import PatientRounds
 from app_custom.privacy.update_filters import keeps_to_the_ledger
 from fedi2i.digest import digest
+from fedi2i.errors import DataError
 from lightning_modules.configuration import ExperimentConfig, experiment_values
 from lightning_modules.data.slices import TrainingSlices
 from lightning_modules.evaluation.panels import panel
@@ -62,12 +69,14 @@ from lightning_modules.evaluation.validation import (
 from lightning_modules.model_networks import MODELS
 from lightning_modules.networks.building import parameter_count
 from lightning_modules.networks.generators.catalogue import build_generator
+from lightning_modules.privacy.patient_settings import PatientNoise
 from lightning_modules.sharing.tensor_file import write_tensors
 from lightning_modules.training.hardware import Hardware, choose_hardware, threads_for
 from lightning_modules.training.learner import Learner, RoundResult
 from lightning_modules.training.local_state import LocalStateStore
 from partitions.manifest import read_manifest
 from partitions.preparation import PreparedSite, prepare_site
+from partitions.preparation.cache_folders import hold, lock_of
 
 WRITER_ID = "curve_sender"
 
@@ -77,7 +86,12 @@ class RunEndedError(RuntimeError):
 
 
 class SiteSession:
-    """Does the executor's tasks with this site's data and learner."""
+    """Does the executor's tasks with this site's data and learner.
+
+    Attributes:
+        patient_rounds: enters rounds into the ledger, where the job trains with patient-level
+            differential privacy.
+    """
 
     def __init__(
         self,
@@ -89,7 +103,10 @@ class SiteSession:
         curves: LogWriter | None,
         run_folder: Path,
         ended: Signal | None = None,
+        held: IO[bytes] | None = None,
+        patient_rounds: PatientRounds | None = None,
     ) -> None:
+        self.patient_rounds = patient_rounds
         self._experiment = experiment
         self._prepared = prepared
         self._learner = learner
@@ -98,6 +115,7 @@ class SiteSession:
         self._curves = curves
         self._run_folder = run_folder
         self._ended = ended
+        self._held = held  # nobody removes the prepared slices while this is open
         self._picture: np.ndarray | None = None
         self._translator = MODELS[experiment.model.name].translator
         self._generator = build_generator(experiment.model.generator)
@@ -163,6 +181,10 @@ class SiteSession:
         )
         write_tensors(self._run_folder / PERSONAL_MODEL, {"model": model})
 
+    def keep_global_model(self, state: Mapping[str, np.ndarray]) -> None:
+        """Write the final global model, where the server cannot; it stays at the site."""
+        write_tensors(self._run_folder / GLOBAL_MODEL, {"model": _tensors(state)})
+
     def _measure(self, model: Mapping[str, Tensor], prefix: str) -> dict[str, float]:
         load_translator(self._generator, model, self._translator)
         rows: list[dict[str, float]] = []
@@ -191,7 +213,11 @@ class SiteSession:
 
 
 def open_session(
-    experiment: ExperimentConfig, run_name: str, releases: Releases, fl_ctx: FLContext
+    experiment: ExperimentConfig,
+    run_name: str,
+    releases: Releases,
+    fl_ctx: FLContext,
+    noise: PatientNoise | None = None,
 ) -> SiteSession:
     """Read this site's configuration and data, and build its learner.
 
@@ -203,21 +229,31 @@ def open_session(
     """
     site = site_name(fl_ctx)
     config = read_site_config(local_folder(fl_ctx))
-    if keeps_to_the_ledger(fl_ctx):
+    check_demand(config.patient_privacy, noise)
+    if keeps_to_the_ledger(fl_ctx) or noise is not None:
         # Points of curves and pictures pass no filter: no noise would cover them.
         config = replace(config, share_curves=False, share_images=False)
     releases.check(config.limits)
     _check_job(config.limits, experiment, fl_ctx)
-    prepared = _prepared_data(experiment, config, site)
+    prepared, held = _prepared_data(experiment, config, site)
     check_data(config.limits, experiment.model.name, prepared.split("train"), prepared.split("val"))
     hardware = choose_hardware(experiment.training.precision, _threads(config, fl_ctx))
-    state = state_folder(config, site, workspace_folder(fl_ctx))
+    state = state_folder(config, site, workspace_folder(fl_ctx)) / site
+    run = f"{run_name}-{kept_by(experiment, fl_ctx, noise)}"
+    UsedData(state).note(_use_of(prepared, run, config, fl_ctx, noise), prepared)
+    slices = TrainingSlices([prepared.split("train")])
     learner = Learner(
         experiment,
         arm=site,
-        slices=TrainingSlices([prepared.split("train")]),
+        slices=slices,
         hardware=hardware,
-        store=LocalStateStore(state / site / f"{run_name}-{kept_by(experiment, fl_ctx)}"),
+        store=LocalStateStore(state / run),
+        patient_noise=noise,
+    )
+    rounds = (
+        PatientRounds(noise, config.patient_privacy, experiment, slices, run_name)
+        if noise is not None
+        else None
     )
     curves = fl_ctx.get_engine().get_component(WRITER_ID)
     return SiteSession(
@@ -229,13 +265,40 @@ def open_session(
         curves,
         run_folder(fl_ctx),
         fl_ctx.get_run_abort_signal(),
+        held,
+        rounds,
     )
 
 
-def kept_by(experiment: ExperimentConfig, fl_ctx: FLContext) -> str:
-    """Name whose run it is that this site keeps something of: by settings and submitter."""
+def _use_of(
+    prepared: PreparedSite,
+    run: str,
+    config: SiteConfig,
+    fl_ctx: FLContext,
+    noise: PatientNoise | None,
+) -> Use:
+    return Use(
+        job=str(fl_ctx.get_job_id()),
+        run=run,
+        submitter=job_submitter(fl_ctx),
+        dataset=prepared.dataset,
+        content_hash=prepared.content_hash,
+        pictures=config.share_images,
+        accounted=keeps_to_the_ledger(fl_ctx) or noise is not None,
+    )
+
+
+def kept_by(
+    experiment: ExperimentConfig, fl_ctx: FLContext, noise: PatientNoise | None = None
+) -> str:
+    """Name whose run it is that this site keeps something of: by settings and submitter.
+
+    What training without noise has left must never be where training with noise goes on.
+    """
     submitter = job_submitter(fl_ctx)
     own = settings_digest(experiment)
+    if noise is not None:
+        own = f"{own}-noised-{digest(asdict(noise))[:8]}"
     return f"{own}-{digest(submitter)[:8]}" if submitter else own
 
 
@@ -250,18 +313,28 @@ def settings_digest(experiment: ExperimentConfig) -> str:
 
 def _check_job(limits: JobLimits, experiment: ExperimentConfig, fl_ctx: FLContext) -> None:
     check_sites(limits, job_sites(fl_ctx), needed_sites(fl_ctx))
+    check_encrypted(limits, encrypts(fl_ctx))
     check_settings(limits, experiment)
     check_parameters(limits, parameter_count(experiment.model))
 
 
-def _prepared_data(experiment: ExperimentConfig, config: SiteConfig, site: str) -> PreparedSite:
+def _prepared_data(
+    experiment: ExperimentConfig, config: SiteConfig, site: str
+) -> tuple[PreparedSite, IO[bytes] | None]:
+    """The site's slices, and what holds them against being removed."""
     folder = data_folder(config, experiment.data.dataset, site)
     manifest = read_manifest(folder, expected_site=site)
     cache = path_for_site(config.cache, site) if config.cache else folder / "prepared"
     prepared = prepare_site(manifest, experiment.data.preparation, cache, progress=False)
+    held = hold(prepared.folder)
+    if read_manifest(folder, expected_site=site).content_hash() != manifest.content_hash():
+        raise DataError(
+            f"{folder}: its manifest changed while the site was prepared; start the job again. If "
+            "a patient was withdrawn meanwhile, withdraw them again: these slices still hold them"
+        )
     with suppress(OSError):  # for 'fedi2i provision prune'; a cache may be read-only
-        prepared.folder.with_name(f"{prepared.folder.name}.lock").touch()
-    return prepared
+        lock_of(prepared.folder).touch()
+    return prepared, held
 
 
 def _threads(config: SiteConfig, fl_ctx: FLContext) -> int:

@@ -27,11 +27,15 @@ from app_custom.gates.shared_metrics import TRAIN_METRICS, shared_metrics
 from app_custom.nvflare_context import site_name, submitter
 from app_custom.participant.release import Releases, announce, announced_by_peer
 from app_custom.participant.site_configuration import checked_run_name
+from app_custom.privacy.encryption_filters import check_encryption, encrypts
+from app_custom.privacy.patient_policy import noise_from
 from fedi2i.errors import UserError
 from lightning_modules.configuration import experiment_from
 
 if TYPE_CHECKING:
     from app_custom.executor.site_session import SiteSession
+    from app_custom.privacy.patient_rounds import PatientRounds
+    from lightning_modules.privacy.ledger import Spent
 
 
 class TranslationExecutor(Executor):
@@ -45,16 +49,25 @@ class TranslationExecutor(Executor):
         settings: the experiment's values that differ from the defaults.
         run_name: names the run: what this site keeps from round to round belongs to it alone.
         release: the release of FedI2I that wrote the job.
+        patient_noise: settings of patient-level differential privacy that differ from the defaults
+            of ``PatientNoise``; None trains without it.
 
     Raises:
         ConfigError: unknown or impossible settings, or a name that is a path.
     """
 
-    def __init__(self, settings: Mapping[str, Any], run_name: str, release: str = "") -> None:
+    def __init__(
+        self,
+        settings: Mapping[str, Any],
+        run_name: str,
+        release: str = "",
+        patient_noise: Mapping[str, Any] | None = None,
+    ) -> None:
         super().__init__()
         self._releases = Releases(job=release)
         self._run_name = checked_run_name(run_name)
         self._experiment = experiment_from(settings, "job argument 'settings'")
+        self._noise = noise_from(patient_noise, "job argument")
         self._session: SiteSession | None = None
 
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
@@ -105,8 +118,17 @@ class TranslationExecutor(Executor):
         state, arrays = unpack(received.data)
         round_number = int(shareable.get_header(AppConstants.CURRENT_ROUND))
         accepted = last_accepted_round(site_name(fl_ctx), received.meta)
-        validated = session.validate(state, round_number, accepted)
+        private = session.patient_rounds if self._noise else None
+        spent = private and self._begin(private, round_number, fl_ctx)
+        shown = private is None or private.share_metrics
+        validated = session.validate(state, round_number, accepted) if shown else {}
         result = session.train(state, arrays, round_number, accepted)
+        if private and spent:
+            validated |= private.metrics(spent)
+            learnt = private.learnt(result.metrics)
+            private.end(spent, fl_ctx)
+        else:
+            learnt = {**result.metrics, "time/train_seconds": result.seconds}
         sent = pack(result.state, result.extras)
         update = DXO(
             DataKind.WEIGHTS,
@@ -114,12 +136,15 @@ class TranslationExecutor(Executor):
             meta={
                 MetaKey.NUM_STEPS_CURRENT_ROUND: result.samples,
                 MetaKey.INITIAL_METRICS: shared_metrics(validated),
-                TRAIN_METRICS: shared_metrics(
-                    {**result.metrics, "time/train_seconds": result.seconds}
-                ),
+                TRAIN_METRICS: shared_metrics(learnt),
             },
         )
         return update.to_shareable()
+
+    def _begin(self, private: PatientRounds, round_number: int, fl_ctx: FLContext) -> Spent:
+        spent = private.begin(round_number, fl_ctx)
+        self.log_info(fl_ctx, private.sentence(spent, fl_ctx))
+        return spent
 
     def _validate(self, shareable: Shareable, fl_ctx: FLContext) -> Shareable:
         session = self._opened(fl_ctx)
@@ -127,14 +152,22 @@ class TranslationExecutor(Executor):
         received = from_shareable(shareable)
         state, _ = unpack(received.data)
         accepted = last_accepted_round(site_name(fl_ctx), received.meta)
-        metrics = session.validate(state, rounds, accepted)
+        private = session.patient_rounds if self._noise else None
+        shown = private is None or private.share_metrics
+        metrics = session.validate(state, rounds, accepted) if shown else {}
         session.keep_personal_model(state, rounds, accepted)
+        if encrypts(fl_ctx):  # the server cannot read it, so no result of a job holds it
+            session.keep_global_model(state)
         return DXO(DataKind.METRICS, data=shared_metrics(metrics)).to_shareable()
 
     def _opened(self, fl_ctx: FLContext) -> SiteSession:
         if self._session is None:
             from app_custom.executor.site_session import open_session
 
-            refuse_encryption(fl_ctx, f"strategy '{self._experiment.strategy.record.label}'")
-            self._session = open_session(self._experiment, self._run_name, self._releases, fl_ctx)
+            strategy = self._experiment.strategy.record
+            refuse_encryption(fl_ctx, f"strategy '{strategy.label}'")
+            check_encryption(fl_ctx, strategy)
+            self._session = open_session(
+                self._experiment, self._run_name, self._releases, fl_ctx, self._noise
+            )
         return self._session

@@ -9,7 +9,7 @@ from nvflare.apis.analytix import ANALYTIC_EVENT_TYPE
 from nvflare.apis.fl_context import FLContext
 from nvflare.app_common.widgets.convert_to_fed_event import FED_EVENT_PREFIX, ConvertToFedEvent
 
-from fedi2i.epsilon import EPSILON_ROUND, EPSILON_TOTAL
+from fedi2i.epsilon import EPSILON_ROUND, EPSILON_TOTAL, LEAST_PATIENTS
 from lightning_modules.metrics.catalogue import METRICS
 from lightning_modules.metrics.interface import Metric
 from lightning_modules.model_networks import MODELS, ROLES
@@ -44,6 +44,7 @@ def bounds_of_what_may_leave(metrics: Mapping[str, Metric]) -> dict[str, Bounds]
         "time/validate_seconds": _SECONDS,
         EPSILON_ROUND: _EPSILON,
         EPSILON_TOTAL: _EPSILON,
+        LEAST_PATIENTS: (1.0, 1e7),
     }
 
 

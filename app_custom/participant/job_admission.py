@@ -15,22 +15,25 @@ from nvflare.apis.fl_constant import JobConstants, SiteType
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.job_def import ALL_SITES, JobMetaKey
 from nvflare.apis.workspace import Workspace
+from nvflare.app_common.app_constant import AppConstants
 from nvflare.fuel.sec.audit import AuditService
 from nvflare.fuel.utils.config_factory import ConfigFactory
 from nvflare.private.fed.utils.app_deployer import AppDeployer
 
 from app_custom.gates.job_limits import (
     REFUSED,
-    JobLimits,
     JobRefusedError,
+    check_encrypted,
     check_settings,
     check_sites,
 )
 from app_custom.participant.release import Releases
-from app_custom.participant.site_configuration import FILE_NAME, read_site_config
+from app_custom.participant.site_configuration import FILE_NAME, SiteConfig, read_site_config
+from app_custom.privacy.patient_policy import check_demand, noise_from
 from fedi2i.errors import UserError
 from lightning_modules.configuration import experiment_from
 
+ENCRYPT = "app_custom.privacy.encryption_filters.Encrypt"
 EXECUTOR = "app_custom.executor.translation_executor.TranslationExecutor"
 
 
@@ -56,8 +59,8 @@ class JobAdmission(AppDeployer, FLComponent):
         if reason:
             return reason
         try:
-            limits = read_site_config(Path(workspace.get_site_config_dir())).limits
-            check_job(limits, job_meta, Path(workspace.get_app_dir(job_id)))
+            config = read_site_config(Path(workspace.get_site_config_dir()))
+            check_job(config, job_meta, Path(workspace.get_app_dir(job_id)))
         except JobRefusedError as refused:
             reason = str(refused)
         except UserError as error:
@@ -70,11 +73,11 @@ class JobAdmission(AppDeployer, FLComponent):
         return reason
 
 
-def check_job(limits: JobLimits, meta: dict[str, Any], app: Path) -> None:
+def check_job(config: SiteConfig, meta: dict[str, Any], app: Path) -> None:
     """Hold what a job says of itself against a site's limits.
 
     Args:
-        limits: the site's.
+        config: the site's.
         meta: the job's ``meta.json``.
         app: folder of the app that came to this site.
 
@@ -82,14 +85,17 @@ def check_job(limits: JobLimits, meta: dict[str, Any], app: Path) -> None:
         JobRefusedError: naming the limit.
         ConfigError: settings that cannot be read.
     """
+    limits = config.limits
     sites = {name for names in (meta.get("deploy_map") or {}).values() for name in _names(names)}
     needed = int(meta.get(JobMetaKey.MIN_CLIENTS.value) or 1)
     # Where the job goes to all there are, their number is known when it starts.
     count = limits.least_sites if ALL_SITES in sites else len(sites - {SiteType.SERVER})
     check_sites(limits, count, needed)
+    check_encrypted(limits, _leaves_encrypted(app / "config"))
     for arguments in _executors(app / "config"):
         Releases(job=str(arguments.get("release") or "")).check(limits)
         check_settings(limits, experiment_from(arguments.get("settings") or {}, "the job"))
+        check_demand(config.patient_privacy, noise_from(arguments.get("patient_noise"), "the job"))
 
 
 def _names(participants: Any) -> list[str]:
@@ -98,8 +104,32 @@ def _names(participants: Any) -> list[str]:
     return [str(name) for name in named]
 
 
+def _leaves_encrypted(folder: Path) -> bool:
+    """Whether what is trained goes to the server alone, with encryption as its last filter.
+
+    In a swarm models go to other sites past the filters. When the session opens, the filters that
+    NVFlare has built are looked at.
+    """
+    config = _site_config(folder)
+    chains = [
+        chain.get("filters") or [{}]
+        for chain in config.get("task_result_filters") or []
+        if isinstance(chain, dict) and AppConstants.TASK_TRAIN in (chain.get("tasks") or [])
+    ]
+    executors = [(entry.get("executor") or {}).get("path") for entry in config.get("executors", [])]
+    return (
+        bool(chains)
+        and all(chain[-1].get("path") == ENCRYPT for chain in chains)
+        and set(executors) == {EXECUTOR}
+    )
+
+
 def _executors(folder: Path) -> list[dict[str, Any]]:
-    config = ConfigFactory.load_config(JobConstants.CLIENT_JOB_CONFIG, [str(folder)])
-    executors = (config.to_dict() if config is not None else {}).get("executors") or []
+    executors = _site_config(folder).get("executors") or []
     found = [entry.get("executor") or {} for entry in executors if isinstance(entry, dict)]
     return [entry.get("args") or {} for entry in found if entry.get("path") == EXECUTOR]
+
+
+def _site_config(folder: Path) -> dict[str, Any]:
+    config = ConfigFactory.load_config(JobConstants.CLIENT_JOB_CONFIG, [str(folder)])
+    return dict(config.to_dict()) if config is not None else {}

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from app_custom.gates.job_limits import JobLimits
 from app_custom.participant.proxy import checked_proxy
+from app_custom.privacy.patient_policy import PatientPrivacy
 from fedi2i.errors import ConfigError
 from fedi2i.typed_config import check_values, nearest, read_yaml, record_from
 
@@ -37,6 +38,8 @@ class SiteConfig:
             data: leave it off outside simulations.
         limits: how little and how much a job may ask of this participant.
         proxy: ``http://host:port`` of the HTTP proxy on the way to the server.
+        patient_privacy: whether every job must train with patient-level differential privacy, and
+            how much of it all jobs together may spend.
     """
 
     datasets: dict[str, str] = field(default_factory=dict)
@@ -49,6 +52,7 @@ class SiteConfig:
     share_images: bool = False
     limits: JobLimits = field(default_factory=JobLimits)
     proxy: str | None = None
+    patient_privacy: PatientPrivacy = field(default_factory=PatientPrivacy)
 
     def __post_init__(self) -> None:
         """Refuse a number of threads that no process can have, and an address of no proxy."""

@@ -31,6 +31,7 @@ from app_custom.participant.site_configuration import (
     read_site_config,
     state_folder,
 )
+from app_custom.privacy.key_exchange import EXCHANGE_TASKS, exchange_fault
 from app_custom.privacy.received_model import (
     Arrays,
     PrivacyRefusalError,
@@ -134,6 +135,8 @@ class SpendBudget(Filter):
             if _VALIDATED.get(owner, ("", False))[0] != task:
                 _VALIDATED[owner] = (task, self._share_metrics)
             return shareable
+        if task_name in EXCHANGE_TASKS:
+            return shareable  # keys and openings of masks: no model comes or goes
         if task_name != AppConstants.TASK_TRAIN:
             raise PrivacyRefusalError(
                 f"task '{task_name}' sends models in a way that this site's differential privacy "
@@ -150,7 +153,7 @@ class SpendBudget(Filter):
             mechanism="update",
             releases=self._releases,
             clipping=self._clipping,
-            simulated=_simulated(fl_ctx),
+            simulated=is_simulated(fl_ctx),
         )
         try:
             if event.simulated and round_number == 0:
@@ -198,6 +201,8 @@ class AddNoise(Filter):
         if dxo.data_kind == DataKind.METRICS:
             may_leave = _VALIDATED.get(owner_of(fl_ctx)) == (task_of(fl_ctx), True)
             return shareable if may_leave else _without_metrics(shareable)
+        if dxo.data_kind == DataKind.APP_DEFINED and not exchange_fault(dxo.data):
+            return shareable
         if _MEMORY.is_done(fl_ctx, dxo):
             return shareable  # the site's own policy has done it: these very weights
         begun = _MEMORY.of_task(fl_ctx)
@@ -282,12 +287,12 @@ def site_ledger(fl_ctx: FLContext, run: str) -> Ledger:
     """
     local, site = local_folder(fl_ctx), site_name(fl_ctx)
     state = state_folder(read_site_config(local), site, workspace_folder(fl_ctx)) / site
-    if _simulated(fl_ctx):
+    if is_simulated(fl_ctx):
         return Ledger(state / f"privacy-{run}" / LEDGER, state / f"privacy-{run}" / ANCHOR)
     return Ledger(state / LEDGER, local / ANCHOR)
 
 
-def _simulated(fl_ctx: FLContext) -> bool:
+def is_simulated(fl_ctx: FLContext) -> bool:
     """Whether this is a simulator's site: by its own file, as a server may call a job anything."""
     job_is = fl_ctx.get_job_id() == SimulatorConstants.JOB_NAME
     return bool(job_is and read_site_config(local_folder(fl_ctx)).shared_machine)

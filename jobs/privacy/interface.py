@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from jobs.writing.federation import FederatedExperiment
     from jobs.writing.topologies.parts import Config, ServerSide, SiteSide
     from lightning_modules.configuration import ExperimentConfig
+    from lightning_modules.privacy.update_noise import Noise, State
 
     Filters = Callable[[str, FederatedExperiment], list[Config]]
 
@@ -51,6 +52,11 @@ class PrivacyMechanism:
         leaving: the site's filters that see its answer before the gate does.
         server: changes the server's side of a job.
         site: changes the sites' side of a job.
+        released: for the leakage audit: what leaves of a trained model. Gets the settings, the
+            experiment, the received and the trained weights, and a source of standard normal
+            values. None where the mechanism changes no model after training.
+        learner: for the leakage audit: further arguments of the learner, from the settings. None
+            where the mechanism does not act inside training.
     """
 
     name: str
@@ -70,6 +76,8 @@ class PrivacyMechanism:
     leaving: Filters | None = None
     server: Callable[[ServerSide, FederatedExperiment], ServerSide] | None = None
     site: Callable[[SiteSide, FederatedExperiment], SiteSide] | None = None
+    released: Callable[[Any, ExperimentConfig, State, State, Noise], State] | None = None
+    learner: Callable[[Any], Mapping[str, Any]] | None = None
 
     @property
     def guarantees(self) -> bool:

@@ -19,6 +19,7 @@ from lightning_modules.privacy.ledger import BudgetSpentError
 if TYPE_CHECKING:
     from jobs.writing.federation import FederatedExperiment
     from lightning_modules.configuration import ExperimentConfig
+    from lightning_modules.privacy.update_noise import Noise, State
 
 SENSITIVITY = 2.0
 """In clipping norms: sites are known to take part, so their data are replaced, not removed."""
@@ -96,6 +97,20 @@ def _noise(_: str, __: FederatedExperiment) -> list[dict[str, Any]]:
     return [{"path": "app_custom.privacy.update_filters.AddNoise", "args": {}}]
 
 
+def _released(
+    settings: UpdateNoise,
+    experiment: ExperimentConfig,
+    received: State,
+    trained: State,
+    noise: Noise,
+) -> State:
+    # Imported here, as jobs are written without the arithmetic.
+    from lightning_modules.privacy.update_noise import noised_update
+
+    norms = clipping(settings, experiment)
+    return noised_update(received, trained, norms, settings.noise_multiplier, noise).state
+
+
 MECHANISM = PrivacyMechanism(
     name="update_noise",
     label="noised updates",
@@ -111,4 +126,5 @@ MECHANISM = PrivacyMechanism(
     experiment=GENERATOR_ONLY,
     arriving=_budget,
     leaving=_noise,
+    released=_released,
 )

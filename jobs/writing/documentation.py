@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,11 @@ def documents() -> dict[str, dict[str, str]]:
     """The generated sections by document and by name of the section."""
     return {
         "README.md": {"strategies": strategy_columns(), "privacy-jobs": privacy_jobs_table()},
-        "docs/strategies.md": {"strategies": strategies_table(), "papers": papers_table()},
+        "docs/strategies.md": {
+            "strategies": strategies_table(),
+            "papers": papers_table(),
+            "grids": grids_table(),
+        },
         "docs/settings.md": {
             "strategy-settings": settings_table(),
             "privacy-settings": privacy_settings_table(),
@@ -86,6 +90,17 @@ def papers_table() -> str:
         for strategy in STRATEGIES.values()
     )
     return _table(("strategy", "paper", "what of it is built", "BibTeX key"), rows)
+
+
+def grids_table() -> str:
+    """One row per strategy with a grid: what is tuned, the authors' value, where it stands."""
+    rows = [
+        (strategy.label, ", ".join(_point(point) for point in strategy.grid), source)
+        for strategy in STRATEGIES.values()
+        if strategy.grid
+        for source in [f"{_point(strategy.published)} ({strategy.published_in})"]
+    ]
+    return _table(("strategy", "grid", "the authors' value, and where it stands"), rows)
 
 
 def settings_table() -> str:
@@ -158,6 +173,11 @@ def _fields(record: type[Any]) -> Iterable[tuple[str, str, str, str]]:
         shown = str(default).lower() if isinstance(default, bool) else f"{default}"
         told = "true or false" if isinstance(default, bool) else allowed.describe()
         yield field.name, f"`{shown}`", told, allowed.meaning
+
+
+def _point(settings: Mapping[str, Any]) -> str:
+    """The values of a point of a grid: of the generator and, if it is another, of the other."""
+    return " / ".join(dict.fromkeys(f"{value:.2g}" for value in settings.values()))
 
 
 def _link(reference: str) -> str:

@@ -55,10 +55,28 @@ class TrainingSlices:
 
     def batch(self, indices: np.ndarray) -> Batch:
         """Slices (n, 1, rows, columns) in [-1, 1] by domain, in the order of indices."""
+        stored = self.stored(indices)
+        return {domain: to_network(to_intensity(array)) for domain, array in stored.items()}
+
+    def stored(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+        """The same slices as the cache holds them, uint16 (n, rows, columns)."""
         chosen = [(self._splits[self._owners[i]], self._places[i]) for i in indices]
         return {
-            domain: to_network(
-                to_intensity(np.stack([getattr(split, domain)[place] for split, place in chosen]))
-            )
+            domain: np.stack([getattr(split, domain)[place] for split, place in chosen])
             for domain in self.domains
         }
+
+    def patients(self) -> list[np.ndarray]:
+        """The indices of each patient's slices; one person may have several scans at a site.
+
+        Patients of pooled sites are told apart by their site: sites number theirs by themselves.
+        """
+        held: dict[tuple[int, str], list[np.ndarray]] = {}
+        for owner, split in enumerate(self._splits):
+            mine = self._owners == owner
+            for subject in split.subjects:
+                inside = (self._places >= subject.start) & (self._places < subject.stop)
+                found = np.flatnonzero(mine & inside)
+                if len(found):
+                    held.setdefault((owner, subject.patient), []).append(found)
+        return [np.concatenate(parts) for parts in held.values()]

@@ -11,10 +11,28 @@ if TYPE_CHECKING:
     import pytorch_lightning as pl
 
     from lightning_modules.configuration import ModelConfig, TrainingConfig
+    from lightning_modules.privacy.patient_settings import PatientNoise
 
 
-def build_module(model: ModelConfig, training: TrainingConfig, seed: int) -> pl.LightningModule:
-    """The module with seeded initial weights; its state_dict holds the networks alone."""
+def build_module(
+    model: ModelConfig,
+    training: TrainingConfig,
+    seed: int,
+    patient_noise: PatientNoise | None = None,
+) -> pl.LightningModule:
+    """The module with seeded initial weights; its state_dict holds the networks alone.
+
+    Args:
+        model: the model.
+        training: its optimizers.
+        seed: of the initial weights.
+        patient_noise: has it train with patient-level differential privacy.
+    """
     build = resolve_name(MODELS[model.name].module)
     module: pl.LightningModule = build(model, training, seed)
-    return module
+    if patient_noise is None:
+        return module
+    from lightning_modules.modules.patient_noise import PatientNoiseModule
+    from lightning_modules.privacy.update_noise import system_noise
+
+    return PatientNoiseModule(module, model.name, patient_noise, system_noise())

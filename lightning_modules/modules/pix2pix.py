@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytorch_lightning as pl
@@ -48,37 +49,47 @@ class Pix2PixModule(pl.LightningModule):
         source, target = batch["source"], batch["target"]
         generator_optimizer, discriminator_optimizer = self._optimizers()
         translated = self.generator(source)
-        loss_discriminator = self._step_discriminator(
-            source, target, translated.detach(), discriminator_optimizer
-        )
-        losses = self._step_generator(source, target, translated, generator_optimizer)
-        losses["train/loss_discriminator"] = loss_discriminator.detach()
+        loss_discriminator = self._judging(source, target, translated.detach())
+        step(self, loss_discriminator, discriminator_optimizer)
+        losses = self._translating(source, target, translated)
+        step(self, losses["train/loss_generator"], generator_optimizer)
+        losses["train/loss_discriminator"] = loss_discriminator
+        losses = {name: loss.detach() for name, loss in losses.items()}
         if self.trainer.loggers:
             self.log_dict(losses)
         return losses
 
-    def _step_discriminator(
-        self, source: Tensor, target: Tensor, translated: Tensor, optimizer: Any
-    ) -> Tensor:
-        loss = self.adversarial.discriminator(
+    def network_losses(self) -> dict[str, Callable[[Batch], Tensor]]:
+        """The loss that each network descends, on any batch by itself, in the order of the steps.
+
+        They are those of ``training_step``, where both networks share a batch and a translation.
+        """
+        return {"discriminator": self._loss_of_discriminator, "generator": self._loss_of_generator}
+
+    def _loss_of_discriminator(self, batch: Batch) -> Tensor:
+        source, target = batch["source"], batch["target"]
+        with torch.no_grad():
+            translated = self.generator(source)
+        return self._judging(source, target, translated)
+
+    def _loss_of_generator(self, batch: Batch) -> Tensor:
+        source, target = batch["source"], batch["target"]
+        return self._translating(source, target, self.generator(source))["train/loss_generator"]
+
+    def _judging(self, source: Tensor, target: Tensor, translated: Tensor) -> Tensor:
+        return self.adversarial.discriminator(
             real=self.discriminator(source, target), fake=self.discriminator(source, translated)
         )
-        step(self, loss, optimizer)
-        return loss
 
-    def _step_generator(
-        self, source: Tensor, target: Tensor, translated: Tensor, optimizer: Any
-    ) -> dict[str, Tensor]:
+    def _translating(self, source: Tensor, target: Tensor, translated: Tensor) -> dict[str, Tensor]:
         # The discriminator only judges here: its parameters need no gradients.
         with frozen(self.discriminator.parameters()):
             adversarial = self.adversarial.generator(self.discriminator(source, translated))
         l1 = torch.nn.functional.l1_loss(translated, target)
-        loss = adversarial + self._lambda_l1 * l1
-        step(self, loss, optimizer)
         return {
-            "train/loss_generator": loss.detach(),
-            "train/loss_adversarial": adversarial.detach(),
-            "train/l1": l1.detach(),
+            "train/loss_generator": adversarial + self._lambda_l1 * l1,
+            "train/loss_adversarial": adversarial,
+            "train/l1": l1,
         }
 
     def _optimizers(self) -> tuple[Any, Any]:

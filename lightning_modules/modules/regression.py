@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytorch_lightning as pl
@@ -43,10 +44,17 @@ class RegressionModule(pl.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """One step of the generator; returns the losses."""
         optimizer: Any = self.optimizers()
-        l1 = l1_loss(self.generator(batch["source"]), batch["target"])
+        l1 = self._l1(batch)
         loss = self._lambda_l1 * l1
         step(self, loss, optimizer)
         losses = {"train/loss_generator": loss.detach(), "train/l1": l1.detach()}
         if self.trainer.loggers:
             self.log_dict(losses)
         return losses
+
+    def network_losses(self) -> dict[str, Callable[[Batch], Tensor]]:
+        """The loss that the generator descends, on any batch by itself."""
+        return {"generator": lambda batch: self._lambda_l1 * self._l1(batch)}
+
+    def _l1(self, batch: Batch) -> Tensor:
+        return l1_loss(self.generator(batch["source"]), batch["target"])

@@ -13,6 +13,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 
 from scipy.optimize import brentq
 from scipy.stats import norm
@@ -84,7 +85,10 @@ def epsilon(releases: Iterable[Release], delta: float) -> float:
         return 0.0
     if all(release.sampling_rate == 1 for release in listed):
         return _gaussian_epsilon(_joint_mu(listed), delta)
-    return _sampled_epsilon(listed, delta)
+    counts: Counter[tuple[float, float]] = Counter()
+    for release in listed:
+        counts[release.effective_noise, release.sampling_rate] += release.count
+    return _sampled_epsilon(tuple(sorted(counts.items())), delta)
 
 
 def check_delta(delta: float) -> None:
@@ -146,7 +150,9 @@ def _gaussian_epsilon(mu: float, delta: float) -> float:
     return float(brentq(excess, 0.0, high, xtol=1e-9, rtol=1e-12))
 
 
-def _sampled_epsilon(releases: Iterable[Release], delta: float) -> float:
+@cache  # it takes seconds, and a site asks for the same in every round
+def _sampled_epsilon(counts: tuple[tuple[tuple[float, float], int], ...], delta: float) -> float:
+    """Compose releases by (noise, sampling rate), each with its count."""
     try:
         from dp_accounting import dp_event
         from dp_accounting.pld import PLDAccountant
@@ -156,10 +162,7 @@ def _sampled_epsilon(releases: Iterable[Release], delta: float) -> float:
             "pip install 'fedi2i[privacy]', or pip install -r requirements-extras.txt"
         ) from error
     accountant = PLDAccountant()
-    counts: Counter[tuple[float, float]] = Counter()
-    for release in releases:
-        counts[release.effective_noise, release.sampling_rate] += release.count
-    for (noise, rate), count in sorted(counts.items()):
+    for (noise, rate), count in counts:
         event = dp_event.GaussianDpEvent(noise)
         accountant.compose(
             event if rate == 1 else dp_event.PoissonSampledDpEvent(rate, event), count

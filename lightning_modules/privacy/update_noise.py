@@ -19,7 +19,7 @@ from fedi2i.errors import DataError
 
 State = Mapping[str, np.ndarray]
 Noise = Callable[[int], np.ndarray]
-"""Draws a number of independent standard normal values, as float64."""
+"""Draws a number of independent values of one distribution, as float64."""
 
 
 @dataclass(frozen=True)
@@ -83,18 +83,29 @@ def noised_update(
 
 
 def system_noise() -> Noise:
-    """Standard normal values from a cipher's stream whose key the operating system draws.
+    """Standard normal values from the operating system's entropy, see ``system_uniform``.
 
-    The stream is ChaCha20's (RFC 8439); 53 bits make a uniform value, and the inverse of the normal
-    distribution function makes that a normal one.
+    The inverse of the normal distribution function makes them of uniform ones.
+    """
+    uniform = system_uniform()
+
+    def draw(count: int) -> np.ndarray:
+        values: np.ndarray = ndtri(uniform(count))
+        return values
+
+    return draw
+
+
+def system_uniform() -> Noise:
+    """Values between 0 and 1 from a cipher's stream whose key the operating system draws.
+
+    The stream is ChaCha20's (RFC 8439); 53 bits make a value, which is never 0 nor 1.
     """
     stream = Cipher(algorithms.ChaCha20(os.urandom(32), os.urandom(16)), mode=None).encryptor()
 
     def draw(count: int) -> np.ndarray:
         words = np.frombuffer(stream.update(bytes(8 * count)), dtype=np.uint64) >> np.uint64(11)
-        uniform = (words.astype(np.float64) + 0.5) * 2.0**-53
-        values: np.ndarray = ndtri(uniform)
-        return values
+        return (words.astype(np.float64) + 0.5) * 2.0**-53
 
     return draw
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lightning_modules.strategies.interface import RING, Mechanisms, Paper, Strategy
+from lightning_modules.strategies.interface import RING, YES, Mechanisms, Paper, Strategy
 
 STRATEGY = Strategy(
     name="cyclic",
@@ -17,6 +17,9 @@ STRATEGY = Strategy(
     topology=RING,
     acts=False,
     mechanisms=Mechanisms(
-        update_level_dp="one site receives what the one before has trained, and so its noise alone"
+        secure_aggregation="no server adds anything up; models go from site to site",
+        update_level_dp="one site receives what the one before has trained, and so its noise alone",
+        patient_level_dp=YES,
+        encryption="one site receives what the one before has trained, and nothing is added up",
     ),
 )

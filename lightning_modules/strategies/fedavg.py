@@ -57,5 +57,11 @@ STRATEGY = Strategy(
             {"initialisation": "independent"},
         ),
     ),
-    mechanisms=Mechanisms(update_level_dp=YES, shown=("update_noise", "percentile", "svt")),
+    mechanisms=Mechanisms(
+        secure_aggregation=YES,
+        update_level_dp=YES,
+        shown=("update_noise", "percentile", "svt", "patient_noise", "encryption", "secure_sum"),
+        patient_level_dp=YES,
+        encryption=YES,
+    ),
 )

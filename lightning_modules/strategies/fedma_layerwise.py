@@ -29,6 +29,7 @@ from lightning_modules.strategies.fedma import (
     without_network,
 )
 from lightning_modules.strategies.interface import (
+    YES,
     Groups,
     Mechanisms,
     ServerRule,
@@ -130,6 +131,9 @@ STRATEGY = Strategy(
     may_start_independently=True,
     rounds_per_pass=rounds_of_a_pass,
     mechanisms=Mechanisms(
-        update_level_dp="sites go on from layers of their own, not from what they received"
+        secure_aggregation="it matches the channels of single models",
+        update_level_dp="sites go on from layers of their own, not from what they received",
+        patient_level_dp=YES,
+        encryption="it matches the channels of single models",
     ),
 )

@@ -19,10 +19,13 @@ from torch.utils.data import DataLoader
 from fedi2i.errors import ConfigError, DataError
 from lightning_modules.configuration import ExperimentConfig
 from lightning_modules.data.batches import BatchSource
+from lightning_modules.data.patients import Draws, PatientDraws
 from lightning_modules.data.slices import Batch, TrainingSlices
 from lightning_modules.model_networks import MODELS, trained_networks
 from lightning_modules.modules import build_module
 from lightning_modules.networks.building import build_networks
+from lightning_modules.privacy.patient_settings import PatientNoise, check_experiment
+from lightning_modules.privacy.update_noise import system_uniform
 from lightning_modules.seeding import derive_seed
 from lightning_modules.sharing.local_parts import sharing_scope
 from lightning_modules.sharing.scope import SharingScope
@@ -30,6 +33,7 @@ from lightning_modules.strategies.interface import GradientTerm, TermInputs
 from lightning_modules.training.hardware import Hardware
 from lightning_modules.training.local_state import LocalStateStore
 from lightning_modules.training.round_start import Kept, RoundStart
+from partitions.preparation.configuration import DOMAINS
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl
@@ -46,7 +50,8 @@ class RoundResult:
         state: the shared part of the state_dict, on the CPU, of the networks that could be trained
             (see ``trained_networks``).
         samples: training slices of this learner, its weight in an average: pairs for pix2pix, the
-            sum over both domains for CycleGAN.
+            sum over both domains for CycleGAN. With patient-level differential privacy the number
+            that its settings state.
         metrics: mean of each training loss over the round, and strategy diagnostics.
         steps: optimizer steps of each network.
         seconds: time spent in training steps.
@@ -88,9 +93,15 @@ class Learner:
         store: where state is kept between rounds; needed when something is kept or not shared.
         steps: optimizer steps per round; by default the experiment's. The centralised arm takes
             as many as all sites together.
+        patient_noise: trains with patient-level differential privacy; whoever calls has written
+            the round into the ledger before. Patients and noise come from the system's entropy, so
+            that no two such trainings are alike.
 
     Attributes:
         trained: names of the networks that its slices can train.
+
+    Raises:
+        ConfigError: ``patient_noise`` does not cover this experiment.
     """
 
     def __init__(
@@ -101,12 +112,17 @@ class Learner:
         hardware: Hardware,
         store: LocalStateStore,
         steps: int | None = None,
+        patient_noise: PatientNoise | None = None,
     ) -> None:
+        if patient_noise is not None:
+            check_experiment(experiment, arm)
         self._experiment = experiment
         self._strategy = experiment.strategy
         self._site_rule = experiment.strategy.record.site
         self._networks = MODELS[experiment.model.name]
         self._arm = arm
+        self._slices = slices
+        self._patient_noise = patient_noise
         self._source = BatchSource(
             experiment.model.name, slices, experiment.seed, arm, experiment.training.batch_size
         )
@@ -200,7 +216,7 @@ class Learner:
         free_round_garbage()
         return RoundResult(
             state=SharingScope(self.trained).select(self._scope.select(trained)),
-            samples=self._source.samples,
+            samples=self._patient_noise.patients if self._patient_noise else self._source.samples,
             metrics={**fit.metrics, **(personal.ratios() if personal else {})},
             steps=self._steps,
             seconds=fit.seconds + (personal.seconds if personal else 0.0),
@@ -243,9 +259,18 @@ class Learner:
         trainer.optimizers = []  # the module keeps its trainer, and that its moments, otherwise
         return fit
 
-    def _batches(self, round_number: int) -> DataLoader[Batch]:
+    def _batches(self, round_number: int) -> DataLoader[Batch] | DataLoader[Draws]:
+        if self._patient_noise is not None:
+            return DataLoader(self._patient_draws(self._patient_noise), batch_size=None)
         batches = self._source.batches(round_number * self._steps, self._steps)
         return DataLoader(batches, batch_size=None)
+
+    def _patient_draws(self, noise: PatientNoise) -> PatientDraws:
+        slices, networks = self._slices.of(DOMAINS), self._networks.names
+        uniform = system_uniform()
+        return PatientDraws(
+            slices, noise.sampling_rate, noise.slices, networks, self._steps, uniform
+        )
 
     def _check(self, state: Mapping[str, Tensor]) -> None:
         own = self._built.state_dict()
@@ -298,7 +323,9 @@ class Learner:
     @cached_property
     def _module(self) -> pl.LightningModule:
         experiment = self._experiment
-        module = build_module(experiment.model, experiment.training, experiment.seed)
+        module = build_module(
+            experiment.model, experiment.training, experiment.seed, self._patient_noise
+        )
         for name in self._networks.names:  # one copy of the networks in memory, not two
             self._built[name] = getattr(module, name)
         return module

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fedi2i.errors import DataError
 from fedi2i.typed_config import choose, record_from
-from partitions.manifest import SPLITS
+from partitions.manifest import PATIENT_ID, SPLITS
 from partitions.preparation.configuration import DOMAINS, PreparationConfig
 from partitions.preparation.inputs import FORMAT_VERSION
 
@@ -40,6 +40,11 @@ class PreparedSubject:
     spacing: tuple[float, float, float] | None
     metadata: dict[str, Any]
     domains: tuple[str, ...] = DOMAINS
+
+    @property
+    def patient(self) -> str:
+        """The person, where one person has several scans; see ``SubjectRecord.patient``."""
+        return str(self.metadata.get(PATIENT_ID) or self.subject)
 
 
 @dataclass(frozen=True)

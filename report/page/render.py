@@ -22,6 +22,7 @@ FORMATS = (
     "byte_size",
     "counted",
     "duration",
+    "epsilon_text",
     "listed",
     "number",
     "p_value",
@@ -36,7 +37,7 @@ def render_page(analysis: Analysis) -> str:
     """The whole page as text; it refers to no other file or address."""
     run, featured = analysis.run, analysis.featured
     return (
-        _environment()
+        environment()
         .get_template("page.html")
         .render(
             about=run.about,
@@ -56,7 +57,7 @@ def render_page(analysis: Analysis) -> str:
     )
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
     """Templates in which every text is escaped and every unknown name is an error."""
     environment = Environment(
         loader=PackageLoader("report.page"),

@@ -165,7 +165,9 @@ def test_export_writes_a_job_for_the_given_sites_data_and_settings(
     options += ["--min-sites", "2", "--set", "model.lambda_l1=50", "--set", "seed=7"]
     code, printed, error = run(capsys, "export", "fedprox", "--out", str(out), *options)
     assert (code, error) == (0, "")
-    assert printed == f"wrote {out}: CS, DU, HT\n"
+    wrote, refusal = printed.splitlines()
+    assert wrote == f"wrote {out}: CS, DU, HT"
+    assert refusal.startswith("real sites refuse rounds of 2 site(s): each of two computes the")
     site = json.loads(
         (out / "app_site" / "config" / "config_fed_client.json").read_text(encoding="utf-8")
     )

@@ -24,6 +24,7 @@ import stand_in_gpus
 from certificates import expire_certificate, sign_again, tls_answer
 from cuttable_link import CuttableLink
 from lead_console import Lead
+from planted_patients import LOST, found_in, identifiers, plant
 from poc_processes import (
     LEAD,
     MEMBER,
@@ -42,7 +43,9 @@ from run_results import check_equal, check_learnt
 from simulator_runs import export
 
 from app_custom.gates.site_policy import NOISES, SPENDS
+from app_custom.participant.used_data import RECORD
 from app_custom.privacy.update_filters import LEDGER
+from fedi2i.cli.program import main
 from fedi2i.epsilon import EPSILON_TOTAL
 from fedi2i.metric_files import FILE_NAME, SAMPLES, read_metrics
 from lightning_modules.privacy.accountant import Release, epsilon
@@ -72,11 +75,11 @@ PARTICIPANTS = ("server", "north", "east")
 
 
 @pytest.fixture(scope="module")
-def config(tiny_cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> PocConfig:
-    """North has two of the machine's three GPUs, east none."""
+def config(tmp_path_factory: pytest.TempPathFactory) -> PocConfig:
+    """North has two of the machine's three GPUs, east none; patients have names and numbers."""
     return PocConfig(
         out=tmp_path_factory.mktemp("federation") / "poc",
-        datasets={"tiny": tiny_cohort},
+        datasets=plant(tmp_path_factory.mktemp("hospitals")),
         sites=("north", "east"),
         port=free_port(),
         torch_threads=1,
@@ -312,6 +315,23 @@ def test_a_site_whose_privacy_policy_is_lost_while_it_runs_takes_no_job(
         policy.write_bytes(content)
     with pytest.raises(JobError, match=r"this site's privacy\.json would limit nothing"):
         federation.user(LEAD).check_completed(job_id)
+
+
+# What stays at a site.
+
+
+def test_a_failure_that_names_patients_and_files_is_read_at_the_site_alone(
+    federation: Federation, lead: Lead, tmp_path: Path
+) -> None:
+    sizes = ("--rounds", "1", "--steps", "2", "--dataset", LOST)
+    job_id = lead.submit(export(tmp_path / "fedavg", *TWO_SITES, *sizes))
+    assert lead.wait_for_end(job_id) != COMPLETED
+    result = lead.download(job_id)
+    assert "site 'north' could not do its task" in (result / "log.txt").read_text()
+    name, _, _, ward = identifiers("north")
+    said = (federation.kits / "north" / job_id / "log.txt").read_text()
+    assert f"{ward}/{name}_0" in said
+    assert found_in(result, federation.kits / "server" / job_id, site="north") == set()
 
 
 # Sites that come and go.
@@ -664,3 +684,28 @@ def test_nothing_that_server_sites_and_people_sent_was_refused_in_all_of_this(
         log = (federation.kits / who / "log.txt").read_text()
         how = "senders by their certificates" if who == "server" else "senders by origin"
         assert f"messages are checked by allowed_messages.csv, {how}" in log
+
+
+@pytest.mark.parametrize("site", ["north", "east"])
+def test_no_identifier_of_a_patient_was_found_outside_its_site_in_all_of_this(
+    federation: Federation, undisturbed: Path, site: str
+) -> None:
+    """Kits, logs, audit trails, the server's storage, downloads, bundles and consoles' screens."""
+    own = federation.kits / site
+    everything = {federation.kits.parents[2], undisturbed}
+    found = found_in(*everything, site=site)
+    assert {path for path in found if not path.is_relative_to(own)} == set()
+    assert {path.name for path in found} >= {"log.txt"}  # the search finds what is there
+
+
+def test_a_site_s_record_of_used_data_names_the_jobs_and_nobody(
+    federation: Federation, undisturbed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    north = federation.kits / "north"
+    record = north / "state" / "north" / RECORD
+    assert record.is_file() and found_in(record.parent, site="north") == set()
+    patient = f"{identifiers('north')[1]}-0"
+    assert main(["data", "withdraw", patient, "--kit", str(north), "--dataset", "tiny"]) == 2
+    shown = capsys.readouterr().out
+    assert f"used by: job {undisturbed.parent.name} of {LEAD}" in shown
+    assert "stays: " in shown and "a log that names the patient" in shown

@@ -45,7 +45,9 @@ def rule(check: Any, *arguments: Any) -> str:
 
 
 def test_every_limit_has_a_word_of_its_own_for_who_submitted_the_job() -> None:
-    assert {field.name for field in fields(JobLimits)} - {"metric_digits"} == set(Rule)
+    assert {field.name for field in fields(JobLimits)} - {"metric_digits"} == set(Rule) - {
+        Rule.PATIENT_PRIVACY  # a demand of its own, beside the limits
+    }
 
 
 @pytest.mark.parametrize(("sites", "needed"), [(1, 1), (2, 2), (3, 2), (4, 1)])
@@ -54,6 +56,22 @@ def test_a_job_of_two_sites_or_one_that_makes_do_with_two_is_refused(
 ) -> None:
     assert rule(check_sites, USUAL, sites, needed) == Rule.LEAST_SITES
     check_sites(replace(USUAL, least_sites=min(sites, needed)), sites, needed)
+
+
+@pytest.mark.parametrize(
+    ("sites", "reason"),
+    [
+        (1, "the model of such a round is that site's own"),
+        (2, "each of two computes the other's model from the mean, whatever encrypts or masks it"),
+        (3, "few sites can put their parts together"),
+    ],
+)
+def test_a_refusal_of_few_sites_says_why_and_that_the_site_s_own_key_alone_allows_it(
+    sites: int, reason: str
+) -> None:
+    with pytest.raises(JobRefusedError, match=reason) as refused:
+        check_sites(replace(USUAL, least_sites=4), 5, sites)
+    assert f"by 'limits: {{least_sites: {sites}}}' in its own file alone" in str(refused.value)
 
 
 def test_three_sites_that_all_take_part_are_enough() -> None:
