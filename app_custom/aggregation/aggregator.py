@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nvflare.apis.event_type import EventType
@@ -184,8 +184,7 @@ class Aggregator(ModelAggregator):
         site = peer_name(fl_ctx)
         try:
             with self._turn:
-                contribution_round = shareable.get_cookie(AppConstants.CONTRIBUTION_ROUND)
-                self._check_turn(site, contribution_round, fl_ctx)
+                self._check_turn(site, shareable, fl_ctx)
                 self.accept_model(model_of(shareable, fl_ctx))
         except UpdateRefusedError as refused:
             self.log_warning(fl_ctx, f"update of site '{site}' refused: {refused}")
@@ -280,8 +279,7 @@ class Aggregator(ModelAggregator):
         return key in dict(self._networks.named_parameters())
 
     def _combined(self, network: str, anchor: Weights) -> Weights:
-        updates = [self._updates[site].for_network(network) for site in sorted(self._updates)]
-        trained = [update for update in updates if update.weights]
+        trained = [update for update in self._updates_of(network) if update.weights]
         if not trained:
             return anchor
         combined = self._rule.combine(network, trained, anchor, self.view)
@@ -293,7 +291,12 @@ class Aggregator(ModelAggregator):
         model = self.fl_ctx.get_prop(AppConstants.GLOBAL_MODEL)
         return dict(model["weights"])
 
-    def _check_turn(self, site: str, contribution_round: object, fl_ctx: FLContext) -> None:
+    def _updates_of(self, network: str) -> Sequence[SiteUpdate]:
+        """One network of the collected updates, in the order of site names."""
+        return [self._updates[site].for_network(network) for site in sorted(self._updates)]
+
+    def _check_turn(self, site: str, shareable: Shareable, fl_ctx: FLContext) -> None:
+        contribution_round = shareable.get_cookie(AppConstants.CONTRIBUTION_ROUND)
         named = contradicted_name(fl_ctx)
         if named:
             raise UpdateRefusedError(f"the site calls itself '{named}'")

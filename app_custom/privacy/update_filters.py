@@ -31,6 +31,7 @@ from app_custom.participant.site_configuration import (
     read_site_config,
     state_folder,
 )
+from app_custom.privacy.key_exchange import EXCHANGE_TASKS, exchange_fault
 from app_custom.privacy.received_model import (
     Arrays,
     PrivacyRefusalError,
@@ -134,6 +135,8 @@ class SpendBudget(Filter):
             if _VALIDATED.get(owner, ("", False))[0] != task:
                 _VALIDATED[owner] = (task, self._share_metrics)
             return shareable
+        if task_name in EXCHANGE_TASKS:
+            return shareable  # keys and openings of masks: no model comes or goes
         if task_name != AppConstants.TASK_TRAIN:
             raise PrivacyRefusalError(
                 f"task '{task_name}' sends models in a way that this site's differential privacy "
@@ -198,6 +201,8 @@ class AddNoise(Filter):
         if dxo.data_kind == DataKind.METRICS:
             may_leave = _VALIDATED.get(owner_of(fl_ctx)) == (task_of(fl_ctx), True)
             return shareable if may_leave else _without_metrics(shareable)
+        if dxo.data_kind == DataKind.APP_DEFINED and not exchange_fault(dxo.data):
+            return shareable
         if _MEMORY.is_done(fl_ctx, dxo):
             return shareable  # the site's own policy has done it: these very weights
         begun = _MEMORY.of_task(fl_ctx)

@@ -23,6 +23,7 @@ from app_custom.aggregation.compression import travelling_bytes
 from app_custom.gates.shared_metrics import TRAIN_METRICS, impossible_metrics, shared_metrics
 from app_custom.nvflare_context import peer_name, run_folder
 from app_custom.participant.release import announce
+from app_custom.privacy.key_exchange import ROUND_REPEATED
 from fedi2i.epsilon import EPSILON, EPSILON_TOTAL, epsilon_text, with_verdict
 from fedi2i.files import not_written
 from fedi2i.metric_files import (
@@ -93,6 +94,9 @@ class GlobalMetrics(Widget):
             self._note_diagnostics(fl_ctx)
         elif event_type == AppEventType.AFTER_CONTRIBUTION_ACCEPT:
             self._note_update(fl_ctx)
+        elif event_type == ROUND_REPEATED:
+            # Bytes have travelled; what sites said of the round they will say again.
+            self._round_rows = [row for row in self._round_rows if row[2].startswith(TRAFFIC)]
         elif event_type == AppEventType.VALIDATION_RESULT_RECEIVED:
             self._note_final(fl_ctx)
         elif event_type == AppEventType.ROUND_DONE:

@@ -123,6 +123,8 @@ class SiteWatch(Widget):
     def _note_answer(self, fl_ctx: FLContext) -> None:
         site = peer_name(fl_ctx)
         with self._lock:
+            # Also of a task that nobody announced, such as the exchange of keys.
+            self._last_work = time.monotonic()
             self._busy.discard(site)
             self._owing.discard(site)
             self._gone.discard(site)

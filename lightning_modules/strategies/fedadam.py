@@ -104,6 +104,7 @@ STRATEGY = Strategy(
     ),
     grid=pairs("server_learning_rate", [0.003, 0.01, 0.03, 0.1]),
     mechanisms=Mechanisms(
+        secure_aggregation=YES,
         update_level_dp=YES,
         patient_level_dp=YES,
         encryption="the server's optimizer squares and divides plain weights",

@@ -58,8 +58,9 @@ STRATEGY = Strategy(
         ),
     ),
     mechanisms=Mechanisms(
+        secure_aggregation=YES,
         update_level_dp=YES,
-        shown=("update_noise", "percentile", "svt", "patient_noise", "encryption"),
+        shown=("update_noise", "percentile", "svt", "patient_noise", "encryption", "secure_sum"),
         patient_level_dp=YES,
         encryption=YES,
     ),

@@ -78,6 +78,7 @@ STRATEGY = Strategy(
     # values than their first positive one, 0.7, can pay.
     grid=tuple({"server_momentum": value} for value in (0.1, 0.3, 0.5, 0.9)),
     mechanisms=Mechanisms(
+        secure_aggregation=YES,
         update_level_dp=YES,
         patient_level_dp=YES,
         encryption="the server's momentum is a step in plain weights",

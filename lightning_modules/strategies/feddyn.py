@@ -166,6 +166,7 @@ STRATEGY = Strategy(
     fedavg_at={"alpha_generator": 0.0, "alpha_discriminator": 0.0},
     grid=pairs("alpha", [0.001, 0.01, 0.1, 1.0], 1 / 3),
     mechanisms=Mechanisms(
+        secure_aggregation="its server needs every site's samples and updates",
         update_level_dp="its controls are sums of updates without noise",
         patient_level_dp=YES,
         encryption="its controls are combined in plain weights",

@@ -187,6 +187,7 @@ STRATEGY = Strategy(
         ),
     ),
     mechanisms=Mechanisms(
+        secure_aggregation="it matches the channels of single models",
         update_level_dp=YES,
         patient_level_dp=YES,
         shown=("update_noise",),

@@ -79,6 +79,9 @@ STRATEGY = Strategy(
     server=MedianRule,
     robust=True,
     mechanisms=Mechanisms(
-        update_level_dp=YES, patient_level_dp=YES, encryption="a median sorts the sites' values"
+        secure_aggregation="a median needs every single update",
+        update_level_dp=YES,
+        patient_level_dp=YES,
+        encryption="a median sorts the sites' values",
     ),
 )

@@ -108,7 +108,11 @@ STRATEGY = Strategy(
     # than those of a generator with lambda_l1 = 100.
     grid=pairs("mu", [0.001, 0.01, 0.1, 1.0], 1 / 3),
     mechanisms=Mechanisms(
-        update_level_dp=YES, patient_level_dp=YES, shown=("update_noise",), encryption=YES
+        secure_aggregation=YES,
+        update_level_dp=YES,
+        patient_level_dp=YES,
+        shown=("update_noise",),
+        encryption=YES,
     ),
     published=pairs("mu", [1.0], 1 / 3)[0],
     published_in="section 5.3.2: of 0.001, 0.01, 0.1 and 1 the best is 1 for three of five data "

@@ -115,6 +115,9 @@ STRATEGY = Strategy(
     fedavg_at={"hostile_sites": 0, "selected": 0, "sample_weights": True},
     check_sites=_check_sites,
     mechanisms=Mechanisms(
-        update_level_dp=YES, patient_level_dp=YES, encryption="it compares single updates"
+        secure_aggregation="it compares single updates",
+        update_level_dp=YES,
+        patient_level_dp=YES,
+        encryption="it compares single updates",
     ),
 )

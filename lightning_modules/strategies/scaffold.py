@@ -173,6 +173,7 @@ STRATEGY = Strategy(
     fedavg_at={"control_weight": 0.0},
     grid=tuple({"control_weight": value} for value in (0.1, 0.3, 0.5, 1.0)),
     mechanisms=Mechanisms(
+        secure_aggregation="its controls would need masks of their own",
         update_level_dp="its controls are sums of updates without noise",
         patient_level_dp=YES,
         encryption="its controls are combined in plain weights",
