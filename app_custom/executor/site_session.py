@@ -236,7 +236,9 @@ def open_session(
         store=LocalStateStore(state / site / f"{run_name}-{kept_by(experiment, fl_ctx, noise)}"),
         patient_noise=noise,
     )
-    rounds = noise and PatientRounds(noise, config.patient_privacy, experiment, slices, run_name)
+    rounds = None
+    if noise is not None:
+        rounds = PatientRounds(noise, config.patient_privacy, experiment, slices, run_name)
     curves = fl_ctx.get_engine().get_component(WRITER_ID)
     return SiteSession(
         experiment,
