@@ -53,6 +53,11 @@ def local_folder(fl_ctx: FLContext) -> Path:
     return Path(_workspace(fl_ctx).get_site_config_dir()).resolve()
 
 
+def startup_folder(fl_ctx: FLContext) -> Path:
+    """Return the ``startup`` folder of this participant's kit, absolute."""
+    return Path(_workspace(fl_ctx).get_startup_kit_dir()).resolve()
+
+
 def workspace_folder(fl_ctx: FLContext) -> Path:
     """Return this participant's workspace, absolute."""
     return Path(_workspace(fl_ctx).get_root_dir()).resolve()

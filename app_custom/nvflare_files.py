@@ -9,6 +9,8 @@ from fedi2i.metric_files import FILE_NAME as METRICS_FILE
 _RUN = Path("server") / "simulate_job"
 PERSONAL_MODEL = "personal_model.pt"
 """A site's own model, in the site's run folder."""
+GLOBAL_MODEL = "global_model.pt"
+"""The final global model of an encrypted job, in each site's run folder."""
 
 
 def personal_model_path(workspace: Path, site: str) -> Path:

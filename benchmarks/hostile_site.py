@@ -1,7 +1,7 @@
 """One of four sites sends reversed updates: what becomes of FedAvg and of the robust strategies.
 
 Usage: ``make figure-hostile`` (or ``python benchmarks/hostile_site.py --out FIGURE``). Runs the
-demo experiment in a plain loop, with the product's learners and server rules, once with four honest
+demo experiment without messages (``jobs.running.plain_loop``), once with four honest
 sites and once with one that sends w - 10 * (its update); writes a figure and prints its numbers:
 mean validation PSNR over the three honest sites after each round.
 """
@@ -15,20 +15,16 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from statistics import fmean
 
-import numpy as np
 import torch
 
-from jobs.writing.federation import DEFAULT_FILE, read_federated_experiment
-from lightning_modules.combining.updates import SiteUpdate, network_of, networks_of
+from jobs.running.plain_loop import PlainLoop
+from jobs.writing.federation import DEFAULT_FILE, read_federated_experiment, with_strategy
+from lightning_modules.combining.updates import Weights
 from lightning_modules.configuration import ExperimentConfig
-from lightning_modules.data.slices import TrainingSlices
 from lightning_modules.evaluation.validation import load_translator, validate
 from lightning_modules.networks.generators.catalogue import build_generator
 from lightning_modules.strategies.catalogue import STRATEGIES
-from lightning_modules.strategies.interface import ServerRule, ServerView
 from lightning_modules.training.hardware import Hardware
-from lightning_modules.training.learner import Learner
-from lightning_modules.training.local_state import LocalStateStore
 from partitions.manifest import read_manifest
 from partitions.preparation import PreparedSite, prepare_site
 
@@ -64,24 +60,12 @@ def run(data: Path, name: str, hostile: bool, rounds: int, steps: int) -> list[f
     changes = {"experiment": {"training": {"rounds": rounds, "steps": steps}}}
     job = read_federated_experiment(DEFAULT_FILE, changes)
     sites = {site: _prepared(job.experiment, data / site) for site in job.federation.sites}
-    strategy = COMPARED[name]
-    assert strategy.server is not None
-    rule, view = strategy.server(strategy.settings()), ServerView(sites=tuple(sorted(sites)))
+    experiment = with_strategy(job, COMPARED[name].name).experiment
     with tempfile.TemporaryDirectory() as folder:
-        learners = {
-            site: _learner(job.experiment, site, prepared, Path(folder) / site)
-            for site, prepared in sites.items()
-        }
-        weights = {k: v.numpy() for k, v in learners[HOSTILE].initial_state().items()}
-        curve = [_psnr(job.experiment, weights, sites)]
-        for number in range(rounds):
-            updates = [
-                _update(learner, site, weights, number, hostile)
-                for site, learner in sorted(learners.items())
-            ]
-            view.round_number = number
-            weights = _combined(rule, view, updates, weights)
-            curve.append(_psnr(job.experiment, weights, sites))
+        loop = PlainLoop(experiment, sites, Path(folder), HARDWARE, _reversed if hostile else None)
+        curve = [_psnr(experiment, loop.weights, sites)]
+        for _ in range(rounds):
+            curve.append(_psnr(experiment, loop.run(1), sites))
     return curve
 
 
@@ -90,41 +74,14 @@ def _prepared(experiment: ExperimentConfig, folder: Path) -> PreparedSite:
     return prepare_site(manifest, experiment.data.preparation, folder / "prepared", progress=False)
 
 
-def _learner(
-    experiment: ExperimentConfig, site: str, prepared: PreparedSite, folder: Path
-) -> Learner:
-    slices = TrainingSlices([prepared.split("train")])
-    return Learner(experiment, site, slices, HARDWARE, LocalStateStore(folder))
+def _reversed(site: str, received: Weights, trained: Weights) -> Weights:
+    """What the hostile site sends: its own update times -10."""
+    if site != HOSTILE:
+        return trained
+    return {k: (received[k] - 10.0 * (v - received[k])).astype(v.dtype) for k, v in trained.items()}
 
 
-def _update(
-    learner: Learner, site: str, weights: dict[str, np.ndarray], number: int, hostile: bool
-) -> SiteUpdate:
-    received = {key: torch.from_numpy(value.copy()) for key, value in weights.items()}
-    result = learner.train(received, number)
-    sent = {key: value.numpy() for key, value in result.state.items()}
-    if hostile and site == HOSTILE:
-        sent = {k: (weights[k] - 10.0 * (v - weights[k])).astype(v.dtype) for k, v in sent.items()}
-    return SiteUpdate(site, sent, float(result.samples))
-
-
-def _combined(
-    rule: ServerRule,
-    view: ServerView,
-    updates: list[SiteUpdate],
-    weights: dict[str, np.ndarray],
-) -> dict[str, np.ndarray]:
-    combined: dict[str, np.ndarray] = {}
-    for network in networks_of(weights):
-        before = {k: value for k, value in weights.items() if network_of(k) == network}
-        part = [update.for_network(network) for update in updates]
-        combined |= rule.combine(network, part, before, view)
-    return combined
-
-
-def _psnr(
-    experiment: ExperimentConfig, weights: dict[str, np.ndarray], sites: dict[str, PreparedSite]
-) -> float:
+def _psnr(experiment: ExperimentConfig, weights: Weights, sites: dict[str, PreparedSite]) -> float:
     generator = build_generator(experiment.model.generator)
     load_translator(generator, {k: torch.from_numpy(v.copy()) for k, v in weights.items()})
     honest = [prepared for site, prepared in sites.items() if site != HOSTILE]

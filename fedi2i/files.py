@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+PRIVATE_FILE = 0o600
+"""Permissions of a file that only the account that wrote it may read."""
 
 
 def lacks_room(error: OSError) -> bool:
@@ -35,12 +37,23 @@ def not_written(path: Path, error: OSError, size: str = "") -> str:
     return f"{path.parent}: cannot be written ({error.strerror}); correct its permissions"
 
 
+def private_folder(path: Path) -> None:
+    """Make a folder that only this account may enter, or make one so that is there."""
+    path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path.chmod(0o700)
+
+
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, mode: int = 0o644) -> Iterator[Path]:
     """Yield a temporary path in the same folder; rename it over ``path`` on success.
 
     The temporary file ends with the suffixes of ``path`` (``.nii.gz`` stays ``.nii.gz``), so that
-    writers which look at the name behave the same. It is removed if the block raises.
+    writers which look at the name behave the same. It is removed if the block raises. Until the end
+    only this account may read it.
+
+    Args:
+        path: the file.
+        mode: its permissions.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(
@@ -52,15 +65,15 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb") as stream:
             os.fsync(stream.fileno())
-        temporary.chmod(0o644)
+        temporary.chmod(mode)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write ``text`` to ``path`` atomically, in UTF-8."""
-    with replacing(path) as temporary:
+def write_text(path: Path, text: str, mode: int = 0o644) -> None:
+    """Write ``text`` to ``path`` atomically, in UTF-8, with these permissions."""
+    with replacing(path, mode) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 

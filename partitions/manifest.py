@@ -29,6 +29,11 @@ MASK_VALUES = "mask_values"
 ``partitions.scans.mask``."""
 LESION_VALUES = "lesion_values"
 """As ``MASK_VALUES``, of the lesion mask."""
+AGE = "age"
+"""Key of the metadata: years, or ``OLDEST``."""
+OLDEST = "90+"
+"""Everybody who is 90 or older. So few are so old that the number itself can tell who it is:
+HIPAA's Safe Harbor, 45 CFR 164.514(b)(2)(i)(C), takes ages over 89 as one group."""
 UNKNOWN_VOXEL_SIZE = {"voxel_size": "unknown"}
 """Metadata of scans that came without a voxel size. A NIfTI header always holds three numbers in
 that place, so the reader that imports such scans says it here, and nothing is invented."""
@@ -46,9 +51,9 @@ class SubjectRecord:
             manifest's folder.
         mask: path of the head or brain mask, or None to have the foreground computed.
         lesion_mask: path of the lesion region used by metrics, or None.
-        metadata: age in years, sex, manufacturer, field_strength in tesla ... as known; also
-            ``PATIENT_ID``, ``MASK_VALUES``, ``LESION_VALUES`` and ``UNKNOWN_VOXEL_SIZE``, which
-            have a meaning to the program.
+        metadata: age in years (see ``OLDEST``), sex, manufacturer, field_strength in tesla ... as
+            known; also ``PATIENT_ID``, ``MASK_VALUES``, ``LESION_VALUES`` and
+            ``UNKNOWN_VOXEL_SIZE``, which have a meaning to the program.
     """
 
     subject: str
@@ -95,6 +100,13 @@ class SiteManifest:
     def content_hash(self) -> str:
         """SHA-256 over everything but the folder, independent of the order of subjects."""
         return digest(_to_json(self))
+
+
+def with_grouped_age(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Metadata with an age of 90 or more as ``OLDEST``."""
+    age = metadata.get(AGE)
+    old = isinstance(age, int | float) and age >= 90
+    return {**metadata, AGE: OLDEST} if old else dict(metadata)
 
 
 def write_manifest(manifest: SiteManifest) -> Path:

@@ -15,6 +15,7 @@ from fedi2i.site_names import check_site_names
 from partitions.check.manifests import check_partition
 from partitions.manifest import FILE_NAME, SiteManifest, SubjectRecord, write_manifest
 from partitions.splitting import FRACTIONS, Fractions, split_by_completeness
+from partitions.withdrawn_patients import without_withdrawn
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ def write_site_folders(
 
     A site that an earlier import of the data set left in ``out`` and that is not among the records
     has left the data set: its manifest is renamed to ``WITHDRAWN`` with a warning, so that nothing
-    counts it.
+    counts it. Patients whom a site has withdrawn are left out.
 
     Args:
         out: the site folders are here, or are made here.
@@ -62,6 +63,8 @@ def write_site_folders(
         subjects = tuple(group)
         if drawn:
             subjects = _with_splits(subjects, seed, fractions)
+        # Afterwards, so that a withdrawal moves nobody else to another split.
+        subjects = without_withdrawn(out / site, subjects)
         split_seed = seed if drawn else None
         manifests.append(SiteManifest(dataset, site, subjects, out / site, split_seed=split_seed))
     for finding in check_partition(manifests):

@@ -19,6 +19,7 @@ from fedi2i.errors import ConfigError
 from fedi2i.files import write_text
 from fedi2i.site_names import check_site_name
 from fedi2i.typed_config import choose, nearest, read_yaml
+from provision.encryption import refuse_kits_without_keys
 from provision.permissions import PERMISSIONS
 from provision.provisioning import kit_folders, provision
 
@@ -138,7 +139,7 @@ def _known(project_file: Path, workspace: Path) -> set[str]:
     """Names of everybody who has a kit.
 
     Raises:
-        ConfigError: nobody has one.
+        ConfigError: nobody has one, or a new one would have a key that the others lack.
     """
     names = {kit.name for kits in kit_folders(project_file, workspace) for kit in kits.iterdir()}
     if not names:
@@ -146,6 +147,7 @@ def _known(project_file: Path, workspace: Path) -> set[str]:
             f"{workspace}: no kits of this project; make them first: 'nvflare provision -p "
             f"{project_file} -w {workspace}'"
         )
+    refuse_kits_without_keys(project_file, workspace)
     return names
 
 

@@ -24,6 +24,7 @@ def add_commands(commands: Commands) -> None:
     _add_person(commands)
     _add_block_person(commands)
     _add_renew(commands)
+    _add_open_model(commands)
     _add_prune(commands)
     _add_poc(commands)
 
@@ -169,6 +170,27 @@ def renew_command(options: argparse.Namespace) -> None:
     print(f"wrote {kit}: replace 'startup' of the installed kit by this one, keep its 'local'")
 
 
+def _add_open_model(commands: Commands) -> None:
+    parser = _add(
+        commands, "open-model", open_model_command, "decrypt a model with the key of a site's kit"
+    )
+    parser.add_argument("model", type=Path, help="ends in .encrypted, from a job's result")
+    parser.add_argument("--kit", type=Path, default=Path(), help="the site's installed kit")
+    parser.add_argument("--out", type=Path, required=True, help="the model file to write")
+
+
+def open_model_command(options: argparse.Namespace) -> None:
+    """Decrypt a global model of an encrypted job, at a site."""
+    import torch
+
+    from lightning_modules.sharing.tensor_file import write_tensors
+    from provision.encryption import open_model
+
+    arrays = open_model(options.kit, options.model)
+    write_tensors(options.out, {"model": {k: torch.from_numpy(v) for k, v in arrays.items()}})
+    print(f"wrote {options.out}: {len(arrays)} arrays, readable for everybody from now on")
+
+
 def _add_prune(commands: Commands) -> None:
     parser = _add(commands, "prune", prune_command, "remove what jobs have left and nothing uses")
     parser.add_argument(
@@ -241,6 +263,7 @@ def poc_command(options: argparse.Namespace) -> None:
         torch_threads=options.torch_threads,
         gpus=gpus,
         gpu_memory=options.gpu_memory,
+        encryption=job.privacy.mechanism == "encryption",
     )
     run_poc(config, job)
 

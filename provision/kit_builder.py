@@ -19,7 +19,9 @@ from nvflare.lighter.entity import Participant, Project
 from nvflare.lighter.spec import Builder
 
 from app_custom.participant.site_configuration import FILE_NAME
+from fedi2i.errors import ConfigError
 from fedi2i.files import write_text
+from provision.encryption import write_keys
 from provision.kit_texts import (
     KitFacts,
     kit_readme,
@@ -49,19 +51,28 @@ class KitBuilder(Builder):
     Args:
         datasets: names of the project's data sets, for the sites' data mapping.
         heartbeat_timeout: seconds of silence after which the server takes a site for lost.
+        encryption: whether server and sites get keys for encrypted averaging.
     """
 
     def __init__(
-        self, datasets: Sequence[str], heartbeat_timeout: int = HEARTBEAT_TIMEOUT_SECONDS
+        self,
+        datasets: Sequence[str],
+        heartbeat_timeout: int = HEARTBEAT_TIMEOUT_SECONDS,
+        encryption: bool = False,
     ) -> None:
         super().__init__()
+        if not isinstance(encryption, bool):
+            raise ConfigError(f"project file: encryption is '{encryption}'; write true or false")
         self._datasets = tuple(datasets)
         self._heartbeat_timeout = heartbeat_timeout
+        self._encryption = encryption
 
     def build(self, project: Project, ctx: ProvisionContext) -> None:
         """Complete the kit of every participant."""
         # It holds every private key, the root's included, for later kits.
         Path(ctx.get_state_dir()).chmod(0o700)
+        if self._encryption:
+            write_keys(project, ctx)  # before 'startup' is signed
         for participant in project.get_all_participants():
             local = Path(ctx.get_local_dir(participant))
             if participant.type == ParticipantType.SERVER:

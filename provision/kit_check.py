@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import datetime
 import importlib.util
-import json
 import os
-import socket
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -19,61 +15,18 @@ from cryptography.exceptions import InvalidSignature
 from app_custom.gates.job_limits import JobLimits
 from app_custom.gates.site_policy import missing_gates, missing_guard
 from app_custom.participant.allowed_classes import ALLOWED_CLASSES
-from app_custom.participant.proxy import proxy_in
 from app_custom.participant.site_configuration import FILE_NAME, data_folder, read_site_config
 from fedi2i.errors import ConfigError, UserError
+from lightning_modules.privacy.encrypted_sums import EncryptionError
 from partitions.manifest import read_manifest
-from provision.local_policy import CLASS_CHECK, OWN_COMPONENTS, SERVER_ROUTE, SITE_COMPONENTS
+from provision.encryption import check_keys
+from provision.kit import Kit, open_kit, unreadable
+from provision.kit_route import proxy, way_to_server
+from provision.local_policy import CLASS_CHECK, OWN_COMPONENTS, SITE_COMPONENTS
 from provision.permissions import forbidden_rights
 from provision.startup_folder import startup_is_genuine
 
 _SOON = datetime.timedelta(days=30)
-
-
-@dataclass(frozen=True)
-class Kit:
-    """A kit on disk.
-
-    Attributes:
-        folder: where it lies.
-        kind: ``server``, ``client`` or ``admin``.
-        config: its ``startup/fed_<kind>.json``.
-    """
-
-    folder: Path
-    kind: str
-    config: dict[str, Any]
-
-    @property
-    def certificate(self) -> Path:
-        """The participant's own certificate."""
-        return self.folder / "startup" / ("server.crt" if self.kind == "server" else "client.crt")
-
-    @property
-    def address(self) -> tuple[str, int]:
-        """Host and port of the server."""
-        if self.kind == "admin":
-            return self.config["admin"]["host"], int(self.config["admin"]["port"])
-        host, _, port = self.config["servers"][0]["service"]["target"].rpartition(":")
-        return host, int(port)
-
-
-def open_kit(folder: Path) -> Kit:
-    """Read what a kit is.
-
-    Raises:
-        ConfigError: the folder is no kit, or may not be read.
-    """
-    for kind in ("server", "client", "admin"):
-        path = folder / "startup" / f"fed_{kind}.json"
-        try:
-            if path.is_file():
-                return Kit(folder, kind, json.loads(path.read_text(encoding="utf-8")))
-        except ValueError as error:
-            raise ConfigError(f"{path}: damaged; unpack the kit again") from error
-        except PermissionError as error:
-            raise ConfigError(_unreadable(path)) from error
-    raise ConfigError(f"{folder}: no startup kit; give the folder that holds 'startup' and 'local'")
 
 
 def check_kit(folder: Path) -> tuple[list[str], list[str]]:
@@ -91,7 +44,7 @@ def check_kit(folder: Path) -> tuple[list[str], list[str]]:
         except UserError as error:
             wrong.append(str(error))
         except PermissionError as error:
-            wrong.append(_unreadable(error.filename))
+            wrong.append(unreadable(error.filename))
     return fine, wrong
 
 
@@ -103,7 +56,7 @@ def check_before_start(folder: Path) -> None:
             valid now, the site's privacy policy is not there, or its proxy cannot be one.
     """
     kit = open_kit(folder)
-    for check in (_version, _certificate, _privacy_policy, _proxy):
+    for check in (_version, _certificate, _privacy_policy, proxy):
         for _ in check(kit):
             pass
 
@@ -112,7 +65,7 @@ def _version(kit: Kit) -> Iterator[str]:
     """NVFlare would end with a traceback about the first class that it does not find."""
     if kit.kind == "admin":
         return
-    found = _resources(kit)
+    found = kit.resources
     parts = [found.get("app_validator") or {}, *found.get("components", [])]
     paths = [str(part.get("path")) for part in parts]
     for path in (path for path in paths if path.startswith("app_custom.")):
@@ -127,10 +80,6 @@ def _version(kit: Kit) -> Iterator[str]:
                 "version makes: ask the project admin to renew it (docs/upgrading.md)"
             )
     yield "version: the installed FedI2I has the classes that the kit names"
-
-
-def _unreadable(path: Path | str) -> str:
-    return f"{path}: this account may not read it; run as the account that the kit belongs to"
 
 
 def _startup(kit: Kit) -> Iterator[str]:
@@ -205,7 +154,7 @@ def _writable(kit: Kit) -> Iterator[str]:
 
 def _server_storage(kit: Kit) -> str:
     try:
-        components = _resources(kit)["components"]
+        components = kit.resources["components"]
         (root,) = (str(c["args"]["uri_root"]) for c in components if c["id"] == "job_manager")
     except (KeyError, TypeError, ValueError) as error:
         path = kit.folder / "local" / "resources.json"
@@ -220,7 +169,7 @@ def _nearest_existing(folder: Path) -> Path:
 def _allow_list(kit: Kit) -> Iterator[str]:
     if kit.kind == "admin":
         return
-    listed = _resources(kit).get("class_allow_list", [])
+    listed = kit.resources.get("class_allow_list", [])
     missing = sorted(set(ALLOWED_CLASSES) - set(listed))
     added = sorted(set(listed) - set(ALLOWED_CLASSES))
     if added:
@@ -236,7 +185,7 @@ def _own_components(kit: Kit) -> Iterator[str]:
     """What refuses and writes down refusals must be there, and what sends logs must not."""
     if kit.kind == "admin":
         return
-    found = _resources(kit)
+    found = kit.resources
     validator = found.get("app_validator") or {}
     gates = bool((validator.get("args") or {}).get("needs_gates"))
     needed = OWN_COMPONENTS + (SITE_COMPONENTS if kit.kind == "client" else ())
@@ -259,26 +208,11 @@ def _own_components(kit: Kit) -> Iterator[str]:
     yield "resources: classes are enforced, refusals are audited, no logs are sent"
 
 
-def _resources(kit: Kit) -> dict[str, Any]:
-    return _local(kit, "resources.json")
-
-
-def _local(kit: Kit, name: str) -> dict[str, Any]:
-    path = kit.folder / "local" / name
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: missing or damaged; unpack the kit again") from error
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path}: damaged; unpack the kit again")
-    return content
-
-
 def _privacy_policy(kit: Kit) -> Iterator[str]:
     """NVFlare runs a participant without a policy as one that limits nothing."""
     if kit.kind == "admin":
         return
-    found = _local(kit, "privacy.json")
+    found = kit.local("privacy.json")
     if kit.kind == "server":
         lacking = missing_guard(found)
         if lacking:
@@ -297,7 +231,7 @@ def _privacy_policy(kit: Kit) -> Iterator[str]:
 def _rights(kit: Kit) -> Iterator[str]:
     if kit.kind != "admin":
         path = kit.folder / "local/authorization.json"
-        granted = forbidden_rights(_local(kit, path.name))
+        granted = forbidden_rights(kit.local(path.name))
         if granted:
             raise ConfigError(
                 f"{path}: {granted}; code and shell commands must be 'none' for every role; "
@@ -342,42 +276,12 @@ def _site_name(kit: Kit) -> str:
     return str(certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)[0].value)
 
 
-def _proxy(kit: Kit) -> Iterator[str]:
-    """A participant whose proxy cannot be used would ask for the server without end."""
-    own_file = kit.folder / "local" / FILE_NAME
-    if kit.kind == "server" or proxy_in(own_file) is None:
-        return
-    if kit.kind == "admin":
-        read_site_config(own_file.parent)  # a site's is read with its data
-    resources = _resources(kit)
-    parts = [*resources.get("components", []), *resources.get("handlers", [])]
-    if SERVER_ROUTE not in [part.get("path") for part in parts]:
-        raise ConfigError(
-            f"{kit.folder / 'local/resources.json'}: it lacks {SERVER_ROUTE}, so 'proxy' in "
-            f"{FILE_NAME} would not count; take the file from a kit that this version makes"
-        )
-    yield f"proxy: {FILE_NAME} names one"
-
-
-def _way_to_server(kit: Kit) -> Iterator[str]:
-    if kit.kind == "server":
-        return
-    host, port = kit.address
-    proxy = proxy_in(kit.folder / "local" / FILE_NAME)
-    if proxy is not None:  # the proxy looks up the server's name
-        from app_custom.participant.proxy_driver import try_way
-
-        try_way(kit.folder / "startup", host, port, proxy)
-        yield f"server: {host}:{port} answers through {proxy.url}, with TLS from end to end"
-        return
+def _encryption(kit: Kit) -> Iterator[str]:
     try:
-        socket.getaddrinfo(host, port)
-    except OSError as error:
-        raise ConfigError(
-            f"server name '{host}' does not resolve on this machine; ask your network's "
-            "administrators for it, or add it to the hosts file"
-        ) from error
-    yield f"server: {host} resolves; 'nvflare preflight-check -p {kit.folder}' tries to connect"
+        if check_keys(kit.folder, kit.kind):
+            yield "encryption: the kit has its key for encrypted averaging"
+    except EncryptionError as error:
+        raise ConfigError(f"{kit.folder / 'startup'}: {error}") from error
 
 
 _CHECKS: tuple[Callable[[Kit], Iterator[str]], ...] = (
@@ -391,7 +295,8 @@ _CHECKS: tuple[Callable[[Kit], Iterator[str]], ...] = (
     _own_components,
     _privacy_policy,
     _rights,
+    _encryption,
     _data,
-    _proxy,
-    _way_to_server,
+    proxy,
+    way_to_server,
 )

@@ -7,7 +7,6 @@ never started again leaves it for ever.
 from __future__ import annotations
 
 import re
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -15,13 +14,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from app_custom.participant.site_configuration import SiteConfig, read_site_config
-from partitions.preparation.prepared import RECORD_NAME
-from partitions.preparation.site import SUBJECT_FILES
+from fedi2i.errors import DataError
+from partitions.preparation.cache_folders import is_cache, lock_of, nobody_uses, remove_folder
 
-_CACHE = re.compile(r"[0-9a-f]{12}")
 _STATE = re.compile(r"(after-round-\d{5}|finished-rounds)\.pt")
 _DAY = 86400.0
 
@@ -52,11 +48,6 @@ class Leftover:
         """The day of its last use."""
         return f"{datetime.fromtimestamp(self.last_used):%Y-%m-%d}"
 
-    @property
-    def lock(self) -> Path:
-        """The file that a process holds while it writes the folder."""
-        return _lock_of(self.folder)
-
 
 def leftovers(workspace: Path, older_than_days: float) -> list[Leftover]:
     """What nothing has used for so many days, the oldest first.
@@ -85,12 +76,17 @@ def remove(entry: Leftover) -> bool:
         OSError: this account may not.
     """
     try:
-        with FileLock(entry.lock, blocking=False):
-            shutil.rmtree(entry.folder)
-            entry.lock.unlink()
-    except Timeout:
+        with nobody_uses(entry.folder):
+            remove_folder(entry.folder)
+    except DataError:
         return False
     return True
+
+
+def is_state(folder: Path) -> bool:
+    """Whether a folder holds what a participant keeps of a run, and nothing else."""
+    files = list(folder.iterdir()) if folder.is_dir() else []
+    return bool(files) and all(_STATE.fullmatch(path.name) for path in files)
 
 
 def _caches(config: SiteConfig) -> Iterator[Path]:
@@ -98,16 +94,14 @@ def _caches(config: SiteConfig) -> Iterator[Path]:
     roots = [config.cache] if config.cache else [f"{d}/prepared" for d in config.datasets.values()]
     for root in roots:
         for folder in _matching(root, "*"):
-            whole = (folder / RECORD_NAME).is_file() or (folder / SUBJECT_FILES).is_dir()
-            if folder.is_dir() and _CACHE.fullmatch(folder.name) and whole:
+            if is_cache(folder):
                 yield folder
 
 
 def _states(config: SiteConfig, workspace: Path) -> Iterator[Path]:
     """Folders of runs in every participant's folder of states; nothing else lies in them."""
     for folder in _matching(config.state or str(workspace / "state"), "*/*"):
-        files = list(folder.iterdir()) if folder.is_dir() else []
-        if files and all(_STATE.fullmatch(path.name) for path in files):
+        if is_state(folder):
             yield folder
 
 
@@ -118,13 +112,9 @@ def _matching(root: str, below: str) -> list[Path]:
     return sorted(anchor.glob(f"{path.relative_to(anchor)}/{below}"))
 
 
-def _lock_of(folder: Path) -> Path:
-    return folder.with_name(f"{folder.name}.lock")
-
-
 def _leftover(folder: Path, kind: str) -> Leftover:
     size, last = 0, folder.stat().st_mtime
-    for path in (*folder.rglob("*"), _lock_of(folder)):  # every job touches its cache's lock
+    for path in (*folder.rglob("*"), lock_of(folder)):  # every job touches its cache's lock
         with suppress(FileNotFoundError):  # a job may be at work
             stat = path.stat()
             size, last = size + stat.st_size, max(last, stat.st_mtime)

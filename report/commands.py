@@ -1,4 +1,4 @@
-"""The command ``fedi2i report``: print the results of a run, write ``report.html`` and figures."""
+"""The command ``fedi2i report``: print the results of a run, write its page and figures."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 
 from fedi2i.commands import Commands
-from fedi2i.files import write_text
+from fedi2i.errors import ConfigError
+from fedi2i.files import PRIVATE_FILE, private_folder, write_text
 
 PAGE_FILE = "report.html"
 
@@ -18,7 +19,7 @@ def add_commands(commands: Commands) -> None:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
-    parser.add_argument("folder", type=Path, help="run folder with run.json and results.csv")
+    parser.add_argument("folder", type=Path, help="folder of a comparison or of an audit")
     parser.add_argument(
         "--figures",
         type=Path,
@@ -39,8 +40,13 @@ def report_command(options: argparse.Namespace) -> None:
     from report.figure_files import figure_files, write_figures
     from report.numbers.analysis import analyse
     from report.page.render import render_page
+    from report.run.audit import is_audit
     from report.run.folder import read_run
 
+    if is_audit(options.folder):
+        if options.figures:
+            raise ConfigError("--figures: an audit's figure is on its page; leave this out")
+        return report_audit(options.folder)
     analysis = analyse(read_run(options.folder))
     target = options.folder / PAGE_FILE
     page = render_page(analysis)
@@ -49,3 +55,24 @@ def report_command(options: argparse.Namespace) -> None:
     write_figures(figures)
     print(console_text(analysis))
     print(f"\nwritten: {', '.join(map(str, (target, *figures)))}")
+
+
+def report_audit(folder: Path) -> None:
+    """Write the page of an audit, and the page of pictures into the folder that stays at the site.
+
+    Raises:
+        DataError: the findings are damaged; nothing is written.
+    """
+    from report.page.audit import AUDIT_PAGE, PICTURES_PAGE, render_audit, render_pictures, summary
+    from report.run.audit import PRIVATE, read_audit, read_pictures
+
+    audit, pictures = read_audit(folder), read_pictures(folder)
+    page = render_audit(audit, bool(pictures))
+    written = [folder / AUDIT_PAGE]
+    if pictures:
+        private_folder(folder / PRIVATE)
+        written.append(folder / PRIVATE / PICTURES_PAGE)
+        write_text(written[-1], render_pictures(audit, pictures), PRIVATE_FILE)
+    write_text(folder / AUDIT_PAGE, page)
+    print("\n".join(f"- {sentence}" for sentence in summary(audit)))
+    print(f"\nwritten: {', '.join(map(str, written))}")

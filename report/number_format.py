@@ -100,3 +100,13 @@ def listed(words: Sequence[str]) -> str:
 def counted(count: int, noun: str) -> str:
     """``1 patient``, ``4 patients``."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def epsilon_text(value: float | None) -> str:
+    """An epsilon with three significant digits, ``ε = 1.95`` or ``ε = 42,000``; or that none is."""
+    if value is None:
+        return "no ε"
+    if value < 100:
+        return f"ε = {value:.3g}"
+    step = 10 ** (math.floor(math.log10(value)) - 2)
+    return f"ε = {round(value / step) * step:,.0f}"

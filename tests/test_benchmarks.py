@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import aggregation
+import encryption
 import federation_overhead
 import gpu
 import hostile_site
@@ -53,6 +54,17 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
+
+
+def test_encrypted_averaging_is_timed_beside_plain_averaging_and_equals_it() -> None:
+    rows = {row.what: row for row in encryption.encrypted_averaging(60_000)}
+    sent = rows["from site to server"]
+    assert (sent.plain, sent.unit) == (0.24, "MB")
+    assert 30 < 1e6 * sent.encrypted / 60_000 < 36  # bytes for each value
+    assert 0 < rows["a site encrypts"].encrypted < 60
+    assert rows["largest difference of the means"].encrypted < 1e-6
+    other = encryption.nvflare_way(60_000)
+    assert other["from site to server, MB"] > 1.7 * sent.encrypted
 
 
 @pytest.mark.parametrize("strategy", aggregation.MEASURED)

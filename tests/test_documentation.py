@@ -9,12 +9,18 @@ from pathlib import Path
 
 import pytest
 
+from app_custom.nvflare_files import GLOBAL_MODEL, PERSONAL_MODEL
 from app_custom.participant.site_configuration import SiteConfig
+from app_custom.participant.used_data import KEY, RECORD
+from app_custom.privacy.update_filters import ANCHOR, LEDGER
 from fedi2i.cli.program import parser_for
 from jobs.writing.documentation import documents, settings_table, with_section
 from jobs.writing.federation import FederationConfig
 from lightning_modules.configuration import ExperimentConfig
 from lightning_modules.strategies.catalogue import STRATEGIES
+from partitions.commands.prepare import DEFAULT_CACHE as CACHE_FOLDER
+from partitions.manifest import FILE_NAME as MANIFEST
+from partitions.withdrawn_patients import FILE_NAME as WITHDRAWN
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted(
@@ -118,3 +124,20 @@ def test_every_setting_is_listed(record: type) -> None:
     for key in _keys(record):
         last = key.rsplit(".", 1)[-1]
         assert {key, f".{last}"} & listed, key
+
+
+def test_what_is_kept_is_listed_under_the_names_that_the_code_gives_it() -> None:
+    kept = {
+        CACHE_FOLDER,
+        PERSONAL_MODEL,
+        GLOBAL_MODEL,
+        RECORD,
+        KEY,
+        LEDGER,
+        ANCHOR,
+        WITHDRAWN,
+        MANIFEST,
+    }
+    text = (REPOSITORY / "docs/governance.md").read_text(encoding="utf-8")
+    table = text.split("## How long what is kept")[1].split("## ")[0]
+    assert {name for name in kept if name not in table} == set()

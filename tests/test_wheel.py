@@ -115,7 +115,9 @@ def test_every_package_comes_from_the_wheel_and_the_version_is_one(
     assert _python(installed, tmp_path, script, "--version").stdout == said
 
 
-@pytest.mark.parametrize("group", ["data", "train", "jobs", "compare", "report", "provision"])
+@pytest.mark.parametrize(
+    "group", ["data", "train", "jobs", "compare", "audit", "report", "provision"]
+)
 def test_every_group_has_help_outside_the_repository(
     group: str, installed: Path, tmp_path: Path
 ) -> None:

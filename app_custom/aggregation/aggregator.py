@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nvflare.apis.event_type import EventType
@@ -154,18 +154,29 @@ class Aggregator(ModelAggregator):
         persistor = fl_ctx.get_engine().get_component(self._persistor_id)
         networks = getattr(persistor, "model", None)
         try:
-            refuse_encryption(fl_ctx, f"strategy '{self._strategy.label}'")
-            if isinstance(networks, SharedNetworks):
-                self._networks = networks
-                if self._rule.matches_channels:
-                    names = networks.keys()
-                    self.view.groups = network_groups(
-                        networks, networks.config, names, networks.size
-                    )
-                    for name, groups in self.view.groups.items():
-                        self.log_info(fl_ctx, f"{name}: {groups.matchable_text}")
+            self.prepare(networks if isinstance(networks, SharedNetworks) else None, fl_ctx)
         except UserError as error:
             self.system_panic(f"server: {error}", fl_ctx)
+
+    def prepare(self, networks: SharedNetworks | None, fl_ctx: FLContext) -> None:
+        """Get ready for the first round.
+
+        Args:
+            networks: the global model's, if the persistor has them.
+            fl_ctx: of the server's run.
+
+        Raises:
+            UserError: something that the job asks for cannot be done; the job ends.
+        """
+        refuse_encryption(fl_ctx, f"strategy '{self._strategy.label}'")
+        if networks is None:
+            return
+        self._networks = networks
+        if self._rule.matches_channels:
+            names = networks.keys()
+            self.view.groups = network_groups(networks, networks.config, names, networks.size)
+            for name, groups in self.view.groups.items():
+                self.log_info(fl_ctx, f"{name}: {groups.matchable_text}")
 
     def accept(self, shareable: Shareable, fl_ctx: FLContext) -> bool:
         """Check and keep one site's update; False if it was refused."""
@@ -173,8 +184,7 @@ class Aggregator(ModelAggregator):
         site = peer_name(fl_ctx)
         try:
             with self._turn:
-                contribution_round = shareable.get_cookie(AppConstants.CONTRIBUTION_ROUND)
-                self._check_turn(site, contribution_round, fl_ctx)
+                self._check_turn(site, shareable, fl_ctx)
                 self.accept_model(model_of(shareable, fl_ctx))
         except UpdateRefusedError as refused:
             self.log_warning(fl_ctx, f"update of site '{site}' refused: {refused}")
@@ -269,8 +279,7 @@ class Aggregator(ModelAggregator):
         return key in dict(self._networks.named_parameters())
 
     def _combined(self, network: str, anchor: Weights) -> Weights:
-        updates = [self._updates[site].for_network(network) for site in sorted(self._updates)]
-        trained = [update for update in updates if update.weights]
+        trained = [update for update in self._updates_of(network) if update.weights]
         if not trained:
             return anchor
         combined = self._rule.combine(network, trained, anchor, self.view)
@@ -282,7 +291,12 @@ class Aggregator(ModelAggregator):
         model = self.fl_ctx.get_prop(AppConstants.GLOBAL_MODEL)
         return dict(model["weights"])
 
-    def _check_turn(self, site: str, contribution_round: object, fl_ctx: FLContext) -> None:
+    def _updates_of(self, network: str) -> Sequence[SiteUpdate]:
+        """One network of the collected updates, in the order of site names."""
+        return [self._updates[site].for_network(network) for site in sorted(self._updates)]
+
+    def _check_turn(self, site: str, shareable: Shareable, fl_ctx: FLContext) -> None:
+        contribution_round = shareable.get_cookie(AppConstants.CONTRIBUTION_ROUND)
         named = contradicted_name(fl_ctx)
         if named:
             raise UpdateRefusedError(f"the site calls itself '{named}'")

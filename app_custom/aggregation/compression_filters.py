@@ -42,7 +42,7 @@ class Compress(Filter):
             return shareable
         meta = {**dxo.meta, MetaKey.PROCESSED_ALGORITHM: f"{MARK}{self._kind}"}
         smaller = DXO(dxo.data_kind, data=compress(dxo.data, self._kind), meta=meta)
-        return _with_arrays(shareable, smaller)
+        return with_arrays(shareable, smaller)
 
 
 class Restore(Filter):
@@ -66,10 +66,10 @@ class Restore(Filter):
             self.log_error(fl_ctx, f"a compressed message cannot be read: {error}")
             return shareable
         meta = {key: value for key, value in dxo.meta.items() if key != MetaKey.PROCESSED_ALGORITHM}
-        return _with_arrays(shareable, DXO(dxo.data_kind, data=arrays, meta=meta))
+        return with_arrays(shareable, DXO(dxo.data_kind, data=arrays, meta=meta))
 
 
-def _with_arrays(shareable: Shareable, dxo: DXO) -> Shareable:
+def with_arrays(shareable: Shareable, dxo: DXO) -> Shareable:
     """Copy a message with its headers, and put other arrays into the copy."""
     message = Shareable()
     message.update(shareable)

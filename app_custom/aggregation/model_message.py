@@ -1,4 +1,4 @@
-"""Server and sites send models with the strategy's extras and accepted rounds, never encrypted.
+"""Server and sites send models with the strategy's extras and accepted rounds.
 
 Beside the weights go the strategy's *extras* (arrays such as SCAFFOLD's controls, told apart from
 parameters by their names) and, from the server, the last round of each site that it accepted.
@@ -69,12 +69,13 @@ def last_accepted_round(site: str, meta: Mapping[str, Any]) -> int | None:
 
 
 def refuse_encryption(fl_ctx: FLContext, strategy: str) -> None:
-    """Refuse, before training, a participant that encrypts updates or expects them encrypted.
+    """Refuse, before training, a participant that encrypts updates with NVFlare's own filters.
 
-    Our aggregators check, order and analyse single updates; FedMA matches channels, medians sort
+    Our aggregator checks, orders and analyses single updates; FedMA matches channels, medians sort
     values. Homomorphic encryption allows sums only. NVFlare's encrypting filters and aggregators
     live in ``nvflare.app_opt.he``; whatever comes from there, in the job or in a site's policy, is
-    named.
+    named. Jobs with ``privacy.mechanism: encryption`` have filters and an aggregator of ours
+    (``app_custom.privacy.encryption_filters``), which this does not concern.
 
     Args:
         fl_ctx: context of this participant's run.
@@ -87,7 +88,7 @@ def refuse_encryption(fl_ctx: FLContext, strategy: str) -> None:
         if type(part).__module__.startswith(_ENCRYPTING):
             raise ConfigError(
                 f"{strategy} must see plain weights, but {type(part).__name__} encrypts them; take "
-                "it out, or use NVFlare's own encrypted FedAvg in place of our strategies"
+                "it out, or export a job with privacy.mechanism 'encryption' (docs/privacy.md)"
             )
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from torch import Tensor
 from app_custom.gates.job_limits import (
     JobLimits,
     check_data,
+    check_encrypted,
     check_parameters,
     check_settings,
     check_sites,
@@ -38,7 +40,7 @@ from app_custom.nvflare_context import (
     site_name,
     workspace_folder,
 )
-from app_custom.nvflare_files import PERSONAL_MODEL
+from app_custom.nvflare_files import GLOBAL_MODEL, PERSONAL_MODEL
 from app_custom.participant.release import Releases
 from app_custom.participant.site_configuration import (
     SiteConfig,
@@ -47,10 +49,13 @@ from app_custom.participant.site_configuration import (
     read_site_config,
     state_folder,
 )
+from app_custom.participant.used_data import Use, UsedData
+from app_custom.privacy.encryption_filters import encrypts
 from app_custom.privacy.patient_policy import check_demand
 from app_custom.privacy.patient_rounds import PatientRounds
 from app_custom.privacy.update_filters import keeps_to_the_ledger
 from fedi2i.digest import digest
+from fedi2i.errors import DataError
 from lightning_modules.configuration import ExperimentConfig, experiment_values
 from lightning_modules.data.slices import TrainingSlices
 from lightning_modules.evaluation.panels import panel
@@ -71,6 +76,7 @@ from lightning_modules.training.learner import Learner, RoundResult
 from lightning_modules.training.local_state import LocalStateStore
 from partitions.manifest import read_manifest
 from partitions.preparation import PreparedSite, prepare_site
+from partitions.preparation.cache_folders import hold, lock_of
 
 WRITER_ID = "curve_sender"
 
@@ -97,6 +103,7 @@ class SiteSession:
         curves: LogWriter | None,
         run_folder: Path,
         ended: Signal | None = None,
+        held: IO[bytes] | None = None,
         patient_rounds: PatientRounds | None = None,
     ) -> None:
         self.patient_rounds = patient_rounds
@@ -108,6 +115,7 @@ class SiteSession:
         self._curves = curves
         self._run_folder = run_folder
         self._ended = ended
+        self._held = held  # nobody removes the prepared slices while this is open
         self._picture: np.ndarray | None = None
         self._translator = MODELS[experiment.model.name].translator
         self._generator = build_generator(experiment.model.generator)
@@ -173,6 +181,10 @@ class SiteSession:
         )
         write_tensors(self._run_folder / PERSONAL_MODEL, {"model": model})
 
+    def keep_global_model(self, state: Mapping[str, np.ndarray]) -> None:
+        """Write the final global model, where the server cannot; it stays at the site."""
+        write_tensors(self._run_folder / GLOBAL_MODEL, {"model": _tensors(state)})
+
     def _measure(self, model: Mapping[str, Tensor], prefix: str) -> dict[str, float]:
         load_translator(self._generator, model, self._translator)
         rows: list[dict[str, float]] = []
@@ -223,22 +235,26 @@ def open_session(
         config = replace(config, share_curves=False, share_images=False)
     releases.check(config.limits)
     _check_job(config.limits, experiment, fl_ctx)
-    prepared = _prepared_data(experiment, config, site)
+    prepared, held = _prepared_data(experiment, config, site)
     check_data(config.limits, experiment.model.name, prepared.split("train"), prepared.split("val"))
     hardware = choose_hardware(experiment.training.precision, _threads(config, fl_ctx))
-    state = state_folder(config, site, workspace_folder(fl_ctx))
+    state = state_folder(config, site, workspace_folder(fl_ctx)) / site
+    run = f"{run_name}-{kept_by(experiment, fl_ctx, noise)}"
+    UsedData(state).note(_use_of(prepared, run, config, fl_ctx, noise), prepared)
     slices = TrainingSlices([prepared.split("train")])
     learner = Learner(
         experiment,
         arm=site,
         slices=slices,
         hardware=hardware,
-        store=LocalStateStore(state / site / f"{run_name}-{kept_by(experiment, fl_ctx, noise)}"),
+        store=LocalStateStore(state / run),
         patient_noise=noise,
     )
-    rounds = None
-    if noise is not None:
-        rounds = PatientRounds(noise, config.patient_privacy, experiment, slices, run_name)
+    rounds = (
+        PatientRounds(noise, config.patient_privacy, experiment, slices, run_name)
+        if noise is not None
+        else None
+    )
     curves = fl_ctx.get_engine().get_component(WRITER_ID)
     return SiteSession(
         experiment,
@@ -249,7 +265,26 @@ def open_session(
         curves,
         run_folder(fl_ctx),
         fl_ctx.get_run_abort_signal(),
+        held,
         rounds,
+    )
+
+
+def _use_of(
+    prepared: PreparedSite,
+    run: str,
+    config: SiteConfig,
+    fl_ctx: FLContext,
+    noise: PatientNoise | None,
+) -> Use:
+    return Use(
+        job=str(fl_ctx.get_job_id()),
+        run=run,
+        submitter=job_submitter(fl_ctx),
+        dataset=prepared.dataset,
+        content_hash=prepared.content_hash,
+        pictures=config.share_images,
+        accounted=keeps_to_the_ledger(fl_ctx) or noise is not None,
     )
 
 
@@ -278,18 +313,28 @@ def settings_digest(experiment: ExperimentConfig) -> str:
 
 def _check_job(limits: JobLimits, experiment: ExperimentConfig, fl_ctx: FLContext) -> None:
     check_sites(limits, job_sites(fl_ctx), needed_sites(fl_ctx))
+    check_encrypted(limits, encrypts(fl_ctx))
     check_settings(limits, experiment)
     check_parameters(limits, parameter_count(experiment.model))
 
 
-def _prepared_data(experiment: ExperimentConfig, config: SiteConfig, site: str) -> PreparedSite:
+def _prepared_data(
+    experiment: ExperimentConfig, config: SiteConfig, site: str
+) -> tuple[PreparedSite, IO[bytes] | None]:
+    """The site's slices, and what holds them against being removed."""
     folder = data_folder(config, experiment.data.dataset, site)
     manifest = read_manifest(folder, expected_site=site)
     cache = path_for_site(config.cache, site) if config.cache else folder / "prepared"
     prepared = prepare_site(manifest, experiment.data.preparation, cache, progress=False)
+    held = hold(prepared.folder)
+    if read_manifest(folder, expected_site=site).content_hash() != manifest.content_hash():
+        raise DataError(
+            f"{folder}: its manifest changed while the site was prepared; start the job again. If "
+            "a patient was withdrawn meanwhile, withdraw them again: these slices still hold them"
+        )
     with suppress(OSError):  # for 'fedi2i provision prune'; a cache may be read-only
-        prepared.folder.with_name(f"{prepared.folder.name}.lock").touch()
-    return prepared
+        lock_of(prepared.folder).touch()
+    return prepared, held
 
 
 def _threads(config: SiteConfig, fl_ctx: FLContext) -> int:

@@ -27,6 +27,7 @@ from app_custom.gates.shared_metrics import TRAIN_METRICS, shared_metrics
 from app_custom.nvflare_context import site_name, submitter
 from app_custom.participant.release import Releases, announce, announced_by_peer
 from app_custom.participant.site_configuration import checked_run_name
+from app_custom.privacy.encryption_filters import check_encryption, encrypts
 from app_custom.privacy.patient_policy import noise_from
 from fedi2i.errors import ConfigError, UserError
 from lightning_modules.configuration import experiment_from
@@ -158,13 +159,17 @@ class TranslationExecutor(Executor):
         shown = private is None or private.share_metrics
         metrics = session.validate(state, rounds, accepted) if shown else {}
         session.keep_personal_model(state, rounds, accepted)
+        if encrypts(fl_ctx):  # the server cannot read it, so no result of a job holds it
+            session.keep_global_model(state)
         return DXO(DataKind.METRICS, data=shared_metrics(metrics)).to_shareable()
 
     def _opened(self, fl_ctx: FLContext) -> SiteSession:
         if self._session is None:
             from app_custom.executor.site_session import open_session
 
-            refuse_encryption(fl_ctx, f"strategy '{self._experiment.strategy.record.label}'")
+            strategy = self._experiment.strategy.record
+            refuse_encryption(fl_ctx, f"strategy '{strategy.label}'")
+            check_encryption(fl_ctx, strategy)
             self._session = open_session(
                 self._experiment, self._run_name, self._releases, fl_ctx, self._noise
             )

@@ -18,8 +18,9 @@ from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import ReservedHeaderKey, Shareable
 
 from app_custom.aggregation.model_message import PREFIX
-from app_custom.gates.job_limits import REFUSED_BY, Rule
+from app_custom.gates.job_limits import REASONS, REFUSED_BY
 from app_custom.gates.shared_metrics import SHARED_METRICS, TRAIN_METRICS, is_possible
+from app_custom.privacy.key_exchange import MASKED, exchange_fault
 from fedi2i.errors import ConfigError
 from fedi2i.typed_config import choose
 from lightning_modules.model_networks import MODELS
@@ -34,10 +35,22 @@ _RETURN_CODES = frozenset(
     value for name, value in vars(ReturnCode).items() if not name.startswith("_")
 )
 _META = frozenset({MetaKey.NUM_STEPS_CURRENT_ROUND, MetaKey.INITIAL_METRICS, TRAIN_METRICS})
-_FILTERS = frozenset({"ExcludeVars", "PercentilePrivacy", "SVTPrivacy"})
-"""NVFlare's filters that a site may set before ours; each leaves its name in the answer."""
+_FILTERS: frozenset[str] = frozenset()
+"""Filters derived from NVFlare's ``DXOFilter`` that may stand before ours; each leaves its name in
+the answer."""
+_INSTEAD = {
+    "ExcludeVars": "it takes arrays out that the server needs, or none at all where a name is "
+    "misspelt; take 'sharing: generator', or name what stays in 'local'",
+    "PercentilePrivacy": "it acts on weights here; take privacy.mechanism 'percentile', or "
+    "app_custom.privacy.nvflare_filters in the site's policy",
+    "SVTPrivacy": "it acts on weights here; take privacy.mechanism 'svt', or "
+    "app_custom.privacy.nvflare_filters in the site's policy",
+}
+"""Why NVFlare's own filters are not on the list, and what to take in their place."""
 _NUMBERS = frozenset("biuf")
 """NumPy kinds: boolean, signed, unsigned, floating; not text, bytes, records or objects."""
+_WORDS = (np.dtype(np.uint32), np.dtype(np.uint64))
+"""Types of the words of secure aggregation."""
 
 
 class UpdateNotAllowedError(RuntimeError):
@@ -89,8 +102,8 @@ class AllowedUpdate(Filter):
         return shareable
 
     def _check(self, dxo: DXO) -> None:
+        _check_filters(_names(dxo.meta.get(MetaKey.FILTER_HISTORY)))
         _refuse_unlisted(dxo.meta, _META | {MetaKey.FILTER_HISTORY}, "meta key")
-        _refuse_unlisted(_names(dxo.meta.get(MetaKey.FILTER_HISTORY)), _FILTERS, "filter")
         for name in (MetaKey.INITIAL_METRICS, TRAIN_METRICS):
             _check_numbers(dxo.meta.get(name) or {})
         if not isinstance(dxo.meta.get(MetaKey.NUM_STEPS_CURRENT_ROUND, 0), Real):
@@ -99,6 +112,8 @@ class AllowedUpdate(Filter):
             _check_numbers(dxo.data)
         elif dxo.data_kind in (DataKind.WEIGHTS, DataKind.WEIGHT_DIFF):
             self._check_weights(dxo.data)
+        elif dxo.data_kind == DataKind.APP_DEFINED:
+            _check_exchange(dxo)
         else:
             raise UpdateNotAllowedError(
                 f"kind of data '{dxo.data_kind}' is not on the list of what may leave"
@@ -106,16 +121,43 @@ class AllowedUpdate(Filter):
 
     def _check_weights(self, weights: dict[str, object]) -> None:
         for key, value in weights.items():
+            if key.startswith(MASKED):
+                self._check_masked(key, value)
+                continue
             if not self._may_leave(key):
                 raise UpdateNotAllowedError(f"parameter '{key}' is outside the sharing scope")
             if not isinstance(value, np.ndarray) or value.dtype.kind not in _NUMBERS:
                 raise UpdateNotAllowedError(f"parameter '{key}' is not an array of numbers")
+
+    def _check_masked(self, key: str, value: object) -> None:
+        if key[len(MASKED) :] not in self._scope.networks:
+            raise UpdateNotAllowedError(f"'{key}' is outside the sharing scope")
+        is_words = isinstance(value, np.ndarray) and value.ndim == 1 and value.dtype in _WORDS
+        if not is_words:
+            raise UpdateNotAllowedError(f"'{key}' does not hold words under masks")
 
     def _may_leave(self, key: str) -> bool:
         if not key.startswith(PREFIX):
             return self._scope.covers(key)
         kind, _, parameter = key[len(PREFIX) :].partition("/")
         return kind in self._kinds and self._scope.covers(parameter)
+
+
+def _check_exchange(dxo: DXO) -> None:
+    """Let keys and openings of secure aggregation pass, with no word beside them."""
+    _refuse_unlisted(dxo.meta, (), "meta key of an exchange of keys")
+    fault = exchange_fault(dxo.data)
+    if fault:
+        raise UpdateNotAllowedError(f"an exchange of keys is refused: {fault}")
+
+
+def _check_filters(names: Iterable[str]) -> None:
+    for name in names:
+        if name in _INSTEAD:
+            raise UpdateNotAllowedError(
+                f"filter '{name}' does not do here what it is for: {_INSTEAD[name]}"
+            )
+        _refuse_unlisted([name], _FILTERS, "filter")
 
 
 def _names(history: object) -> list[str]:
@@ -132,7 +174,7 @@ def _check_headers(headers: dict[str, object]) -> None:
     for key, known in (
         (ReservedHeaderKey.RC, _RETURN_CODES),
         (ReservedHeaderKey.CONTENT_TYPE, _CONTENT_TYPES),
-        (REFUSED_BY, frozenset(Rule)),
+        (REFUSED_BY, REASONS),
     ):
         if key in headers:
             _refuse_unlisted([str(headers[key])], known, f"value of header '{key}'")

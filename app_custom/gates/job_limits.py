@@ -50,6 +50,8 @@ class JobLimits:
         most_parameters: largest model, parameters of all its networks.
         other_release: whether a job, a server or another site of another release of FedI2I, or with
             other code of the same release, is taken all the same.
+        plain_updates: whether what is trained here may reach the server readable; without it only
+            encrypted averaging is taken.
     """
 
     least_sites: int = number(3, low=1)
@@ -63,6 +65,7 @@ class JobLimits:
     most_steps: int = number(20_000, low=1)
     most_parameters: int = number(200_000_000, low=1)
     other_release: bool = switch(False)
+    plain_updates: bool = switch(True)
 
 
 SIMULATION = JobLimits(
@@ -93,19 +96,38 @@ class Rule(StrEnum):
     MOST_STEPS = "most_steps"
     MOST_PARAMETERS = "most_parameters"
     OTHER_RELEASE = "other_release"
+    PLAIN_UPDATES = "plain_updates"
     PATIENT_PRIVACY = "patient_privacy"
+
+
+PRIVACY_BUDGET = "privacy_budget"
+"""The word that goes to the submitter where a site's privacy budget is spent, and no number."""
+REASONS: Mapping[str, str] = {
+    **{str(rule): f"its own limits refuse the job: '{rule}'" for rule in Rule},
+    PRIVACY_BUDGET: "its privacy budget is spent, so it takes no further part; the job goes on "
+    "without it where federation.min_sites allows",
+}
+"""What a submitter reads for each word that a site may answer with."""
 
 
 class JobRefusedError(UserError):
     """A site's own limits refuse a job.
 
     Attributes:
-        rule: the limit that does.
+        rule: the word for it, one of ``REASONS``.
     """
 
     def __init__(self, rule: Rule, sentence: str) -> None:
         super().__init__(f"refused by '{rule}' in this participant's own file: {sentence}")
-        self.rule = rule
+        self.rule: str = rule
+
+
+class BudgetRefusedError(JobRefusedError):
+    """A site's privacy budget is spent."""
+
+    def __init__(self, sentence: str) -> None:
+        UserError.__init__(self, f"refused by '{PRIVACY_BUDGET}': {sentence}")
+        self.rule = PRIVACY_BUDGET
 
 
 def check_sites(limits: JobLimits, sites: int, needed: int) -> None:
@@ -119,14 +141,28 @@ def check_sites(limits: JobLimits, sites: int, needed: int) -> None:
     Raises:
         JobRefusedError: naming the limit.
     """
+    what = ""
     if sites < limits.least_sites:
-        raise _too_few(Rule.LEAST_SITES, f"the job runs at {sites} site(s)", limits.least_sites)
-    if needed < limits.least_sites:
-        raise _too_few(
+        what = f"the job runs at {sites} site(s)"
+    elif needed < limits.least_sites:
+        what = f"the job makes rounds of {needed} site(s) (min_sites)"
+    if what:
+        raise JobRefusedError(
             Rule.LEAST_SITES,
-            f"the job makes rounds of {needed} site(s) (min_sites)",
-            limits.least_sites,
+            f"{what}, at least {limits.least_sites} are asked for; {why_more(min(sites, needed))}",
         )
+
+
+def why_more(sites: int) -> str:
+    """Why a round of so few sites gives a site away, and who alone may allow it."""
+    reason = (
+        "each of two computes the other's model from the mean, whatever encrypts or masks it"
+        if sites == 2
+        else "the model of such a round is that site's own"
+        if sites == 1
+        else "few sites can put their parts together and compute another's model"
+    )
+    return f"{reason}; a site allows it by 'limits: {{least_sites: {sites}}}' in its own file alone"
 
 
 def check_settings(limits: JobLimits, experiment: ExperimentConfig) -> None:
@@ -160,6 +196,20 @@ def check_parameters(limits: JobLimits, parameters: int) -> None:
     if parameters > limits.most_parameters:
         raise _too_much(
             Rule.MOST_PARAMETERS, f"the model has {parameters} parameters", limits.most_parameters
+        )
+
+
+def check_encrypted(limits: JobLimits, encrypted: bool) -> None:
+    """Refuse a job whose updates leave readable, where the participant says that none may.
+
+    Raises:
+        JobRefusedError: naming the limit.
+    """
+    if not encrypted and not limits.plain_updates:
+        raise JobRefusedError(
+            Rule.PLAIN_UPDATES,
+            "the server could read what is trained here; export the job with privacy.mechanism "
+            "'encryption'",
         )
 
 

@@ -9,19 +9,13 @@ from nvflare.apis.analytix import ANALYTIC_EVENT_TYPE
 from nvflare.apis.fl_context import FLContext
 from nvflare.app_common.widgets.convert_to_fed_event import FED_EVENT_PREFIX, ConvertToFedEvent
 
+from fedi2i.epsilon import EPSILON_ROUND, EPSILON_TOTAL, LEAST_PATIENTS
 from lightning_modules.metrics.catalogue import METRICS
 from lightning_modules.metrics.interface import Metric
 from lightning_modules.model_networks import MODELS, ROLES
 
 TRAIN_METRICS = "train_metrics"
 """Meta key of a training answer: round means of the losses and strategy diagnostics."""
-
-EPSILON_ROUND = "privacy/epsilon_round"
-EPSILON_TOTAL = "privacy/epsilon_total"
-"""What a site's differential privacy has spent: it follows from settings, not from images."""
-LEAST_PATIENTS = "privacy/least_patients"
-"""Beside an epsilon for patients: the fewest that a site has, as the job says, not its number."""
-
 
 Bounds = tuple[float, float]
 

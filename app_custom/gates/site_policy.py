@@ -21,6 +21,13 @@ ANSWERS_GATE = "app_custom.gates.site_policy.SitePolicy"
 SPENDS = "app_custom.privacy.update_filters.SpendBudget"
 NOISES = "app_custom.privacy.update_filters.AddNoise"
 """The pair of update-level differential privacy."""
+REMEMBERS = "app_custom.privacy.nvflare_filters.RememberReceived"
+PAIRS = (
+    (SPENDS, NOISES),
+    (REMEMBERS, "app_custom.privacy.nvflare_filters.PercentileOnUpdates"),
+    (REMEMBERS, "app_custom.privacy.nvflare_filters.SVTOnUpdates"),
+)
+"""What meets the models that arrive, and what meets the answers: neither acts alone."""
 MESSAGES_GATE = "app_custom.gates.allowed_peer_message.AllowedPeerMessage"
 JOB_GUARD = "app_custom.participant.message_guard.JobGuard"
 
@@ -87,27 +94,35 @@ def missing_gates(policy: Mapping[str, Any]) -> str:
             ours = [found for found in filters if found.get("path") == gate]
             if not any(found.get("direction") in directions for found in ours):
                 return f"scope '{scope.get('name')}' lacks {gate}, for what goes out, in its {key}"
-    return _half_a_ledger(scopes) or missing_guard(policy)
+    return _half_a_pair(scopes) or missing_guard(policy)
 
 
-def _half_a_ledger(scopes: list[dict[str, Any]]) -> str:
-    """Say where a part of differential privacy is missing; empty if it is whole or nowhere.
+def _half_a_pair(scopes: list[dict[str, Any]]) -> str:
+    """Say where a part of a privacy mechanism is missing; empty if it is whole or nowhere.
 
     A job chooses among the site's scopes, so what one of them has, all must have.
     """
-    pair = (("task_data_filters", SPENDS, "in"), ("task_result_filters", NOISES, "out"))
-    acts = {
-        (str(scope.get("name")), path): any(
-            isinstance(one, dict)
-            and one.get("path") == path
-            and one.get("direction") in (None, direction)
-            for one in scope.get(key) or []
-        )
-        for scope in scopes
-        for key, path, direction in pair
-    }
-    if any(path in json.dumps(scopes) for _, path, _ in pair):
-        for (name, path), there in acts.items():
-            if not there:
-                return f"scope '{name}' lacks {path}, which this policy has elsewhere"
+    named = json.dumps(scopes)
+    for arriving, leaving in PAIRS:
+        if leaving not in named and (arriving == REMEMBERS or arriving not in named):
+            continue
+        for scope in scopes:
+            for key, path, direction in (
+                ("task_data_filters", arriving, "in"),
+                ("task_result_filters", leaving, "out"),
+            ):
+                if not _acts(scope.get(key) or [], path, direction):
+                    return (
+                        f"scope '{scope.get('name')}' lacks {path}, which this policy has elsewhere"
+                    )
     return ""
+
+
+def _acts(filters: list[Any], path: str, direction: str) -> bool:
+    """Whether a chain has a filter, and on the way that it is for."""
+    return any(
+        isinstance(one, dict)
+        and one.get("path") == path
+        and one.get("direction") in (None, direction)
+        for one in filters
+    )

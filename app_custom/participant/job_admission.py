@@ -15,6 +15,7 @@ from nvflare.apis.fl_constant import JobConstants, SiteType
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.job_def import ALL_SITES, JobMetaKey
 from nvflare.apis.workspace import Workspace
+from nvflare.app_common.app_constant import AppConstants
 from nvflare.fuel.sec.audit import AuditService
 from nvflare.fuel.utils.config_factory import ConfigFactory
 from nvflare.private.fed.utils.app_deployer import AppDeployer
@@ -22,6 +23,7 @@ from nvflare.private.fed.utils.app_deployer import AppDeployer
 from app_custom.gates.job_limits import (
     REFUSED,
     JobRefusedError,
+    check_encrypted,
     check_settings,
     check_sites,
 )
@@ -31,6 +33,7 @@ from app_custom.privacy.patient_policy import check_demand, noise_from
 from fedi2i.errors import UserError
 from lightning_modules.configuration import experiment_from
 
+ENCRYPT = "app_custom.privacy.encryption_filters.Encrypt"
 EXECUTOR = "app_custom.executor.translation_executor.TranslationExecutor"
 
 
@@ -88,6 +91,7 @@ def check_job(config: SiteConfig, meta: dict[str, Any], app: Path) -> None:
     # Where the job goes to all there are, their number is known when it starts.
     count = limits.least_sites if ALL_SITES in sites else len(sites - {SiteType.SERVER})
     check_sites(limits, count, needed)
+    check_encrypted(limits, _leaves_encrypted(app / "config"))
     for arguments in _executors(app / "config"):
         Releases(job=str(arguments.get("release") or "")).check(limits)
         check_settings(limits, experiment_from(arguments.get("settings") or {}, "the job"))
@@ -100,8 +104,32 @@ def _names(participants: Any) -> list[str]:
     return [str(name) for name in named]
 
 
+def _leaves_encrypted(folder: Path) -> bool:
+    """Whether what is trained goes to the server alone, with encryption as its last filter.
+
+    In a swarm models go to other sites past the filters. When the session opens, the filters that
+    NVFlare has built are looked at.
+    """
+    config = _site_config(folder)
+    chains = [
+        chain.get("filters") or [{}]
+        for chain in config.get("task_result_filters") or []
+        if isinstance(chain, dict) and AppConstants.TASK_TRAIN in (chain.get("tasks") or [])
+    ]
+    executors = [(entry.get("executor") or {}).get("path") for entry in config.get("executors", [])]
+    return (
+        bool(chains)
+        and all(chain[-1].get("path") == ENCRYPT for chain in chains)
+        and set(executors) == {EXECUTOR}
+    )
+
+
 def _executors(folder: Path) -> list[dict[str, Any]]:
-    config = ConfigFactory.load_config(JobConstants.CLIENT_JOB_CONFIG, [str(folder)])
-    executors = (config.to_dict() if config is not None else {}).get("executors") or []
+    executors = _site_config(folder).get("executors") or []
     found = [entry.get("executor") or {} for entry in executors if isinstance(entry, dict)]
     return [entry.get("args") or {} for entry in found if entry.get("path") == EXECUTOR]
+
+
+def _site_config(folder: Path) -> dict[str, Any]:
+    config = ConfigFactory.load_config(JobConstants.CLIENT_JOB_CONFIG, [str(folder)])
+    return dict(config.to_dict()) if config is not None else {}

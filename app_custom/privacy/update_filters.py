@@ -12,12 +12,9 @@ the job asks for.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
-import numpy as np
 from nvflare.apis.dxo import DXO, DataKind, MetaKey, from_shareable
 from nvflare.apis.filter import Filter
 from nvflare.apis.fl_constant import FLContextKey, ReturnCode
@@ -26,19 +23,28 @@ from nvflare.apis.shareable import Shareable
 from nvflare.app_common.app_constant import AppConstants
 from nvflare.private.fed.simulator.simulator_const import SimulatorConstants
 
-from app_custom.aggregation.compression import CompressionError, restore
-from app_custom.aggregation.compression_filters import MARK
-from app_custom.aggregation.model_message import parts_of, unpack
-from app_custom.gates.shared_metrics import EPSILON_ROUND, EPSILON_TOTAL
+from app_custom.aggregation.model_message import parts_of
+from app_custom.gates.job_limits import BudgetRefusedError
 from app_custom.nvflare_context import local_folder, site_name, workspace_folder
 from app_custom.participant.site_configuration import (
     checked_run_name,
     read_site_config,
     state_folder,
 )
+from app_custom.privacy.key_exchange import EXCHANGE_TASKS, exchange_fault
+from app_custom.privacy.received_model import (
+    Arrays,
+    PrivacyRefusalError,
+    TaskMemory,
+    owner_of,
+    received_model,
+    task_of,
+    trained_alone,
+)
+from fedi2i.epsilon import EPSILON_ROUND, EPSILON_TOTAL
 from fedi2i.errors import ConfigError, UserError
 from lightning_modules.privacy.accountant import Release
-from lightning_modules.privacy.ledger import Budget, Event, Ledger, Spent
+from lightning_modules.privacy.ledger import Budget, BudgetSpentError, Event, Ledger, Spent
 from lightning_modules.privacy.update_noise import noised_update
 
 LEDGER = "privacy_ledger.jsonl"
@@ -47,15 +53,11 @@ _SENSITIVITY = 2.0
 """Sites that are known to take part are replaced, not removed: one can move the sum by 2 C."""
 
 
-class PrivacyRefusalError(RuntimeError):
-    """A round that must not be trained, or an answer that must not leave."""
-
-
 @dataclass(frozen=True)
 class _Begun:
     """A task whose round is in the ledger and whose answer is awaited."""
 
-    received: Mapping[str, np.ndarray]
+    received: Arrays
     clipping: Mapping[str, float]
     noise_multiplier: float
     samples: int
@@ -64,22 +66,11 @@ class _Begun:
     spent: Spent
 
 
-@dataclass
-class _Memory:
-    """What the two filters of a pair share; NVFlare builds them apart from each other.
-
-    Attributes:
-        begun: (site, job) to the task that is under way and what it began with.
-        done: (site, job) to the digest of the weights that have their noise.
-        validated: (site, job) to the validation under way, and whether its metrics may leave.
-    """
-
-    begun: dict[tuple[str, str], tuple[str, _Begun]] = field(default_factory=dict)
-    done: dict[tuple[str, str], str] = field(default_factory=dict)
-    validated: dict[tuple[str, str], tuple[str, bool]] = field(default_factory=dict)
-
-
-_MEMORY = _Memory()
+_MEMORY: TaskMemory[_Begun] = TaskMemory()
+_SPENT: TaskMemory[str] = TaskMemory()
+"""Why a task is not trained whose budget is spent."""
+_VALIDATED: dict[tuple[str, str], tuple[str, bool]] = {}
+"""(Site, job) to the validation under way, and whether its metrics may leave."""
 
 
 class SpendBudget(Filter):
@@ -131,25 +122,29 @@ class SpendBudget(Filter):
     def process(self, shareable: Shareable, fl_ctx: FLContext) -> Shareable:
         """Spend and remember; the model passes on as it came.
 
+        Where the budget is spent the model passes on as well, and the executor answers in its
+        place: a filter's own refusal could not tell the submitter why.
+
         Raises:
-            PrivacyRefusalError: the budget is spent, the ledger cannot be trusted, or the message
-                holds no model that an update could be measured from.
+            PrivacyRefusalError: the ledger cannot be trusted, or the message holds no model that an
+                update could be measured from.
         """
         task_name = str(fl_ctx.get_prop(FLContextKey.TASK_NAME))
-        owner, task = _owner(fl_ctx), str(fl_ctx.get_prop(FLContextKey.TASK_ID))
         if task_name == AppConstants.TASK_VALIDATION:
-            if _MEMORY.validated.get(owner, ("", False))[0] != task:
-                _MEMORY.validated[owner] = (task, self._share_metrics)
+            owner, task = owner_of(fl_ctx), task_of(fl_ctx)
+            if _VALIDATED.get(owner, ("", False))[0] != task:
+                _VALIDATED[owner] = (task, self._share_metrics)
             return shareable
+        if task_name in EXCHANGE_TASKS:
+            return shareable  # keys and openings of masks: no model comes or goes
         if task_name != AppConstants.TASK_TRAIN:
             raise PrivacyRefusalError(
                 f"task '{task_name}' sends models in a way that this site's differential privacy "
                 "does not cover; take a job in which sites answer the server alone"
             )
-        if _MEMORY.begun.get(owner, ("", None))[0] == task:
-            return shareable  # the site's own policy has it already
-        _MEMORY.done.pop(owner, None)
-        received = _model(shareable)
+        if _MEMORY.of_task(fl_ctx) is not None or _SPENT.of_task(fl_ctx) is not None:
+            return shareable  # the site's own policy has it already, or has refused it
+        received = received_model(shareable)
         round_number = int(shareable.get_header(AppConstants.CURRENT_ROUND, -1))
         ledger = site_ledger(fl_ctx, self._run)
         event = Event(
@@ -164,9 +159,18 @@ class SpendBudget(Filter):
             if event.simulated and round_number == 0:
                 ledger.discard()
             spent = ledger.spend(event, self._budget)
+        except BudgetSpentError as error:
+            _MEMORY.forget(fl_ctx)
+            _SPENT.begin(fl_ctx, str(error))
+            return shareable
         except UserError as error:
             self.log_error(fl_ctx, f"site '{site_name(fl_ctx)}' does not train: {error}")
             raise PrivacyRefusalError(str(error)) from error
+        self.log_info(
+            fl_ctx,
+            f"site '{site_name(fl_ctx)}' enters round {round_number} into its "
+            f"{'simulated ' if event.simulated else ''}privacy ledger: {spent.told(self._budget)}",
+        )
         begun = _Begun(
             received=received,
             clipping=self._clipping,
@@ -176,7 +180,7 @@ class SpendBudget(Filter):
             ledger=ledger,
             spent=spent,
         )
-        _MEMORY.begun[owner] = (task, begun)
+        _MEMORY.begin(fl_ctx, begun)
         return shareable
 
 
@@ -190,38 +194,30 @@ class AddNoise(Filter):
             PrivacyRefusalError: an answer with weights whose round is not in the ledger.
             DataError: weights that no clipping bounds.
         """
-        owner, task = _owner(fl_ctx), str(fl_ctx.get_prop(FLContextKey.TASK_ID))
         if shareable.get_return_code() != ReturnCode.OK:
-            _MEMORY.begun.pop(owner, None)
+            _MEMORY.forget(fl_ctx)
             return shareable
         dxo = from_shareable(shareable)
         if dxo.data_kind == DataKind.METRICS:
-            may_leave = _MEMORY.validated.get(owner) == (task, True)
+            may_leave = _VALIDATED.get(owner_of(fl_ctx)) == (task_of(fl_ctx), True)
             return shareable if may_leave else _without_metrics(shareable)
-        if owner in _MEMORY.done and _MEMORY.done[owner] == _digest_of(dxo):
+        if dxo.data_kind == DataKind.APP_DEFINED and not exchange_fault(dxo.data):
+            return shareable
+        if _MEMORY.is_done(fl_ctx, dxo):
             return shareable  # the site's own policy has done it: these very weights
-        running, begun = _MEMORY.begun.pop(owner, ("", None))
-        if begun is None or running != task or dxo.data_kind != DataKind.WEIGHTS:
+        begun = _MEMORY.of_task(fl_ctx)
+        _MEMORY.forget(fl_ctx)
+        if begun is None or dxo.data_kind != DataKind.WEIGHTS:
             raise PrivacyRefusalError(
                 f"an answer of kind '{dxo.data_kind}' has no round in this site's privacy ledger"
             )
         answer = self._noised(dxo, begun)
         begun.ledger.released(begun.spent.sequence)
-        _MEMORY.done[owner] = _digest_of(answer)
+        _MEMORY.note_done(fl_ctx, answer)
         return answer.update_shareable(shareable)
 
     def _noised(self, dxo: DXO, begun: _Begun) -> DXO:
-        trained, extras = unpack(dxo.data)
-        if extras:
-            kinds = ", ".join(sorted({name.partition("/")[0] for name in extras}))
-            raise PrivacyRefusalError(
-                f"the strategy also sends {kinds}, which no noise covers; take a strategy that "
-                "sends its model alone"
-            )
-        missing = [key for key in trained if key not in begun.received]
-        if missing:
-            raise PrivacyRefusalError(f"'{missing[0]}' was trained but not received")
-        received = {key: begun.received[key] for key in trained}
+        trained, received = trained_alone(dxo, begun.received, "noise")
         noised = noised_update(received, trained, begun.clipping, begun.noise_multiplier)
         metrics: dict[str, float] = {
             EPSILON_ROUND: begun.spent.epsilon_round,
@@ -265,22 +261,17 @@ def refuse_round_without_ledger(fl_ctx: FLContext) -> None:
     """Refuse to train a round that ``SpendBudget`` has not entered, as the models of a swarm.
 
     Raises:
+        BudgetRefusedError: the budget is spent.
         ConfigError: the site keeps a ledger and the running round is not in it.
     """
-    if keeps_to_the_ledger(fl_ctx) and _owner(fl_ctx) not in _MEMORY.begun:
+    why = _SPENT.of_task(fl_ctx)
+    if why is not None:
+        raise BudgetRefusedError(why)
+    if keeps_to_the_ledger(fl_ctx) and _MEMORY.of_task(fl_ctx) is None:
         raise ConfigError(
             "this round is not in the site's privacy ledger, because its model came past the "
             "filters; take a job in which sites answer the server alone"
         )
-
-
-def _digest_of(dxo: DXO) -> str:
-    """Tells weights apart, whatever the task is called under which they come."""
-    content = hashlib.sha256()
-    for key, value in sorted(dxo.data.items()):
-        content.update(f"{key}\0{value.dtype}{value.shape}\0".encode())
-        content.update(np.ascontiguousarray(value).tobytes())
-    return content.hexdigest()
 
 
 def _without_metrics(shareable: Shareable) -> Shareable:
@@ -305,25 +296,3 @@ def is_simulated(fl_ctx: FLContext) -> bool:
     """Whether this is a simulator's site: by its own file, as a server may call a job anything."""
     job_is = fl_ctx.get_job_id() == SimulatorConstants.JOB_NAME
     return bool(job_is and read_site_config(local_folder(fl_ctx)).shared_machine)
-
-
-def _owner(fl_ctx: FLContext) -> tuple[str, str]:
-    return site_name(fl_ctx), str(fl_ctx.get_job_id())
-
-
-def _model(shareable: Shareable) -> dict[str, np.ndarray]:
-    """Copies of the received weights, decompressed: later parts may change arrays in place."""
-    dxo = from_shareable(shareable)
-    said: Any = dxo.meta.get(MetaKey.PROCESSED_ALGORITHM) or ""
-    data = dxo.data
-    if said:
-        if not str(said).startswith(MARK):
-            raise PrivacyRefusalError(f"the model arrived as '{said}', which cannot be measured")
-        try:
-            data = restore(data, str(said)[len(MARK) :])
-        except CompressionError as error:
-            raise PrivacyRefusalError(f"the model that arrived cannot be read: {error}") from error
-    if dxo.data_kind != DataKind.WEIGHTS:
-        raise PrivacyRefusalError("what arrived holds no model's weights to measure an update from")
-    state, _ = unpack(data)
-    return {key: np.array(value) for key, value in state.items()}

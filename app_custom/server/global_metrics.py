@@ -23,6 +23,8 @@ from app_custom.aggregation.compression import travelling_bytes
 from app_custom.gates.shared_metrics import TRAIN_METRICS, impossible_metrics, shared_metrics
 from app_custom.nvflare_context import peer_name, run_folder
 from app_custom.participant.release import announce
+from app_custom.privacy.key_exchange import ROUND_REPEATED
+from fedi2i.epsilon import EPSILON, EPSILON_TOTAL, epsilon_text, with_verdict
 from fedi2i.files import not_written
 from fedi2i.metric_files import (
     FILE_NAME,
@@ -42,6 +44,8 @@ METRIC_REFUSED = "metric.refused"
 
 class GlobalMetrics(Widget):
     """Writes one row per site, round and metric, and their unweighted mean over sites (``all``).
+
+    Of ``privacy/...`` the row ``all`` is the largest: a federation keeps what its worst site keeps.
 
     A validation row of round r belongs to the global model after r rounds: round 0 is the initial
     model, the last one the final model. A training row of round r belongs to the round that
@@ -90,6 +94,9 @@ class GlobalMetrics(Widget):
             self._note_diagnostics(fl_ctx)
         elif event_type == AppEventType.AFTER_CONTRIBUTION_ACCEPT:
             self._note_update(fl_ctx)
+        elif event_type == ROUND_REPEATED:
+            # Bytes have travelled; what sites said of the round they will say again.
+            self._round_rows = [row for row in self._round_rows if row[2].startswith(TRAFFIC)]
         elif event_type == AppEventType.VALIDATION_RESULT_RECEIVED:
             self._note_final(fl_ctx)
         elif event_type == AppEventType.ROUND_DONE:
@@ -128,7 +135,7 @@ class GlobalMetrics(Widget):
         """Take over the rows of a run that is being continued."""
         self.rows = [(str(s), int(r), str(m), float(v)) for s, r, m, v in rows]
         self._write(fl_ctx)
-        self._send([row for row in self.rows if row[0] == ALL_SITES])
+        self._send(self.rows)
 
     def _note_update(self, fl_ctx: FLContext) -> None:
         if not fl_ctx.get_prop(AppConstants.AGGREGATION_ACCEPTED):
@@ -219,7 +226,8 @@ class GlobalMetrics(Widget):
         self._round_rows = []
         self.rows += [*rows, *means]
         self._write(fl_ctx)
-        self._send(means)
+        self._send([*rows, *means])
+        self._tell_epsilon(rows, fl_ctx)
         shown = {row[2]: row[3] for row in means}
         if {"val/psnr", "val/ssim"} <= shown.keys():
             self.log_info(
@@ -228,11 +236,22 @@ class GlobalMetrics(Widget):
                 f"{shown['val/psnr']:.2f} dB, SSIM {shown['val/ssim']:.4f}",
             )
 
-    def _send(self, rows: Iterable[MetricRow]) -> None:
-        for _, round_number, name, value in rows:
-            self._sender.add(
-                f"global/{name}", value, AnalyticsDataType.SCALAR, global_step=round_number
+    def _tell_epsilon(self, rows: Iterable[MetricRow], fl_ctx: FLContext) -> None:
+        spent = {site: value for site, _, name, value in rows if name == EPSILON_TOTAL}
+        if spent:
+            sites = ", ".join(f"{site} {epsilon_text(spent[site])}" for site in sorted(spent))
+            self.log_info(
+                fl_ctx,
+                f"privacy: epsilon that each site's ledger has spent: {sites}; at most "
+                f"{with_verdict(max(spent.values()))}",
             )
+
+    def _send(self, rows: Iterable[MetricRow]) -> None:
+        """Draw the curves of all sites together, and of each site what its ledger has spent."""
+        for site, round_number, name, value in rows:
+            if site == ALL_SITES or name.startswith(EPSILON):
+                tag = f"global/{name}" if site == ALL_SITES else f"{name}/{site}"
+                self._sender.add(tag, value, AnalyticsDataType.SCALAR, global_step=round_number)
 
     def _write(self, fl_ctx: FLContext) -> None:
         path = run_folder(fl_ctx) / FILE_NAME
@@ -263,6 +282,7 @@ def _with_sums(rows: Iterable[MetricRow]) -> list[MetricRow]:
 def mean_rows(rows: Iterable[MetricRow]) -> list[MetricRow]:
     """Compute the unweighted mean over sites of every (round, metric), as site ``all``.
 
+    Of what sites have spent of their privacy budgets it is the largest.
     Rows of a relay have none: every site measured another model.
     """
     values: dict[tuple[int, str], list[float]] = {}
@@ -270,7 +290,7 @@ def mean_rows(rows: Iterable[MetricRow]) -> list[MetricRow]:
         if not name.startswith(RELAY):
             values.setdefault((round_number, name), []).append(value)
     return [
-        (ALL_SITES, round_number, name, _mean(found))
+        (ALL_SITES, round_number, name, max(found) if name.startswith(EPSILON) else _mean(found))
         for (round_number, name), found in sorted(values.items())
     ]
 

@@ -18,7 +18,13 @@ from app_custom.nvflare_context import local_folder, site_name
 from app_custom.participant.site_configuration import FILE_NAME, path_for_site, read_site_config
 from fedi2i.errors import ConfigError, DataError, UserError
 from fedi2i.typed_config import nearest
-from lightning_modules.sharing.tensor_file import read_model_state, write_tensors
+from lightning_modules.privacy.encrypted_model import is_encrypted
+from lightning_modules.sharing.tensor_file import (
+    ENCRYPTED_SUFFIX,
+    read_model_state,
+    write_encrypted_model,
+    write_tensors,
+)
 
 
 class ModelFiles(PTFileModelPersistor):
@@ -66,6 +72,35 @@ class ModelFiles(PTFileModelPersistor):
             yield
         except DataError as error:
             self.system_panic(f"server: {error}", fl_ctx)
+
+
+class EncryptedModelFiles(ModelFiles):
+    """Saves global and best model as the sites encrypted them, beside where plain ones would be.
+
+    Nobody reads them without the sites' key: ``fedi2i provision open-model`` does, at a site.
+
+    Args:
+        model: as for ``ModelFiles``.
+    """
+
+    def handle_event(self, event: str, fl_ctx: FLContext) -> None:
+        """Save the best model when there is one."""
+        if event != AppEventType.GLOBAL_BEST_MODEL_AVAILABLE:
+            super().handle_event(event, fl_ctx)
+            return
+        with self._failure_named(fl_ctx):
+            self._save(self._best_ckpt_save_path, fl_ctx.get_prop(AppConstants.GLOBAL_MODEL))
+
+    def save_model(self, ml: ModelLearnable, fl_ctx: FLContext) -> None:
+        """Save the global model."""
+        with self._failure_named(fl_ctx):
+            self._save(self._ckpt_save_path, ml)
+
+    def _save(self, plain_path: str, model: ModelLearnable) -> None:
+        weights = model[ModelLearnableKey.WEIGHTS]
+        if is_encrypted(weights):  # the first round's is not, and no result
+            path = Path(plain_path).with_suffix(ENCRYPTED_SUFFIX)
+            write_encrypted_model(path, weights)
 
 
 class InitialModel(Widget):

@@ -15,7 +15,7 @@ from nvflare.app_common.app_event_type import AppEventType
 from nvflare.fuel.f3.cellnet.fqcn import FQCN
 from nvflare.widgets.widget import Widget
 
-from app_custom.gates.job_limits import REFUSED_BY, Rule
+from app_custom.gates.job_limits import REASONS, REFUSED_BY
 from app_custom.nvflare_context import app_folder, peer_name
 from app_custom.server.simulator import NOBODY_LEFT, end_with_command, in_simulator, nobody_left
 
@@ -123,6 +123,8 @@ class SiteWatch(Widget):
     def _note_answer(self, fl_ctx: FLContext) -> None:
         site = peer_name(fl_ctx)
         with self._lock:
+            # Also of a task that nobody announced, such as the exchange of keys.
+            self._last_work = time.monotonic()
             self._busy.discard(site)
             self._owing.discard(site)
             self._gone.discard(site)
@@ -187,9 +189,8 @@ class SiteWatch(Widget):
 def _reason(answer: Shareable) -> str:
     """Say why a site could not do a task, as far as it tells."""
     rule = answer.get_header(REFUSED_BY)
-    if rule in frozenset(Rule):
-        return f"its own limits refuse the job: '{rule}'"
-    return "the reason is in that site's log"
+    known = isinstance(rule, str) and rule in REASONS
+    return REASONS[rule] if known else "the reason is in that site's log"
 
 
 class ReturnedSites(FLComponent):

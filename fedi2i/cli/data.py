@@ -1,4 +1,4 @@
-"""``fedi2i data``: the package ``partitions``."""
+"""``fedi2i data``: the package ``partitions``, and ``withdraw``, which needs a site's kit."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from partitions.readers import reader_names
 
 
 def _add_data(commands: Commands) -> None:
+    from fedi2i.cli.withdraw import add_withdraw
     from partitions.commands import add_commands
 
     add_commands(commands)
+    add_withdraw(commands)
 
 
 ENTRIES = (
@@ -18,6 +20,6 @@ ENTRIES = (
         "data",
         "bring in scans, check and prepare them",
         _add_data,
-        ("demo", *reader_names(), "check", "prepare"),
+        ("demo", *reader_names(), "check", "prepare", "withdraw"),
     ),
 )

@@ -1,4 +1,4 @@
-"""``fedi2i jobs`` and ``fedi2i compare``: the package ``jobs``."""
+"""``fedi2i jobs``, ``compare``, ``audit`` and ``governance``: the package ``jobs``."""
 
 from __future__ import annotations
 
@@ -18,12 +18,28 @@ def _add_compare(commands: Commands) -> None:
     add_compare(commands)
 
 
+def _add_audit(commands: Commands) -> None:
+    from jobs.commands.audit import add_audit
+
+    add_audit(commands)
+
+
+def _add_governance(commands: Commands) -> None:
+    from jobs.commands.governance import add_governance
+
+    add_governance(commands)
+
+
 ENTRIES = (
     Entry(
         "jobs",
         "write NVFlare job folders and simulator workspaces, tune a strategy",
         _add_jobs,
-        ("export", "committed", "workspace", "tune"),
+        ("export", "committed", "workspace", "tune", "clipping"),
     ),
     Entry("compare", "run all arms of an experiment in the simulator, evaluate them", _add_compare),
+    Entry("audit", "attack models trained as a run's, measure what leaks of patients", _add_audit),
+)
+GOVERNANCE = (
+    Entry("governance", "begin the documents of data protection from a run", _add_governance),
 )

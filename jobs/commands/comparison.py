@@ -9,6 +9,7 @@ from typing import Protocol
 from fedi2i.commands import Commands
 from fedi2i.errors import ConfigError
 from jobs.commands.settings import add_experiment_options, read_settings
+from jobs.privacy.catalogue import base_job
 from jobs.writing.federation import read_federated_experiment
 from lightning_modules.metrics.catalogue import METRICS
 from lightning_modules.strategies.catalogue import STRATEGY_JOBS, with_companions
@@ -36,6 +37,7 @@ class TuneOptions(Protocol):
 
     grids: list[str]
     seeds: str
+    in_process: bool
     experiment: Path
     settings: list[str]
     data: Path
@@ -47,7 +49,9 @@ def add_compare(commands: Commands) -> None:
     parser = commands.add_parser("compare", help="run and evaluate all arms of an experiment")
     add_experiment_options(parser)
     _add_folders(parser, Path("runs/demo"))
-    parser.add_argument("--strategies", default="fedavg,fedprox", help="comma-separated, or 'all'")
+    parser.add_argument(
+        "--strategies", default="fedavg,fedprox", help="jobs, comma-separated, or 'all'"
+    )
     parser.add_argument("--at-once", type=int, help="processes that train at the same time")
     parser.add_argument("--title", default="FedI2I demo")
     parser.add_argument(
@@ -104,6 +108,11 @@ def add_tune(commands: Commands) -> None:
         "grids", nargs="+", help=f"learning_rates, optimizer_state, {', '.join(TUNED)}"
     )
     parser.add_argument("--seeds", default="101,102", help="two or more; by default 101,102")
+    parser.add_argument(
+        "--in-process",
+        action="store_true",
+        help="train in this process instead of NVFlare's simulator: the same bits, sooner",
+    )
     add_experiment_options(parser)
     _add_folders(parser, Path("runs/tuning"))
     parser.set_defaults(run=tune)
@@ -120,7 +129,9 @@ def tune(options: TuneOptions) -> None:
         raise ConfigError(f"--seeds {options.seeds}: write whole numbers, e.g. 101,102") from error
     changes = {"experiment": read_settings(options.settings)}
     job = read_federated_experiment(options.experiment, changes)
-    choices = run_tuning(job, options.data, options.out, options.grids, seeds)
+    choices = run_tuning(
+        job, options.data, options.out, options.grids, seeds, in_process=options.in_process
+    )
     for name, choice in choices.items():
         print(choice.text(name))
     print(f"wrote {options.out / TABLE_FILE}")
@@ -135,7 +146,8 @@ def _strategies(text: str) -> tuple[str, ...]:
     if text == "all":
         return tuple(STRATEGY_JOBS)
     asked = tuple(text.split(","))
-    compared = with_companions(asked)
-    if len(compared) > len(asked):
-        print(f"the comparison also needs: {', '.join(compared[len(asked) :])}")
-    return compared
+    bases = [base_job(name).name for name in asked]
+    companions = tuple(name for name in with_companions(bases) if name not in bases)
+    if companions:
+        print(f"the comparison also needs: {', '.join(companions)}")
+    return (*asked, *companions)

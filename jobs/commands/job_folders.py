@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from omegaconf import OmegaConf
 
 from app_custom.aggregation.compression import KINDS
+from app_custom.gates.job_limits import JobLimits, why_more
 from fedi2i.commands import Commands
 from fedi2i.errors import ConfigError
 from fedi2i.typed_config import merged, nearest
@@ -64,14 +65,22 @@ def add_export(commands: Commands) -> None:
 
 def export(options: ExportOptions) -> None:
     """Write one job folder."""
-    changes = merged(_committed_job(options.strategy), _changes(options))
+    changes = merged(committed_job(options.strategy), _changes(options))
     asked = OmegaConf.select(OmegaConf.create(changes), "experiment.training.rounds")
     job = read_federated_experiment(options.experiment, changes, fit_rounds=asked is None)
     out = export_job(options.out.name, job, options.out)
     print(f"wrote {out}: {', '.join(job.federation.sites)}")
+    needed = job.federation.needed
+    if needed < JobLimits().least_sites:
+        print(f"real sites refuse rounds of {needed} site(s): {why_more(needed)}")
 
 
-def _committed_job(name: str) -> dict[str, Any]:
+def committed_job(name: str) -> dict[str, Any]:
+    """What one committed job changes in an experiment.
+
+    Raises:
+        ConfigError: there is no such job.
+    """
     known = committed_jobs()
     if name not in known:
         raise ConfigError(f"unknown strategy '{name}'; {nearest(name, known)}")

@@ -12,7 +12,7 @@ from fedi2i.catalogue import members
 from fedi2i.errors import ConfigError
 from fedi2i.typed_config import allowed_values, check_values, choose, nearest, record_from
 from jobs.privacy.interface import PrivacyMechanism
-from lightning_modules.strategies.catalogue import STRATEGIES
+from lightning_modules.strategies.catalogue import STRATEGIES, STRATEGY_JOBS, StrategyJob
 from lightning_modules.strategies.interface import YES
 
 if TYPE_CHECKING:
@@ -108,6 +108,39 @@ def privacy_from(values: Mapping[str, Any], where: str) -> PrivacyConfig:
     record = record_from(settings, given, where, "privacy.")
     check_values(record, where, "privacy.")
     return PrivacyConfig(name, record)
+
+
+def base_job(name: str) -> StrategyJob:
+    """The strategy's job behind the name of a committed job, with or without a mechanism.
+
+    Raises:
+        ConfigError: there is no such job.
+    """
+    if name not in PRIVACY_JOBS and name not in STRATEGY_JOBS:
+        known = [*STRATEGY_JOBS, *PRIVACY_JOBS]
+        raise ConfigError(f"unknown strategy '{name}'; {nearest(name, known)}")
+    return STRATEGY_JOBS[PRIVACY_JOBS[name].strategy_job if name in PRIVACY_JOBS else name]
+
+
+def description(job: FederatedExperiment) -> dict[str, Any]:
+    """What a run's record says of its mechanism; empty without one.
+
+    ``epsilon`` is what all rounds of the run spend at ``delta``, None where none is promised.
+    """
+    mechanism = job.privacy.record
+    if mechanism is None:
+        return {}
+    return {
+        "mechanism": mechanism.name,
+        "label": mechanism.label,
+        "promise": mechanism.promise,
+        "guarantees": mechanism.guarantees,
+        "unit": mechanism.unit,
+        "relation": mechanism.relation,
+        "delta": getattr(job.privacy.settings, "delta", None),
+        "epsilon": epsilon_of(job, job.experiment.training.rounds),
+        "settings": dataclasses.asdict(job.privacy.settings),
+    }
 
 
 def privacy_values(config: PrivacyConfig) -> dict[str, Any]:

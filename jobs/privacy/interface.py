@@ -17,8 +17,14 @@ if TYPE_CHECKING:
     from jobs.writing.federation import FederatedExperiment
     from jobs.writing.topologies.parts import Config, ServerSide, SiteSide
     from lightning_modules.configuration import ExperimentConfig
+    from lightning_modules.privacy.update_noise import Noise, State
 
     Filters = Callable[[str, FederatedExperiment], list[Config]]
+
+GENERATOR_ONLY = {"sharing": "generator"}
+"""What committed jobs share: discriminators see the real targets and stay at their sites."""
+NO_GUARANTEE = "not differential privacy"
+"""What the promise of a mechanism without any guarantee begins with."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,8 @@ class PrivacyMechanism:
         ending: what the names of its committed jobs end in, after the strategy's.
         promise: one sentence for reports: what it promises, to whom, or that it promises nothing.
         admitted_by: the field of the strategies' ``Mechanisms`` that says whether they admit it.
+        unit: whose data the promise is about; empty where nothing is promised.
+        relation: what the promise compares: the unit's data ``replaced``, or ``added or removed``.
         settings: the record of its settings, with defaults, ranges and meanings.
         refuse: refuses settings or experiments that it cannot work with; gets the job and the
             words a message begins with.
@@ -44,6 +52,11 @@ class PrivacyMechanism:
         leaving: the site's filters that see its answer before the gate does.
         server: changes the server's side of a job.
         site: changes the sites' side of a job.
+        released: for the leakage audit: what leaves of a trained model. Gets the settings, the
+            experiment, the received and the trained weights, and a source of standard normal
+            values. None where the mechanism changes no model after training.
+        learner: for the leakage audit: further arguments of the learner, from the settings. None
+            where the mechanism does not act inside training.
     """
 
     name: str
@@ -54,6 +67,8 @@ class PrivacyMechanism:
     settings: type[Any]
     refuse: Callable[[FederatedExperiment, str], None]
     epsilon: Callable[[Any, ExperimentConfig, int], float] | None = None
+    unit: str = ""
+    relation: str = ""
     values: Mapping[str, Any] = field(default_factory=dict)
     federation: Mapping[str, Any] = field(default_factory=dict)
     experiment: Mapping[str, Any] = field(default_factory=dict)
@@ -61,6 +76,32 @@ class PrivacyMechanism:
     leaving: Filters | None = None
     server: Callable[[ServerSide, FederatedExperiment], ServerSide] | None = None
     site: Callable[[SiteSide, FederatedExperiment], SiteSide] | None = None
+    released: Callable[[Any, ExperimentConfig, State, State, Noise], State] | None = None
+    learner: Callable[[Any], Mapping[str, Any]] | None = None
+
+    @property
+    def guarantees(self) -> bool:
+        """Whether it promises anything at all."""
+        return not self.promise.startswith(NO_GUARANTEE)
+
+
+def received_models(_: str, __: FederatedExperiment) -> list[Config]:
+    """The filter that remembers the model an update is measured from."""
+    return [{"path": "app_custom.privacy.nvflare_filters.RememberReceived", "args": {}}]
+
+
+def refuse_independent_start(job: FederatedExperiment, where: str) -> None:
+    """Refuse first weights of the sites' own beside a mechanism that acts on updates.
+
+    Raises:
+        ConfigError: naming the setting and the remedy.
+    """
+    if job.experiment.strategy.initialisation == "independent":
+        raise ConfigError(
+            f"{where}: privacy.mechanism is '{job.privacy.mechanism}', but sites with first "
+            "weights of their own send no update of a received model; take "
+            "strategy.initialisation 'shared'"
+        )
 
 
 def refuse_batch_norm(job: FederatedExperiment, where: str) -> None:

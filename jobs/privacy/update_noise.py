@@ -5,9 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fedi2i.errors import ConfigError
 from fedi2i.typed_config import number, switch
-from jobs.privacy.interface import PrivacyMechanism, refuse_batch_norm
+from jobs.privacy.interface import (
+    GENERATOR_ONLY,
+    PrivacyMechanism,
+    refuse_batch_norm,
+    refuse_independent_start,
+)
 from lightning_modules.model_networks import MODELS, shared_networks
 from lightning_modules.privacy.accountant import Release, epsilon
 from lightning_modules.privacy.ledger import BudgetSpentError
@@ -15,6 +19,7 @@ from lightning_modules.privacy.ledger import BudgetSpentError
 if TYPE_CHECKING:
     from jobs.writing.federation import FederatedExperiment
     from lightning_modules.configuration import ExperimentConfig
+    from lightning_modules.privacy.update_noise import Noise, State
 
 SENSITIVITY = 2.0
 """In clipping norms: sites are known to take part, so their data are replaced, not removed."""
@@ -64,12 +69,7 @@ def clipping(settings: UpdateNoise, experiment: ExperimentConfig) -> dict[str, f
 
 def _refuse(job: FederatedExperiment, where: str) -> None:
     settings, experiment = job.privacy.settings, job.experiment
-    if experiment.strategy.initialisation == "independent":
-        raise ConfigError(
-            f"{where}: privacy.mechanism is '{job.privacy.mechanism}', but sites with first "
-            "weights of their own send no update of a received model; take "
-            "strategy.initialisation 'shared'"
-        )
+    refuse_independent_start(job, where)
     refuse_batch_norm(job, where)
     needed = spent(settings, experiment, experiment.training.rounds)
     if needed > settings.epsilon:
@@ -97,6 +97,20 @@ def _noise(_: str, __: FederatedExperiment) -> list[dict[str, Any]]:
     return [{"path": "app_custom.privacy.update_filters.AddNoise", "args": {}}]
 
 
+def _released(
+    settings: UpdateNoise,
+    experiment: ExperimentConfig,
+    received: State,
+    trained: State,
+    noise: Noise,
+) -> State:
+    # Imported here, as jobs are written without the arithmetic.
+    from lightning_modules.privacy.update_noise import noised_update
+
+    norms = clipping(settings, experiment)
+    return noised_update(received, trained, norms, settings.noise_multiplier, noise).state
+
+
 MECHANISM = PrivacyMechanism(
     name="update_noise",
     label="noised updates",
@@ -106,7 +120,11 @@ MECHANISM = PrivacyMechanism(
     settings=UpdateNoise,
     refuse=_refuse,
     epsilon=spent,
+    unit="everything that a site holds",
+    relation="replaced by other data",
     federation={"min_sites": 3},  # one site's spent budget must not end it for the others
+    experiment=GENERATOR_ONLY,
     arriving=_budget,
     leaving=_noise,
+    released=_released,
 )

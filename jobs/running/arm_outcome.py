@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from fedi2i.metric_files import RECEIVED, SENT, MetricRow
 from fedi2i.site_names import ALL_SITES
@@ -43,6 +45,7 @@ class ArmOutcome:
         bytes_sent: bytes of arrays that went to sites and came from them.
         note: what its models are.
         job: the strategy's job that it ran; None for arms without a federation.
+        privacy: what its record says of a privacy mechanism; empty without one.
     """
 
     name: str
@@ -54,6 +57,7 @@ class ArmOutcome:
     bytes_sent: int
     note: str
     job: StrategyJob | None = None
+    privacy: Mapping[str, Any] = field(default_factory=dict)
 
 
 def bytes_sent(rows: list[MetricRow]) -> int:

@@ -10,14 +10,17 @@ from typing import Any
 
 from app_custom.nvflare_files import final_model_path, metrics_path, personal_model_path
 from fedi2i.metric_files import read_metrics
+from jobs.privacy.catalogue import PRIVACY_JOBS, base_job, description
 from jobs.running.arm_outcome import ArmModel, ArmOutcome, bytes_sent
 from jobs.running.arm_process import ArmProcess, run_process
 from jobs.writing.export import export_job
 from jobs.writing.federation import FederatedExperiment, with_strategy
 from jobs.writing.job_folder import run_name
 from jobs.writing.workspace import prepare_workspace
-from lightning_modules.strategies.catalogue import strategy_job
 from lightning_modules.strategies.interface import SiteRule
+
+_SHOWN = ("global model after", "privacy: ", "continuing an interrupted", "ERROR", "refused")
+"""Lines of the simulator that have these words are shown on the console."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class FederatedArm:
 
     Attributes:
         job: experiment and federation, whatever its strategy.
-        name: the strategy's job, see ``lightning_modules.strategies.catalogue``.
+        name: a committed job, of a strategy alone or with a privacy mechanism.
         data: folder that holds one prepared folder per site.
         data_key: changes with the data.
         out: run folder.
@@ -69,7 +72,8 @@ class FederatedArm:
             steps=training.rounds * training.steps * len(sites),
             bytes_sent=bytes_sent(read_metrics(metrics_path(workspace))),
             note=_note(job.experiment.strategy.record.site),
-            job=strategy_job(self.name),
+            job=base_job(self.name),
+            privacy=description(job),
         )
 
     def _process(self, job: FederatedExperiment, folder: Path, workspace: Path) -> ArmProcess:
@@ -81,7 +85,13 @@ class FederatedArm:
             log=self.out / "logs" / f"{self.arm}.log",
             produces=final_model_path(workspace),
             key=f"{run_name(self.arm, job)}/{self.data_key}",
-            show=("global model after", "continuing an interrupted", "ERROR", "refused"),
+            show=(
+                "global model after",
+                "privacy: ",
+                "continuing an interrupted",
+                "ERROR",
+                "refused",
+            ),
         )
 
 
@@ -93,9 +103,13 @@ def _note(rule: SiteRule) -> str:
     return "the final model of the server"
 
 
+def _label(name: str) -> str:
+    return PRIVACY_JOBS[name].label if name in PRIVACY_JOBS else base_job(name).label
+
+
 def _models(name: str, job: FederatedExperiment, workspace: Path) -> tuple[ArmModel, ...]:
     """The server's model, unless it is incomplete, and the sites' own, where they have any."""
-    label, rule = strategy_job(name).label, job.experiment.strategy.record.site
+    label, rule = _label(name), job.experiment.strategy.record.site
     whole = ArmModel(name, label, final_model_path(workspace))
     if not rule.has_personal_models:
         return (whole,)

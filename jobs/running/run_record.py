@@ -140,18 +140,24 @@ def _arm(arm: ArmOutcome) -> list[dict[str, Any]]:
             "steps": arm.steps,
             "bytes_sent": arm.bytes_sent,
             "note": arm.note,
-            **(_strategy(arm.job) if arm.job else {}),
+            **(_strategy(arm.job, private=bool(arm.privacy)) if arm.job else {}),
+            **({"privacy": dict(arm.privacy)} if arm.privacy else {}),
         }
         for model in arm.models
     ]
 
 
-def _strategy(job: StrategyJob) -> dict[str, Any]:
-    """What a report needs to know of the strategy, so that it need know none by name."""
+def _strategy(job: StrategyJob, private: bool) -> dict[str, Any]:
+    """What a report needs to know of the strategy, so that it need know none by name.
+
+    The other arms are compared with the reference as it is, not with one under a mechanism.
+    """
     return {
         "does": job.does,
         "acts": job.acts,
-        **({"reference": True} if job.strategy.reference and job.is_default else {}),
+        **(
+            {"reference": True} if job.strategy.reference and job.is_default and not private else {}
+        ),
     }
 
 

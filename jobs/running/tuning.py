@@ -5,7 +5,8 @@ authors use is no further below it than the spread over seeds; then the authors'
 has as many points, only validation patients are looked at, and the whole table is kept.
 
 A tuning goes on where it was interrupted: finished runs are not repeated, and the table is written
-again after every run.
+again after every run. Runs are jobs in NVFlare's simulator, or, with the same bits and without its
+start, loops in this process.
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ from fedi2i.errors import ConfigError, DataError
 from fedi2i.files import write_csv
 from fedi2i.metric_files import read_metrics
 from fedi2i.typed_config import merged, nearest
-from jobs.running.arm_outcome import ArmOutcome, final_mean
+from jobs.running.arm_outcome import final_mean
 from jobs.running.federated_arm import FederatedArm
+from jobs.running.plain_loop import validation_in_this_process
 from jobs.running.prepared_data import key_of, prepared_manifests
-from jobs.writing.federation import FederatedExperiment
+from jobs.writing.federation import FederatedExperiment, with_strategy
 from lightning_modules.configuration import experiment_from, experiment_values
 from lightning_modules.strategies.catalogue import STRATEGY_JOBS, grid_of, strategy_job
 
@@ -177,7 +179,13 @@ def choose_point(runs: Sequence[TunedRun]) -> Choice:
 
 
 def run_tuning(
-    job: FederatedExperiment, data: Path, out: Path, names: Sequence[str], seeds: Sequence[int]
+    job: FederatedExperiment,
+    data: Path,
+    out: Path,
+    names: Sequence[str],
+    seeds: Sequence[int],
+    *,
+    in_process: bool = False,
 ) -> dict[str, Choice]:
     """Run the grids, seed by seed, and choose a point of each.
 
@@ -189,6 +197,7 @@ def run_tuning(
         out: folder of the runs.
         names: grids, see ``grid_named``.
         seeds: two or more.
+        in_process: train in this process instead of the simulator.
 
     Raises:
         UserError: data, settings or seeds that cannot be used, or a run that failed.
@@ -204,7 +213,7 @@ def run_tuning(
     for seed in seeds:
         for grid in grids:
             for point in grid.points:
-                run = _run(job, grid, point, seed, _Place(data, data_key, out))
+                run = _run(job, grid, point, seed, _Place(data, data_key, out, in_process))
                 _keep(table, run)
     return {grid.name: choose_point(_runs_of(table, grid, seeds)) for grid in grids}
 
@@ -214,6 +223,7 @@ class _Place:
     data: Path
     data_key: str
     out: Path
+    in_process: bool
 
 
 def _run(
@@ -223,17 +233,10 @@ def _run(
     values = merged(experiment_values(job.experiment), {**shared, "seed": seed})
     changed = FederatedExperiment(job.federation, experiment_from(values, f"grid '{grid.name}'"))
     label = point_text(point)
-    outcome = FederatedArm(
-        changed,
-        grid.strategy,
-        place.data,
-        place.data_key,
-        place.out,
-        settings=point.get("strategy", {}),
-        called=f"{grid.name}-{label.replace(' ', '-')}-seed{seed}",
-    ).run()
-    psnr, ssim = _scores(outcome)
+    called = f"{grid.name}-{label.replace(' ', '-')}-seed{seed}"
+    psnr, ssim = _scores(changed, grid.strategy, point.get("strategy", {}), called, place)
     settings = experiment_values(job.experiment)
+    training = changed.experiment.training
     key = digest({"settings": {**settings, "seed": 0, "strategy": {}}, "data": place.data_key})
     return TunedRun(
         grid=grid.name,
@@ -242,8 +245,8 @@ def _run(
         seed=seed,
         psnr=psnr,
         ssim=ssim,
-        rounds=outcome.rounds,
-        steps=outcome.steps,
+        rounds=training.rounds,
+        steps=training.rounds * training.steps * len(job.federation.sites),
         key=key[:12],
     )
 
@@ -258,13 +261,26 @@ def _value_text(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else f"{value}"
 
 
-def _scores(outcome: ArmOutcome) -> tuple[float, float]:
-    rows = read_metrics(outcome.metrics)
-    personal = final_mean(rows, "personal/psnr")
-    psnr = final_mean(rows, "val/psnr") if personal is None else personal
-    ssim = final_mean(rows, "val/ssim")
+def _scores(
+    job: FederatedExperiment,
+    strategy: str,
+    settings: Mapping[str, Any],
+    called: str,
+    place: _Place,
+) -> tuple[float, float]:
+    if place.in_process:
+        tuned = with_strategy(job, strategy, settings)
+        found = validation_in_this_process(tuned, place.data, place.data_key, place.out / called)
+    else:
+        arm = FederatedArm(
+            job, strategy, place.data, place.data_key, place.out, settings=settings, called=called
+        )
+        rows = read_metrics(arm.run().metrics)
+        names = ("personal/psnr", "val/psnr", "val/ssim")
+        found = {name: value for name in names if (value := final_mean(rows, name)) is not None}
+    psnr, ssim = found.get("personal/psnr", found.get("val/psnr")), found.get("val/ssim")
     if psnr is None or ssim is None:
-        raise DataError(f"{outcome.metrics}: no validation of the final model; run it again")
+        raise DataError(f"run '{called}': no validation of the final model; run it again")
     return psnr, ssim
 
 

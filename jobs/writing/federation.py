@@ -12,19 +12,33 @@ from omegaconf.errors import OmegaConfBaseException
 from app_custom.aggregation.compression import KINDS
 from fedi2i.errors import ConfigError
 from fedi2i.site_names import check_site_names
-from fedi2i.typed_config import choose, merged, nearest, read_yaml, record_from
-from jobs.privacy.catalogue import PrivacyConfig, check_privacy, privacy_from
+from fedi2i.typed_config import (
+    check_values,
+    merged,
+    nearest,
+    number,
+    read_yaml,
+    record_from,
+    word,
+)
+from jobs.privacy.catalogue import (
+    PRIVACY_JOBS,
+    PrivacyConfig,
+    base_job,
+    check_privacy,
+    privacy_from,
+)
 from jobs.writing.whole_passes import check_whole_passes, with_whole_passes
 from lightning_modules.configuration import (
     ExperimentConfig,
     experiment_from,
     experiment_values,
 )
-from lightning_modules.strategies.catalogue import strategy_job
 from lightning_modules.strategies.interface import STAR, SWARM
 
 MOST_ROUND_SECONDS = 30 * 86400
 """A site that has not answered after a month is not at work."""
+MOST_GPU_MEMORY = 4096.0
 DEFAULT_FILE = Path(__file__).parents[1] / "experiments" / "demo.yaml"
 
 
@@ -52,10 +66,10 @@ class FederationConfig:
     unseen: tuple[str, ...] = ()
     min_sites: int | None = None
     initial_model: str | None = None
-    round_timeout: int = 86400
+    round_timeout: int = number(86400, low=1, most=MOST_ROUND_SECONDS, meaning="in seconds")
     gpus: dict[str, int] = field(default_factory=dict)
-    gpu_memory: float = 0.0
-    compression: str = "none"
+    gpu_memory: float = number(0.0, most=MOST_GPU_MEMORY, meaning="GiB that each GPU must have")
+    compression: str = word("none", *KINDS, meaning="how arrays travel")
 
     @property
     def needed(self) -> int:
@@ -112,7 +126,8 @@ def with_strategy(
 ) -> FederatedExperiment:
     """The same federation and experiment under the strategy of a committed job.
 
-    Where the experiment has settings for this very strategy, they hold.
+    Where the experiment has settings for this very strategy, they hold; so do its settings of a
+    privacy job's very mechanism.
 
     Args:
         job: federation and experiment, whatever its strategy.
@@ -123,12 +138,18 @@ def with_strategy(
         ConfigError: there is no such job, or the strategy does not fit this federation.
     """
     values = experiment_values(job.experiment)
-    committed = strategy_job(name)
+    committed = base_job(name)
+    privacy = job.privacy
+    if name in PRIVACY_JOBS:
+        shown = PRIVACY_JOBS[name]
+        values = merged(values, shown.mechanism.experiment)
+        if privacy.mechanism != shown.mechanism.name:
+            privacy = privacy_from(shown.changes["privacy"], f"job '{name}'")
     own = values["strategy"] if values["strategy"]["name"] == committed.values["name"] else {}
     tuned = {key: value for key, value in own.items() if key not in committed.distinctions}
     values["strategy"] = {**tuned, **committed.values, **(settings or {})}
     experiment = with_whole_passes(experiment_from(values, f"strategy '{name}'"))
-    changed = FederatedExperiment(job.federation, experiment, job.privacy)
+    changed = FederatedExperiment(job.federation, experiment, privacy)
     _check_strategy_fits(changed, f"strategy '{name}'")
     return changed
 
@@ -166,16 +187,11 @@ def _check_federation(federation: FederationConfig, where: str) -> None:
     if not federation.sites:
         raise ConfigError(f"{where}: federation.sites is empty; name the sites that train")
     check_site_names(names, f"{where}: federation")
+    check_values(federation, where, "federation.")
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ConfigError(f"{where}: site '{twice[0]}' is named twice in federation")
     _check_gpus(federation, where)
-    choose(federation.compression, KINDS, f"{where}: federation.compression")
-    if not 1 <= federation.round_timeout <= MOST_ROUND_SECONDS:
-        raise ConfigError(
-            f"{where}: federation.round_timeout is {federation.round_timeout}; it must be from 1 "
-            f"to {MOST_ROUND_SECONDS} seconds"
-        )
     if not 1 <= federation.needed <= len(federation.sites):
         raise ConfigError(
             f"{where}: federation.min_sites is {federation.min_sites}; it must be from 1 to the "
@@ -184,19 +200,14 @@ def _check_federation(federation: FederationConfig, where: str) -> None:
 
 
 def _check_gpus(federation: FederationConfig, where: str) -> None:
-    for site, number in federation.gpus.items():
+    for site, count in federation.gpus.items():
         if site not in federation.sites:
             raise ConfigError(
                 f"{where}: federation.gpus names '{site}', which does not train; "
                 f"{nearest(site, federation.sites)}"
             )
-        if number < 0:
+        if count < 0:
             raise ConfigError(
-                f"{where}: federation.gpus of '{site}' is {number}; write how many GPUs the job "
+                f"{where}: federation.gpus of '{site}' is {count}; write how many GPUs the job "
                 "asks for, or leave the site out"
             )
-    if federation.gpu_memory < 0:
-        raise ConfigError(
-            f"{where}: federation.gpu_memory is {federation.gpu_memory:g}; write GiB per GPU, or "
-            "0 for any"
-        )

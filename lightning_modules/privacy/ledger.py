@@ -23,6 +23,7 @@ from typing import Any
 from filelock import FileLock
 
 from fedi2i.digest import digest
+from fedi2i.epsilon import epsilon_text, with_verdict
 from fedi2i.errors import ConfigError, DataError
 from fedi2i.files import write_text
 from lightning_modules.privacy.accountant import Release, check_delta, epsilon
@@ -96,6 +97,14 @@ class Spent:
     sequence: int
     epsilon_round: float
     epsilon_total: float
+
+    def told(self, budget: Budget) -> str:
+        """What it cost and what is left of a budget, in one line."""
+        return (
+            f"epsilon {epsilon_text(self.epsilon_round)}; in total epsilon "
+            f"{epsilon_text(budget.epsilon)} may be spent at delta {budget.delta:g}, and spent is "
+            f"{with_verdict(self.epsilon_total)}"
+        )
 
 
 @dataclass

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,6 +15,10 @@ from fedi2i.errors import DataError
 from fedi2i.files import not_written, replacing
 
 Content = TypeVar("Content")
+
+ENCRYPTED_SUFFIX = ".encrypted"
+"""Of files that hold a model as sites encrypted it (``lightning_modules.privacy``)."""
+_ENCRYPTED = "encrypted_model"
 
 
 def write_tensors(path: Path, content: Mapping[str, Any]) -> None:
@@ -65,6 +70,11 @@ def read_model_state(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[
     """
     if not path.is_file():
         raise DataError(f"{path}: no such model file")
+    if path.suffix == ENCRYPTED_SUFFIX:
+        raise DataError(
+            f"{path}: encrypted; whoever has the kit of a site opens it with "
+            "'fedi2i provision open-model'"
+        )
     state = read_tensors(
         path, "damaged, or no model file of this project", lambda content: dict(content["model"])
     )
@@ -78,3 +88,28 @@ def read_model_state(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[
                 f"{list(shape)}; name the right file"
             )
     return {key: state[key] for key in shapes}
+
+
+def write_encrypted_model(path: Path, message: Mapping[str, np.ndarray]) -> None:
+    """Write an encrypted model as it travels.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    tensors = {key: torch.from_numpy(np.array(value)) for key, value in message.items()}
+    write_tensors(path, {_ENCRYPTED: tensors})
+
+
+def read_encrypted_model(path: Path) -> dict[str, np.ndarray]:
+    """What ``write_encrypted_model`` wrote.
+
+    Raises:
+        DataError: the file is missing, damaged or something else.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; name a model file that ends in {ENCRYPTED_SUFFIX}")
+    return read_tensors(
+        path,
+        "damaged, or no encrypted model",
+        lambda content: {key: value.numpy() for key, value in content[_ENCRYPTED].items()},
+    )

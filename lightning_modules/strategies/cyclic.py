@@ -17,7 +17,9 @@ STRATEGY = Strategy(
     topology=RING,
     acts=False,
     mechanisms=Mechanisms(
+        secure_aggregation="no server adds anything up; models go from site to site",
         update_level_dp="one site receives what the one before has trained, and so its noise alone",
         patient_level_dp=YES,
+        encryption="one site receives what the one before has trained, and nothing is added up",
     ),
 )

@@ -58,6 +58,10 @@ STRATEGY = Strategy(
         ),
     ),
     mechanisms=Mechanisms(
-        update_level_dp=YES, patient_level_dp=YES, shown=("update_noise", "patient_noise")
+        secure_aggregation=YES,
+        update_level_dp=YES,
+        shown=("update_noise", "percentile", "svt", "patient_noise", "encryption", "secure_sum"),
+        patient_level_dp=YES,
+        encryption=YES,
     ),
 )

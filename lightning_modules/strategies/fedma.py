@@ -32,7 +32,7 @@ class MatchingSettings:
     """How hard channels are matched, and when they stay where they are."""
 
     matching_sweeps: int = number(
-        2, meaning="most sweeps of coordinate descent after the forward pass"
+        2, most=1000, meaning="most sweeps of coordinate descent after the forward pass"
     )
     stay_margin: float = number(
         0.0, high=1.0, meaning="relative gain below which channels stay where they are"
@@ -186,5 +186,11 @@ STRATEGY = Strategy(
             {"initialisation": "independent"},
         ),
     ),
-    mechanisms=Mechanisms(update_level_dp=YES, patient_level_dp=YES, shown=("update_noise",)),
+    mechanisms=Mechanisms(
+        secure_aggregation="it matches the channels of single models",
+        update_level_dp=YES,
+        patient_level_dp=YES,
+        shown=("update_noise",),
+        encryption="it matches the channels of single models",
+    ),
 )

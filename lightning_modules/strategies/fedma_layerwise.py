@@ -131,7 +131,9 @@ STRATEGY = Strategy(
     may_start_independently=True,
     rounds_per_pass=rounds_of_a_pass,
     mechanisms=Mechanisms(
+        secure_aggregation="it matches the channels of single models",
         update_level_dp="sites go on from layers of their own, not from what they received",
         patient_level_dp=YES,
+        encryption="it matches the channels of single models",
     ),
 )

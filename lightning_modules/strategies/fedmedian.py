@@ -78,5 +78,10 @@ STRATEGY = Strategy(
     settings=FedMedianSettings,
     server=MedianRule,
     robust=True,
-    mechanisms=Mechanisms(update_level_dp=YES, patient_level_dp=YES),
+    mechanisms=Mechanisms(
+        secure_aggregation="a median needs every single update",
+        update_level_dp=YES,
+        patient_level_dp=YES,
+        encryption="a median sorts the sites' values",
+    ),
 )

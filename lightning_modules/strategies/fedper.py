@@ -76,5 +76,5 @@ STRATEGY = Strategy(
     server=WeightedMean,
     site=SiteRule(local_parts=decoders, local_text="its own decoder"),
     acts=False,
-    mechanisms=Mechanisms(update_level_dp=YES, patient_level_dp=YES),
+    mechanisms=Mechanisms(update_level_dp=YES, patient_level_dp=YES, encryption=YES),
 )

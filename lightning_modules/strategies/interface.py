@@ -302,6 +302,7 @@ class Strategy:
         fedavg_at: settings with which it equals FedAvg bit for bit, or None.
         grid: settings to tune over, the same number of points for every strategy.
         published: the point of the grid that its authors use, or recommend first.
+        published_in: where they say so.
         check_sites: refuses settings that do not fit the numbers of sites; gets the settings, the
             number of sites, the fewest that make a round, and the words a message begins with.
         rounds_per_pass: rounds that belong together, where it works in passes over the layers.
@@ -326,9 +327,17 @@ class Strategy:
     fedavg_at: Mapping[str, Any] | None = None
     grid: tuple[Mapping[str, Any], ...] = ()
     published: Mapping[str, Any] = field(default_factory=dict)
+    published_in: str = ""
     check_sites: Callable[[Any, int, int, str], None] | None = None
     rounds_per_pass: Callable[[Groups], int] | None = None
     mechanisms: Mechanisms = Mechanisms()
+
+
+STRONGEST_PULL = 1e6
+"""Largest coefficient of a pull towards other weights: under it nothing moves any more."""
+
+FASTEST_SERVER = 100.0
+"""Largest step of a server: a hundred times the mean update has never been of use."""
 
 
 def pairs(name: str, values: Sequence[float], part: float = 1.0) -> tuple[dict[str, float], ...]:

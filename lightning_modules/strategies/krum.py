@@ -21,16 +21,20 @@ from lightning_modules.strategies.interface import (
     Strategy,
 )
 
+MOST_SITES = 100_000
+
 
 @dataclass(frozen=True)
 class KrumSettings:
     """How many sites may be hostile, and how many models are taken."""
 
     hostile_sites: int = number(
-        1, meaning="sites that may send anything; proven for at least 2 * this + 3 sites"
+        1,
+        most=MOST_SITES,
+        meaning="sites that may send anything; proven for at least 2 * this + 3 sites",
     )
     selected: int = number(
-        1, meaning="models whose mean is taken; 0 takes all but the hostile sites'"
+        1, most=MOST_SITES, meaning="models whose mean is taken; 0 takes all but the hostile sites'"
     )
     sample_weights: bool = switch(
         False, meaning="weigh the selected sites by their samples instead of equally"
@@ -110,5 +114,10 @@ STRATEGY = Strategy(
     robust=True,
     fedavg_at={"hostile_sites": 0, "selected": 0, "sample_weights": True},
     check_sites=_check_sites,
-    mechanisms=Mechanisms(update_level_dp=YES, patient_level_dp=YES),
+    mechanisms=Mechanisms(
+        secure_aggregation="it compares single updates",
+        update_level_dp=YES,
+        patient_level_dp=YES,
+        encryption="it compares single updates",
+    ),
 )

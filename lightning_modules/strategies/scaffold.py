@@ -42,7 +42,9 @@ CONTROL = "control"
 class ScaffoldSettings:
     """How much of the correction is applied."""
 
-    control_weight: float = number(1.0, meaning="factor of the control variates; 0 is FedAvg")
+    control_weight: float = number(
+        1.0, most=10.0, meaning="factor of the control variates; 0 is FedAvg"
+    )
 
 
 class ScaffoldRule(ServerRule):
@@ -171,7 +173,11 @@ STRATEGY = Strategy(
     fedavg_at={"control_weight": 0.0},
     grid=tuple({"control_weight": value} for value in (0.1, 0.3, 0.5, 1.0)),
     mechanisms=Mechanisms(
-        update_level_dp="its controls are sums of updates without noise", patient_level_dp=YES
+        secure_aggregation="its controls would need masks of their own",
+        update_level_dp="its controls are sums of updates without noise",
+        patient_level_dp=YES,
+        encryption="its controls are combined in plain weights",
     ),
     published={"control_weight": 1.0},
+    published_in="algorithm 1: the correction as it is",
 )

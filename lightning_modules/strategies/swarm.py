@@ -19,5 +19,9 @@ STRATEGY = Strategy(
     topology=SWARM,
     acts=False,
     fedavg_at={},
-    mechanisms=Mechanisms(update_level_dp="sites send their models to each other, past the noise"),
+    mechanisms=Mechanisms(
+        secure_aggregation="sites send their models to each other, past the masks",
+        update_level_dp="sites send their models to each other, past the noise",
+        encryption="the sites that average hold the key, and would read each other",
+    ),
 )

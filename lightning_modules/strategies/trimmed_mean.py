@@ -98,5 +98,10 @@ STRATEGY = Strategy(
     robust=True,
     fedavg_at={"trim_fraction": 0.0, "sample_weights": True},
     check_sites=_check_sites,
-    mechanisms=Mechanisms(update_level_dp=YES, patient_level_dp=YES),
+    mechanisms=Mechanisms(
+        secure_aggregation="what is trimmed depends on every single update",
+        update_level_dp=YES,
+        patient_level_dp=YES,
+        encryption="it sorts the sites' values",
+    ),
 )

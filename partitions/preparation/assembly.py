@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fedi2i.errors import DataError
 from fedi2i.files import replacing
 from partitions.check.rules.data_sets import is_personal
-from partitions.manifest import SubjectRecord
+from partitions.manifest import SubjectRecord, with_grouped_age
 from partitions.preparation.subject_file import SubjectFile, SubjectSlices
 
 _TYPES = {"source": np.uint16, "target": np.uint16, "mask": np.uint8, "lesion": np.uint8}
@@ -56,7 +56,9 @@ def _entry(record: SubjectRecord, slices: SubjectSlices) -> dict[str, Any]:
         "foreground": facts.foreground,
         "acquired": {"spacing": facts.acquired_spacing, "axes": facts.acquired_axes},
         "findings": facts.findings,
-        "metadata": {key: value for key, value in record.metadata.items() if not is_personal(key)},
+        "metadata": with_grouped_age(
+            {key: value for key, value in record.metadata.items() if not is_personal(key)}
+        ),
     }
 
 

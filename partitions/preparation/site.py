@@ -23,6 +23,7 @@ from partitions.check.scans import open_scans
 from partitions.check.subject import header_findings
 from partitions.manifest import SPLITS, SiteManifest, SubjectRecord
 from partitions.preparation.assembly import assemble_split
+from partitions.preparation.cache_folders import SUBJECT_FILES, lock_of
 from partitions.preparation.configuration import PreparationConfig
 from partitions.preparation.disk_space import write_failure
 from partitions.preparation.inputs import (
@@ -36,8 +37,6 @@ from partitions.preparation.prepared import RECORD_NAME, PreparedSite, open_prep
 from partitions.preparation.subject_file import SubjectFacts, SubjectFile
 
 logger = logging.getLogger(__name__)
-SUBJECT_FILES = "parts"
-"""Folder of the subjects' files while a preparation is not finished."""
 
 
 def prepare_site(
@@ -67,7 +66,7 @@ def prepare_site(
         return open_prepared(folder)
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        with _lock(cache / f"{folder.name}.lock"):
+        with _lock(lock_of(folder)):
             if not (folder / RECORD_NAME).is_file():
                 facts = _facts(manifest, config, content_hash, skipped)
                 _log_skipped(manifest.site, skipped)

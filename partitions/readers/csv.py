@@ -18,12 +18,15 @@ from fedi2i.site_names import check_site_name, check_site_names
 from fedi2i.typed_config import nearest
 from partitions.check.rules.data_sets import is_personal
 from partitions.manifest import (
+    AGE,
     LESION_VALUES,
     MASK_VALUES,
+    OLDEST,
     PATIENT_ID,
     SPLITS,
     SiteManifest,
     SubjectRecord,
+    with_grouped_age,
 )
 from partitions.readers import Reader
 from partitions.scans.header import NIFTI, format_of, read_scan_file
@@ -35,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 _SPECIAL = ("subject", PATIENT_ID, "site", "split", "mask", "lesion_mask")
 _NUMBERS = (
-    "age",
+    AGE,
     "field_strength",
     "kvp",
     "slice_thickness",
@@ -65,7 +68,7 @@ _NAMES = {
     "lesion": "lesion_mask",
     "gender": "sex",
     "patient_sex": "sex",
-    "patient_age": "age",
+    "patient_age": AGE,
     "magnetic_field_strength": "field_strength",
     "manufacturer_model_name": "model",
 }
@@ -84,7 +87,8 @@ class TableRow:
         files: sequence name to file.
         mask: head or brain mask.
         lesion_mask: lesion region.
-        metadata: the filled cells of the columns that are kept; those of ``_NUMBERS`` as numbers.
+        metadata: the filled cells of the columns that are kept; those of ``_NUMBERS`` as numbers,
+            but ages from 90 on as one group.
     """
 
     number: int
@@ -296,11 +300,13 @@ def _row(table: Table, row: Row, sequences: Sequence[str], metadata: Sequence[st
         files={n: _scan(path, row.number, texts[n]) for n in sequences if texts[n]},
         mask=masks["mask"],
         lesion_mask=masks["lesion_mask"],
-        metadata={
-            name: _value(where, name, texts[name], table.separator)
-            for name in metadata
-            if texts[name]
-        },
+        metadata=with_grouped_age(
+            {
+                name: _value(where, name, texts[name], table.separator)
+                for name in metadata
+                if texts[name]
+            }
+        ),
     )
 
 
@@ -326,7 +332,7 @@ def _scan(table: Path, number: int, cell: str) -> Path:
 def _value(where: str, name: str, text: str, separator: str) -> str | float:
     if name in (MASK_VALUES, LESION_VALUES) and mask_values(text) is None:
         raise DataError(f"{where}: {name} '{text}' is not known; write {DECLARATIONS}")
-    if name not in _NUMBERS:
+    if name not in _NUMBERS or (name, text) == (AGE, OLDEST):
         return text
     # German and French spreadsheets separate cells by ';' and write 1,5.
     plain = text.replace(",", ".") if separator != "," and text.count(",") == 1 else text

@@ -22,7 +22,13 @@ from PIL import Image
 
 from fedi2i.errors import DataError
 from fedi2i.files import replacing
-from partitions.manifest import PATIENT_ID, UNKNOWN_VOXEL_SIZE, SiteManifest, SubjectRecord
+from partitions.manifest import (
+    PATIENT_ID,
+    UNKNOWN_VOXEL_SIZE,
+    SiteManifest,
+    SubjectRecord,
+    with_grouped_age,
+)
 from partitions.readers import Reader
 from partitions.site_folders import TO_BE_DRAWN, write_site_folders
 
@@ -145,8 +151,8 @@ def read_stack(folder: PatientFolder) -> Stack:
 def read_patients(path: Path) -> dict[str, dict[str, Any]]:
     """Metadata by patient; empty cells are left out.
 
-    ``age`` is in years at the first pathological diagnosis. The file codes gender as 1 and 2
-    without a key, so the code is passed on as ``gender_code`` and not translated.
+    ``age`` is in years at the first pathological diagnosis, from 90 on as one group. The file codes
+    gender as 1 and 2 without a key, so the code is passed on as ``gender_code`` and not translated.
 
     Raises:
         DataError: the file has other columns or a cell that is not a number.
@@ -261,7 +267,7 @@ def _metadata(row: dict[str, str], path: Path, line: int) -> dict[str, Any]:
                 raise DataError(
                     f"{path}: row {line}: {column} '{text}' is not a number; correct the cell"
                 ) from error
-    return found
+    return with_grouped_age(found)
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:

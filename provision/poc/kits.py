@@ -21,12 +21,12 @@ from app_custom.participant.site_configuration import FILE_NAME, SiteConfig
 from fedi2i.errors import ConfigError, DataError
 from fedi2i.files import write_text
 from fedi2i.typed_config import as_dict, nearest, read_yaml
+from provision.encryption import BUILDER
 from provision.provisioning import PROJECT_FILE, provision
 
 HOST = "localhost"
 _PROJECT = "localhost_project.yml"
 """By this file an earlier proof of concept is known, and may be replaced."""
-_BUILDER = "provision.kit_builder.KitBuilder"
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ class PocConfig:
         gpu_memory: GiB that a job may count on at each of them.
         heartbeat_timeout: seconds of silence after which the server takes a site for lost; by
             default as in the project's own kits.
+        encryption: whether the kits get keys for encrypted averaging.
     """
 
     out: Path
@@ -55,6 +56,7 @@ class PocConfig:
     gpus: Mapping[str, Sequence[int]] = field(default_factory=dict)
     gpu_memory: float = 8.0
     heartbeat_timeout: int | None = None
+    encryption: bool = False
 
 
 def prepare(config: PocConfig) -> Path:
@@ -100,7 +102,7 @@ def write_localhost_project(config: PocConfig, out: Path) -> None:
     """Write a project file whose server is this machine and stores jobs beside the file.
 
     Args:
-        config: its project file, port, GPUs and heartbeat timeout.
+        config: its project file, port, GPUs, heartbeat timeout and encryption.
         out: the file to write.
 
     Raises:
@@ -116,9 +118,14 @@ def write_localhost_project(config: PocConfig, out: Path) -> None:
     for participant in participants:
         participant.pop("capacity", None)
         participant |= _capacity(config, participant.get("name"))
+    changes: dict[str, Any] = {}
     if config.heartbeat_timeout is not None:
-        (builder,) = (b for b in project["builders"] if b["path"] == _BUILDER)
-        builder["args"]["heartbeat_timeout"] = config.heartbeat_timeout
+        changes["heartbeat_timeout"] = config.heartbeat_timeout
+    if config.encryption:
+        changes["encryption"] = True
+    if changes:
+        (builder,) = (b for b in project["builders"] if b["path"] == BUILDER)
+        builder["args"] |= changes
     write_text(out, OmegaConf.to_yaml(OmegaConf.create(project)))
 
 

@@ -12,6 +12,7 @@ from report.numbers.statistics import ALPHA, RESAMPLES
 from report.numbers.strategy_effects import ROLES, SMALLEST_ACTION
 from report.page.convergence import convergence_section
 from report.page.pictures import pictures_section
+from report.page.privacy import privacy_section
 from report.page.provenance import provenance_section, setting_text
 from report.page.strategies import WARNINGS, strategies_section
 from report.page.summary import ONE_RUN, primary_sentence, summary
@@ -21,6 +22,7 @@ FORMATS = (
     "byte_size",
     "counted",
     "duration",
+    "epsilon_text",
     "listed",
     "number",
     "p_value",
@@ -35,7 +37,7 @@ def render_page(analysis: Analysis) -> str:
     """The whole page as text; it refers to no other file or address."""
     run, featured = analysis.run, analysis.featured
     return (
-        _environment()
+        environment()
         .get_template("page.html")
         .render(
             about=run.about,
@@ -48,13 +50,14 @@ def render_page(analysis: Analysis) -> str:
             like=analysis.like,
             convergence=convergence_section(run, featured),
             strategies=strategies_section(run, analysis.effects),
+            privacy=privacy_section(run),
             pictures=pictures_section(run, featured),
             provenance=provenance_section(run),
         )
     )
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
     """Templates in which every text is escaped and every unknown name is an error."""
     environment = Environment(
         loader=PackageLoader("report.page"),

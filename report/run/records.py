@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,33 @@ class Site:
 
 
 @dataclass(frozen=True)
+class Privacy:
+    """The privacy mechanism of a job, as the run says it.
+
+    Attributes:
+        mechanism: its name.
+        label: as shown.
+        promise: what it promises to whom, or that it promises nothing.
+        guarantees: whether it promises anything.
+        unit: whose data the promise is about; empty where there is none.
+        relation: what the promise compares.
+        delta: the probability with which it may fail, or None.
+        epsilon: what all rounds of the job spend, or None.
+        settings: the mechanism's settings.
+    """
+
+    mechanism: str
+    label: str
+    promise: str
+    guarantees: bool
+    unit: str
+    relation: str
+    delta: float | None
+    epsilon: float | None
+    settings: Mapping[str, Any] = field(hash=False)
+
+
+@dataclass(frozen=True)
 class Arm:
     """One model, or one way of producing predictions.
 
@@ -69,6 +96,7 @@ class Arm:
         acts: whether a ratio or a moved fraction of the strategy is expected to differ from 0; None
             where the run does not say.
         reference: whether the other federated arms are to be compared with this one.
+        privacy: the privacy mechanism of its job, or None.
     """
 
     name: str
@@ -84,6 +112,7 @@ class Arm:
     does: str | None = None
     acts: bool | None = None
     reference: bool = False
+    privacy: Privacy | None = None
 
     @property
     def kind(self) -> str:

@@ -11,7 +11,7 @@ from fedi2i.errors import DataError
 from fedi2i.site_names import RESERVED
 from report.run.arm_families import check_families, family_of
 from report.run.metrics import KNOWN, Metric
-from report.run.records import UNTRAINED, Arm, PrimaryOutcome, RunDescription, Site
+from report.run.records import UNTRAINED, Arm, PrimaryOutcome, Privacy, RunDescription, Site
 
 _MISSING = object()
 
@@ -140,6 +140,26 @@ def _arm(entry: Any, where: str) -> Arm:
         does=_value(entry, "does", str, where, None),
         acts=_value(entry, "acts", bool, where, None),
         reference=_value(entry, "reference", bool, where, False),
+        privacy=_privacy(_value(entry, "privacy", dict, where, None), where),
+    )
+
+
+def _privacy(entry: dict[str, Any] | None, where: str) -> Privacy | None:
+    """The mechanism of a job; a run of release 0.2 says nothing of it."""
+    if entry is None:
+        return None
+    where = f"{where}: privacy"
+    mechanism = _value(entry, "mechanism", str, where)
+    return Privacy(
+        mechanism=mechanism,
+        label=_value(entry, "label", str, where, mechanism),
+        promise=_value(entry, "promise", str, where),
+        guarantees=_value(entry, "guarantees", bool, where),
+        unit=_value(entry, "unit", str, where, ""),
+        relation=_value(entry, "relation", str, where, ""),
+        delta=_value(entry, "delta", float, where, None),
+        epsilon=_value(entry, "epsilon", float, where, None),
+        settings=_value(entry, "settings", dict, where, {}),
     )
 
 

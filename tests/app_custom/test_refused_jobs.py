@@ -23,6 +23,7 @@ from tiny_cohort import write_tiny_cohort
 from app_custom.executor.translation_executor import TranslationExecutor
 from app_custom.gates.job_limits import REFUSED, REFUSED_BY
 from app_custom.gates.site_policy import SitePolicy
+from app_custom.privacy.update_filters import AddNoise, SpendBudget
 from app_custom.server.site_watch import SiteWatch
 from fedi2i import __version__
 from provision.kit_texts import site_config_template
@@ -136,6 +137,31 @@ def test_the_server_s_log_says_which_site_refuses_and_by_which_rule(
     SiteWatch().handle_event(EventType.BEFORE_PROCESS_SUBMISSION, ctx)
     assert "site 'north' could not do its task 'train'" in caplog.text
     assert "its own limits refuse the job: 'least_training_patients'" in caplog.text
+
+
+def test_a_spent_privacy_budget_is_told_to_the_submitter_without_a_number(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """From the site's filter over its executor and its gates to the server's log."""
+    site = Site(tmp_path)
+    ctx = Engine(site.root, name="north").new_context()
+    for name, value in ((FLContextKey.TASK_ID, "t"), (FLContextKey.TASK_NAME, "train")):
+        ctx.set_prop(name, value, private=True, sticky=False)
+    model = {"generator.w": np.zeros(3, dtype=np.float32)}
+    task = DXO(DataKind.WEIGHTS, data=model).to_shareable()
+    task.set_header(AppConstants.CURRENT_ROUND, 0)
+    arriving = SpendBudget({"generator": 1.0}, noise_multiplier=1.0, epsilon=0.125, delta=1e-5)
+    executor = TranslationExecutor(SETTINGS, "fedavg-0123456789ab", __version__)
+    answer = executor.execute("train", arriving.process(task, ctx), ctx, Signal())
+    answer = SitePolicy(["generator"]).process(AddNoise().process(answer, ctx), ctx)
+    assert "the budget is epsilon 0.125" in caplog.text
+    assert f"[A:{REFUSED}]refused by 'privacy_budget'" in site.trail
+    assert "0.125" not in str(answer) and str(site.root) not in str(answer)
+    caplog.clear()
+    server = with_peer(Engine(sites=SITES).new_context(), "north")
+    server.set_prop(FLContextKey.TASK_RESULT, answer, private=True, sticky=False)
+    SiteWatch().handle_event(EventType.BEFORE_PROCESS_SUBMISSION, server)
+    assert "its privacy budget is spent, so it takes no further part" in caplog.text
 
 
 def test_a_word_that_is_no_rule_is_not_repeated_by_the_server(

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from simulator_runs import SITES, TWO_SITES, export, simulate
 
-from app_custom.gates.shared_metrics import EPSILON_ROUND, EPSILON_TOTAL, LEAST_PATIENTS
+from fedi2i.epsilon import EPSILON_ROUND, EPSILON_TOTAL, LEAST_PATIENTS
 from fedi2i.metric_files import SAMPLES
 
 pytestmark = [pytest.mark.slow, pytest.mark.nightly, pytest.mark.timeout(1200)]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from jobs.__main__ import main
+from jobs.commands.comparison import _strategies
 from jobs.commands.job_folders import JOBS_FOLDER, write_committed
 from lightning_modules.strategies.catalogue import STRATEGIES, STRATEGY_JOBS, with_companions
 
@@ -164,7 +165,9 @@ def test_export_writes_a_job_for_the_given_sites_data_and_settings(
     options += ["--min-sites", "2", "--set", "model.lambda_l1=50", "--set", "seed=7"]
     code, printed, error = run(capsys, "export", "fedprox", "--out", str(out), *options)
     assert (code, error) == (0, "")
-    assert printed == f"wrote {out}: CS, DU, HT\n"
+    wrote, refusal = printed.splitlines()
+    assert wrote == f"wrote {out}: CS, DU, HT"
+    assert refusal.startswith("real sites refuse rounds of 2 site(s): each of two computes the")
     site = json.loads(
         (out / "app_site" / "config" / "config_fed_client.json").read_text(encoding="utf-8")
     )
@@ -270,3 +273,12 @@ def test_fedma_is_compared_from_both_starts_and_beside_fedavg_from_each(
     asked: tuple[str, ...], compared: tuple[str, ...]
 ) -> None:
     assert with_companions(asked) == compared
+
+
+def test_a_private_job_s_companions_are_those_of_its_strategy() -> None:
+    assert _strategies("fedma_dp,fedavg_dp") == (
+        "fedma_dp",
+        "fedavg_dp",
+        "fedavg_independent",
+        "fedma_independent",
+    )

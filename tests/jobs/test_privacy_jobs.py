@@ -9,15 +9,17 @@ import pytest
 from job_building import build_site
 
 from app_custom.gates.allowed_update import AllowedUpdate
+from app_custom.privacy.nvflare_filters import FilteredUpdate, RememberReceived
 from app_custom.privacy.update_filters import AddNoise, SpendBudget
 from fedi2i.errors import ConfigError
 from jobs.commands.job_folders import JOBS_FOLDER, committed_jobs
-from jobs.privacy.catalogue import PRIVACY_JOBS, epsilon_of
+from jobs.privacy.catalogue import MECHANISMS, PRIVACY_JOBS, description, epsilon_of
 from jobs.writing.export import job_files
 from jobs.writing.federation import (
     DEFAULT_FILE,
     FederatedExperiment,
     read_federated_experiment,
+    with_strategy,
 )
 from jobs.writing.job_folder import run_name, site_config
 from lightning_modules.strategies.catalogue import STRATEGIES, STRATEGY_JOBS
@@ -132,3 +134,58 @@ def test_batch_normalisation_is_refused_beside_noise() -> None:
     }
     with pytest.raises(ConfigError, match=r"model.generator.norm is 'batch'"):
         read_federated_experiment(DEFAULT_FILE, changes)
+
+
+def test_a_comparison_takes_a_privacy_job_with_its_mechanism_and_the_file_s_own_settings() -> None:
+    plain = plain_job()
+    assert with_strategy(plain, "fedprox_dp").privacy.settings.noise_multiplier == 0.01
+    assert with_strategy(plain, "fedprox_dp").experiment.strategy.name == "fedprox"
+    assert not with_strategy(plain, "fedprox").privacy.acts
+    louder = job(noise_multiplier=0.5)
+    assert with_strategy(louder, "fedprox_dp").privacy.settings.noise_multiplier == 0.5
+    assert with_strategy(louder, "fedavg_svt").privacy.mechanism == "svt"
+    with pytest.raises(ConfigError, match="unknown strategy 'fedavg_pd'; did you mean 'fedavg_dp'"):
+        with_strategy(plain, "fedavg_pd")
+
+
+@pytest.mark.parametrize(
+    ("privacy", "words"),
+    [
+        ({"mechanism": "percentile", "percentile": 100}, "privacy.percentile is 100"),
+        ({"mechanism": "percentile", "gamma": 0}, "privacy.gamma is 0"),
+        ({"mechanism": "percentile", "noise_multiplier": 1}, "belongs to patient_noise, update"),
+        ({"mechanism": "svt", "fraction": 0}, "privacy.fraction is 0"),
+        ({"mechanism": "svt", "tau": 1.0}, "privacy: tau is 1.0; write 0 to 2 gamma / epsilon"),
+    ],
+)
+def test_settings_with_which_nvflare_s_filters_do_nothing_are_refused(
+    privacy: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ConfigError, match=words):
+        job(**privacy)
+
+
+@pytest.mark.parametrize("mechanism", ["percentile", "svt"])
+def test_mechanisms_without_a_guarantee_say_so_wherever_they_are_named(mechanism: str) -> None:
+    made = job(mechanism=mechanism)
+    record = MECHANISMS[mechanism]
+    assert not record.guarantees and "not differential privacy" in record.label
+    assert description(made)["promise"].startswith("not differential privacy")
+    assert epsilon_of(made, 6) is None
+    with pytest.raises(ConfigError, match="does not admit"):
+        job("scaffold", mechanism=mechanism)
+    with pytest.raises(ConfigError, match="first weights of their own"):
+        job("fedavg_independent", mechanism=mechanism)
+
+
+@pytest.mark.parametrize("name", ["fedavg_percentile", "fedavg_svt"])
+def test_nvflare_s_filters_see_the_update_and_the_gate_sees_what_they_leave(
+    name: str, workspace: Path
+) -> None:
+    built = build_site(JOBS_FOLDER / name, workspace).runner_config
+    for task in ("train", "validate"):
+        (arriving,) = built.task_data_filters[f"{task}/in"]
+        assert isinstance(arriving, RememberReceived)
+        filtered, gate = built.task_result_filters[f"{task}/out"]
+        assert isinstance(filtered, FilteredUpdate)
+        assert isinstance(gate, AllowedUpdate)

@@ -2,16 +2,19 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from jobs.privacy.catalogue import description, epsilon_of
 from jobs.running.arm_outcome import ArmModel, ArmOutcome
 from jobs.running.run_record import _description, write_curves, write_run_record
-from jobs.writing.federation import FederatedExperiment, FederationConfig
+from jobs.writing.federation import FederatedExperiment, FederationConfig, with_strategy
 from lightning_modules.configuration import experiment_from
+from lightning_modules.strategies.catalogue import STRATEGY_JOBS
 from partitions.manifest import SiteManifest, SubjectRecord
 from report.run.folder import read_run
 
@@ -108,6 +111,22 @@ def test_the_cost_of_an_arm_stands_with_its_model(record: Any) -> None:
     found = arm(record, "fedavg")
     assert (found["bytes_sent"], found["steps"], found["rounds"]) == (1234, 2 * ROUNDS * STEPS, 3)
     assert "family" not in found
+
+
+def test_the_record_says_which_mechanism_a_job_had_and_with_which_settings(
+    tmp_path: Path, outcomes: list[ArmOutcome]
+) -> None:
+    noised = with_strategy(job(), "fedavg_dp")
+    private = replace(outcomes[0], job=STRATEGY_JOBS["fedavg"], privacy=description(noised))
+    write_run_record(tmp_path, "A title", job(), MANIFESTS, [private, *outcomes[1:]])
+    record = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))
+    found = arm(record, "fedavg")
+    said = found["privacy"]
+    assert (said["mechanism"], said["guarantees"]) == ("update_noise", True)
+    assert said["settings"]["noise_multiplier"] == 0.01
+    assert said["epsilon"] == epsilon_of(noised, ROUNDS) > 40_000
+    assert "reference" not in found  # the others are compared with it as it is
+    assert "privacy" not in arm(record, "fedbn@north")
 
 
 def test_a_personal_arm_has_an_entry_per_site_with_the_cost_of_the_whole(record: Any) -> None:

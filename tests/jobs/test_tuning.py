@@ -11,7 +11,7 @@ from tiny_cohort import write_tiny_cohort
 
 from app_custom.participant.site_configuration import checked_run_name
 from fedi2i.errors import ConfigError, DataError
-from jobs.running import federated_arm
+from jobs.running import federated_arm, plain_loop
 from jobs.running.arm_process import ArmFailedError, ArmProcess
 from jobs.running.tuning import TunedRun, choose_point, read_table, run_tuning
 from jobs.writing.federation import read_federated_experiment, with_strategy
@@ -69,8 +69,9 @@ def test_a_strategy_without_a_grid_is_refused_with_the_nearest_name() -> None:
 
 
 @pytest.mark.parametrize("name", TUNED)
-def test_the_authors_point_is_one_of_the_grid(name: str) -> None:
+def test_the_authors_point_is_one_of_the_grid_and_says_where_they_name_it(name: str) -> None:
     assert STRATEGY_JOBS[name].strategy.published in grid_of(name)
+    assert len(STRATEGY_JOBS[name].strategy.published_in) > 20
 
 
 class Simulator:
@@ -158,6 +159,30 @@ def test_an_interrupted_tuning_goes_on_and_keeps_the_rows_of_other_grids(
     assert len(after) == 12 and set(before) <= set(after)
     # All points are equal, so that the authors' is taken.
     assert choices["scaffold"].point == "control_weight=1"
+
+
+def test_a_tuning_in_this_process_repeats_no_run_and_is_no_job_of_the_simulator(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(federated_arm, "run_process", lambda *_: pytest.fail("the simulator ran"))
+    job = read_federated_experiment(TINY, {"experiment": {"training": {"rounds": 1, "steps": 1}}})
+    first = run_tuning(job, data, tmp_path, ["optimizer_state"], [1, 2], in_process=True)
+    table = read_table(tmp_path / "tuning.csv")
+    assert {(run.point, run.seed) for run in table} == {
+        (f"optimizer_state={state}", seed) for state in ("keep", "reset") for seed in (1, 2)
+    }
+    assert {run.steps for run in table} == {len(job.federation.sites)}
+    monkeypatch.setattr(plain_loop.PlainLoop, "run", lambda *_: pytest.fail("a run was repeated"))
+    again = run_tuning(job, data, tmp_path, ["optimizer_state"], [1, 2], in_process=True)
+    assert again == first and read_table(tmp_path / "tuning.csv") == table
+
+
+def test_what_only_messages_have_is_refused_in_this_process(data: Path, tmp_path: Path) -> None:
+    compressed = {"federation": {"compression": "fp16"}}
+    job = read_federated_experiment(TINY, compressed)
+    with pytest.raises(ConfigError, match=r"no compression .* run this experiment in NVFlare's"):
+        run_tuning(job, data, tmp_path, ["fedprox"], [1, 2], in_process=True)
+    assert not (tmp_path / "tuning.csv").exists()
 
 
 def test_shared_settings_are_tuned_in_the_experiment_of_fedavg(

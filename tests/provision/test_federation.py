@@ -24,6 +24,7 @@ import stand_in_gpus
 from certificates import expire_certificate, sign_again, tls_answer
 from cuttable_link import CuttableLink
 from lead_console import Lead
+from planted_patients import LOST, found_in, identifiers, plant
 from poc_processes import (
     LEAD,
     MEMBER,
@@ -41,6 +42,13 @@ from poc_processes import (
 from run_results import check_equal, check_learnt
 from simulator_runs import export
 
+from app_custom.gates.site_policy import NOISES, SPENDS
+from app_custom.participant.used_data import RECORD
+from app_custom.privacy.update_filters import LEDGER
+from fedi2i.cli.program import main
+from fedi2i.epsilon import EPSILON_TOTAL
+from fedi2i.metric_files import FILE_NAME, SAMPLES, read_metrics
+from lightning_modules.privacy.accountant import Release, epsilon
 from provision.add_participants import add_site
 from provision.poc.command_line import COMPLETED, JobError
 from provision.poc.console import AdminConsole, ConsoleError
@@ -67,11 +75,11 @@ PARTICIPANTS = ("server", "north", "east")
 
 
 @pytest.fixture(scope="module")
-def config(tiny_cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> PocConfig:
-    """North has two of the machine's three GPUs, east none."""
+def config(tmp_path_factory: pytest.TempPathFactory) -> PocConfig:
+    """North has two of the machine's three GPUs, east none; patients have names and numbers."""
     return PocConfig(
         out=tmp_path_factory.mktemp("federation") / "poc",
-        datasets={"tiny": tiny_cohort},
+        datasets=plant(tmp_path_factory.mktemp("hospitals")),
         sites=("north", "east"),
         port=free_port(),
         torch_threads=1,
@@ -309,17 +317,56 @@ def test_a_site_whose_privacy_policy_is_lost_while_it_runs_takes_no_job(
         federation.user(LEAD).check_completed(job_id)
 
 
+# What stays at a site.
+
+
+def test_a_failure_that_names_patients_and_files_is_read_at_the_site_alone(
+    federation: Federation, lead: Lead, tmp_path: Path
+) -> None:
+    sizes = ("--rounds", "1", "--steps", "2", "--dataset", LOST)
+    job_id = lead.submit(export(tmp_path / "fedavg", *TWO_SITES, *sizes))
+    assert lead.wait_for_end(job_id) != COMPLETED
+    result = lead.download(job_id)
+    assert "site 'north' could not do its task" in (result / "log.txt").read_text()
+    name, _, _, ward = identifiers("north")
+    said = (federation.kits / "north" / job_id / "log.txt").read_text()
+    assert f"{ward}/{name}_0" in said
+    assert found_in(result, federation.kits / "server" / job_id, site="north") == set()
+
+
 # Sites that come and go.
 
 
+PRIVACY_ROUNDS = 2
+PRIVATE: dict[str, object] = {
+    "clipping": {"generator": 0.1, "discriminator": 0.1},
+    "noise_multiplier": 4.0,
+    "delta": 1e-5,
+    # What the rounds need of two networks, whose sites are replaced; half a round is left over.
+    "epsilon": epsilon([Release(4.0, 2.0, count=2 * PRIVACY_ROUNDS + 1)], 1e-5),
+}
+
+
 def add_island(federation: Federation, config: PocConfig) -> None:
-    """One more site, while all others run."""
+    """One more site, while all others run; its own policy has differential privacy."""
     workspace = federation.kits.parents[1]
     kit = add_site(workspace.parent / "localhost_project.yml", workspace, "island", "island")
     shutil.move(kit, federation.kits / "island")
     map_data(federation.kits / "island", "island", config)
+    path = federation.kits / "island" / "local" / "privacy.json"
+    policy = json.loads(path.read_text())
+    for scope in policy["scopes"]:
+        scope["task_data_filters"].insert(0, {"path": SPENDS, "args": PRIVATE})
+        scope["task_result_filters"].insert(0, {"path": NOISES, "args": {}})
+    path.write_text(json.dumps(policy))
     federation.participants.start("island")
     wait_until_registered(federation.participants, federation.kits, ["island"])
+
+
+def island_s_ledger(federation: Federation) -> list[dict[str, object]]:
+    """The lines of island's privacy ledger."""
+    (ledger,) = (federation.kits / "island").rglob(LEDGER)
+    return [json.loads(line) for line in ledger.read_text().splitlines()]
 
 
 @pytest.fixture(scope="module")
@@ -338,6 +385,7 @@ def diminished(
     crash(federation.kits / "east")
     start_again(federation, "east")
     round_started(federation, job_id, 1)
+    wait_for(lambda: len(island_s_ledger(federation)) == 3, 60)
     crash(federation.kits / "island")
     return job_id
 
@@ -455,6 +503,38 @@ def test_a_site_that_crashes_and_stays_away_is_lost_when_it_is_silent_and_the_re
     assert "Client island is deemed disconnected" in log
     assert "round 1: no usable update from east, island\n" in log
     assert "run complete; models are in" in log
+
+
+def test_a_site_s_own_policy_noises_its_updates_in_a_job_that_asks_for_no_privacy(
+    federation: Federation, lead: Lead, diminished: str
+) -> None:
+    """Island took part in one round, and crashed in the next one, which is spent all the same."""
+    rows = read_metrics(lead.download(diminished) / FILE_NAME)
+    stated = {row[0]: row[3] for row in rows if row[1:3] == (0, SAMPLES)}
+    assert stated["island"] == 1 < stated["north"]
+    spent = {(row[0], row[1]): row[3] for row in rows if row[2] == EPSILON_TOTAL}
+    one_round = epsilon([Release(4.0, 2.0, count=2)], 1e-5)
+    assert spent["island", 0] == pytest.approx(one_round, rel=1e-3)
+    assert {site for site, _ in spent} == {"island", "all"}
+    lines = island_s_ledger(federation)
+    assert [line["state"] for line in lines] == ["begun", "released", "begun"]
+    assert not any(line.get("simulated") for line in lines)
+
+
+def test_a_budget_that_is_spent_over_a_job_and_a_crash_refuses_the_next_which_goes_on(
+    federation: Federation, lead: Lead, diminished: str, tmp_path: Path
+) -> None:
+    start_again(federation, "island")
+    sizes = ("--rounds", "1", "--steps", "2", "--min-sites", "1")
+    job_id = lead.submit(export(tmp_path / "fedavg", "--sites", "north,island", *sizes))
+    assert lead.wait_for_end(job_id) == COMPLETED
+    run_folder = lead.download(job_id)
+    said = (run_folder / "log.txt").read_text()
+    assert "site 'island' could not do its task 'train'" in said
+    assert "its privacy budget is spent, so it takes no further part" in said
+    assert (run_folder / "app_server" / "FL_global_model.pt").is_file()
+    assert "the budget is epsilon" in (federation.kits / "island" / job_id / "log.txt").read_text()
+    crash(federation.kits / "island")
 
 
 @pytest.fixture(scope="module")
@@ -604,3 +684,28 @@ def test_nothing_that_server_sites_and_people_sent_was_refused_in_all_of_this(
         log = (federation.kits / who / "log.txt").read_text()
         how = "senders by their certificates" if who == "server" else "senders by origin"
         assert f"messages are checked by allowed_messages.csv, {how}" in log
+
+
+@pytest.mark.parametrize("site", ["north", "east"])
+def test_no_identifier_of_a_patient_was_found_outside_its_site_in_all_of_this(
+    federation: Federation, undisturbed: Path, site: str
+) -> None:
+    """Kits, logs, audit trails, the server's storage, downloads, bundles and consoles' screens."""
+    own = federation.kits / site
+    everything = {federation.kits.parents[2], undisturbed}
+    found = found_in(*everything, site=site)
+    assert {path for path in found if not path.is_relative_to(own)} == set()
+    assert {path.name for path in found} >= {"log.txt"}  # the search finds what is there
+
+
+def test_a_site_s_record_of_used_data_names_the_jobs_and_nobody(
+    federation: Federation, undisturbed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    north = federation.kits / "north"
+    record = north / "state" / "north" / RECORD
+    assert record.is_file() and found_in(record.parent, site="north") == set()
+    patient = f"{identifiers('north')[1]}-0"
+    assert main(["data", "withdraw", patient, "--kit", str(north), "--dataset", "tiny"]) == 2
+    shown = capsys.readouterr().out
+    assert f"used by: job {undisturbed.parent.name} of {LEAD}" in shown
+    assert "stays: " in shown and "a log that names the patient" in shown

@@ -20,7 +20,7 @@ from provision.poc.run import metric_values, submit_by_command_line
 
 pytestmark = [pytest.mark.nightly, pytest.mark.slow, pytest.mark.timeout(900)]
 
-HOSTILE = Path(__file__).with_name("compromised_site")
+HOSTILE = Path(__file__).with_name("altered_python")
 SITES = ("east", "north", "south")
 ROUNDS = 2
 
@@ -43,7 +43,9 @@ def test_a_site_that_attacks_everybody_changes_nothing_but_the_audit_trail(
         environment = federation.participants.environment
         paths = [str(HOSTILE), *filter(None, [environment.get("PYTHONPATH")])]
         environment["PYTHONPATH"] = os.pathsep.join(paths)
+        environment["COMPROMISED_SITE"] = "north"
         federation.participants.start("north")
+        environment.pop("COMPROMISED_SITE")
         environment["PYTHONPATH"] = os.pathsep.join(paths[1:])
         wait_until_registered(federation.participants, federation.kits, ["north"])
         run_folder = submit_by_command_line(federation, job, tmp_path / "results")

@@ -14,7 +14,7 @@ from provisioned_project import Provisioned
 from tiny_cohort import write_tiny_cohort
 
 from app_custom.participant.job_admission import JobAdmission
-from provision import kit_check
+from provision import kit_check, kit_route
 from provision.__main__ import main
 from provision.kit_check import check_kit
 from provision.local_policy import CLASS_CHECK
@@ -183,7 +183,7 @@ def test_a_server_name_that_does_not_resolve_is_one_sentence(
     def unknown(*_: object) -> None:
         raise OSError("Name or service not known")
 
-    monkeypatch.setattr(kit_check.socket, "getaddrinfo", unknown)
+    monkeypatch.setattr(kit_route.socket, "getaddrinfo", unknown)
     assert only_fault(filled_kit).startswith("server name 'localhost' does not resolve")
 
 

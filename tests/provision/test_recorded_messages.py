@@ -1,6 +1,6 @@
 """The table of allowed messages against what jobs of every kind and a console send.
 
-Nightly. Faster: the last test of ``test_federation.py`` sees that nothing was refused of jobs in a
+Nightly. Faster: a test of ``test_federation.py`` sees that nothing was refused of jobs in a
 star, of faults, returns and consoles; ``test_allowed_messages.py`` reads the table itself.
 """
 
@@ -21,7 +21,7 @@ from provision.poc.kits import PocConfig
 
 pytestmark = [pytest.mark.nightly, pytest.mark.slow, pytest.mark.timeout(1800)]
 
-RECORDER = Path(__file__).with_name("message_recorder")
+RECORDER = Path(__file__).with_name("altered_python")
 ADMIN = "project.admin@fedi2i.example.org"
 SITES = ("north", "east")
 

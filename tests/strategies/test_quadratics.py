@@ -228,7 +228,7 @@ def test_with_adam_controls_in_gradient_space_help_where_fedavg_is_far_off() -> 
 
 
 def test_feddyn_with_a_huge_coefficient_does_not_move_a_site() -> None:
-    federation = feddyn(1e7, rate=1e-8, steps=50)
+    federation = feddyn(1e6, rate=1e-7, steps=50)
     found = federation.run(1, everyone)
     free = fedavg(rate=RATE, steps=50).run(1, everyone)
     assert np.abs(found).max() < 1e-3 * np.abs(free).max()

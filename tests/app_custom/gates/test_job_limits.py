@@ -58,6 +58,22 @@ def test_a_job_of_two_sites_or_one_that_makes_do_with_two_is_refused(
     check_sites(replace(USUAL, least_sites=min(sites, needed)), sites, needed)
 
 
+@pytest.mark.parametrize(
+    ("sites", "reason"),
+    [
+        (1, "the model of such a round is that site's own"),
+        (2, "each of two computes the other's model from the mean, whatever encrypts or masks it"),
+        (3, "few sites can put their parts together"),
+    ],
+)
+def test_a_refusal_of_few_sites_says_why_and_that_the_site_s_own_key_alone_allows_it(
+    sites: int, reason: str
+) -> None:
+    with pytest.raises(JobRefusedError, match=reason) as refused:
+        check_sites(replace(USUAL, least_sites=4), 5, sites)
+    assert f"by 'limits: {{least_sites: {sites}}}' in its own file alone" in str(refused.value)
+
+
 def test_three_sites_that_all_take_part_are_enough() -> None:
     check_sites(USUAL, 3, 3)
 

@@ -12,8 +12,10 @@ from nvflare.apis.utils.task_utils import apply_filters
 from nvflare.private.privacy_manager import Scope
 
 from app_custom.gates.allowed_update import UpdateNotAllowedError
-from app_custom.gates.site_policy import NOISES, SPENDS, SitePolicy, missing_gates
+from app_custom.gates.site_policy import NOISES, PAIRS, SPENDS, SitePolicy, missing_gates
 from provision.local_policy import privacy_policy
+
+REMEMBERS, PERCENTILE = PAIRS[1]
 
 
 def update(*keys: str) -> Shareable:
@@ -66,11 +68,11 @@ def policy(*scopes: tuple[str, ...]) -> dict[str, Any]:
             **usual,
             "name": usual["name"] if number == 0 else f"scope-{number}",
             "task_data_filters": [
-                *({"path": path} for path in paths if path == SPENDS),
+                *({"path": path} for path in paths if path in (SPENDS, REMEMBERS)),
                 *usual["task_data_filters"],
             ],
             "task_result_filters": [
-                *({"path": path} for path in paths if path == NOISES),
+                *({"path": path} for path in paths if path in (NOISES, PERCENTILE)),
                 *usual["task_result_filters"],
             ],
         }
@@ -79,7 +81,16 @@ def policy(*scopes: tuple[str, ...]) -> dict[str, Any]:
     return made
 
 
-@pytest.mark.parametrize("scopes", [((),), ((SPENDS, NOISES),), ((SPENDS, NOISES),) * 2])
+@pytest.mark.parametrize(
+    "scopes",
+    [
+        ((),),
+        ((SPENDS, NOISES),),
+        ((SPENDS, NOISES),) * 2,
+        ((REMEMBERS, PERCENTILE),),
+        ((REMEMBERS,),),
+    ],
+)
 def test_differential_privacy_is_in_every_scope_or_in_none(scopes: tuple[Any, ...]) -> None:
     assert missing_gates(policy(*scopes)) == ""
 
@@ -91,6 +102,8 @@ def test_differential_privacy_is_in_every_scope_or_in_none(scopes: tuple[Any, ..
         (((NOISES,),), SPENDS),
         (((SPENDS, NOISES), ()), SPENDS),  # a job would choose the second scope
         (((), (SPENDS, NOISES)), SPENDS),
+        (((PERCENTILE,),), REMEMBERS),
+        (((REMEMBERS, PERCENTILE), (REMEMBERS,)), PERCENTILE),
     ],
 )
 def test_half_of_differential_privacy_is_none(scopes: tuple[Any, ...], lacking: str) -> None:

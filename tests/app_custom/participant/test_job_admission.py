@@ -12,11 +12,12 @@ from nvflare.apis.workspace import Workspace
 from nvflare.fuel.sec.audit import AuditService
 from nvflare_fakes import Engine, workspace_at
 
-from app_custom.gates.job_limits import REFUSED
-from app_custom.participant.job_admission import EXECUTOR, JobAdmission
+from app_custom.gates.job_limits import REFUSED, JobLimits, JobRefusedError
+from app_custom.participant.job_admission import EXECUTOR, JobAdmission, check_job
+from app_custom.participant.site_configuration import SiteConfig
 from provision.kit_texts import site_config_template
 
-FEDAVG = Path(__file__).resolve().parents[3] / "jobs" / "fedavg"
+JOBS = Path(__file__).resolve().parents[3] / "jobs"
 JOB = "0a1b"
 LEAD = "lead@south.example.org"
 
@@ -34,10 +35,12 @@ def site(tmp_path: Path) -> Iterator[Workspace]:
     AuditService.the_auditor = None
 
 
-def deploy(site: Workspace, change: Change = lambda meta, executor: None) -> str:
-    """Send the committed job, changed, to the site; returns the sentence for its submitter."""
-    meta = json.loads((FEDAVG / "meta.json").read_text()) | {"submitter_name": LEAD}
-    config = json.loads((FEDAVG / "app_site/config/config_fed_client.json").read_text())
+def deploy(
+    site: Workspace, change: Change = lambda meta, executor: None, job: str = "fedavg"
+) -> str:
+    """Send a committed job, changed, to the site; returns the sentence for its submitter."""
+    meta = json.loads((JOBS / job / "meta.json").read_text()) | {"submitter_name": LEAD}
+    config = json.loads((JOBS / job / "app_site/config/config_fed_client.json").read_text())
     (executor,) = (e["executor"] for e in config["executors"] if e["executor"]["path"] == EXECUTOR)
     change(meta, executor["args"])
     packed = io.BytesIO()
@@ -107,3 +110,20 @@ def test_a_site_may_take_jobs_of_two_sites_by_its_own_key(site: Workspace, tmp_p
     path.write_text(path.read_text().replace("least_sites: 3", "least_sites: 2"))
     change = _meta(deploy_map={"app": ["server", "north", "east"]}, min_clients=2)
     assert deploy(site, change) == ""
+
+
+def test_a_site_may_take_encrypted_jobs_alone_by_its_own_key(
+    site: Workspace, tmp_path: Path
+) -> None:
+    path = tmp_path / "local" / "fedi2i.yaml"
+    path.write_text(path.read_text().replace("plain_updates: true", "plain_updates: false"))
+    assert "refused by 'plain_updates'" in deploy(site)
+    assert deploy(site, job="fedavg_he") == ""
+    # A filter behind it may do anything.
+    config = Path(site.get_app_dir(JOB), "config", "config_fed_client.json")
+    content = json.loads(config.read_text())
+    content["task_result_filters"][0]["filters"].append({"path": "a.later.Filter", "args": {}})
+    config.write_text(json.dumps(content))
+    meta = json.loads((JOBS / "fedavg_he" / "meta.json").read_text())
+    with pytest.raises(JobRefusedError, match="plain_updates"):
+        check_job(SiteConfig(limits=JobLimits(plain_updates=False)), meta, config.parents[1])

@@ -23,11 +23,12 @@ from app_custom.executor.site_session import WRITER_ID, SiteSession, kept_by
 from app_custom.executor.translation_executor import TranslationExecutor
 from app_custom.gates.allowed_update import AllowedUpdate
 from app_custom.gates.job_limits import REFUSED_BY
-from app_custom.gates.shared_metrics import EPSILON_ROUND, EPSILON_TOTAL, TRAIN_METRICS
+from app_custom.gates.shared_metrics import TRAIN_METRICS
 from app_custom.participant.site_configuration import read_site_config
 from app_custom.privacy import patient_rounds
 from app_custom.privacy.update_filters import LEDGER, site_ledger
 from fedi2i import __version__
+from fedi2i.epsilon import EPSILON_ROUND, EPSILON_TOTAL
 from fedi2i.errors import ConfigError
 from jobs.writing.workspace import prepare_workspace
 from lightning_modules.configuration import experiment_from

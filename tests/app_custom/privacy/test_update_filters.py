@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,17 +12,20 @@ from nvflare.apis.dxo import DXO, DataKind, MetaKey, from_shareable
 from nvflare.apis.filter import Filter
 from nvflare.apis.fl_constant import FilterKey, FLContextKey, ReservedKey, ReturnCode
 from nvflare.apis.fl_context import FLContext
-from nvflare.apis.shareable import Shareable, make_reply
+from nvflare.apis.shareable import make_reply
 from nvflare.apis.utils.task_utils import apply_filters
 from nvflare.app_common.app_constant import AppConstants
 from nvflare.private.fed.simulator.simulator_const import SimulatorConstants
 from nvflare.private.privacy_manager import Scope
-from nvflare_fakes import Engine
+from privacy_messages import answer as _answer
+from privacy_messages import model as _model
+from privacy_messages import received as _received
+from privacy_messages import set_task as _task
 
 from app_custom.aggregation.compression_filters import Compress
-from app_custom.aggregation.model_message import pack
 from app_custom.gates.allowed_update import AllowedUpdate
-from app_custom.gates.shared_metrics import EPSILON_ROUND, EPSILON_TOTAL, TRAIN_METRICS
+from app_custom.gates.job_limits import BudgetRefusedError
+from app_custom.gates.shared_metrics import TRAIN_METRICS
 from app_custom.privacy import update_filters
 from app_custom.privacy.update_filters import (
     LEDGER,
@@ -34,6 +36,7 @@ from app_custom.privacy.update_filters import (
     refuse_round_without_ledger,
     site_ledger,
 )
+from fedi2i.epsilon import EPSILON_ROUND, EPSILON_TOTAL
 from fedi2i.errors import ConfigError, DataError
 from lightning_modules.privacy.accountant import Release, epsilon
 
@@ -44,43 +47,6 @@ POLICY: dict[str, Any] = {
     "epsilon": 9.0,
     "delta": 1e-5,
 }
-
-
-@pytest.fixture
-def fl_ctx(tmp_path: Path) -> Iterator[FLContext]:
-    update_filters._MEMORY.begun.clear()
-    update_filters._MEMORY.done.clear()
-    engine = Engine(tmp_path, name="north")
-    (tmp_path / "local" / "fedi2i.yaml").write_text("datasets: {}\n")
-    with engine.new_context() as context:
-        yield context
-
-
-def _model(value: float) -> dict[str, np.ndarray]:
-    return {
-        "generator.w": np.full((3, 4), value, np.float32),
-        "discriminator.w": np.full(5, value, np.float32),
-    }
-
-
-def _task(fl_ctx: FLContext, task: str, name: str = AppConstants.TASK_TRAIN) -> None:
-    fl_ctx.set_prop(FLContextKey.TASK_ID, task, private=True, sticky=False)
-    fl_ctx.set_prop(FLContextKey.TASK_NAME, name, private=True, sticky=False)
-
-
-def _received(value: float = 1.0, round_number: int = 0) -> Shareable:
-    message = DXO(DataKind.WEIGHTS, data=_model(value)).to_shareable()
-    message.set_header(AppConstants.CURRENT_ROUND, round_number)
-    return message
-
-
-def _answer(value: float = 2.0, extras: dict[str, np.ndarray] | None = None) -> Shareable:
-    meta = {
-        MetaKey.NUM_STEPS_CURRENT_ROUND: 565,
-        MetaKey.INITIAL_METRICS: {"val/psnr": 20.0},
-        TRAIN_METRICS: {"train/l1": 0.1},
-    }
-    return DXO(DataKind.WEIGHTS, data=pack(_model(value), extras or {}), meta=meta).to_shareable()
 
 
 def _round(
@@ -139,19 +105,38 @@ def test_where_the_site_has_the_pair_the_job_s_pair_does_nothing(fl_ctx: FLConte
     assert sent.meta[MetaKey.NUM_STEPS_CURRENT_ROUND] == 1
 
 
-def test_a_spent_budget_refuses_the_model_before_it_is_trained(fl_ctx: FLContext) -> None:
+def test_a_spent_budget_refuses_the_round_before_it_is_trained(fl_ctx: FLContext) -> None:
     pair = _pair()
-    rounds = 0
-    with pytest.raises(PrivacyRefusalError, match="the budget is epsilon 9 at delta 1e-05"):
-        while True:
-            _round(fl_ctx, rounds, [pair])
-            rounds += 1
     most = next(n for n in range(1, 99) if epsilon([Release(5.0, 2.0)] * 2 * n, 1e-5) > 9.0) - 1
-    assert rounds == most > 1
+    for number in range(most):
+        _round(fl_ctx, number, [pair])
+    assert most > 1
+    _with_filters(fl_ctx, [pair[0]], [pair[1]])
     # A later job, a fresh process, a job of its own with a larger budget behind the site's: closed.
-    update_filters._MEMORY.begun.clear()
-    with pytest.raises(PrivacyRefusalError, match="the budget is epsilon 9"):
-        _round(fl_ctx, 99, [_pair(), _pair(epsilon=1e9)])
+    for number, pairs in ((98, [pair]), (99, [_pair(), _pair(epsilon=1e9)])):
+        update_filters._MEMORY.begun.clear()
+        with pytest.raises(PrivacyRefusalError, match="has no round in this site's privacy"):
+            _round(fl_ctx, number, pairs)
+        with pytest.raises(BudgetRefusedError, match="the budget is epsilon 9 at delta 1e-05"):
+            refuse_round_without_ledger(fl_ctx)
+    assert len(site_ledger(fl_ctx, "run").events()) == 2 * most
+
+
+def test_the_site_s_log_has_a_line_a_round_with_what_is_spent_and_what_it_means(
+    fl_ctx: FLContext, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    _round(fl_ctx, 0, [_pair()])
+    _round(fl_ctx, 1, [_pair(noise_multiplier=0.05, epsilon=1e6)])
+    first, second = (
+        record.getMessage() for record in caplog.records if "privacy ledger" in record.getMessage()
+    )
+    spent = epsilon([Release(5.0, 2.0)] * 2, 1e-5)
+    assert "site 'north' enters round 0 into its privacy ledger" in first
+    assert first.endswith(
+        f"epsilon 9 may be spent at delta 1e-05, and spent is epsilon {spent:.3g}"
+    )
+    assert second.endswith("it shows the mechanism and protects nobody")
 
 
 def test_a_site_s_ledger_lasts_and_its_anchor_lies_elsewhere(

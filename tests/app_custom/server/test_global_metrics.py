@@ -211,6 +211,26 @@ def test_the_log_names_the_round_and_the_mean(
     assert expected in caplog.text
 
 
+def test_what_sites_have_spent_is_told_with_its_verdict_and_the_worst_counts_for_all(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    server.start_round(1)
+    for site, total in (("west", 2.5), ("east", 40_741.2)):
+        server.update(site, metrics={"privacy/epsilon_total": total})
+    server.fire(AppEventType.ROUND_DONE)
+    assert (
+        "privacy: epsilon that each site's ledger has spent: east 40,741, west 2.5; at most "
+        "epsilon 40,741: it shows the mechanism and protects nobody"
+    ) in caplog.text
+    assert written(server.file)[-1] == ("all", 1, "privacy/epsilon_total", 40_741.2)
+    assert set(server.curves()) == {
+        ("privacy/epsilon_total/east", 40_741.2, 1),
+        ("privacy/epsilon_total/west", 2.5, 1),
+        ("global/privacy/epsilon_total", 40_741.2, 1),
+    }
+
+
 def test_the_bytes_of_arrays_to_and_from_every_site_are_counted(server: Server) -> None:
     server.start_round(2)
     model = {"generator.w": np.zeros((3, 5), np.float32), "generator.n": np.zeros(2, np.int64)}

@@ -398,6 +398,41 @@ def test_a_monai_network_with_an_encoder_from_elsewhere_is_traced_with_its_skips
     assert len(skips) == 2 and all(segment.group for segment in skips)
 
 
+@pytest.mark.parametrize(
+    ("attention", "norm_groups", "groups", "share"), [(True, 8, 2, 0.09), (False, 1, 9, 0.37)]
+)
+def test_of_monai_s_diffusion_u_net_attention_and_group_norms_pin_most_channels(
+    attention: bool, norm_groups: int, groups: int, share: float
+) -> None:
+    pytest.importorskip("einops")
+    from monai.networks.nets import DiffusionModelUNet
+
+    network = DiffusionModelUNet(
+        spatial_dims=2,
+        in_channels=1,
+        out_channels=1,
+        channels=(16, 32),
+        attention_levels=(False, attention),
+        num_res_blocks=1,
+        num_head_channels=8,
+        norm_num_groups=norm_groups,
+    )
+    found = channel_groups(network, (torch.zeros(1, 1, 32, 32), torch.zeros(1, dtype=torch.long)))
+    assert len(found.order) == groups
+    assert found.matchable == pytest.approx(share, abs=0.005)
+
+
+@pytest.mark.nightly  # seconds of torch.export; the diffusion U-Net above is the faster stand-in
+def test_half_of_monai_s_swin_transformer_u_net_can_be_matched() -> None:
+    pytest.importorskip("einops")
+    from monai.networks.nets import SwinUNETR
+
+    network = SwinUNETR(in_channels=1, out_channels=1, feature_size=12, spatial_dims=2)
+    found = channel_groups(network, (torch.zeros(1, 1, 64, 64),))
+    assert len(found.order) == 29
+    assert found.matchable == pytest.approx(0.51, abs=0.005)
+
+
 class _Scaled(_Around):
     """A tensor of the network, or of its code, meets the channels."""
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from fedi2i.errors import ConfigError
+from fedi2i.typed_config import allowed_values
 from lightning_modules.configuration import experiment_from, experiment_values
 from lightning_modules.strategies.catalogue import STRATEGIES, settings_of
 from lightning_modules.strategies.interface import by_role
@@ -40,7 +41,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"name": "fedprox", "mu_discriminator": math.inf}, "strategy.mu_discriminator is inf"),
     ({"name": "fedavg", "mu_generator": 0.1}, "belongs to fedprox, but strategy.name is 'fedavg'"),
     ({"name": "fedavgm", "server_momentum": 1.0}, r"it must be in \[0, 1\)"),
-    ({"name": "fedavgm", "server_learning_rate_generator": 0.0}, "finite and above 0"),
+    ({"name": "fedavgm", "server_learning_rate_generator": 0.0}, "above 0 and at most"),
     ({"name": "fedadam", "server_optimizer": "yogy"}, "did you mean 'yogi'"),
     ({"name": "fedadam", "server_tau": 0.0}, "strategy.server_tau is 0"),
     (
@@ -60,6 +61,22 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"name": "fedprox", "initialisation": "independent"}, "starts from the server's model"),
     ({"name": "fedprox", "mu_generator": "much"}, "strategy.mu_generator"),
 ]
+
+
+NUMBERS = [
+    (name, field.name, min(allowed.high, allowed.most))
+    for name, record in STRATEGIES.items()
+    for field, allowed in allowed_values(record.settings)
+    if not allowed.words and not isinstance(field.default, bool)
+]
+
+
+@pytest.mark.parametrize(("name", "key", "highest"), NUMBERS)
+def test_every_number_of_a_strategy_has_an_upper_bound(name: str, key: str, highest: float) -> None:
+    assert math.isfinite(highest)
+    beyond = type(highest)(2 * highest + 1)
+    with pytest.raises(ConfigError, match=rf"job.yaml: strategy.{key} is .*; it must be "):
+        experiment_from({"strategy": {"name": name, key: beyond}}, "job.yaml")
 
 
 @pytest.mark.parametrize(("values", "reason"), REFUSED, ids=lambda value: str(value)[:60])
@@ -93,7 +110,7 @@ def test_unset_settings_are_not_listed_and_coefficients_go_by_role() -> None:
         "name": "feddyn",
         "initialisation": "shared",
         "alpha_generator": 0.5,
-        "alpha_discriminator": 0.01,
+        "alpha_discriminator": 0.0033,
     }
     by_roles = by_role(experiment.strategy.settings, "alpha")
-    assert by_roles == {"generator": 0.5, "discriminator": 0.01}
+    assert by_roles == {"generator": 0.5, "discriminator": 0.0033}

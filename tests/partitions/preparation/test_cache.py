@@ -66,6 +66,15 @@ def test_prepared_values_are_the_scans_between_their_percentiles_inside_the_mask
         )
 
 
+def test_a_manifest_written_by_hand_leaves_no_age_above_89_in_prepared_data(
+    make_site: MakeSite, tmp_path: Path
+) -> None:
+    manifest = make_site()
+    old = tuple(replace(record, metadata={"age": 93}) for record in manifest.subjects)
+    site = prepare_site(replace(manifest, subjects=old), CONFIG, tmp_path / "c", progress=False)
+    assert {subject.metadata["age"] for subject in site.split("train").subjects} == {"90+"}
+
+
 def test_arrays_are_read_only_maps_of_the_documented_types(
     make_site: MakeSite, tmp_path: Path
 ) -> None:

@@ -42,6 +42,15 @@ def _import(table: Path) -> tuple[SiteManifest, ...]:
     return import_csv(table, table.parent.parent / "out", "house", seed=4)
 
 
+def test_ages_from_90_on_are_one_group_as_safe_harbor_has_it(scans: Path) -> None:
+    ages = ["89", "89.9", "90", "103.5", "90+"]
+    rows = [_row(number, rest=f",,{age},") for number, age in enumerate(ages)]
+    (manifest,) = _import(_table(scans, *rows))
+    found = [record.metadata["age"] for record in manifest.subjects]
+    assert found == [89.0, 89.9, "90+", "90+", "90+"]
+    assert "103" not in (manifest.root / "manifest.json").read_text(encoding="utf-8")
+
+
 def test_rows_become_one_manifest_per_site_that_points_at_the_scans_in_place(scans: Path) -> None:
     first = "S0,P0,North,p0_t1.nii.gz,p0_t2.nii.gz,p0_mask.nii.gz,61,Maker"
     table = _table(scans, first, _row(1, rest=",,,"), _row(2, "South", rest=",,,"))

@@ -1,20 +1,17 @@
 """Records which messages arrive at NVFlare's cells, before anything is refused.
 
-On the search path of a federation's processes it writes, into the folder that ``MESSAGE_RECORD``
-names, one file per process with a line per kind of request: channel, topic, kind of sender, kind of
-receiver. ``app_custom/participant/allowed_messages.csv`` was made from such records.
+It writes, into the folder that ``MESSAGE_RECORD`` names, one file per process with a line per kind
+of request: channel, topic, kind of sender, kind of receiver.
+``app_custom/participant/allowed_messages.csv`` was made from such records.
 """
 
 from __future__ import annotations
 
-import importlib.abc
-import importlib.util
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
-_RECORDED = "nvflare.fuel.f3.cellnet.core_cell"
+PATCHED = "nvflare.fuel.f3.cellnet.core_cell"
 
 
 def patch(module: Any) -> None:
@@ -38,26 +35,3 @@ def patch(module: Any) -> None:
         true_process(self, endpoint, connection, message)
 
     module.CoreCell._process_received_msg = process
-
-
-class _Hook(importlib.abc.MetaPathFinder):
-    """Patches NVFlare's module when a process imports it."""
-
-    def find_spec(self, name: str, path: Any, target: Any = None) -> Any:
-        if name != _RECORDED:
-            return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
-        assert spec is not None and spec.loader is not None
-        true_exec = spec.loader.exec_module
-
-        def exec_module(module: Any) -> None:
-            true_exec(module)
-            patch(module)
-
-        spec.loader.exec_module = exec_module  # type: ignore[method-assign]
-        return spec
-
-
-if "MESSAGE_RECORD" in os.environ:
-    sys.meta_path.insert(0, _Hook())

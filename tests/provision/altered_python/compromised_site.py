@@ -1,4 +1,4 @@
-"""A site whose own Python is hostile: every program of the site loads this before anything else.
+"""A site whose own Python is hostile: its programs load this before NVFlare sends anything.
 
 After training, and before its true answer, it answers with zeros in the others' names, one of them
 no site of the job, and to a task that it made up; raises events at the server and at another site;
@@ -7,14 +7,11 @@ asks another site for a task; and ends the job by a command.
 
 from __future__ import annotations
 
-import importlib.abc
-import importlib.util
-import sys
 import time
 import uuid
 from typing import Any
 
-_ATTACKED = "nvflare.private.fed.client.communicator"
+PATCHED = "nvflare.private.fed.client.communicator"
 _OTHERS = ("east", "south", "west")
 
 
@@ -100,25 +97,3 @@ def attack(cell: Any, job: str) -> None:
     send("aux_communication", "__do_task__", f"south.{job}", **task)
     send("server_command", "abort", f"server.{job}")
     send("client_command", "abort", f"south.{job}")
-
-
-class _Hook(importlib.abc.MetaPathFinder):
-    """Patches NVFlare's module when the site imports it."""
-
-    def find_spec(self, name: str, path: Any, target: Any = None) -> Any:
-        if name != _ATTACKED:
-            return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
-        assert spec is not None and spec.loader is not None
-        true_exec = spec.loader.exec_module
-
-        def exec_module(module: Any) -> None:
-            true_exec(module)
-            patch(module)
-
-        spec.loader.exec_module = exec_module  # type: ignore[method-assign]
-        return spec
-
-
-sys.meta_path.insert(0, _Hook())

@@ -1,0 +1,1 @@
+"""What a data protection officer fills in, begun from a run's own settings."""

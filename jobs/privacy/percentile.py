@@ -1,0 +1,57 @@
+"""NVFlare's PercentilePrivacy on updates: small changes become 0, large ones are cut off."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from fedi2i.typed_config import number
+from jobs.privacy.interface import (
+    GENERATOR_ONLY,
+    NO_GUARANTEE,
+    PrivacyMechanism,
+    received_models,
+    refuse_independent_start,
+)
+
+if TYPE_CHECKING:
+    from jobs.writing.federation import FederatedExperiment
+
+
+@dataclass(frozen=True)
+class Percentile:
+    """Settings of PercentilePrivacy; it adds no noise and promises nothing.
+
+    Attributes:
+        percentile: this share of all values of an update, the smallest, becomes 0, in per cent.
+        gamma: larger values are cut to it, in units of the weights per step.
+        steps: by how many steps the update is divided before it is compared with ``gamma``.
+    """
+
+    percentile: float = number(10.0, high=100.0, meaning="per cent of values that become 0")
+    gamma: float = number(0.01, above=True, meaning="larger values per step are cut to it")
+    steps: int = number(1, low=1, meaning="steps by which an update is divided first")
+
+
+def _filters(_: str, job: FederatedExperiment) -> list[dict[str, Any]]:
+    settings = job.privacy.settings
+    arguments = {
+        "percentile": settings.percentile,
+        "gamma": settings.gamma,
+        "steps": settings.steps,
+    }
+    return [{"path": "app_custom.privacy.nvflare_filters.PercentileOnUpdates", "args": arguments}]
+
+
+MECHANISM = PrivacyMechanism(
+    name="percentile",
+    label="PercentilePrivacy on updates (not differential privacy)",
+    ending="percentile",
+    promise=f"{NO_GUARANTEE}: the largest changes leave as they are, up to a bound",
+    admitted_by="update_level_dp",
+    settings=Percentile,
+    refuse=refuse_independent_start,
+    experiment=GENERATOR_ONLY,
+    arriving=received_models,
+    leaving=_filters,
+)

@@ -1,0 +1,156 @@
+"""Keys for encrypted averaging: made once for a project, and written into every kit.
+
+NVFlare's ``HEBuilder`` makes a new key at every run, so that a site that joined later could not
+read what the others encrypt. Here the first key is kept in the project's ``state``, beside the
+authority's private keys, and every later kit gets it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from nvflare.lighter.constants import ProvFileName
+from nvflare.lighter.ctx import ProvisionContext
+from nvflare.lighter.entity import Project
+
+from app_custom.privacy.encryption_keys import SERVER_KEYS, SITE_KEYS
+from fedi2i.errors import ConfigError, DataError
+from fedi2i.typed_config import read_yaml
+from lightning_modules.privacy.encrypted_model import decrypted_model, is_encrypted
+from lightning_modules.privacy.encrypted_sums import (
+    DEGREE,
+    MODULUS_BITS,
+    SCALE_BITS,
+    EncryptionError,
+    open_keys,
+    tenseal,
+)
+from provision.startup_folder import startup_is_genuine
+
+BUILDER = "provision.kit_builder.KitBuilder"
+_KEPT = "encryption.tenseal"
+"""In the project's ``state``: with the secret key."""
+
+
+def write_keys(project: Project, ctx: ProvisionContext) -> None:
+    """Write the project's keys into the ``startup`` folders of server and sites.
+
+    Raises:
+        ConfigError: TenSEAL is not installed.
+        EncryptionError: the kept key is damaged.
+    """
+    library = tenseal()
+    from nvflare.lighter.impl.he import HEBuilder
+
+    builder = HEBuilder(DEGREE, list(MODULUS_BITS), SCALE_BITS)
+    kept = Path(ctx.get_state_dir()) / _KEPT
+    if kept.is_file():
+        open_keys(kept.read_bytes())
+        builder._context = library.context_from(kept.read_bytes())
+    else:
+        builder.initialize(project, ctx)
+        _write_private(kept, builder.get_serialized_context(is_client=True))
+    builder.build(project, ctx)
+    for participant in project.get_all_participants():
+        for name in (SITE_KEYS, SERVER_KEYS):
+            path = Path(ctx.get_kit_dir(participant)) / name
+            if path.is_file():
+                path.chmod(0o600)
+
+
+def refuse_kits_without_keys(project_file: Path, workspace: Path) -> None:
+    """Refuse one more kit with a key where the first kits have none.
+
+    Raises:
+        ConfigError: the project asks for encryption, and its kits were made before it did.
+    """
+    project = read_yaml(project_file)
+    if not asks_for_keys(project):
+        return
+    if not (workspace / str(project.get("name", "")) / "state" / _KEPT).is_file():
+        raise ConfigError(
+            f"{project_file}: it says 'encryption: true', but the kits in {workspace} were made "
+            "without; nobody could read what one new kit encrypts. Make everybody's kit anew: "
+            f"nvflare provision -p {project_file} -w {workspace}"
+        )
+
+
+def asks_for_keys(project: dict[str, Any]) -> bool:
+    """Whether a project file asks for keys."""
+    builders = project.get("builders") or []
+    ours = [b for b in builders if isinstance(b, dict) and b.get("path") == BUILDER]
+    return any((builder.get("args") or {}).get("encryption") is True for builder in ours)
+
+
+def check_keys(kit: Path, kind: str) -> bool:
+    """Check the keys in a kit; returns whether it has some.
+
+    Args:
+        kit: the kit's folder.
+        kind: ``server``, ``client`` or ``admin``.
+
+    Raises:
+        ConfigError: somebody holds what they must not, or TenSEAL is not installed.
+        EncryptionError: a damaged key.
+    """
+    own = {"server": SERVER_KEYS, "client": SITE_KEYS}.get(kind)
+    for name in (SITE_KEYS, SERVER_KEYS):
+        if name != own and (kit / "startup" / name).exists():
+            raise ConfigError(
+                f"{kit / 'startup' / name}: belongs to another kind of participant, who may read "
+                "what this one must not; remove it, and ask the project admin how it came here"
+            )
+    path = kit / "startup" / str(own)
+    if own is None or not path.is_file():
+        return False
+    keys = open_keys(path.read_bytes())
+    if keys.has_secret_key() != (kind == "client"):
+        raise ConfigError(
+            f"{path}: "
+            + (
+                "holds the sites' secret key, with which this server could read every update"
+                if kind == "server"
+                else "holds no secret key"
+            )
+            + "; ask the project admin for a new kit"
+        )
+    return True
+
+
+def open_model(kit: Path, path: Path) -> dict[str, Any]:
+    """Decrypt a global model with a site's key.
+
+    Args:
+        kit: the kit of a site.
+        path: an encrypted model, from the result of a job.
+
+    Returns:
+        float32 arrays by name.
+
+    Raises:
+        ConfigError: the kit is no site's, holds no key, or was changed.
+        DataError: the file holds no such model, or was encrypted with another key.
+    """
+    from lightning_modules.sharing.tensor_file import read_encrypted_model
+
+    key = kit / "startup" / ProvFileName.CLIENT_CONTEXT_TENSEAL
+    if not key.is_file():
+        raise ConfigError(
+            f"{kit}: no kit of a site with a key for encrypted averaging (startup/{key.name}); "
+            "name one with --kit"
+        )
+    if not startup_is_genuine(kit / "startup"):
+        raise ConfigError(f"{kit / 'startup'}: changed since it was signed; unpack the kit again")
+    message = read_encrypted_model(path)
+    try:
+        if not is_encrypted(message):
+            raise EncryptionError("holds no encrypted model")
+        return decrypted_model(message, open_keys(key.read_bytes()))
+    except EncryptionError as error:
+        raise DataError(f"{path}: {error}") from error
+
+
+def _write_private(path: Path, content: bytes) -> None:
+    path.touch(mode=0o600)
+    path.write_bytes(content)

@@ -1,0 +1,89 @@
+"""A session that opens a site's data writes it down, and nobody removes the data under it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from nvflare.apis.fl_constant import FLContextKey
+from nvflare.apis.fl_context import FLContext
+from nvflare_fakes import JOB, Engine
+from tiny_cohort import write_tiny_cohort
+
+from app_custom.executor import site_session
+from app_custom.executor.site_session import SiteSession, open_session
+from app_custom.participant.release import Releases
+from app_custom.participant.used_data import UsedData
+from fedi2i import __version__
+from fedi2i.errors import DataError
+from jobs.writing.workspace import prepare_workspace
+from lightning_modules.configuration import experiment_from
+from partitions.manifest import read_manifest, write_manifest
+from partitions.preparation.cache_folders import hold, is_cache, nobody_uses
+
+EXPERIMENT = experiment_from(
+    {
+        "data": {"dataset": "tiny", "preparation": {"size": [32, 32], "spacing": None}},
+        "model": {"generator": {"channels": [4, 8]}, "discriminator": {"channels": 4, "layers": 1}},
+    },
+    "test",
+)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    """North's data; its workspace is beside it."""
+    data = write_tiny_cohort(tmp_path / "data", ("north",))
+    prepare_workspace(tmp_path / "ws", {"tiny": data})
+    return data / "north"
+
+
+def context(root: Path) -> FLContext:
+    ctx = Engine(root / "ws", name="north").new_context()
+    meta = {"submitter_name": "lead", "submitter_org": "east", "min_clients": 1}
+    ctx.set_prop(FLContextKey.JOB_META, meta, private=True, sticky=True)
+    return ctx
+
+
+def opened(root: Path) -> SiteSession:
+    return open_session(EXPERIMENT, "fedavg-0123", Releases(job=__version__), context(root))
+
+
+def test_the_job_its_submitter_and_the_patients_by_split_are_written_down(
+    site: Path, tmp_path: Path
+) -> None:
+    opened(tmp_path)
+    record = UsedData(tmp_path / "ws_state" / "north")
+    ((use, splits),) = record.of("north-000")
+    assert splits == ("train",)
+    assert (use.job, use.submitter, use.dataset) == (JOB, "lead/east", "tiny")
+    assert use.run.startswith("fedavg-0123-") and use.pictures and not use.accounted
+    assert [splits for _, splits in record.of("north-002")] == [("val",)]
+
+
+def test_the_slices_are_held_as_long_as_the_session_lives(site: Path, tmp_path: Path) -> None:
+    sessions = [opened(tmp_path), opened(tmp_path)]
+    (cache,) = (folder for folder in (site / "prepared").iterdir() if is_cache(folder))
+    for _ in range(2):
+        with pytest.raises(DataError, match="a job is using it"), nobody_uses(cache):
+            pass
+        sessions.pop()
+    with nobody_uses(cache), pytest.raises(DataError, match="is being removed"):
+        hold(cache)
+
+
+def test_data_that_changed_while_they_were_prepared_are_not_used(
+    site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def prepare(manifest: Any, *arguments: Any, **named: Any) -> Any:
+        prepared = real(manifest, *arguments, **named)
+        write_manifest(replace(read_manifest(site), subjects=manifest.subjects[1:]))
+        return prepared
+
+    real = site_session.prepare_site
+    monkeypatch.setattr(site_session, "prepare_site", prepare)
+    with pytest.raises(DataError, match="manifest changed while the site was prepared"):
+        opened(tmp_path)
+    assert UsedData(tmp_path / "ws_state" / "north").of("north-001") == ()
