@@ -128,7 +128,7 @@ def price(
     Args:
         folder: of a data set, a folder per site.
         steps: of both networks, from fresh weights; one run per noise multiplier.
-        noises: noise multipliers; None trains without the mechanism.
+        noises: noise multipliers; 0 clips and draws alone, None trains without the mechanism.
         rate: probability with which a patient is drawn.
     """
     experiment = experiment_from(
@@ -139,7 +139,9 @@ def price(
         "benchmark",
     )
     sites = [
-        prepare_site(read_manifest(place), experiment.data.preparation, place / "prepared")
+        prepare_site(
+            read_manifest(place), experiment.data.preparation, place / "prepared", progress=False
+        )
         for place in sorted(path.parent for path in folder.glob("*/manifest.json"))
     ]
     training = TrainingSlices([site.split("train") for site in sites])
@@ -148,21 +150,24 @@ def price(
     hardware = Hardware("cpu", "32-true", torch.get_num_threads())
     generator = build_generator(experiment.model.generator)
     for sigma in noises:
-        noise = sigma and PatientNoise(
-            noise_multiplier=sigma, sampling_rate=rate, slices=SLICES, patients=patients
-        )
+        noise = None
+        if sigma is not None:
+            noise = PatientNoise(
+                noise_multiplier=sigma or CLIPPED_ALONE,
+                sampling_rate=rate,
+                slices=SLICES,
+                patients=patients,
+            )
         with tempfile.TemporaryDirectory() as place:
             store = LocalStateStore(Path(place))
-            learner = Learner(
-                experiment, "all", training, hardware, store, patient_noise=noise or None
-            )
+            learner = Learner(experiment, "all", training, hardware, store, patient_noise=noise)
             state = learner.train(learner.initial_state(), 0).state
         load_translator(generator, state, "generator")
         quality = fmean(
             validate(generator, site.split("val"), hardware)["val/psnr"] for site in followed
         )
         spends = math.inf
-        if noise and sigma and sigma > CLIPPED_ALONE:
+        if noise is not None and sigma:
             spends = epsilon([noise.release(experiment.model.name, steps)], 1 / (100 * patients))
         yield sigma, spends, quality
 
@@ -172,7 +177,7 @@ def main() -> None:
     options = _parser().parse_args()
     torch.set_num_threads(options.threads)
     if options.price:
-        noises = [None, CLIPPED_ALONE, *options.noise]
+        noises = [None, 0.0, 0.5, 1.0, 2.0] if options.noise is None else options.noise or [None]
         for sigma, spends, quality in price(options.price, options.steps, noises):
             words = "plain" if sigma is None else f"sigma {sigma:g}, epsilon {spends:.4g}"
             print(f"{words:<32} PSNR {quality:.2f} dB", flush=True)
@@ -205,7 +210,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--price", type=Path, metavar="FOLDER", help="of a data set")
     parser.add_argument("--steps", type=int, default=500, help="of --price")
-    parser.add_argument("--noise", type=float, nargs="*", default=[0.5, 1.0, 2.0], help="the same")
+    parser.add_argument(
+        "--noise", type=float, nargs="*", help="of --price; 0 clips alone, nothing trains plainly"
+    )
     parser.add_argument("--threads", type=int, default=1)
     return parser
 

@@ -29,13 +29,12 @@ from app_custom.participant.release import Releases, announce, announced_by_peer
 from app_custom.participant.site_configuration import checked_run_name
 from app_custom.privacy.encryption_filters import check_encryption, encrypts
 from app_custom.privacy.patient_policy import noise_from
-from fedi2i.errors import UserError
+from fedi2i.errors import ConfigError, UserError
 from lightning_modules.configuration import experiment_from
 
 if TYPE_CHECKING:
     from app_custom.executor.site_session import SiteSession
     from app_custom.privacy.patient_rounds import PatientRounds
-    from lightning_modules.privacy.ledger import Spent
 
 
 class TranslationExecutor(Executor):
@@ -118,17 +117,18 @@ class TranslationExecutor(Executor):
         state, arrays = unpack(received.data)
         round_number = int(shareable.get_header(AppConstants.CURRENT_ROUND))
         accepted = last_accepted_round(site_name(fl_ctx), received.meta)
-        private = session.patient_rounds if self._noise else None
-        spent = private and self._begin(private, round_number, fl_ctx)
-        shown = private is None or private.share_metrics
-        validated = session.validate(state, round_number, accepted) if shown else {}
+        private = self._patient_rounds(session)
+        spent = private and private.begin(round_number, fl_ctx)
+        if private is None or private.share_metrics:
+            validated = session.validate(state, round_number, accepted)
+        else:
+            validated = {}
         result = session.train(state, arrays, round_number, accepted)
+        learnt = {**result.metrics, "time/train_seconds": result.seconds}
         if private and spent:
             validated |= private.metrics(spent)
             learnt = private.learnt(result.metrics)
             private.end(spent, fl_ctx)
-        else:
-            learnt = {**result.metrics, "time/train_seconds": result.seconds}
         sent = pack(result.state, result.extras)
         update = DXO(
             DataKind.WEIGHTS,
@@ -141,10 +141,13 @@ class TranslationExecutor(Executor):
         )
         return update.to_shareable()
 
-    def _begin(self, private: PatientRounds, round_number: int, fl_ctx: FLContext) -> Spent:
-        spent = private.begin(round_number, fl_ctx)
-        self.log_info(fl_ctx, private.sentence(spent, fl_ctx))
-        return spent
+    def _patient_rounds(self, session: SiteSession) -> PatientRounds | None:
+        """The session's, where the job trains with patient-level differential privacy."""
+        if self._noise is None:
+            return None
+        if session.patient_rounds is None:
+            raise ConfigError("the job trains with noise, and this session has no ledger for it")
+        return session.patient_rounds
 
     def _validate(self, shareable: Shareable, fl_ctx: FLContext) -> Shareable:
         session = self._opened(fl_ctx)
@@ -152,7 +155,7 @@ class TranslationExecutor(Executor):
         received = from_shareable(shareable)
         state, _ = unpack(received.data)
         accepted = last_accepted_round(site_name(fl_ctx), received.meta)
-        private = session.patient_rounds if self._noise else None
+        private = self._patient_rounds(session)
         shown = private is None or private.share_metrics
         metrics = session.validate(state, rounds, accepted) if shown else {}
         session.keep_personal_model(state, rounds, accepted)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from nvflare.apis.fl_component import FLComponent
 from nvflare.apis.fl_context import FLContext
 
 from app_custom.nvflare_context import site_name
@@ -24,7 +25,7 @@ from lightning_modules.privacy.patient_settings import PatientNoise, check_patie
 MECHANISM = "patient"
 
 
-class PatientRounds:
+class PatientRounds(FLComponent):
     """Enters rounds into the site's ledger.
 
     Args:
@@ -49,6 +50,7 @@ class PatientRounds:
         slices: TrainingSlices,
         run: str,
     ) -> None:
+        super().__init__()
         self._noise = noise
         self._budget = policy.budget(noise)
         check_patients(noise, self._budget, len(slices.patients()))
@@ -78,7 +80,9 @@ class PatientRounds:
         # Where the filters of noised updates act too, they have begun the run's ledger anew.
         if event.simulated and round_number == 0 and not keeps_to_the_ledger(fl_ctx):
             ledger.discard()
-        return ledger.spend(event, self._budget)
+        spent = ledger.spend(event, self._budget)
+        self.log_info(fl_ctx, self._sentence(spent, fl_ctx))
+        return spent
 
     def end(self, spent: Spent, fl_ctx: FLContext) -> None:
         """Note that a round's answer is ready to leave.
@@ -103,8 +107,7 @@ class PatientRounds:
         """
         return {name: value for name, value in metrics.items() if name.startswith("strategy/")}
 
-    def sentence(self, spent: Spent, fl_ctx: FLContext) -> str:
-        """What a round spends, in words."""
+    def _sentence(self, spent: Spent, fl_ctx: FLContext) -> str:
         return (
             f"site '{site_name(fl_ctx)}': this round spends epsilon {spent.epsilon_round:.4g}, "
             f"which makes {spent.epsilon_total:.4g} of {self._budget.epsilon:g} at delta "

@@ -23,6 +23,8 @@ from fedi2i.errors import ConfigError
 _LARGEST_EPSILON = 1e12
 """Above this an epsilon is a word for 'no protection' and its last digits mean nothing."""
 
+_LARGEST_COMPOSED_MU = 40.0
+
 
 @dataclass(frozen=True)
 class Release:
@@ -73,7 +75,8 @@ def epsilon(releases: Iterable[Release], delta: float) -> float:
     """The epsilon that all releases together spend at a delta.
 
     Args:
-        releases: in any order; none spends nothing.
+        releases: in any order; none spends nothing. Where sampled ones spend hundreds, the answer
+            is an upper bound.
         delta: the probability with which the guarantee may fail, above 0 and below 1.
 
     Raises:
@@ -83,7 +86,7 @@ def epsilon(releases: Iterable[Release], delta: float) -> float:
     listed = list(releases)
     if not listed:
         return 0.0
-    if all(release.sampling_rate == 1 for release in listed):
+    if all(release.sampling_rate == 1 for release in listed) or _is_beyond_use(listed):
         return _gaussian_epsilon(_joint_mu(listed), delta)
     counts: Counter[tuple[float, float]] = Counter()
     for release in listed:
@@ -148,6 +151,19 @@ def _gaussian_epsilon(mu: float, delta: float) -> float:
         if high > _LARGEST_EPSILON:
             return math.inf
     return float(brentq(excess, 0.0, high, xtol=1e-9, rtol=1e-12))
+
+
+def _is_beyond_use(releases: Iterable[Release]) -> bool:
+    """Whether sampled releases spend so much that to compose them would take gigabytes.
+
+    The central limit of Dong, Roth and Su (section 5.2) tells: mu = q sqrt(n (exp(1/s^2) - 1)), and
+    40 is an epsilon in the hundreds. Above, the closed form bounds it as if all took part.
+    """
+    squares = (
+        r.count * r.sampling_rate**2 * math.expm1(min(r.effective_noise**-2, 700.0))
+        for r in releases
+    )
+    return sum(squares) > _LARGEST_COMPOSED_MU**2
 
 
 @cache  # it takes seconds, and a site asks for the same in every round

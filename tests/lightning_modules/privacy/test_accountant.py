@@ -94,6 +94,12 @@ def test_the_noise_for_an_epsilon_spends_that_epsilon() -> None:
     assert spent == pytest.approx(3.0, rel=1e-3)
 
 
+def test_sampled_releases_that_spend_hundreds_are_bounded_without_composing_them() -> None:
+    """A job could otherwise ask a site for gigabytes: 0.3 takes one, 0.2 several."""
+    sampled = epsilon([Release(0.01, sampling_rate=0.1, count=1800)], 1e-5)
+    assert sampled == epsilon([Release(0.01, count=1800)], 1e-5) > 1e6
+
+
 @pytest.mark.parametrize(
     ("make", "word"),
     [
