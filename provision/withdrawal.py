@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from app_custom.nvflare_files import PERSONAL_MODEL
+from app_custom.nvflare_files import GLOBAL_MODEL, PERSONAL_MODEL
 from app_custom.participant.site_configuration import (
     SiteConfig,
     path_for_site,
@@ -52,7 +52,7 @@ class Withdrawal:
         holding: what the site folder holds.
         uses: the jobs that used the patient, and in which splits.
         states: state folders of runs that were trained with the patient.
-        models: models that stayed at the site and were trained with the patient.
+        models: models at the site that were trained with the patient.
         logs: log files of the kit that name the patient.
         rows: table to the lines that go.
     """
@@ -141,7 +141,8 @@ def plan_of(place: Place, patient: str, tables: Sequence[Path]) -> Withdrawal:
     )
     trained = [use for use, splits in uses if TRAIN in splits]
     runs = sorted({state / use.run for use in trained}) if state else []
-    models = [place.kit / use.job / PERSONAL_MODEL for use in trained] if place.kit else []
+    names = (PERSONAL_MODEL, GLOBAL_MODEL)
+    models = [place.kit / use.job / name for use in trained for name in names] if place.kit else []
     return Withdrawal(
         place,
         holding,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from app_custom.nvflare_files import PERSONAL_MODEL
+from app_custom.nvflare_files import GLOBAL_MODEL, PERSONAL_MODEL
 from app_custom.participant.site_configuration import SiteConfig
 from app_custom.participant.used_data import KEY, RECORD
 from app_custom.privacy.update_filters import ANCHOR, LEDGER
@@ -127,7 +127,17 @@ def test_every_setting_is_listed(record: type) -> None:
 
 
 def test_what_is_kept_is_listed_under_the_names_that_the_code_gives_it() -> None:
-    kept = {CACHE_FOLDER, PERSONAL_MODEL, RECORD, KEY, LEDGER, ANCHOR, WITHDRAWN, MANIFEST}
+    kept = {
+        CACHE_FOLDER,
+        PERSONAL_MODEL,
+        GLOBAL_MODEL,
+        RECORD,
+        KEY,
+        LEDGER,
+        ANCHOR,
+        WITHDRAWN,
+        MANIFEST,
+    }
     text = (REPOSITORY / "docs/governance.md").read_text(encoding="utf-8")
     table = text.split("## How long what is kept")[1].split("## ")[0]
     assert {name for name in kept if name not in table} == set()

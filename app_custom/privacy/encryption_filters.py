@@ -49,7 +49,7 @@ class Encrypt(Filter):
             EncryptionError: what cannot be encrypted; NVFlare then drops the answer at the site.
             ConfigError: this site has no key.
         """
-        if shareable.get_return_code() != ReturnCode.OK:
+        if shareable.get_return_code() != ReturnCode.OK and "DXO" not in shareable:
             return shareable
         dxo = from_shareable(shareable)
         if dxo.data_kind == DataKind.METRICS:
@@ -89,8 +89,8 @@ def encrypts(fl_ctx: FLContext) -> bool:
     Args:
         fl_ctx: context of this site's run.
     """
-    config = getattr(fl_ctx.get_prop(FLContextKey.RUNNER), "config", None)
-    chains: dict[str, Any] = getattr(config, "task_result_filters", None) or {}
+    runner = fl_ctx.get_prop(FLContextKey.RUNNER)
+    chains: dict[str, Any] = getattr(runner, "task_result_filters", None) or {}
     chain = chains.get(_TRAINED) or []
     return bool(chain) and isinstance(chain[-1], Encrypt)
 

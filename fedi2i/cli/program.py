@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import textwrap
 from collections.abc import Sequence
 from difflib import get_close_matches
 
@@ -13,6 +14,8 @@ from fedi2i.cli.entry import Entry
 from fedi2i.commands import STOPPED, ArgumentParser, run_program
 
 # In the order of the work.
+_WIDTH = 80
+
 ENTRIES = (
     *data.ENTRIES,
     *training.ENTRIES,
@@ -71,12 +74,14 @@ def _chosen(arguments: Sequence[str]) -> Entry | None:
 
 def _map() -> str:
     """The project in one screen."""
-    lines = ["Federated medical image-to-image translation. Commands in the order of the work:", ""]
+    lines = ["Federated medical image-to-image translation. Commands in the order of the work:"]
     for entry in ENTRIES:
         lines.append(f"  {entry.name:<10} {entry.purpose}")
         if entry.members:
             # The bracket hangs, so that the names stand below the purpose.
-            lines.append(f"  {'':<9} ({', '.join(entry.members)})")
+            names = f"({', '.join(entry.members)})"
+            first, next_ones = " " * 12, " " * 13
+            lines += textwrap.wrap(names, _WIDTH, initial_indent=first, subsequent_indent=next_ones)
     return "\n".join(lines)
 
 

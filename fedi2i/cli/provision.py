@@ -17,7 +17,10 @@ ENTRIES = (
         "provision",
         "make and keep the kits of real sites, try them out here",
         _add_provision,
-        ("kits", "check", "add-site", "add-person", "block-person", "renew", "prune", "poc"),
+        (
+            *("kits", "check", "add-site", "add-person", "block-person", "renew"),
+            *("open-model", "prune", "poc"),
+        ),
         stopped="stopped; nothing is left running",
     ),
 )

@@ -109,7 +109,7 @@ def _staying(plan: Withdrawal, with_scans: bool) -> Iterator[str]:
     for path in holding.elsewhere:
         yield f"stays: {path}, a scan outside the site folder, or one that others use, too"
     for path in plan.models:
-        yield f"stays: {path}, this site's own model of a run that trained with the patient"
+        yield f"stays: {path}, a model of a run that trained with the patient"
     for path in plan.logs:
         yield f"stays: {path}, a log that names the patient"
     if holding.subjects and not plan.rows:

@@ -26,8 +26,8 @@ from jobs.governance.facts import Processing
 from partitions.withdrawn_patients import FILE_NAME as WITHDRAWN
 
 DOCUMENTS = {
-    "impact-assessment.md": "impact_assessment.md",
-    "processing-record.md": "processing_record.md",
+    "impact-assessment.md": "impact_assessment.md.jinja",
+    "processing-record.md": "processing_record.md.jinja",
 }
 """File name to template."""
 _FILES = {

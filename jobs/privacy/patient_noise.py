@@ -48,6 +48,10 @@ def _site(side: SiteSide, job: FederatedExperiment) -> SiteSide:
     return dataclasses.replace(side, executors=executors)
 
 
+def _learner(settings: PatientNoise) -> dict[str, PatientNoise]:
+    return {"patient_noise": settings}
+
+
 MECHANISM = PrivacyMechanism(
     name="patient_noise",
     label="patient-level DP",
@@ -59,4 +63,5 @@ MECHANISM = PrivacyMechanism(
     epsilon=spent,
     federation={"min_sites": 3},  # one site's spent budget must not end it for the others
     site=_site,
+    learner=_learner,
 )

@@ -22,7 +22,7 @@ from jobs.running.audit.findings import CSV_FILE, JSON_FILE, PICTURES_FILE, PRIV
 from jobs.running.audit.people import halves, middle_of, people, splits_of
 from jobs.running.audit.plan import AuditPlan, Sizes, make_plan, mechanism_from, read_run
 from jobs.running.audit.run import PIECES, prepared_sites, run_audit
-from jobs.running.audit.training import single_steps, updates
+from jobs.running.audit.training import acts_in_training, single_steps, updates
 from lightning_modules.configuration import experiment_from
 from partitions.manifest import read_manifest, write_manifest
 
@@ -193,9 +193,23 @@ def test_the_job_of_one_slice_sends_the_gradient_of_that_slice(plan: AuditPlan) 
     assert all(torch.equal(sent[key], again[key]) for key in sent)
 
 
+def test_patient_level_privacy_is_audited_by_training_with_it(plan: AuditPlan) -> None:
+    mechanism = mechanism_from("patient_noise:noise_multiplier=2")
+    assert mechanism.label == "patient-level DP, noise multiplier 2"
+    assert acts_in_training(mechanism.privacy)
+    splits = splits_of(plan.site, list(people(plan.site)[:2]))
+    none = plan.mechanisms[0].privacy
+    ((_, with_noise),) = updates(plan.experiment, mechanism.privacy, splits, "x", rounds=1)
+    ((received, without),) = updates(plan.experiment, none, splits, "x", rounds=1)
+    key = next(key for key in without if key.startswith("generator"))
+    assert not torch.equal(with_noise[key], without[key])
+    assert not torch.equal(with_noise[key], received[key])
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
+        ("svt", "cannot repeat what 'svt' does"),
         ("update_nose", "did you mean 'update_noise'"),
         ("update_noise:sigma", "write name:key=value"),
         ("update_noise:noise_multiplier=0", "noise_multiplier is 0"),

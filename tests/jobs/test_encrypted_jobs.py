@@ -66,7 +66,10 @@ def test_a_strategy_that_needs_more_than_a_sum_is_refused_with_its_reason(strate
     [
         ({"experiment": {"model": {"generator": {"norm": "batch"}}}}, "running variances"),
         ({"federation": {"compression": "fp16"}}, "what is encrypted cannot be compressed"),
-        ({"privacy": {"mechanism": "encryption", "epsilon": 1.0}}, "belongs to update_noise"),
+        (
+            {"privacy": {"mechanism": "encryption", "epsilon": 1.0}},
+            "belongs to patient_noise",
+        ),
     ],
 )
 def test_what_a_sum_cannot_do_is_refused_when_the_job_is_written(

@@ -153,7 +153,7 @@ def test_a_comparison_takes_a_privacy_job_with_its_mechanism_and_the_file_s_own_
     [
         ({"mechanism": "percentile", "percentile": 100}, "privacy.percentile is 100"),
         ({"mechanism": "percentile", "gamma": 0}, "privacy.gamma is 0"),
-        ({"mechanism": "percentile", "noise_multiplier": 1}, "belongs to update_noise"),
+        ({"mechanism": "percentile", "noise_multiplier": 1}, "belongs to patient_noise, update"),
         ({"mechanism": "svt", "fraction": 0}, "privacy.fraction is 0"),
         ({"mechanism": "svt", "tau": 1.0}, "privacy: tau is 1.0; write 0 to 2 gamma / epsilon"),
     ],

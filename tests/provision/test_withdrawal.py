@@ -176,7 +176,7 @@ def test_the_jobs_that_used_the_patient_are_named_and_what_cannot_be_undone(
     shown = capsys.readouterr().out
     assert "2 job(s) (11111111-aaaa, 22222222-bbbb) trained with the patient" in shown
     assert "no noise of differential privacy covered them" in shown  # not all of them
-    assert "personal_model.pt, this site's own model" in shown
+    assert "personal_model.pt, a model of a run that trained" in shown
 
 
 def test_a_withdrawal_again_is_harmless_and_finishes_what_an_interruption_left(

@@ -166,8 +166,8 @@ def audited(privacy: PrivacyConfig, where: str, told: Sequence[str] = ()) -> Aud
         return AuditedMechanism("no mechanism", privacy)
     if record.released is None and record.learner is None:
         raise ConfigError(
-            f"{where}: '{record.name}' hides single updates and changes no model; what the model "
-            "tells is audited as 'none'"
+            f"{where}: the audit cannot repeat what '{record.name}' does; where it hides messages "
+            "and changes no model, what the model tells is audited as 'none'"
         )
     values, defaults = privacy_values(privacy), asdict(record.settings())
     changed = [f"{k}={v}" for k, v in values.items() if defaults.get(k, v) != v]

@@ -14,6 +14,7 @@ from nvflare_fakes import Engine, workspace_at
 
 from app_custom.gates.job_limits import REFUSED, JobLimits, JobRefusedError
 from app_custom.participant.job_admission import EXECUTOR, JobAdmission, check_job
+from app_custom.participant.site_configuration import SiteConfig
 from provision.kit_texts import site_config_template
 
 JOBS = Path(__file__).resolve().parents[3] / "jobs"
@@ -125,4 +126,4 @@ def test_a_site_may_take_encrypted_jobs_alone_by_its_own_key(
     config.write_text(json.dumps(content))
     meta = json.loads((JOBS / "fedavg_he" / "meta.json").read_text())
     with pytest.raises(JobRefusedError, match="plain_updates"):
-        check_job(JobLimits(plain_updates=False), meta, config.parents[1])
+        check_job(SiteConfig(limits=JobLimits(plain_updates=False)), meta, config.parents[1])

@@ -264,6 +264,9 @@ def test_metrics_and_bare_return_codes_pass_and_other_kinds_do_not() -> None:
     assert site.encrypted(metrics) is metrics
     failed = make_reply(ReturnCode.EXECUTION_EXCEPTION)
     assert site.encrypted(failed) is failed
+    failed_with_arrays = train_answer({"generator.w": np.full(3, 0.5, np.float32)})
+    failed_with_arrays.set_return_code(ReturnCode.EXECUTION_EXCEPTION)
+    assert is_encrypted(from_shareable(site.encrypted(failed_with_arrays)).data)
     difference = train_answer({"generator.w": np.ones(3, np.float32)}, kind=DataKind.WEIGHT_DIFF)
     with pytest.raises(EncryptionError, match="WEIGHT_DIFF"):
         site.encrypted(difference)
@@ -290,11 +293,11 @@ def refusal(executor: TranslationExecutor, *filters: Any, decrypts: bool = True)
 
 
 def runner(*filters: Any, decrypts: bool = True) -> SimpleNamespace:
-    config = SimpleNamespace(
+    """The attributes of NVFlare's ``ClientRunner`` that matter here."""
+    return SimpleNamespace(
         task_result_filters={"train/out": list(filters), "validate/out": list(filters)},
         task_data_filters={"train/in": [Decrypt()] if decrypts else []},
     )
-    return SimpleNamespace(config=config)
 
 
 @pytest.fixture
