@@ -43,7 +43,7 @@ demo: data ## the main job: all arms on the demo cohort, table and report (about
 	@$(BIN)/fedi2i report runs/demo
 	@echo "== open runs/demo/report.html; curves: make tensorboard"
 
-smoke: setup ## the main job in under two minutes: tiny settings, still learns
+smoke: setup ## the main job in two to three minutes: tiny settings, still learns
 	@$(BIN)/fedi2i data demo --out data/smoke --size smoke
 	@$(BIN)/fedi2i compare --experiment jobs/experiments/smoke.yaml --data data/smoke \
 		--out runs/smoke --strategies fedavg --title "FedI2I smoke run"

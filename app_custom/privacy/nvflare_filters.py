@@ -39,8 +39,11 @@ from app_custom.privacy.received_model import (
     trained_alone,
 )
 from fedi2i.errors import ConfigError
+from lightning_modules.privacy.update_noise import Noise
 
 _MEMORY: TaskMemory[Arrays] = TaskMemory()
+_SEED_BYTES = 2496
+"""As many as the state of NumPy's global generator has."""
 
 
 class RememberReceived(Filter):
@@ -107,21 +110,28 @@ class FilteredUpdate(Filter, ABC):
             )
         trained, base = trained_alone(dxo, received, self._name)
         update = _update(trained, base)
-        filtered = self._filtered(update, shareable, fl_ctx)
+        filtered = self._filtered(update, shareable, fl_ctx, os.urandom(_SEED_BYTES))
         cosine, length = resemblance(update, filtered)
         self.log_info(
             fl_ctx,
             f"{self._name} at site '{site_name(fl_ctx)}', which is not differential privacy: what "
             f"leaves has cosine {cosine:.3f} to the update and {length:.3f} times its length",
         )
-        dxo.data = {
-            key: (base[key] + filtered[key]).astype(value.dtype) if key in filtered else value
-            for key, value in trained.items()
-        }
+        dxo.data = _sent(trained, base, filtered)
         return dxo.update_shareable(shareable)
 
+    def released(self, received: Arrays, trained: Arrays, noise: Noise) -> dict[str, np.ndarray]:
+        """What would leave of a trained model, for the leakage audit, whose noise has a seed."""
+        seed = noise(_SEED_BYTES // 8).tobytes()
+        update = _update(trained, received)
+        return _sent(trained, received, self._filtered(update, Shareable(), FLContext(), seed))
+
     def _filtered(
-        self, update: dict[str, np.ndarray], shareable: Shareable, fl_ctx: FLContext
+        self,
+        update: dict[str, np.ndarray],
+        shareable: Shareable,
+        fl_ctx: FLContext,
+        seed: bytes,
     ) -> dict[str, np.ndarray]:
         """What NVFlare's filter makes of an update; its arguments stay as they were."""
         difference = DXO(
@@ -129,7 +139,7 @@ class FilteredUpdate(Filter, ABC):
             data={key: value.copy() for key, value in update.items()},
             meta={MetaKey.NUM_STEPS_CURRENT_ROUND: self._steps},
         )
-        with _fresh_randomness():
+        with _randomness_of(seed):
             result = self._filter().process_dxo(difference, shareable, fl_ctx)
         if result is None:
             raise PrivacyRefusalError(f"{self._name} did nothing; the answer stays at the site")
@@ -256,14 +266,23 @@ def _update(trained: Arrays, received: Arrays) -> dict[str, np.ndarray]:
     return update
 
 
-@contextmanager
-def _fresh_randomness() -> Iterator[None]:
-    """NumPy's global generator from the operating system's entropy, and as it was afterwards.
+def _sent(trained: Arrays, received: Arrays, filtered: Arrays) -> dict[str, np.ndarray]:
+    """What was received plus the filtered update, in the weights' own types."""
+    return {
+        key: (received[key] + filtered[key]).astype(value.dtype) if key in filtered else value
+        for key, value in trained.items()
+    }
 
-    NVFlare draws from it, and a noise that the experiment's seed repeats could be taken off.
+
+@contextmanager
+def _randomness_of(seed: bytes) -> Iterator[None]:
+    """NumPy's global generator, from which NVFlare draws, seeded, and as it was afterwards.
+
+    The seed of an answer is the operating system's entropy: a noise that the experiment's seed
+    repeats could be taken off.
     """
     before = np.random.get_state()
-    np.random.seed(np.frombuffer(os.urandom(2496), dtype=np.uint32))
+    np.random.seed(np.frombuffer(seed, dtype=np.uint32))
     try:
         yield
     finally:

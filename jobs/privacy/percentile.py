@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from app_custom.privacy.nvflare_filters import PercentileOnUpdates
 from fedi2i.typed_config import number
 from jobs.privacy.interface import (
     GENERATOR_ONLY,
@@ -16,6 +17,8 @@ from jobs.privacy.interface import (
 
 if TYPE_CHECKING:
     from jobs.writing.federation import FederatedExperiment
+    from lightning_modules.configuration import ExperimentConfig
+    from lightning_modules.privacy.update_noise import Noise, State
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,13 @@ def _filters(_: str, job: FederatedExperiment) -> list[dict[str, Any]]:
     return [{"path": "app_custom.privacy.nvflare_filters.PercentileOnUpdates", "args": arguments}]
 
 
+def _released(
+    settings: Percentile, _: ExperimentConfig, received: State, trained: State, noise: Noise
+) -> State:
+    which = PercentileOnUpdates(settings.percentile, settings.gamma, settings.steps)
+    return which.released(received, trained, noise)
+
+
 MECHANISM = PrivacyMechanism(
     name="percentile",
     label="PercentilePrivacy on updates (not differential privacy)",
@@ -54,4 +64,5 @@ MECHANISM = PrivacyMechanism(
     experiment=GENERATOR_ONLY,
     arriving=received_models,
     leaving=_filters,
+    released=_released,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from app_custom.privacy.nvflare_filters import check_svt
+from app_custom.privacy.nvflare_filters import SVTOnUpdates, check_svt
 from fedi2i.typed_config import number
 from jobs.privacy.interface import (
     GENERATOR_ONLY,
@@ -17,6 +17,8 @@ from jobs.privacy.interface import (
 
 if TYPE_CHECKING:
     from jobs.writing.federation import FederatedExperiment
+    from lightning_modules.configuration import ExperimentConfig
+    from lightning_modules.privacy.update_noise import Noise, State
 
 
 @dataclass(frozen=True)
@@ -55,9 +57,20 @@ def _refuse(job: FederatedExperiment, where: str) -> None:
     )
 
 
-def _filters(_: str, job: FederatedExperiment) -> list[dict[str, Any]]:
-    arguments = asdict(job.privacy.settings)
+def _arguments(settings: SparseVector) -> dict[str, Any]:
+    arguments = asdict(settings)
     arguments["epsilon"] = arguments.pop("svt_epsilon")
+    return arguments
+
+
+def _released(
+    settings: SparseVector, _: ExperimentConfig, received: State, trained: State, noise: Noise
+) -> State:
+    return SVTOnUpdates(**_arguments(settings)).released(received, trained, noise)
+
+
+def _filters(_: str, job: FederatedExperiment) -> list[dict[str, Any]]:
+    arguments = _arguments(job.privacy.settings)
     return [{"path": "app_custom.privacy.nvflare_filters.SVTOnUpdates", "args": arguments}]
 
 
@@ -72,4 +85,5 @@ MECHANISM = PrivacyMechanism(
     experiment=GENERATOR_ONLY,
     arriving=received_models,
     leaving=_filters,
+    released=_released,
 )

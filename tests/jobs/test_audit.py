@@ -209,7 +209,7 @@ def test_patient_level_privacy_is_audited_by_training_with_it(plan: AuditPlan) -
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("svt", "cannot repeat what 'svt' does"),
+        ("secure_sum", "cannot repeat what 'secure_sum' does"),
         ("update_nose", "did you mean 'update_noise'"),
         ("update_noise:sigma", "write name:key=value"),
         ("update_noise:noise_multiplier=0", "noise_multiplier is 0"),

@@ -76,10 +76,12 @@ def test_the_model_over_tls_equals_plain_averaging_to_the_stated_precision(
     text = (run / "log.txt").read_text(encoding="utf-8")
     assert "keys of masks are agreed between east, north, south" in text
     for site in SITES:
-        log = (federation.kits / site / "log.txt").read_text(encoding="utf-8")
-        assert "not signed" not in log
+        kit = federation.kits / site
+        logs = "".join(path.read_text(encoding="utf-8") for path in kit.rglob("log.txt"))
+        assert "joins the sum over east, north, south" in logs
+        assert "not signed" not in logs
         # Private keys stay in the processes' memory: nothing of them is left on any disk.
-        assert not list((federation.kits / site).rglob("masks-*.json"))
+        assert not list(kit.rglob("masks-*.json"))
         assert audited(federation, site, REFUSED) == []
     assert audited(federation, "server", REFUSED) == []
     classes = json.loads((federation.kits / "north" / "local" / "resources.json").read_text())

@@ -92,6 +92,19 @@ def test_svt_s_noise_does_not_follow_from_the_experiment_s_seed(fl_ctx: FLContex
     assert not np.array_equal(found[0], found[1])
 
 
+def test_an_audit_sees_what_would_leave_and_can_repeat_it(fl_ctx: FLContext) -> None:
+    def noise(count: int) -> np.ndarray:
+        return np.random.default_rng(3).normal(size=count)
+
+    which = PercentileOnUpdates(50.0, 0.015)
+    seen = which.released(weights(), weights(CHANGE), noise)
+    np.testing.assert_array_equal(
+        seen["generator.w"], sent(fl_ctx, which, weights(CHANGE)).data["generator.w"]
+    )
+    drawn = [SVTOnUpdates().released(weights(), weights(CHANGE), noise) for _ in range(2)]
+    np.testing.assert_array_equal(drawn[0]["generator.w"], drawn[1]["generator.w"])
+
+
 def test_nothing_that_nvflare_s_filters_add_leaves_and_the_gate_lets_the_answer_pass(
     fl_ctx: FLContext,
 ) -> None:
