@@ -80,7 +80,7 @@ def epsilon(releases: Iterable[Release], delta: float) -> float:
         delta: the probability with which the guarantee may fail, above 0 and below 1.
 
     Raises:
-        ConfigError: an impossible delta, or sampled releases without ``dp-accounting``.
+        ConfigError: an impossible delta.
     """
     check_delta(delta)
     listed = list(releases)
@@ -169,14 +169,9 @@ def _is_beyond_use(releases: Iterable[Release]) -> bool:
 @cache  # it takes seconds, and a site asks for the same in every round
 def _sampled_epsilon(counts: tuple[tuple[tuple[float, float], int], ...], delta: float) -> float:
     """Compose releases by (noise, sampling rate), each with its count."""
-    try:
-        from dp_accounting import dp_event
-        from dp_accounting.pld import PLDAccountant
-    except ImportError as error:
-        raise ConfigError(
-            "patient-level differential privacy needs the package dp-accounting: "
-            "pip install 'fedi2i[privacy]', or pip install -r requirements-extras.txt"
-        ) from error
+    from dp_accounting import dp_event
+    from dp_accounting.pld import PLDAccountant
+
     accountant = PLDAccountant()
     for (noise, rate), count in counts:
         event = dp_event.GaussianDpEvent(noise)

@@ -21,7 +21,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.nightly, pytest.mark.timeout(1200)]
 def test_the_run_records_what_each_site_has_spent_and_no_loss(
     new_workspace: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    pytest.importorskip("dp_accounting", reason="needs fedi2i[privacy]")
     job = tmp_path / "fedavg_patient_dp"
     options = ("--rounds", "2", "--steps", "6", "--min-sites", "2")
     export(job, *options, strategy="fedavg_patient_dp", experiment=TWO_SITES)

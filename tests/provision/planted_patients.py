@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,7 +13,8 @@ from tiny_cohort import write_tiny_cohort
 from partitions.manifest import PATIENT_ID, SubjectRecord, read_manifest, write_manifest
 
 LOST = "lost"
-"""A data set whose scans are not there: what a site says about it names patients and files."""
+"""A data set whose scans are lost at one site: what it says of that names patients and files."""
+LOSER = "north"
 
 
 def identifiers(site: str) -> tuple[str, ...]:
@@ -71,5 +73,9 @@ def _rename(folder: Path) -> None:
 
 
 def _lose(folder: Path, lost: Path) -> None:
-    lost.mkdir(parents=True)
+    """The same site in the data set ``LOST``: with its manifest alone, or with all its scans."""
+    if folder.name == LOSER:
+        lost.mkdir(parents=True)
+    else:
+        shutil.copytree(folder, lost)
     write_manifest(replace(read_manifest(folder), dataset=LOST, root=lost))

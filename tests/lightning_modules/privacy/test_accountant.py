@@ -70,7 +70,6 @@ def test_a_little_noise_spends_a_number_and_not_an_overflow() -> None:
 def test_sampled_patients_spend_what_two_accountants_agree_on(
     rate: float, noise: float, count: int, delta: float, expected: float
 ) -> None:
-    pytest.importorskip("dp_accounting", reason="needs fedi2i[privacy]")
     spent = epsilon([Release(noise, sampling_rate=rate, count=count)], delta)
     assert spent == pytest.approx(expected, abs=0.002)
     opacus = pytest.importorskip("opacus.accountants", reason="needs opacus")
@@ -80,7 +79,6 @@ def test_sampled_patients_spend_what_two_accountants_agree_on(
 
 
 def test_the_numerical_composition_meets_the_closed_form_where_nothing_is_sampled() -> None:
-    pytest.importorskip("dp_accounting", reason="needs fedi2i[privacy]")
     # A sampled release with so much noise that it adds nothing makes the numerical way be taken.
     silent = Release(1e5, sampling_rate=0.5)
     numerical = epsilon([Release(5.0, count=6), silent], 1e-5)

@@ -34,7 +34,6 @@ def test_two_draws_a_step_spend_what_was_worked_out_for_them(
     patients: int, sigma: float, expected: float
 ) -> None:
     """One draw for both networks would spend 5.15 and 1.35."""
-    pytest.importorskip("dp_accounting", reason="needs fedi2i[privacy]")
     assert spent(patients, sigma) == pytest.approx(expected, rel=0.005)
 
 
