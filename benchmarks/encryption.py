@@ -72,7 +72,7 @@ def encrypted_averaging(parameters: int) -> Iterator[Row]:
     Args:
         parameters: of the model.
     """
-    site, server = _keys(MODULUS_BITS, SCALE_BITS)
+    site, server = keys_of(MODULUS_BITS, SCALE_BITS)
     models = [_model(parameters, seed) for seed in range(len(SAMPLES))]
     layout = layout_of(models[0])
     seconds: dict[str, float] = {}
@@ -105,7 +105,7 @@ def encrypted_averaging(parameters: int) -> Iterator[Row]:
 
 def nvflare_way(parameters: int) -> dict[str, float]:
     """The same with NVFlare's defaults: arrays one by one, and a division at the server."""
-    site, server = _keys(NVFLARE_BITS, NVFLARE_SCALE)
+    site, server = keys_of(NVFLARE_BITS, NVFLARE_SCALE)
     models = [_model(parameters, seed) for seed in range(len(SAMPLES))]
     seconds: dict[str, float] = {}
 
@@ -162,7 +162,8 @@ def _model(parameters: int, seed: int) -> Weights:
     }
 
 
-def _keys(bits: tuple[int, ...], scale_bits: int) -> tuple[Any, Any]:
+def keys_of(bits: tuple[int, ...], scale_bits: int) -> tuple[Any, Any]:
+    """TenSEAL contexts of the sites and of the server, which has no secret key."""
     made = tenseal.context(
         tenseal.SCHEME_TYPE.CKKS,
         poly_modulus_degree=DEGREE,

@@ -77,18 +77,18 @@ def _code_rows(
     repeats: int,
 ) -> Iterator[Row]:
     names = tuple(trained)
-    asked, secrets = MaskRound("job", 0, names), _secrets(names)
+    asked, secrets = MaskRound("job", 0, names), secrets_of(names)
     weight = code.weight_of(SAMPLES)
     answers: dict[str, np.ndarray] = {}
     times: dict[str, list[float]] = {"site": [], "server": [], "plain": []}
     for _ in range(repeats):
         for name in names:
             with _timed(times["site"]):
-                sent = _answer(code, weight, anchor, trained[name], asked, secrets[name])
+                sent = answer_of(code, weight, anchor, trained[name], asked, secrets[name])
             answers[name] = sent
         openings = {name: secrets[name].opening(asked) for name in names}
         with _timed(times["server"]):
-            _mean(code, weight, anchor, answers, asked, openings)
+            mean_of(code, weight, anchor, answers, asked, openings)
         updates = [SiteUpdate(name, trained[name], SAMPLES) for name in names]
         with _timed(times["plain"]):
             weighted_mean(updates)
@@ -103,13 +103,14 @@ def _code_rows(
     )
 
 
-def _secrets(names: tuple[str, ...]) -> dict[str, SiteSecrets]:
+def secrets_of(names: tuple[str, ...]) -> dict[str, SiteSecrets]:
+    """Secrets of sites that know each other's keys."""
     private = {name: new_private_key() for name in names}
     public = {name: public_key(key) for name, key in private.items()}
     return {name: SiteSecrets(name, private[name], bytes(32), public) for name in names}
 
 
-def _answer(
+def answer_of(
     code: IntegerCode,
     weight: int,
     anchor: dict[str, np.ndarray],
@@ -117,6 +118,7 @@ def _answer(
     asked: MaskRound,
     secrets: SiteSecrets,
 ) -> np.ndarray:
+    """What a site sends: its update as integers, under masks."""
     model = words_digest(anchor)
     update = {key: value.astype(np.float64) - anchor[key] for key, value in trained.items()}
     sent = masked(code.encode(update, weight).words, "generator", asked, secrets, model)
@@ -124,7 +126,7 @@ def _answer(
     return sent
 
 
-def _mean(
+def mean_of(
     code: IntegerCode,
     weight: int,
     anchor: dict[str, np.ndarray],
@@ -132,6 +134,7 @@ def _mean(
     asked: MaskRound,
     openings: dict[str, bytes],
 ) -> dict[str, np.ndarray]:
+    """The new model, from all answers and the openings of their sum."""
     total = np.zeros_like(next(iter(answers.values())))
     for words in answers.values():
         total += words

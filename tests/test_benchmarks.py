@@ -17,6 +17,7 @@ import hostile_site
 import matching
 import numpy as np
 import privacy
+import privacy_quality
 import process_memory
 import pytest
 import scale
@@ -260,9 +261,36 @@ def test_a_step_by_patients_is_timed_beside_a_plain_one() -> None:
     assert private > 0
 
 
+@pytest.mark.parametrize("mechanism", privacy.MECHANISMS)
+def test_every_mechanism_s_round_is_measured_beside_a_plain_one(
+    mechanism: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(privacy, "_growth", lambda *_: 1.0)  # it starts processes of its own
+    case = {"size": (32, 32), "channels": [4, 8], "d": 4}
+    rows = {row.what: row for row in privacy.costs(mechanism, 10, 1, case)}
+    assert all(row.plain >= 0 and row.private > 0 for row in rows.values())
+    answer = rows["a site's answer"]
+    assert answer.private / answer.plain == pytest.approx(
+        {"secure_sum": 1.0, "encryption": 8.0}.get(mechanism, 1.0),
+        # Ciphertexts are as large for a small network as for one that fills them.
+        rel=10.0 if mechanism == "encryption" else 0.01,
+    )
+
+
+def test_the_quality_under_each_mechanism_is_a_row_that_is_not_measured_twice(
+    cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = tmp_path / "quality.csv"
+    monkeypatch.setattr(privacy_quality, "SHARED", ("generator",))
+    runs = list(privacy_quality.quality(cohort, table, [101], rounds=1, steps=2))
+    assert {run.arm for run in runs} == set(privacy_quality.ARMS)
+    assert len({run.psnr for run in runs}) == len(runs), "every arm trains another model"
+    assert list(privacy_quality.quality(cohort, table, [101], rounds=1, steps=2)) == []
+
+
 def test_epsilon_stands_beside_the_quality_that_it_costs(cohort: Path) -> None:
     # Everybody is drawn, so that no test waits for the numerical accountant.
-    rows = list(privacy.price(cohort, steps=2, noises=[None, 1.0, 20.0], rate=1.0))
+    rows = list(privacy_quality.price(cohort, steps=2, noises=[None, 1.0, 20.0], rate=1.0))
     (_, none, _), (_, some, _), (_, more_noise, _) = rows
     assert none == float("inf")
     assert some > more_noise > 0

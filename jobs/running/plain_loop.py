@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,6 +49,7 @@ class PlainLoop:
         folder: where the sites keep what they keep from round to round.
         hardware: what the sites train on.
         tamper: changes what a site sends; by default all are honest.
+        learner_arguments: further arguments of every site's ``Learner``.
 
     Attributes:
         weights: the global model.
@@ -65,6 +67,7 @@ class PlainLoop:
         folder: Path,
         hardware: Hardware,
         tamper: Tamper | None = None,
+        learner_arguments: Mapping[str, Any] | None = None,
     ) -> None:
         self._rule = _server_rule(experiment)
         networks = build_networks(experiment.model, experiment.seed)
@@ -85,6 +88,7 @@ class PlainLoop:
                 TrainingSlices([prepared.split("train")]),
                 hardware,
                 LocalStateStore(folder / name),
+                **(learner_arguments or {}),
             )
             for name, prepared in sorted(sites.items())
         }
