@@ -4,7 +4,7 @@ A release is one use of the Gaussian mechanism, on everything that a site holds 
 at random. Releases without sampling compose to one Gaussian mechanism, whose epsilon has a closed
 form (Balle and Wang, ICML 2018, theorem 8; Dong, Roth and Su, JRSS-B 2022, corollary 2.13 and
 section 3). With sampling the privacy loss distribution is composed numerically by ``dp-accounting``
-(Google, Apache-2.0), which only those need who train with patient-level differential privacy.
+(Google, Apache-2.0).
 """
 
 from __future__ import annotations
