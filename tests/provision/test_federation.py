@@ -24,7 +24,7 @@ import stand_in_gpus
 from certificates import expire_certificate, sign_again, tls_answer
 from cuttable_link import CuttableLink
 from lead_console import Lead
-from planted_patients import LOST, found_in, identifiers, plant
+from planted_patients import LOSER, LOST, found_in, identifiers, plant
 from poc_processes import (
     LEAD,
     MEMBER,
@@ -320,18 +320,25 @@ def test_a_site_whose_privacy_policy_is_lost_while_it_runs_takes_no_job(
 # What stays at a site.
 
 
-def test_a_failure_that_names_patients_and_files_is_read_at_the_site_alone(
-    federation: Federation, lead: Lead, tmp_path: Path
-) -> None:
+@pytest.fixture(scope="module")
+def lost_scans(lead: Lead, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A job on a data set of which one site has lost its scans; it has ended."""
     sizes = ("--rounds", "1", "--steps", "2", "--dataset", LOST)
-    job_id = lead.submit(export(tmp_path / "fedavg", *TWO_SITES, *sizes))
+    folder = tmp_path_factory.mktemp("lost") / "fedavg"
+    job_id = lead.submit(export(folder, *TWO_SITES, *sizes))
     assert lead.wait_for_end(job_id) != COMPLETED
-    result = lead.download(job_id)
-    assert "site 'north' could not do its task" in (result / "log.txt").read_text()
-    name, _, _, ward = identifiers("north")
-    said = (federation.kits / "north" / job_id / "log.txt").read_text()
+    return job_id
+
+
+def test_a_failure_that_names_patients_and_files_is_read_at_the_site_alone(
+    federation: Federation, lead: Lead, lost_scans: str
+) -> None:
+    result = lead.download(lost_scans)
+    assert f"site '{LOSER}' could not do its task" in (result / "log.txt").read_text()
+    name, _, _, ward = identifiers(LOSER)
+    said = (federation.kits / LOSER / lost_scans / "log.txt").read_text()
     assert f"{ward}/{name}_0" in said
-    assert found_in(result, federation.kits / "server" / job_id, site="north") == set()
+    assert found_in(result, federation.kits / "server" / lost_scans, site=LOSER) == set()
 
 
 # Sites that come and go.
@@ -688,14 +695,15 @@ def test_nothing_that_server_sites_and_people_sent_was_refused_in_all_of_this(
 
 @pytest.mark.parametrize("site", ["north", "east"])
 def test_no_identifier_of_a_patient_was_found_outside_its_site_in_all_of_this(
-    federation: Federation, undisturbed: Path, site: str
+    federation: Federation, lost_scans: str, undisturbed: Path, site: str
 ) -> None:
     """Kits, logs, audit trails, the server's storage, downloads, bundles and consoles' screens."""
     own = federation.kits / site
     everything = {federation.kits.parents[2], undisturbed}
     found = found_in(*everything, site=site)
     assert {path for path in found if not path.is_relative_to(own)} == set()
-    assert {path.name for path in found} >= {"log.txt"}  # the search finds what is there
+    said = {"log.txt"} if site == LOSER else set()
+    assert {path.name for path in found} >= said  # the search finds what is there
 
 
 def test_a_site_s_record_of_used_data_names_the_jobs_and_nobody(
