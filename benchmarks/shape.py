@@ -24,6 +24,7 @@ PACKAGES = (
     "report",
 )
 CATALOGUES = (
+    "jobs/privacy",
     "partitions/readers",
     "lightning_modules/networks/generators",
     "lightning_modules/losses",
