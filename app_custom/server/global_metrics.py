@@ -24,6 +24,7 @@ from app_custom.gates.shared_metrics import TRAIN_METRICS, impossible_metrics, s
 from app_custom.nvflare_context import peer_name, run_folder
 from app_custom.participant.release import announce
 from app_custom.privacy.key_exchange import ROUND_REPEATED
+from app_custom.server.simulator import nobody_left
 from fedi2i.epsilon import EPSILON, EPSILON_TOTAL, epsilon_text, with_verdict
 from fedi2i.files import not_written
 from fedi2i.metric_files import (
@@ -214,10 +215,11 @@ class GlobalMetrics(Widget):
 
         NVFlare calls a run completed whose signal was triggered in its last workflow without a
         panic, as a command past the server's console does. A person's ``abort_job`` keeps its own
-        status.
+        status. Where a simulator's sites are all gone, ``SiteWatch`` says so.
         """
         aborted = fl_ctx.get_prop(FLContextKey.RUNNER).abort_signal.triggered
-        if aborted and not fl_ctx.get_prop(FLContextKey.FATAL_SYSTEM_ERROR, False):
+        failed = fl_ctx.get_prop(FLContextKey.FATAL_SYSTEM_ERROR, False)
+        if aborted and not failed and not nobody_left(fl_ctx):
             self.system_panic("the run was aborted before its end", fl_ctx)
 
     def _close_round(self, fl_ctx: FLContext) -> None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -16,12 +17,14 @@ from nvflare.apis.fl_constant import FLContextKey
 from nvflare.apis.fl_context import FLContext, FLContextManager
 from nvflare_fakes import JOB, Engine, server_runner
 
+from app_custom.server.global_metrics import GlobalMetrics
 from app_custom.server.simulator import NOBODY_LEFT
 from app_custom.server.site_watch import SiteWatch
 
 COMMAND = """
 import multiprocessing, subprocess, sys, time
 from pathlib import Path
+from types import SimpleNamespace
 from app_custom.server.simulator import end_with_command
 
 def serve():
@@ -104,6 +107,16 @@ def test_a_run_that_the_simulator_breaks_off_fails(job: str, aborted: bool, fail
     engine = Engine()
     SiteWatch().handle_event(EventType.ABOUT_TO_END_RUN, context(engine, job, aborted))
     assert engine.panics() == ([NOBODY_LEFT] if fails else [])
+
+
+def test_the_sites_that_are_gone_are_the_reason_that_is_told(tmp_path: Path) -> None:
+    """``GlobalMetrics`` hears of the end first, and fails every other run that was aborted."""
+    engine = Engine(tmp_path)
+    engine.components["aggregator"] = SimpleNamespace(diagnostics=[])
+    ctx = context(engine, "simulate_job", aborted=True)
+    for part in (GlobalMetrics(), SiteWatch()):
+        part.handle_event(EventType.ABOUT_TO_END_RUN, ctx)
+    assert engine.panics() == [NOBODY_LEFT]
 
 
 def test_a_run_that_has_failed_before_keeps_its_reason() -> None:
