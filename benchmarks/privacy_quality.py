@@ -114,7 +114,12 @@ def _released(
 
 
 def quality(
-    data: Path, table: Path, seeds: Sequence[int], rounds: int, steps: int
+    data: Path,
+    table: Path,
+    seeds: Sequence[int],
+    rounds: int,
+    steps: int,
+    scopes: Sequence[str] = SHARED,
 ) -> Iterator[Run]:
     """Measure every arm with every seed, and write each run into the table as it ends.
 
@@ -124,11 +129,12 @@ def quality(
         seeds: of weights and orders of slices; noise comes from the system's entropy.
         rounds: of each run.
         steps: of each round.
+        scopes: which networks are shared.
     """
     known = {(run.arm, run.shared, run.seed) for run in read_runs(table)}
-    sites = _sites(data, experiment_of(SHARED[0], 1, rounds, steps))
+    sites = _sites(data, experiment_of(scopes[0], 1, rounds, steps))
     for seed in seeds:
-        for shared in SHARED:
+        for shared in scopes:
             for arm in ARMS:
                 if (arm, shared, seed) in known:
                     continue
@@ -223,6 +229,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of a data set")
     parser.add_argument("--out", type=Path, default=Path("quality.csv"), help="the table")
     parser.add_argument("--seeds", type=int, nargs="+", default=[101, 102, 103])
+    parser.add_argument("--shared", nargs="+", choices=SHARED, default=list(SHARED))
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--price", action="store_true", help="of patient-level noise instead")
     parser.add_argument("--steps", type=int, help="of a round: 40; with --price in all: 500")
@@ -238,8 +245,9 @@ def main() -> None:
             words = "plain" if sigma is None else f"sigma {sigma:g}, epsilon {spends:.4g}"
             print(f"{words:<32} PSNR {reached:.2f} dB", flush=True)
         return
+    steps = options.steps or 40
     for run in quality(
-        options.data, options.out, options.seeds, options.rounds, options.steps or 40
+        options.data, options.out, options.seeds, options.rounds, steps, options.shared
     ):
         print(
             f"{run.arm:<28}{run.shared:<26}seed {run.seed}: {run.psnr:.2f} dB, {run.ssim:.4f}",

@@ -8,6 +8,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import aggregation
 import encryption
@@ -278,14 +279,14 @@ def test_every_mechanism_s_round_is_measured_beside_a_plain_one(
 
 
 def test_the_quality_under_each_mechanism_is_a_row_that_is_not_measured_twice(
-    cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cohort: Path, tmp_path: Path
 ) -> None:
     table = tmp_path / "quality.csv"
-    monkeypatch.setattr(privacy_quality, "SHARED", ("generator",))
-    runs = list(privacy_quality.quality(cohort, table, [101], rounds=1, steps=2))
+    asked: dict[str, Any] = {"rounds": 1, "steps": 2, "scopes": ["generator"]}
+    runs = list(privacy_quality.quality(cohort, table, [101], **asked))
     assert {run.arm for run in runs} == set(privacy_quality.ARMS)
     assert len({run.psnr for run in runs}) == len(runs), "every arm trains another model"
-    assert list(privacy_quality.quality(cohort, table, [101], rounds=1, steps=2)) == []
+    assert list(privacy_quality.quality(cohort, table, [101], **asked)) == []
 
 
 def test_epsilon_stands_beside_the_quality_that_it_costs(cohort: Path) -> None:
