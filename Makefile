@@ -61,7 +61,7 @@ strategies: data ## every strategy on the demo cohort, quick settings: table and
 	@$(BIN)/fedi2i report runs/strategies
 
 # Every process has one thread, and there is one for each core: pieces are many and small.
-audit: data ## attack models trained as the demo's, at half size: what leaks (about nine minutes)
+audit: data ## attack models trained as the demo's, at half size: what leaks (18 minutes of one core)
 	@$(BIN)/fedi2i audit jobs/experiments/audit.yaml --out runs/audit --title "Leakage audit of the demo"
 	@$(BIN)/fedi2i report runs/audit
 	@echo "== open runs/audit/audit.html; pictures: runs/audit/site-only, which stays at the site"
