@@ -105,6 +105,11 @@ class Processing:
         return sum(site.trains for site in self.sites)
 
     @property
+    def accounted(self) -> bool:
+        """Whether every training spends an epsilon: sites then state no numbers of their own."""
+        return all(training.epsilon is not None for training in self.trainings)
+
+    @property
     def numbers(self) -> tuple[str, ...]:
         """The numbers besides weights that leave a site, as far as this run can have them."""
         return tuple(sorted(SHARED_METRICS))

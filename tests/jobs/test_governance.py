@@ -74,6 +74,18 @@ def test_the_same_settings_give_the_same_documents_and_others_another_digest(
     assert digests[0] != digests[1]
 
 
+@pytest.mark.parametrize("job", ["fedavg_dp", "fedavg_patient_dp", "fedavg_secure", "fedavg"])
+def test_what_leaves_is_named_as_the_mechanism_leaves_it(job: str, tmp_path: Path) -> None:
+    """Under an epsilon a site states a number that is not its own, and its losses stay."""
+    assessment = documents(DEMO, tmp_path, "--job", job)["impact-assessment.md"]
+    accounted = job.endswith("dp")
+    assert ("| a number of samples that the settings state, not the site's own" in assessment) == (
+        accounted
+    )
+    assert ("| number of training slices; means of losses" in assessment) != accounted
+    assert ("| running losses |" in assessment) != accounted
+
+
 def test_a_job_without_a_mechanism_says_that_nothing_is_guaranteed(tmp_path: Path) -> None:
     assessment = documents(DEMO, tmp_path)["impact-assessment.md"]
     assert "no guarantee for FedAvg" in assessment
