@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from fedi2i.commands import Commands
+from partitions.commands.divide import add_divide
+from partitions.commands.heterogeneity import add_heterogeneity
 from partitions.commands.manifests import add_check, add_demo, add_readers
 from partitions.commands.prepare import add_prepare
 
@@ -12,4 +14,6 @@ def add_commands(commands: Commands) -> None:
     add_demo(commands)
     add_readers(commands)
     add_check(commands)
+    add_divide(commands)
+    add_heterogeneity(commands)
     add_prepare(commands)

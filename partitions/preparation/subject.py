@@ -22,6 +22,7 @@ from partitions.preparation.grids import cut_to_size, mask_loss, resample
 from partitions.preparation.inputs import domains_of, sequences_of
 from partitions.preparation.intensities import scale_inside, to_levels
 from partitions.preparation.masks import mask_of
+from partitions.preparation.shifts import shifted
 from partitions.preparation.subject_file import SubjectFacts, SubjectSlices
 from partitions.scans.grid import axes_of
 from partitions.scans.volume import Volume
@@ -50,6 +51,7 @@ def prepare_subject(record: SubjectRecord, root: Path, config: PreparationConfig
         domains = domains_of(record, config)
         volumes = {name: voxels.scans[config.sequence(name)].volume for name in domains}
         images = {name: _scaled(volume, mask, config) for name, volume in volumes.items()}
+        images = shifted(images, mask, volumes[domains[0]].voxel_size(), record)
         masks = {"mask": mask}
         if LESION in voxels.scans:
             lesion = voxels.scans[LESION]
