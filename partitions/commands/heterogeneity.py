@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedi2i.commands import Commands
 from fedi2i.errors import ConfigError
 from fedi2i.files import write_text
+from fedi2i.typed_config import as_dict
 from partitions.commands.manifests import SEED
 from partitions.commands.prepare import DEFAULT_CACHE, add_preparation_options, read_config
 from partitions.manifest import SiteManifest, read_manifest
@@ -81,7 +81,7 @@ def _look_at(manifests: Sequence[SiteManifest], options: argparse.Namespace) -> 
     for manifest in manifests:
         cache = options.cache / manifest.site if options.cache else manifest.root / DEFAULT_CACHE
         views.append(view_of(manifest, prepare_site(manifest, config, cache)))
-    return compare(dataset, views, asdict(config), options.seed)
+    return compare(dataset, views, as_dict(config), options.seed)
 
 
 def _check_names(manifests: Sequence[SiteManifest]) -> None:
