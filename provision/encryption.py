@@ -7,6 +7,7 @@ authority's private keys, and every later kit gets it.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from nvflare.lighter.constants import ProvFileName
 from nvflare.lighter.ctx import ProvisionContext
 from nvflare.lighter.entity import Project
 
-from app_custom.privacy.encryption_keys import SERVER_KEYS, SITE_KEYS
+from app_custom.privacy.encryption.keys import SERVER_KEYS, SITE_KEYS
 from fedi2i.errors import ConfigError, DataError
 from fedi2i.typed_config import read_yaml
 from lightning_modules.privacy.encrypted_model import decrypted_model, is_encrypted
@@ -33,6 +34,19 @@ _KEPT = "encryption.tenseal"
 """In the project's ``state``: with the secret key."""
 
 
+@dataclass(frozen=True)
+class KeyFiles:
+    """What the files of one federation's keys hold.
+
+    Attributes:
+        site_file: every site's, with the secret key.
+        server_file: the server's, which neither encrypts nor decrypts.
+    """
+
+    site_file: bytes
+    server_file: bytes
+
+
 def write_keys(project: Project, ctx: ProvisionContext) -> None:
     """Write the project's keys into the ``startup`` folders of server and sites.
 
@@ -40,14 +54,10 @@ def write_keys(project: Project, ctx: ProvisionContext) -> None:
         ConfigError: TenSEAL is not installed.
         EncryptionError: the kept key is damaged.
     """
-    library = tenseal()
-    from nvflare.lighter.impl.he import HEBuilder
-
-    builder = HEBuilder(DEGREE, list(MODULUS_BITS), SCALE_BITS)
+    builder = _builder(MODULUS_BITS, SCALE_BITS)
     kept = Path(ctx.get_state_dir()) / _KEPT
     if kept.is_file():
-        open_keys(kept.read_bytes())
-        builder._context = library.context_from(kept.read_bytes())
+        builder._context = open_keys(kept.read_bytes())
     else:
         builder.initialize(project, ctx)
         _write_private(kept, builder.get_serialized_context(is_client=True))
@@ -57,6 +67,30 @@ def write_keys(project: Project, ctx: ProvisionContext) -> None:
             path = Path(ctx.get_kit_dir(participant)) / name
             if path.is_file():
                 path.chmod(0o600)
+
+
+def new_keys(bits: tuple[int, ...] = MODULUS_BITS, scale_bits: int = SCALE_BITS) -> KeyFiles:
+    """Make keys that no project has yet.
+
+    Args:
+        bits: of each modulus; NVFlare's own defaults are 60, 40 and 40.
+        scale_bits: a value is rounded to multiples of 2 to the minus this; NVFlare's default is 40.
+
+    Raises:
+        ConfigError: TenSEAL is not installed.
+    """
+    builder = _builder(bits, scale_bits)
+    builder.initialize(None, None)
+    return KeyFiles(
+        builder.get_serialized_context(is_client=True), builder.get_serialized_context()
+    )
+
+
+def _builder(bits: tuple[int, ...], scale_bits: int) -> Any:
+    tenseal()
+    from nvflare.lighter.impl.he import HEBuilder
+
+    return HEBuilder(DEGREE, list(bits), scale_bits)
 
 
 def refuse_kits_without_keys(project_file: Path, workspace: Path) -> None:

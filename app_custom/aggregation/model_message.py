@@ -75,7 +75,7 @@ def refuse_encryption(fl_ctx: FLContext, strategy: str) -> None:
     values. Homomorphic encryption allows sums only. NVFlare's encrypting filters and aggregators
     live in ``nvflare.app_opt.he``; whatever comes from there, in the job or in a site's policy, is
     named. Jobs with ``privacy.mechanism: encryption`` have filters and an aggregator of ours
-    (``app_custom.privacy.encryption_filters``), which this does not concern.
+    (``app_custom.privacy.encryption.filters``), which this does not concern.
 
     Args:
         fl_ctx: context of this participant's run.

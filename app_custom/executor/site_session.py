@@ -50,9 +50,9 @@ from app_custom.participant.site_configuration import (
     state_folder,
 )
 from app_custom.participant.used_data import Use, UsedData
-from app_custom.privacy.encryption_filters import encrypts
-from app_custom.privacy.patient_policy import check_demand
-from app_custom.privacy.patient_rounds import PatientRounds
+from app_custom.privacy.encryption.filters import encrypts
+from app_custom.privacy.patient_noise.policy import check_demand
+from app_custom.privacy.patient_noise.rounds import PatientRounds
 from app_custom.privacy.update_filters import keeps_to_the_ledger
 from fedi2i.digest import digest
 from fedi2i.errors import DataError

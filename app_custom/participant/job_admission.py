@@ -29,11 +29,11 @@ from app_custom.gates.job_limits import (
 )
 from app_custom.participant.release import Releases
 from app_custom.participant.site_configuration import FILE_NAME, SiteConfig, read_site_config
-from app_custom.privacy.patient_policy import check_demand, noise_from
+from app_custom.privacy.patient_noise.policy import check_demand, noise_from
 from fedi2i.errors import UserError
 from lightning_modules.configuration import experiment_from
 
-ENCRYPT = "app_custom.privacy.encryption_filters.Encrypt"
+ENCRYPT = "app_custom.privacy.encryption.filters.Encrypt"
 EXECUTOR = "app_custom.executor.translation_executor.TranslationExecutor"
 
 

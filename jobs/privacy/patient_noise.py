@@ -5,9 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from jobs.privacy.interface import PrivacyMechanism
+from jobs.privacy.interface import PrivacyMechanism, refuse_exceeded_budget
 from lightning_modules.privacy.accountant import epsilon
-from lightning_modules.privacy.ledger import BudgetSpentError
 from lightning_modules.privacy.patient_settings import PatientNoise, check_experiment
 
 if TYPE_CHECKING:
@@ -25,16 +24,12 @@ def spent(settings: PatientNoise, experiment: ExperimentConfig, rounds: int) -> 
 
 
 def _refuse(job: FederatedExperiment, where: str) -> None:
-    settings, experiment = job.privacy.settings, job.experiment
-    check_experiment(experiment, where)
-    needed = spent(settings, experiment, experiment.training.rounds)
-    if needed > settings.epsilon:
-        raise BudgetSpentError(
-            f"{where}: {experiment.training.rounds} rounds of {experiment.training.steps} steps "
-            f"spend epsilon {needed:.4g} at delta {settings.delta:g}, and privacy.epsilon is "
-            f"{settings.epsilon:g}; take more noise, a smaller sampling_rate, fewer steps or a "
-            "larger budget"
-        )
+    settings, training = job.privacy.settings, job.experiment.training
+    check_experiment(job.experiment, where)
+    needed = spent(settings, job.experiment, training.rounds)
+    work = f"{training.rounds} rounds of {training.steps} steps"
+    remedy = "more noise, a smaller sampling_rate, fewer steps"
+    refuse_exceeded_budget(settings, needed, work, remedy, where)
 
 
 def _site(side: SiteSide, job: FederatedExperiment) -> SiteSide:

@@ -10,11 +10,11 @@ from jobs.privacy.interface import (
     GENERATOR_ONLY,
     PrivacyMechanism,
     refuse_batch_norm,
+    refuse_exceeded_budget,
     refuse_independent_start,
 )
 from lightning_modules.model_networks import MODELS, shared_networks
 from lightning_modules.privacy.accountant import Release, epsilon
-from lightning_modules.privacy.ledger import BudgetSpentError
 
 if TYPE_CHECKING:
     from jobs.writing.federation import FederatedExperiment
@@ -68,16 +68,11 @@ def clipping(settings: UpdateNoise, experiment: ExperimentConfig) -> dict[str, f
 
 
 def _refuse(job: FederatedExperiment, where: str) -> None:
-    settings, experiment = job.privacy.settings, job.experiment
+    settings, rounds = job.privacy.settings, job.experiment.training.rounds
     refuse_independent_start(job, where)
     refuse_batch_norm(job, where)
-    needed = spent(settings, experiment, experiment.training.rounds)
-    if needed > settings.epsilon:
-        raise BudgetSpentError(
-            f"{where}: {experiment.training.rounds} rounds spend epsilon {needed:.4g} at delta "
-            f"{settings.delta:g}, and privacy.epsilon is {settings.epsilon:g}; take more noise, "
-            "fewer rounds or a larger budget"
-        )
+    needed = spent(settings, job.experiment, rounds)
+    refuse_exceeded_budget(settings, needed, f"{rounds} rounds", "more noise, fewer rounds", where)
 
 
 def _budget(run: str, job: FederatedExperiment) -> list[dict[str, Any]]:

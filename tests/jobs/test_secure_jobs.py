@@ -10,11 +10,11 @@ import pytest
 from job_building import SERVER_CONFIG, build_server, build_site
 
 from app_custom.gates.allowed_update import AllowedUpdate
-from app_custom.privacy.key_exchange import EXCHANGE_TASKS
-from app_custom.privacy.mask_keys import MaskKeys
-from app_custom.privacy.secure_aggregator import SecureAggregator
-from app_custom.privacy.secure_rounds import SecureRounds
-from app_custom.privacy.secure_sum import BeginSum, MaskUpdate
+from app_custom.privacy.secure_sum.aggregator import SecureAggregator
+from app_custom.privacy.secure_sum.filters import BeginSum, MaskUpdate
+from app_custom.privacy.secure_sum.key_exchange import EXCHANGE_TASKS
+from app_custom.privacy.secure_sum.mask_keys import MaskKeys
+from app_custom.privacy.secure_sum.rounds import SecureRounds
 from fedi2i.errors import ConfigError
 from jobs.commands.job_folders import JOBS_FOLDER
 from jobs.privacy.catalogue import epsilon_of

@@ -21,7 +21,7 @@ from nvflare.app_common.app_constant import AppConstants
 from app_custom.aggregation.compression_filters import with_arrays
 from app_custom.aggregation.model_message import parts_of
 from app_custom.nvflare_context import job_sites
-from app_custom.privacy.encryption_keys import site_keys
+from app_custom.privacy.encryption.keys import site_keys
 from fedi2i.errors import ConfigError
 from lightning_modules.combining.known_samples import claimed_samples
 from lightning_modules.privacy.encrypted_model import (

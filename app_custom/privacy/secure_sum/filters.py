@@ -22,14 +22,14 @@ from nvflare.app_common.app_constant import AppConstants
 from app_custom.aggregation.model_message import unpack
 from app_custom.nvflare_context import site_name
 from app_custom.participant.site_configuration import checked_run_name
-from app_custom.privacy.key_exchange import MASKED
-from app_custom.privacy.mask_keys import KeyStore, least_sites, round_of
 from app_custom.privacy.received_model import (
     Arrays,
     PrivacyRefusalError,
     TaskMemory,
     received_model,
 )
+from app_custom.privacy.secure_sum.key_exchange import MASKED
+from app_custom.privacy.secure_sum.mask_keys import KeyStore, least_sites, round_of
 from fedi2i.errors import UserError
 from lightning_modules.combining.known_samples import claimed_samples
 from lightning_modules.combining.updates import UpdateRefusedError, network_of, networks_of
