@@ -19,7 +19,8 @@ from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import Shareable
 from nvflare.app_common.app_constant import AppConstants
 
-from app_custom.aggregation.model_message import unpack
+from app_custom.aggregation.model_message import filters_of_trained, unpack
+from app_custom.gates.allowed_update import AllowedUpdate
 from app_custom.nvflare_context import site_name
 from app_custom.participant.site_configuration import checked_run_name
 from app_custom.privacy.received_model import (
@@ -172,6 +173,17 @@ class MaskUpdate(Filter):
                 )
             words[network] = masked(encoded.words, network, begun.asked, secrets, model)
         return words
+
+
+def masks(fl_ctx: FLContext) -> bool:
+    """Whether what this site trains leaves under masks: behind ``MaskUpdate`` stand gates alone.
+
+    Args:
+        fl_ctx: context of this site's run.
+    """
+    chain = filters_of_trained(fl_ctx)
+    ungated = [part for part in chain if not isinstance(part, AllowedUpdate)]
+    return bool(ungated) and isinstance(ungated[-1], MaskUpdate)
 
 
 def _changed(received: Arrays, trained: Arrays, extras: Arrays) -> dict[str, np.ndarray]:

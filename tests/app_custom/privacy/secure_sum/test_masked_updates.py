@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-from masked_federation import Weights
+from masked_federation import CODE, RUN, Weights
 from masked_rounds import SAMPLES, MakeFederation, first_model, train, train_task
 from nvflare.apis.dxo import DXO, DataKind, from_shareable
 from nvflare.apis.fl_constant import FLContextKey, ReturnCode
 from nvflare.apis.shareable import Shareable
+from nvflare_fakes import Engine
 
 from app_custom.gates.allowed_update import AllowedUpdate, UpdateNotAllowedError
 from app_custom.gates.site_policy import SitePolicy
+from app_custom.privacy.secure_sum.filters import MaskUpdate, masks
 from app_custom.privacy.secure_sum.key_exchange import ANNOUNCEMENT, KEYS, MASKED, OPEN, OPENING
+from app_custom.privacy.update_filters import AddNoise
 
 
 def test_the_same_round_is_not_answered_with_other_values_and_the_same_ones_are_repeated(
@@ -143,3 +147,19 @@ def test_the_exchange_and_masked_words_pass_the_gates_and_nothing_beside_them(
     checked.process(
         DXO(DataKind.WEIGHT_DIFF, data={f"{MASKED}generator": words}).to_shareable(), ctx
     )
+
+
+def test_what_counts_as_masked_is_that_gates_alone_stand_behind_the_masks() -> None:
+    """A site with ``single_updates: false`` asks this; see ``test_job_admission.py``."""
+    mask, gate = MaskUpdate(RUN, **CODE), AllowedUpdate(["generator"])
+    for chain, expected in (
+        ([], False),
+        ([gate], False),
+        ([mask], True),
+        ([AddNoise(), mask, gate], True),
+        ([mask, gate, AddNoise()], False),
+    ):
+        ctx = Engine(name="east").new_context()
+        runner = SimpleNamespace(task_result_filters={"train/out": chain})
+        ctx.set_prop(FLContextKey.RUNNER, runner, private=True, sticky=False)
+        assert masks(ctx) is expected
