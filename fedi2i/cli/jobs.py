@@ -35,7 +35,7 @@ ENTRIES = (
         "jobs",
         "write NVFlare job folders and simulator workspaces, tune a strategy",
         _add_jobs,
-        ("export", "committed", "workspace", "tune", "clipping"),
+        ("export", "committed", "workspace", "tune", "clipping", "epsilon"),
     ),
     Entry("compare", "run all arms of an experiment in the simulator, evaluate them", _add_compare),
     Entry("audit", "attack models trained as a run's, measure what leaks of patients", _add_audit),

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from jobs.writing.federation import FederatedExperiment
     from jobs.writing.topologies.parts import Config, ServerSide, SiteSide
     from lightning_modules.configuration import ExperimentConfig
+    from lightning_modules.privacy.accountant import Release
     from lightning_modules.privacy.update_noise import Noise, State
 
     Filters = Callable[[str, FederatedExperiment], list[Config]]
@@ -44,8 +45,9 @@ class PrivacyMechanism:
         settings: the record of its settings, with defaults, ranges and meanings.
         refuse: refuses settings or experiments that it cannot work with; gets the job and the
             words a message begins with.
-        epsilon: the epsilon that a site spends in some rounds, or None where nothing is promised
-            that an epsilon would measure. Gets the settings, the experiment, the rounds.
+        releases: what a site releases in some rounds, with noise that an accountant counts, or None
+            where nothing is promised that an epsilon would measure. Gets the settings, the
+            experiment, the rounds.
         values: what its committed jobs set of its settings.
         federation: what they set of the federation.
         experiment: what they set of the experiment.
@@ -68,7 +70,7 @@ class PrivacyMechanism:
     admitted_by: str
     settings: type[Any]
     refuse: Callable[[FederatedExperiment, str], None]
-    epsilon: Callable[[Any, ExperimentConfig, int], float] | None = None
+    releases: Callable[[Any, ExperimentConfig, int], list[Release]] | None = None
     unit: str = ""
     relation: str = ""
     values: Mapping[str, Any] = field(default_factory=dict)

@@ -6,7 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from jobs.privacy.interface import PrivacyMechanism, refuse_exceeded_budget
-from lightning_modules.privacy.accountant import epsilon
+from lightning_modules.privacy.accountant import Release, epsilon
 from lightning_modules.privacy.patient_settings import PatientNoise, check_experiment
 
 if TYPE_CHECKING:
@@ -17,16 +17,15 @@ if TYPE_CHECKING:
 _EXECUTOR = "app_custom.executor.translation_executor.TranslationExecutor"
 
 
-def spent(settings: PatientNoise, experiment: ExperimentConfig, rounds: int) -> float:
-    """The epsilon of a patient at any site: it hangs on no number of a site's."""
-    steps = rounds * experiment.training.steps
-    return epsilon([settings.release(experiment.model.name, steps)], settings.delta)
+def releases(settings: PatientNoise, experiment: ExperimentConfig, rounds: int) -> list[Release]:
+    """Of a patient at any site: they hang on no number of a site's."""
+    return [settings.release(experiment.model.name, rounds * experiment.training.steps)]
 
 
 def _refuse(job: FederatedExperiment, where: str) -> None:
     settings, training = job.privacy.settings, job.experiment.training
     check_experiment(job.experiment, where)
-    needed = spent(settings, job.experiment, training.rounds)
+    needed = epsilon(releases(settings, job.experiment, training.rounds), settings.delta)
     work = f"{training.rounds} rounds of {training.steps} steps"
     remedy = "more noise, a smaller sampling_rate, fewer steps"
     refuse_exceeded_budget(settings, needed, work, remedy, where)
@@ -55,7 +54,7 @@ MECHANISM = PrivacyMechanism(
     admitted_by="patient_level_dp",
     settings=PatientNoise,
     refuse=_refuse,
-    epsilon=spent,
+    releases=releases,
     unit="one patient of a site",
     relation="added or removed",
     federation={"min_sites": 3},  # one site's spent budget must not end it for the others

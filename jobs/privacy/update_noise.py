@@ -49,11 +49,10 @@ class UpdateNoise:
     share_metrics: bool = switch(True, meaning="validation metrics leave, outside the guarantee")
 
 
-def spent(settings: UpdateNoise, experiment: ExperimentConfig, rounds: int) -> float:
-    """The epsilon of a site: every shared network is a release of its own in every round."""
+def releases(settings: UpdateNoise, experiment: ExperimentConfig, rounds: int) -> list[Release]:
+    """Of a site: every shared network is a release of its own in every round."""
     networks = shared_networks(experiment.model.name, experiment.sharing)
-    release = Release(settings.noise_multiplier, SENSITIVITY, count=rounds * len(networks))
-    return epsilon([release], settings.delta)
+    return [Release(settings.noise_multiplier, SENSITIVITY, count=rounds * len(networks))]
 
 
 def clipping(settings: UpdateNoise, experiment: ExperimentConfig) -> dict[str, float]:
@@ -71,7 +70,7 @@ def _refuse(job: FederatedExperiment, where: str) -> None:
     settings, rounds = job.privacy.settings, job.experiment.training.rounds
     refuse_independent_start(job, where)
     refuse_batch_norm(job, where)
-    needed = spent(settings, job.experiment, rounds)
+    needed = epsilon(releases(settings, job.experiment, rounds), settings.delta)
     refuse_exceeded_budget(settings, needed, f"{rounds} rounds", "more noise, fewer rounds", where)
 
 
@@ -114,7 +113,7 @@ MECHANISM = PrivacyMechanism(
     admitted_by="update_level_dp",
     settings=UpdateNoise,
     refuse=_refuse,
-    epsilon=spent,
+    releases=releases,
     unit="everything that a site holds",
     relation="replaced by other data",
     federation={"min_sites": 3},  # one site's spent budget must not end it for the others

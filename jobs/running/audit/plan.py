@@ -66,10 +66,7 @@ class AuditedMechanism:
 
     def epsilon(self, experiment: ExperimentConfig) -> float | None:
         """What a site would spend in the run; None where no epsilon is promised."""
-        record = self.privacy.record
-        if record is None or record.epsilon is None:
-            return None
-        return record.epsilon(self.privacy.settings, experiment, experiment.training.rounds)
+        return self.privacy.epsilon(experiment, experiment.training.rounds)
 
 
 @dataclass(frozen=True)
