@@ -68,7 +68,9 @@ def test_all_sites_and_the_server_have_the_same_integers() -> None:
 
 def test_the_strategies_that_work_on_a_mean_admit_it_and_the_others_say_why_not() -> None:
     admitted = {n for n, s in STRATEGIES.items() if s.mechanisms.secure_aggregation == YES}
-    assert admitted == {"fedavg", "fedprox", "fedavgm", "fedadam"}
+    on_the_mean = {"fedavg", "fedprox", "fedavgm", "fedadam"}
+    assert admitted == on_the_mean | {"fedbn", "fedper", "lg_fedavg", "ditto"}
+    assert all(STRATEGIES[name].site.extras == () for name in admitted)
     for name in sorted(admitted):
         assert job(name).privacy.acts
     assert epsilon_of(job(), 6) is None

@@ -27,9 +27,8 @@ def training(
     name: str, release: Release = NOISED, sites: tuple[str, ...] = ("east", "north"), **changes: Any
 ) -> Training:
     said = SITE if release.sensitivity == 2 else PATIENT
-    return Training(
-        "runs/a", name, sites, **said, **{"delta": 1e-5, **changes}, releases=(release,)
-    )
+    values: dict[str, Any] = {"delta": 1e-5, "releases": (release,), **said, **changes}
+    return Training("runs/a", name, sites, **values)
 
 
 def gaussian_epsilon(mu: float, delta: float) -> float:
@@ -143,5 +142,5 @@ def test_an_epsilon_that_cannot_be_counted_again_is_refused(
 
 
 def test_a_folder_without_a_record_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="neither run.json nor tuning.json"):
+    with pytest.raises(DataError, match=r"neither run\.json nor tuning\.json"):
         read_trainings(tmp_path)
