@@ -7,6 +7,7 @@ authority's private keys, and every later kit gets it.
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from lightning_modules.privacy.encrypted_sums import (
     open_keys,
     tenseal,
 )
+from provision.provisioning import provision
 from provision.startup_folder import startup_is_genuine
 
 BUILDER = "provision.kit_builder.KitBuilder"
@@ -108,6 +110,40 @@ def refuse_kits_without_keys(project_file: Path, workspace: Path) -> None:
             "without; nobody could read what one new kit encrypts. Make everybody's kit anew: "
             f"nvflare provision -p {project_file} -w {workspace}"
         )
+
+
+def replace_key(project_file: Path, workspace: Path) -> Path:
+    """Make kits for server and sites with a new key for encrypted averaging; returns their folder.
+
+    Certificates stay as they are. What is encrypted with the old key no holder of the new one takes
+    for a mean, and the old key opens nothing that is encrypted from now on.
+
+    Args:
+        project_file: the project, with everybody who is to have the new key.
+        workspace: the folder given to ``nvflare provision -w``.
+
+    Raises:
+        ConfigError: the project asks for no keys, or its kits were made without.
+    """
+    project = read_yaml(project_file)
+    if not asks_for_keys(project):
+        raise ConfigError(
+            f"{project_file}: it does not say 'encryption: true' below the arguments of "
+            "KitBuilder, so there is no key to replace (provision/README.md)"
+        )
+    refuse_kits_without_keys(project_file, workspace)
+    kept = workspace / str(project["name"]) / "state" / _KEPT
+    before = kept.read_bytes()
+    kept.unlink()
+    try:
+        made = provision(project_file, workspace)
+    except BaseException:
+        _write_private(kept, before)
+        raise
+    for participant in project["participants"]:
+        if participant["type"] == "admin":  # they hold no key, and nothing of theirs has changed
+            shutil.rmtree(made / str(participant["name"]))
+    return made
 
 
 def asks_for_keys(project: dict[str, Any]) -> bool:
