@@ -218,7 +218,7 @@ READER = Reader(
     add_options=_add_options,
     bring_in=lambda options: import_brats(options.source, options.out, options.seed, options.sites),
     out=Path("data/brats"),
-    settings=("target=flair", "spacing=null", "size=[240,240]"),
+    settings=("target=flair", "spacing=null", "size=[224,192]"),
     layout="files like BraTS2021_00000_t1.nii.gz or BraTS-GLI-00000-000-t1n.nii.gz (BraTS, FeTS)",
     recognise=recognise,
 )

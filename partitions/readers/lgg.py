@@ -170,16 +170,21 @@ def read_patients(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def recognise(folder: Path) -> Recognised | None:
-    """What a folder in this layout holds; sequences that are copies show at the import only."""
+    """What a folder in this layout holds; all slices are read, as copies show in them only."""
     if not any(_FOLDER.fullmatch(path.name) for path in folder.iterdir()):
         return None
-    scans = [
-        FoundScan(
-            found.subject, found.patient, found.site, {name: found.path for name in SEQUENCES}
-        )
-        for found in find_patients(folder)
-    ]
-    return Recognised(Found(tuple(scans)), ("--source", str(folder)))
+    scans, problems = [], []
+    for found in find_patients(folder):
+        try:
+            missing = read_stack(found).missing_sequences()
+        except DataError as error:
+            problems.append(str(error))
+            continue
+        files = {name: found.path for name in SEQUENCES if name not in missing}
+        scans.append(FoundScan(found.subject, found.patient, found.site, files))
+        if missing:
+            problems.append(f"{found.subject}: no {' and no '.join(missing)} (a copy of another)")
+    return Recognised(Found(tuple(scans), tuple(problems)), ("--source", str(folder)))
 
 
 def _import_subject(

@@ -135,7 +135,12 @@ READER = Reader(
         options.source, options.out, options.seed, options.task, options.regions
     ),
     out=Path("data/synthrad"),
-    settings=("source=mr", "target=ct"),
+    settings=(
+        "source=mr",
+        "target=ct",
+        "target_scaling={kind: window, low: -1024, high: 3071, unit: HU}",
+        "size=[224,288]",
+    ),
     layout="folders like 1BA001 with mr, cbct, ct or mask as .nii.gz or .mha (SynthRAD)",
     recognise=recognise,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -56,4 +57,4 @@ def settings_of(experiment: str) -> list[str]:
     path = Path(__file__).parents[3] / "jobs" / "experiments" / f"{experiment}.yaml"
     preparation = yaml.safe_load(path.read_text())["experiment"]["data"]["preparation"]
     given = {name: value for name, value in preparation.items() if name != "size"}
-    return [f"{name}={'null' if value is None else value}" for name, value in given.items()]
+    return [f"{name}={json.dumps(value)}" for name, value in given.items()]

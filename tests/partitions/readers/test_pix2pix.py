@@ -49,7 +49,7 @@ def voxels(path: Path) -> np.ndarray:
 def test_pictures_become_volumes_by_patient_in_the_order_of_their_numbers(
     pictures: Path, tmp_path: Path
 ) -> None:
-    north, south = import_pix2pix(pictures, tmp_path / "out", "ct", ("mr", "ct"))
+    north, south = import_pix2pix(pictures, tmp_path / "out", "ct", ("mr", "t2"))
     assert [(r.subject, r.patient, r.split) for r in north.subjects] == [
         ("test-p4", "p4", "test"),
         ("train-p1", "p1", "train"),
@@ -62,10 +62,10 @@ def test_pictures_become_volumes_by_patient_in_the_order_of_their_numbers(
         pytest.approx([101, 102, 110], abs=2)
     )
     first = np.asarray(Image.open(pictures / "north/train/p1_1.png"))[..., 0]
-    assert (first[:, 32:] == voxels(north.root / "train-p1/ct.nii.gz")[..., 0].T).all()
+    assert (first[:, 32:] == voxels(north.root / "train-p1/t2.nii.gz")[..., 0].T).all()
     assert [r.subject for r in south.subjects] == ["test", "train", "val"]
     assert {r.metadata["voxel_size"] for r in (*north.subjects, *south.subjects)} == {"unknown"}
-    check_and_prepare(tmp_path / "out", "source=mr", "target=ct", "spacing=null", "size=[32,32]")
+    check_and_prepare(tmp_path / "out", "source=mr", "target=t2", "spacing=null", "size=[32,32]")
 
 
 def test_a_patient_in_two_splits_is_refused(pictures: Path, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from miniature_scans import check_and_prepare, write_scan
+from miniature_scans import check_and_prepare, settings_of, write_scan
 
 from partitions.manifest import SiteManifest
 from partitions.readers.synthrad import find_synthrad, import_synthrad, recognise
@@ -63,7 +63,7 @@ def test_centres_become_sites_and_the_body_mask_is_taken(
     assert set(record.files) == {"mr", "ct"}
     assert record.mask is not None and record.mask.endswith("1BA001/mask.nii.gz")
     assert record.metadata == {"body_part": "brain", "task": 1}
-    check_and_prepare(tmp_path / "out", "source=mr", "target=ct", "spacing=null", "size=[24,24]")
+    check_and_prepare(tmp_path / "out", *settings_of("synthrad2025"), "size=[12,12]")
 
 
 def test_mha_is_named_where_it_lies_and_deformed_scans_are_left_out(
