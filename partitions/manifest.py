@@ -111,6 +111,19 @@ class DivisionRecord:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """The code of somebody else that wrote a manifest, see ``partitions.own_code``.
+
+    Attributes:
+        reader: dotted path, ``package.module:NAME``.
+        digest: SHA-256 over all files of the package, in hexadecimal.
+    """
+
+    reader: str
+    digest: str
+
+
+@dataclass(frozen=True)
 class SiteManifest:
     """All subjects of one site.
 
@@ -124,6 +137,8 @@ class SiteManifest:
         version: version of this file format.
         division: how the site was formed from others; None for a site as it was brought in, and
             then not part of the file.
+        origin: a lab's own reader that found the scans; None for the readers of this program, and
+            then not part of the file.
     """
 
     dataset: str
@@ -134,6 +149,7 @@ class SiteManifest:
     split_seed: int | None = None
     version: int = VERSION
     division: DivisionRecord | None = None
+    origin: Origin | None = None
 
     def content_hash(self) -> str:
         """SHA-256 over everything but the folder, independent of the order of subjects."""
@@ -215,6 +231,8 @@ def _to_json(manifest: SiteManifest) -> dict[str, Any]:
     del content["root"]
     if manifest.division is None:
         del content["division"]
+    if manifest.origin is None:
+        del content["origin"]
     content["subjects"] = sorted(content["subjects"], key=lambda record: str(record["subject"]))
     return content
 
@@ -238,6 +256,7 @@ def _from_json(content: Mapping[str, Any], path: Path) -> SiteManifest:
             computed=bool(content["computed"]),
             split_seed=content["split_seed"],
             division=_division_from(content.get("division"), path),
+            origin=_origin_from(content.get("origin"), path),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: damaged manifest ({error}); write it again") from error
@@ -252,6 +271,10 @@ def _from_json(content: Mapping[str, Any], path: Path) -> SiteManifest:
 
 def _division_from(content: Mapping[str, Any] | None, path: Path) -> DivisionRecord | None:
     return None if content is None else record_from(DivisionRecord, content, f"{path}: division")
+
+
+def _origin_from(content: Mapping[str, Any] | None, path: Path) -> Origin | None:
+    return None if content is None else record_from(Origin, content, f"{path}: origin")
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from nvflare.app_common.abstract.statistics_spec import (
 )
 
 from app_custom.gates.allowed_statistics import MOST_BINS, check_statistics
-from app_custom.gates.job_limits import check_encrypted, check_pixels
+from app_custom.gates.job_limits import check_pixels, check_readable
 from app_custom.nvflare_context import local_folder, site_name
 from app_custom.participant.release import Releases
 from app_custom.participant.site_configuration import (
@@ -36,7 +36,7 @@ from app_custom.participant.site_configuration import (
     path_for_site,
     read_site_config,
 )
-from app_custom.privacy.patient_policy import check_demand
+from app_custom.privacy.patient_noise.policy import check_demand
 from app_custom.privacy.update_filters import keeps_to_the_ledger
 from fedi2i.typed_config import record_from
 from partitions.heterogeneity.federated import FEATURES, GROUP
@@ -189,6 +189,6 @@ def check_job_statistics(
     """
     check_statistics(config.statistics, under_noise)
     check_demand(config.patient_privacy, None)
-    check_encrypted(config.limits, False)
+    check_readable(config.limits, encrypted=False, masked=False)
     check_pixels(config.limits, preparation.size)
     Releases(job=release).check(config.limits)
