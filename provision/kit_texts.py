@@ -150,6 +150,10 @@ share_images: false
 # and who submitted it is told which of these refused it (docs/settings.md says what each means).
 limits:
 {limits}
+
+# Answer jobs of statistics: number of patients, their mean age and intensities, histograms of
+# intensities, of so many patients at least (docs/divisions.md). By default they are refused.
+# statistics: {{share: true, least_patients: 10}}
 {proxy}"""
 
 _PERSON_CONFIG = """\
