@@ -20,7 +20,8 @@ from nvflare.apis.signal import Signal
 from nvflare.app_common.app_constant import AppConstants
 from nvflare.app_common.workflows.scatter_and_gather import ScatterAndGather
 
-from app_custom.privacy.key_exchange import (
+from app_custom.privacy.secure_sum.aggregator import SecureAggregator
+from app_custom.privacy.secure_sum.key_exchange import (
     ANNOUNCEMENT,
     ANNOUNCEMENTS,
     ATTEMPT,
@@ -34,7 +35,6 @@ from app_custom.privacy.key_exchange import (
     attempt,
     exchange_fault,
 )
-from app_custom.privacy.secure_aggregator import SecureAggregator
 from fedi2i.errors import ConfigError, UserError
 from lightning_modules.privacy.pairwise_masks import LEAST_SITES, MaskRound, keys_digest
 

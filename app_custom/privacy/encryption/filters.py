@@ -9,19 +9,16 @@ place, over the same keys (``HEBuilder``) and library.
 
 from __future__ import annotations
 
-from typing import Any
-
 from nvflare.apis.dxo import DXO, DataKind, MetaKey, from_shareable
 from nvflare.apis.filter import Filter
-from nvflare.apis.fl_constant import FilterKey, FLContextKey, ReturnCode
+from nvflare.apis.fl_constant import ReturnCode
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import Shareable
-from nvflare.app_common.app_constant import AppConstants
 
 from app_custom.aggregation.compression_filters import with_arrays
-from app_custom.aggregation.model_message import parts_of
+from app_custom.aggregation.model_message import filters_of_trained, parts_of
 from app_custom.nvflare_context import job_sites
-from app_custom.privacy.encryption_keys import site_keys
+from app_custom.privacy.encryption.keys import site_keys
 from fedi2i.errors import ConfigError
 from lightning_modules.combining.known_samples import claimed_samples
 from lightning_modules.privacy.encrypted_model import (
@@ -31,9 +28,6 @@ from lightning_modules.privacy.encrypted_model import (
 )
 from lightning_modules.privacy.encrypted_sums import EncryptionError
 from lightning_modules.strategies.interface import YES, Strategy
-
-_TRAINED = f"{AppConstants.TASK_TRAIN}{FilterKey.DELIMITER}{FilterKey.OUT}"
-"""What NVFlare calls the chain of filters for trained models."""
 
 
 class Encrypt(Filter):
@@ -89,9 +83,7 @@ def encrypts(fl_ctx: FLContext) -> bool:
     Args:
         fl_ctx: context of this site's run.
     """
-    runner = fl_ctx.get_prop(FLContextKey.RUNNER)
-    chains: dict[str, Any] = getattr(runner, "task_result_filters", None) or {}
-    chain = chains.get(_TRAINED) or []
+    chain = filters_of_trained(fl_ctx)
     return bool(chain) and isinstance(chain[-1], Encrypt)
 
 

@@ -25,7 +25,7 @@ from app_custom.gates.allowed_update import AllowedUpdate
 from app_custom.gates.job_limits import REFUSED_BY
 from app_custom.gates.shared_metrics import TRAIN_METRICS
 from app_custom.participant.site_configuration import read_site_config
-from app_custom.privacy import patient_rounds
+from app_custom.privacy.patient_noise import rounds as patient_rounds
 from app_custom.privacy.update_filters import LEDGER, site_ledger
 from fedi2i import __version__
 from fedi2i.epsilon import EPSILON_ROUND, EPSILON_TOTAL

@@ -10,7 +10,7 @@ import pytest
 from cryptography import x509
 from masked_federation import Authority
 
-from app_custom.privacy.signed_keys import (
+from app_custom.privacy.secure_sum.signed_keys import (
     announcement,
     checked_keys,
     kit_authority,
@@ -105,11 +105,7 @@ def set_to(field: str, value: Any) -> Any:
     ],
 )
 def test_a_key_that_is_not_proved_is_refused_and_its_site_is_named(
-    said: Said,
-    kits: Path,
-    root: x509.Certificate,
-    change: Callable[[Said, Path], None],
-    words: str,
+    said: Said, kits: Path, root: x509.Certificate, change: Callable[[Said, Path], None], words: str
 ) -> None:
     change(said, kits)
     with pytest.raises(MaskError, match=f"the key of site 'south' is refused: .*{words}"):

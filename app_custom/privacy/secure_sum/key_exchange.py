@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from app_custom.privacy.signed_keys import announcement_fault
+from app_custom.privacy.secure_sum.signed_keys import announcement_fault
 from lightning_modules.privacy.pairwise_masks import SECRET_BYTES
 
 KEYS, ROSTER, OPEN = "mask_keys", "mask_roster", "mask_open"

@@ -19,17 +19,18 @@ from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import Shareable
 from nvflare.app_common.app_constant import AppConstants
 
-from app_custom.aggregation.model_message import unpack
+from app_custom.aggregation.model_message import filters_of_trained, unpack
+from app_custom.gates.allowed_update import AllowedUpdate
 from app_custom.nvflare_context import site_name
 from app_custom.participant.site_configuration import checked_run_name
-from app_custom.privacy.key_exchange import MASKED
-from app_custom.privacy.mask_keys import KeyStore, least_sites, round_of
 from app_custom.privacy.received_model import (
     Arrays,
     PrivacyRefusalError,
     TaskMemory,
     received_model,
 )
+from app_custom.privacy.secure_sum.key_exchange import MASKED
+from app_custom.privacy.secure_sum.mask_keys import KeyStore, least_sites, round_of
 from fedi2i.errors import UserError
 from lightning_modules.combining.known_samples import claimed_samples
 from lightning_modules.combining.updates import UpdateRefusedError, network_of, networks_of
@@ -172,6 +173,17 @@ class MaskUpdate(Filter):
                 )
             words[network] = masked(encoded.words, network, begun.asked, secrets, model)
         return words
+
+
+def masks(fl_ctx: FLContext) -> bool:
+    """Whether what this site trains leaves under masks: behind ``MaskUpdate`` stand gates alone.
+
+    Args:
+        fl_ctx: context of this site's run.
+    """
+    chain = filters_of_trained(fl_ctx)
+    ungated = [part for part in chain if not isinstance(part, AllowedUpdate)]
+    return bool(ungated) and isinstance(ungated[-1], MaskUpdate)
 
 
 def _changed(received: Arrays, trained: Arrays, extras: Arrays) -> dict[str, np.ndarray]:

@@ -13,8 +13,8 @@ from nvflare.app_common.abstract.fl_model import FLModel, ParamsType
 from app_custom.aggregation.aggregator import Aggregator
 from app_custom.aggregation.received_update import update_from
 from app_custom.nvflare_context import peer_name
-from app_custom.privacy.encryption_filters import check_admitted
-from app_custom.privacy.encryption_keys import server_keys
+from app_custom.privacy.encryption.filters import check_admitted
+from app_custom.privacy.encryption.keys import server_keys
 from fedi2i.errors import ConfigError
 from lightning_modules.combining.known_samples import check_same_samples
 from lightning_modules.combining.updates import UpdateRefusedError
@@ -31,22 +31,15 @@ class EncryptedAggregator(Aggregator):
     values out of range are refused at the sites; a hostile site's are not seen.
 
     Args:
-        strategy, min_sites, persistor_id, partial_networks, sites_keep_optimizers: as for
-            ``Aggregator``.
+        strategy, min_sites: as for ``Aggregator``.
+        arguments: the others of ``Aggregator``.
 
     Raises:
         ConfigError: a strategy whose rule needs more than a sum.
     """
 
-    def __init__(
-        self,
-        strategy: Mapping[str, Any],
-        min_sites: int,
-        persistor_id: str = "persistor",
-        partial_networks: bool = False,
-        sites_keep_optimizers: bool = False,
-    ) -> None:
-        super().__init__(strategy, min_sites, persistor_id, partial_networks, sites_keep_optimizers)
+    def __init__(self, strategy: Mapping[str, Any], min_sites: int, **arguments: Any) -> None:
+        super().__init__(strategy, min_sites, **arguments)
         check_admitted(self._strategy)
         self._keys: Any = None
         self._layout: Layout = {}

@@ -13,7 +13,7 @@ from nvflare.app_common.abstract.fl_model import FLModel
 
 from app_custom.aggregation.aggregator import Aggregator
 from app_custom.nvflare_context import peer_name
-from app_custom.privacy.key_exchange import ATTEMPT, MASKED, attempt
+from app_custom.privacy.secure_sum.key_exchange import ATTEMPT, MASKED, attempt
 from fedi2i.errors import ConfigError
 from lightning_modules.combining.known_samples import check_same_samples, claimed_samples
 from lightning_modules.combining.updates import (
@@ -36,11 +36,11 @@ class SecureAggregator(Aggregator):
     send what is not finite. The strategy sees the mean alone.
 
     Args:
-        strategy, min_sites, persistor_id, sites_keep_optimizers: as for ``Aggregator``.
-        partial_networks: whether the model has networks that some site may be unable to train; here
-            such a site cannot take part in the sum.
+        strategy, min_sites: as for ``Aggregator``.
         bits, fraction_bits, bound, slices_per_weight: as for ``IntegerCode``; the same as at the
             sites.
+        arguments: the others of ``Aggregator``; a site that cannot train all networks cannot take
+            part in a sum, whatever ``partial_networks`` says.
 
     Raises:
         ConfigError: a strategy that must see single updates, or settings that it does not have.
@@ -54,17 +54,9 @@ class SecureAggregator(Aggregator):
         fraction_bits: int,
         bound: float,
         slices_per_weight: int,
-        persistor_id: str = "persistor",
-        partial_networks: bool = False,
-        sites_keep_optimizers: bool = False,
+        **arguments: Any,
     ) -> None:
-        super().__init__(
-            strategy,
-            min_sites,
-            persistor_id,
-            partial_networks=False,
-            sites_keep_optimizers=sites_keep_optimizers,
-        )
+        super().__init__(strategy, min_sites, **{**arguments, "partial_networks": False})
         admits = self._strategy.mechanisms.secure_aggregation
         if admits != YES:
             raise ConfigError(

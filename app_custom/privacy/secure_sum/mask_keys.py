@@ -36,7 +36,7 @@ from app_custom.participant.site_configuration import (
     read_site_config,
     state_folder,
 )
-from app_custom.privacy.key_exchange import (
+from app_custom.privacy.secure_sum.key_exchange import (
     ANNOUNCEMENT,
     ANNOUNCEMENTS,
     KEPT,
@@ -46,7 +46,7 @@ from app_custom.privacy.key_exchange import (
     ROSTER,
     SUM_SITES,
 )
-from app_custom.privacy.signed_keys import (
+from app_custom.privacy.secure_sum.signed_keys import (
     announcement,
     checked_keys,
     kit_authority,

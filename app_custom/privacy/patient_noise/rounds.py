@@ -13,7 +13,7 @@ from nvflare.apis.fl_component import FLComponent
 from nvflare.apis.fl_context import FLContext
 
 from app_custom.nvflare_context import site_name
-from app_custom.privacy.patient_policy import PatientPrivacy
+from app_custom.privacy.patient_noise.policy import PatientPrivacy
 from app_custom.privacy.update_filters import is_simulated, keeps_to_the_ledger, site_ledger
 from fedi2i.epsilon import EPSILON_ROUND, EPSILON_TOTAL, LEAST_PATIENTS
 from lightning_modules.configuration import ExperimentConfig

@@ -29,8 +29,8 @@ from app_custom.executor import site_session
 from app_custom.executor.translation_executor import TranslationExecutor
 from app_custom.gates.allowed_update import AllowedUpdate
 from app_custom.nvflare_files import GLOBAL_MODEL
-from app_custom.privacy.encrypted_aggregator import EncryptedAggregator
-from app_custom.privacy.encryption_filters import Decrypt, Encrypt, check_encryption, encrypts
+from app_custom.privacy.encryption.aggregator import EncryptedAggregator
+from app_custom.privacy.encryption.filters import Decrypt, Encrypt, check_encryption, encrypts
 from app_custom.server.model_files import EncryptedModelFiles
 from app_custom.server.outgoing_model import StrategyModelGenerator
 from fedi2i.errors import ConfigError
