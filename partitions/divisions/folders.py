@@ -169,9 +169,11 @@ def _completed(
         for name, group in assignment.categories.items()
     }
     held = assignment.holds.get(manifest.site, ())
+    readers = {source.origin for source in sources if source.site in origins}
     return replace(
         manifest,
         subjects=tuple(_keeping(manifest.subjects, held, assignment.held_in)),
+        origin=readers.pop() if len(readers) == 1 else None,
         computed=any(source.computed for source in sources if source.site in origins),
         division=DivisionRecord(
             rule=division.rule,

@@ -11,7 +11,14 @@ from partitions.preparation.intensities import LEVELS
 
 BINS = 64
 """Of a histogram over [0, 1]. Distances between histograms hardly depend on it."""
-FEATURES = ("mean", "standard deviation", "skewness", "5th percentile", "95th percentile", "edges")
+FEATURES = (
+    "mean",
+    "standard deviation",
+    "skewness",
+    "5th percentile",
+    "95th percentile",
+    "gradient energy",
+)
 
 Levels = NDArray[np.uint16]
 Mask = NDArray[np.uint8]
@@ -56,7 +63,8 @@ def features_of(levels: Levels, mask: Mask) -> NDArray[np.float64]:
         mask: 1 where they count, the same shape, not empty.
 
     Returns:
-        Shape (6,); ``edges`` is the mean squared difference between neighbours within a slice.
+        Shape (6,); the gradient energy is the mean squared difference between neighbours within a
+        slice.
     """
     image = levels.astype(np.float64) / LEVELS
     inside = mask > 0
