@@ -15,9 +15,11 @@ from torch import Tensor
 
 import lightning_modules.metrics as package
 from fedi2i.catalogue import INFRASTRUCTURE
-from lightning_modules.metrics.catalogue import METRICS, measure
+from lightning_modules.metrics.catalogue import METRICS
 from lightning_modules.metrics.interface import Metric, image_pair
+from lightning_modules.metrics.presets.catalogue import PRESETS
 
+measure = PRESETS["mr"].measure
 NAMES = tuple(METRICS)
 SHAPE = (2, 32, 24)
 
