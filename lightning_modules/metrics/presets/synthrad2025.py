@@ -82,8 +82,8 @@ def _similarity(target: Any, prediction: Any, weight: float) -> Any:
     luminance = (2 * mean_t * mean_p + first) / (mean_t * mean_t + mean_p * mean_p + first)
     contrast = (2 * spread + second) / (variance_t + variance_p + second)
     structure = (together + third) / (spread + third)
-    parts = (np.maximum(part, 0) ** weight for part in (luminance, contrast, structure))
-    return np.prod(np.stack(list(parts)), axis=0)
+    parts = (np.maximum(part, 0) for part in (luminance, contrast, structure))
+    return math.prod(parts) ** weight
 
 
 def _padding(length: int) -> tuple[int, int]:

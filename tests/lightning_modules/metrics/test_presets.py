@@ -229,14 +229,14 @@ def _ssim_2d(g: NDArray[np.float64], p: NDArray[np.float64]) -> float:
     return float((found / ((mean_g**2 + mean_p**2 + 1e-4) * (var_g + var_p + 9e-4))).mean())
 
 
-@pytest.mark.parametrize("name", [name for name, preset in PRESETS.items() if preset.in_hu])
+@pytest.mark.parametrize("name", ["ldct", "synthrad2023", "synthrad2025"])
 def test_values_lie_in_the_range_and_fall_with_noise(name: str) -> None:
     rng = np.random.default_rng(5)
-    target = rng.normal(0, 200, (20, 48, 44))
+    target = rng.normal(0, 200, (8, 44, 42))
     noise = rng.normal(0, 1, target.shape)
     mask = np.ones(target.shape, dtype=bool)
     preset = PRESETS[name]
-    rows = [preset.measure(_pair(target, target + s * noise, mask, "chest")) for s in (5, 50, 5000)]
+    rows = [preset.measure(_pair(target, target + s * noise, mask, "chest")) for s in (5, 500)]
     for metric in preset.metrics.values():
         values = [row[metric.name] for row in rows]
         assert values == sorted(values, reverse=metric.better == "higher")
