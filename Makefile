@@ -8,7 +8,7 @@ RUN := $(BIN)/python
 TEST_FILES_AT_ONCE ?= 2
 PACKAGES := fedi2i partitions lightning_modules app_custom jobs provision report
 
-.PHONY: help setup data provision poc demo smoke smoke-cyclegan strategies audit report tensorboard \
+.PHONY: help setup data provision poc demo smoke smoke-cyclegan strategies study study-quick audit report tensorboard \
 	lint format types test test-fast test-all coverage docs jobs shape \
 	benchmark benchmark-aggregation benchmark-callback benchmark-gpu benchmark-scale benchmark-soak \
 	benchmark-upsampling benchmark-matching \
@@ -59,6 +59,15 @@ strategies: data ## every strategy on the demo cohort, quick settings: table and
 	@$(BIN)/fedi2i compare --experiment jobs/experiments/strategies.yaml --strategies all \
 		--out runs/strategies --title "FedI2I: every strategy, quick settings"
 	@$(BIN)/fedi2i report runs/strategies
+
+study: data ## the default study: every arm with six seeds; interrupted, it goes on
+	@$(BIN)/fedi2i study jobs/studies/default.yaml --out runs/study
+	@$(BIN)/fedi2i report runs/study
+
+study-quick: data ## the same question in short: three seeds
+	@$(BIN)/fedi2i study jobs/studies/quick.yaml --out runs/study-quick
+	@$(BIN)/fedi2i report runs/study-quick
+	@echo "== open runs/study-quick/report.html"
 
 # Every process has one thread, and there is one for each core: pieces are many and small.
 audit: data ## attack models trained as the demo's, at half size: what leaks (18 minutes of one core)

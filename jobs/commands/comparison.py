@@ -8,7 +8,7 @@ from typing import Protocol
 
 from fedi2i.commands import Commands
 from fedi2i.errors import ConfigError
-from jobs.commands.settings import add_experiment_options, read_settings
+from jobs.commands.settings import add_experiment_options, read_settings, seeds_from
 from jobs.privacy.catalogue import base_job
 from jobs.writing.federation import read_federated_experiment
 from lightning_modules.metrics.presets.catalogue import SENDABLE
@@ -123,10 +123,7 @@ def tune(options: TuneOptions) -> None:
     # Imported here, as a mistake in the command line should not wait seconds for torch.
     from jobs.running.tuning import TABLE_FILE, run_tuning
 
-    try:
-        seeds = [int(text) for text in options.seeds.split(",")]
-    except ValueError as error:
-        raise ConfigError(f"--seeds {options.seeds}: write whole numbers, e.g. 101,102") from error
+    seeds = seeds_from(options.seeds)
     changes = {"experiment": read_settings(options.settings)}
     job = read_federated_experiment(options.experiment, changes)
     choices = run_tuning(
