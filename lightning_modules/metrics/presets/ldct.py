@@ -28,11 +28,13 @@ _LEAST_SIDE = 41
 def windowed(values: Any, anatomy: str) -> Any:
     """HU through the window of an anatomy, as values in [0, 1].
 
+    Centre and width as DICOM has them (PS3.3, C.11.2.1.2): 40 and 80 go from 0 to 79.
+
     Raises:
         KeyError: no such anatomy.
     """
     centre, width = WINDOWS[anatomy]
-    return ((values - centre) / width + 0.5).clip(0.0, 1.0)
+    return ((values - (centre - 0.5)) / (width - 1.0) + 0.5).clip(0.0, 1.0)
 
 
 def _over_slices(images: ImagePair, of_slice: Callable[[Any, Any], float]) -> float:
