@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -116,7 +117,7 @@ def to_turned_grid(
         raise ValueError(f"{len(slices)} slices, but the geometry has {len(geometry.kept)}")
     values = scale.to_unit(slices).astype(np.float32)
     found = _resampled_back(values, geometry, "nearest", 1, scale.low)
-    found[~covered(geometry, slices.shape[1:])] = scale.low
+    found[~covered(geometry, tuple(slices.shape[1:]))] = scale.low
     return found
 
 
@@ -131,6 +132,7 @@ def mask_to_native_grid(mask: NDArray[np.uint8], geometry: SliceGeometry) -> NDA
     return np.asarray(turned_to_native(found, geometry) > 0)
 
 
+@lru_cache(maxsize=1)  # the arms of an evaluation ask one after the other for the same patient
 def covered(geometry: SliceGeometry, size: tuple[int, ...]) -> NDArray[np.bool_]:
     """Which voxels of the turned scan lie in a pixel of a prepared slice, axes (x, y, z)."""
     whole = np.ones((len(geometry.kept), *size), dtype=np.float32)

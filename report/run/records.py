@@ -169,7 +169,11 @@ class ShownWindow:
 
 @dataclass(frozen=True)
 class RunDescription:
-    """The content of ``run.json``: what was run, on whose data, with which settings."""
+    """The content of ``run.json``: what was run, on whose data, with which settings.
+
+    Attributes:
+        shown: the window of pictures, from ``preset``; 0 to 1 where it says nothing of it.
+    """
 
     title: str
     created: str
@@ -185,12 +189,7 @@ class RunDescription:
     sites: tuple[Site, ...]
     arms: tuple[Arm, ...]
     primary: PrimaryOutcome = PrimaryOutcome()
-
-    @property
-    def shown(self) -> ShownWindow:
-        """The window of pictures; 0 to 1 where the run says nothing of it."""
-        given = self.preset.get("shown") or {}
-        return ShownWindow(**{key: given[key] for key in ("low", "high", "unit") if key in given})
+    shown: ShownWindow = ShownWindow()
 
     @property
     def federated_sites(self) -> tuple[Site, ...]:

@@ -7,17 +7,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.text import Text
 
 from fedi2i.errors import DataError
+from report.figures.strip import Strip, draw_strip
 from report.numbers.analysis import analyse
 from report.page.render import render_page
 from report.run.folder import read_run
+from report.run.records import ShownWindow
 
 HU = {
     "name": "synthrad2025",
     "data_range": 4095.0,
     "shown": {"low": -1000.0, "high": 1000.0, "unit": "HU"},
 }
+WINDOW = ShownWindow(-1000.0, 1000.0, "HU")
 METRICS = [
     {"name": "psnr", "label": "PSNR", "unit": "dB", "better": "higher", "decimals": 2},
     {"name": "mae_hu", "label": "MAE", "unit": "HU", "better": "lower", "decimals": 1},
@@ -31,6 +35,13 @@ def _in_hu(results: pd.DataFrame) -> pd.DataFrame:
     more = rows[rows["metric"] == "mae_hu"].assign(metric="ms_ssim", value=0.75)
     more.loc[more["subject"] == "a2", "value"] = np.nan
     return pd.concat([rows, more]).assign(preset="synthrad2025")
+
+
+def test_a_strip_in_hu_names_its_window_and_the_largest_error() -> None:
+    grey = np.full((40, 32), 0.5, dtype=np.float32)
+    strip = Strip(grey, grey, grey, None, "FedAvg", "A title", "", "", 0.2, WINDOW)
+    texts = {text.get_text() for text in draw_strip(strip, 6.0).findobj(Text)}
+    assert {"black to white: -1000 to 1000 HU", "400 HU"} <= texts
 
 
 def test_rows_without_a_preset_are_read_as_before(write_run: Any, results: pd.DataFrame) -> None:
