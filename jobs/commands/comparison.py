@@ -121,6 +121,7 @@ def add_tune(commands: Commands) -> None:
 def tune(options: TuneOptions) -> None:
     """Run grids of settings and print what the rule chooses."""
     # Imported here, as a mistake in the command line should not wait seconds for torch.
+    from jobs.running.spent_epsilon import read_trainings, study_sentences
     from jobs.running.tuning import TABLE_FILE, run_tuning
 
     seeds = seeds_from(options.seeds)
@@ -132,6 +133,9 @@ def tune(options: TuneOptions) -> None:
     for name, choice in choices.items():
         print(choice.text(name))
     print(f"wrote {options.out / TABLE_FILE}")
+    if job.privacy.acts:
+        for sentence in study_sentences(read_trainings(options.out)):
+            print(sentence)
 
 
 def _add_folders(parser: argparse.ArgumentParser, out: Path) -> None:

@@ -24,6 +24,7 @@ from fedi2i.typed_config import as_dict, check_values, choose, number, read_yaml
 from jobs.running.comparison import Comparison, run_comparison
 from jobs.running.prepared_data import prepared_manifests
 from jobs.running.run_record import PrimaryOutcome
+from jobs.running.spent_epsilon import STUDY_FILE
 from jobs.writing.federation import (
     FederatedExperiment,
     read_federated_experiment,
@@ -32,7 +33,6 @@ from jobs.writing.federation import (
 from lightning_modules.configuration import experiment_values
 from lightning_modules.metrics.presets.catalogue import PRESETS
 
-STUDY_FILE = "study.json"
 RESULTS_FILE = "results.csv"
 PATIENTS = ("federated", "unseen")
 

@@ -19,6 +19,7 @@ from report.run.records import (
     RunDescription,
     ShownWindow,
     Site,
+    SpentTogether,
 )
 
 _MISSING = object()
@@ -48,6 +49,10 @@ def read_run_json(path: Path) -> RunDescription:
         arms=tuple(_arm(*entry) for entry in _entries(content, "arms", where)),
         shown=_shown(_value(content, "preset", dict, where), f"{where}: preset.shown"),
         primary=_primary(_value(content, "primary_outcome", dict, where, {}), where),
+        study=tuple(
+            _spent(entry, f"{where}: study[{number}]")
+            for number, entry in enumerate(_value(content, "study", list, where, []))
+        ),
     )
     _check_names(about, where)
     return about
@@ -177,6 +182,18 @@ def _privacy(entry: dict[str, Any] | None, where: str) -> Privacy | None:
         delta=_value(entry, "delta", float, where, None),
         epsilon=_value(entry, "epsilon", float, where, None),
         settings=_value(entry, "settings", dict, where, {}),
+    )
+
+
+def _spent(entry: Any, where: str) -> SpentTogether:
+    return SpentTogether(
+        sites=tuple(_value(entry, "sites", list, where)),
+        unit=_value(entry, "unit", str, where),
+        relation=_value(entry, "relation", str, where),
+        trainings=_value(entry, "trainings", int, where),
+        delta=_value(entry, "delta", float, where),
+        epsilon=_value(entry, "epsilon", float, where),
+        added_up=_value(entry, "added_up", float, where),
     )
 
 

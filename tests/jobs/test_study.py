@@ -13,7 +13,8 @@ from tiny_cohort import UNSEEN, write_tiny_cohort
 from fedi2i.errors import ConfigError, DataError
 from jobs.running import study as running
 from jobs.running.comparison import Comparison
-from jobs.running.study import STUDY_FILE, Study, read_study, run_study
+from jobs.running.spent_epsilon import STUDY_FILE
+from jobs.running.study import Study, read_study, run_study
 
 STUDY = """
 title: Two seeds
