@@ -21,8 +21,9 @@ def _on_prepared_slices(preset: Preset) -> Preset:
 
 
 _FILES: Mapping[str, Preset] = members(package, "PRESET")
-PRESETS: Mapping[str, Preset] = _FILES | {
-    preset.name: preset for preset in map(_on_prepared_slices, _FILES.values()) if preset.in_hu
+PRESETS: Mapping[str, Preset] = {
+    **_FILES,
+    **{p.name: p for p in map(_on_prepared_slices, _FILES.values()) if p.in_hu},
 }
 """Every preset by its name. One in HU has two: on the scan's own grid, and on prepared slices."""
 

@@ -53,7 +53,7 @@ def ms_ssim(target: Any, prediction: Any, mask: Any) -> float:
     inner = (slice(_BORDER, -_BORDER),) * 3
     product = 1.0
     for weight in WEIGHTS:
-        found = _similarity(*images, weight)[inner][inside[inner]]
+        found = _similarity(images[0], images[1], weight)[inner][inside[inner]]
         value = float(found.mean()) if found.size else math.nan
         product *= float(np.clip(value, 0.0, 1.0))
         images = [_halved(image) for image in images]
