@@ -191,6 +191,29 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return cast(dict[str, Any], content)
 
 
+def settings_of(texts: Iterable[str], option: str, example: str) -> dict[str, Any]:
+    """What an option's ``key=value`` texts say, as nested values.
+
+    Args:
+        texts: keys may have dots, values are YAML.
+        option: the option, for messages.
+        example: a text that would be right.
+
+    Raises:
+        ConfigError: a text without ``=``, or a value that is no YAML.
+    """
+    given = list(texts)
+    for text in given:
+        if "=" not in text:
+            raise ConfigError(f"{option} {text}: write KEY=VALUE, for example {example}")
+    try:
+        values = OmegaConf.to_container(OmegaConf.from_dotlist(given), resolve=True)
+    except Exception as error:  # YAML parsers raise many unrelated types
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"{option}: cannot be read ({reason})") from error
+    return cast(dict[str, Any], values)
+
+
 def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
     """Merge mappings key by key; later layers win, lists are replaced as a whole."""
     combined = OmegaConf.merge(*(OmegaConf.create(dict(layer)) for layer in layers))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
@@ -13,7 +15,7 @@ from pathlib import Path
 from fedi2i.errors import DataError
 from fedi2i.site_names import check_site_names
 from partitions.check.manifests import check_partition
-from partitions.manifest import FILE_NAME, SiteManifest, SubjectRecord, write_manifest
+from partitions.manifest import FILE_NAME, Origin, SiteManifest, SubjectRecord, write_manifest
 from partitions.splitting import FRACTIONS, Fractions, split_by_completeness
 from partitions.withdrawn_patients import without_withdrawn
 
@@ -24,6 +26,22 @@ WITHDRAWN = "withdrawn-manifest.json"
 TO_BE_DRAWN = ""
 """Stands in the place of a subject's split until `write_site_folders` has drawn it."""
 
+_ORIGIN: ContextVar[Origin | None] = ContextVar("origin", default=None)
+
+
+@contextmanager
+def written_by(origin: Origin) -> Iterator[None]:
+    """Let every manifest that is written inside name the code of somebody else that wrote it.
+
+    A lab's own reader writes manifests by itself. It cannot be asked to name itself truthfully, and
+    a manifest in which the name is added afterwards would be half-written until then.
+    """
+    token = _ORIGIN.set(origin)
+    try:
+        yield
+    finally:
+        _ORIGIN.reset(token)
+
 
 def write_site_folders(
     out: Path,
@@ -31,6 +49,7 @@ def write_site_folders(
     records: Iterable[SubjectRecord],
     seed: int,
     fractions: Fractions = FRACTIONS,
+    complete: Callable[[SiteManifest], SiteManifest] = lambda manifest: manifest,
 ) -> tuple[SiteManifest, ...]:
     """Write ``<out>/<site>/manifest.json`` for every site; how every reader ends.
 
@@ -46,6 +65,7 @@ def write_site_folders(
             then patients are divided here, within each site.
         seed: of that division. The manifests record it, or null where the splits were given.
         fractions: parts of train, val and test.
+        complete: adds to a manifest what no record says, once its splits are known.
 
     Returns:
         The manifests, in the order of the sites' names; subjects in the order of theirs.
@@ -66,7 +86,10 @@ def write_site_folders(
         # Afterwards, so that a withdrawal moves nobody else to another split.
         subjects = without_withdrawn(out / site, subjects)
         split_seed = seed if drawn else None
-        manifests.append(SiteManifest(dataset, site, subjects, out / site, split_seed=split_seed))
+        manifest = SiteManifest(
+            dataset, site, subjects, out / site, split_seed=split_seed, origin=_ORIGIN.get()
+        )
+        manifests.append(complete(manifest))
     for finding in check_partition(manifests):
         logger.warning("%s", finding.text())
     for manifest in manifests:

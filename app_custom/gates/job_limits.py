@@ -52,6 +52,8 @@ class JobLimits:
             other code of the same release, is taken all the same.
         plain_updates: whether what is trained here may reach the server readable; without it only
             encrypted averaging is taken.
+        single_updates: whether what this site alone has trained may reach the server readable;
+            without it secure aggregation, whose sum the server reads, is taken as well.
     """
 
     least_sites: int = number(3, low=1)
@@ -66,6 +68,7 @@ class JobLimits:
     most_parameters: int = number(200_000_000, low=1)
     other_release: bool = switch(False)
     plain_updates: bool = switch(True)
+    single_updates: bool = switch(True)
 
 
 SIMULATION = JobLimits(
@@ -97,7 +100,9 @@ class Rule(StrEnum):
     MOST_PARAMETERS = "most_parameters"
     OTHER_RELEASE = "other_release"
     PLAIN_UPDATES = "plain_updates"
+    SINGLE_UPDATES = "single_updates"
     PATIENT_PRIVACY = "patient_privacy"
+    STATISTICS = "statistics"
 
 
 PRIVACY_BUDGET = "privacy_budget"
@@ -171,7 +176,7 @@ def check_settings(limits: JobLimits, experiment: ExperimentConfig) -> None:
     Raises:
         JobRefusedError: naming the limit.
     """
-    training, (rows, columns) = experiment.training, experiment.data.preparation.size
+    training = experiment.training
     samples = training.steps * training.batch_size
     if samples < limits.least_samples_per_round:
         raise _too_few(
@@ -181,6 +186,16 @@ def check_settings(limits: JobLimits, experiment: ExperimentConfig) -> None:
         )
     if training.steps > limits.most_steps:
         raise _too_much(Rule.MOST_STEPS, f"a round has {training.steps} steps", limits.most_steps)
+    check_pixels(limits, experiment.data.preparation.size)
+
+
+def check_pixels(limits: JobLimits, size: tuple[int, int]) -> None:
+    """Refuse slices that are too large.
+
+    Raises:
+        JobRefusedError: naming the limit.
+    """
+    rows, columns = size
     if rows * columns > limits.most_pixels:
         raise _too_much(
             Rule.MOST_PIXELS, f"slices have {rows} x {columns} pixels", limits.most_pixels
@@ -199,8 +214,15 @@ def check_parameters(limits: JobLimits, parameters: int) -> None:
         )
 
 
-def check_encrypted(limits: JobLimits, encrypted: bool) -> None:
+def check_readable(limits: JobLimits, encrypted: bool, masked: bool) -> None:
     """Refuse a job whose updates leave readable, where the participant says that none may.
+
+    Of how many sites the sum must be, ``check_sites`` says.
+
+    Args:
+        limits: the participant's.
+        encrypted: whether what is trained leaves as ciphertext alone.
+        masked: whether it leaves under the masks of secure aggregation alone.
 
     Raises:
         JobRefusedError: naming the limit.
@@ -210,6 +232,12 @@ def check_encrypted(limits: JobLimits, encrypted: bool) -> None:
             Rule.PLAIN_UPDATES,
             "the server could read what is trained here; export the job with privacy.mechanism "
             "'encryption'",
+        )
+    if not (encrypted or masked or limits.single_updates):
+        raise JobRefusedError(
+            Rule.SINGLE_UPDATES,
+            "the server could read what this site alone has trained; export the job with "
+            "privacy.mechanism 'secure_sum' or 'encryption'",
         )
 
 
