@@ -20,7 +20,7 @@ def _on_prepared_slices(preset: Preset) -> Preset:
     return replace(preset, name=preset.name + PREPARED, facts={**preset.facts, "grid": grid})
 
 
-_FILES: Mapping[str, Preset] = members(package, "PRESET")
+_FILES: dict[str, Preset] = members(package, "PRESET")
 PRESETS: Mapping[str, Preset] = _FILES | {
     preset.name: preset for preset in map(_on_prepared_slices, _FILES.values()) if preset.in_hu
 }
