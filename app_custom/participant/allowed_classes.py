@@ -35,6 +35,7 @@ _NAMED_BY_COMMITTED_JOBS: tuple[str, ...] = (
     "app_custom.server.outgoing_model.FinalModelLocator",
     "app_custom.server.outgoing_model.StrategyModelGenerator",
     "app_custom.server.site_watch.SiteWatch",
+    "app_custom.server.translation_models.TranslationModels",
     "app_custom.swarm.final_model.CollectedModel",
     "app_custom.swarm.final_model.FinalSelection",
     "app_custom.swarm.final_model.HeldModels",

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fedi2i import __version__
-from jobs.privacy.catalogue import arriving, leaving
+from jobs.privacy.catalogue import arriving, description, leaving
 from jobs.writing.federation import FederatedExperiment
 from lightning_modules.configuration import experiment_values
 from lightning_modules.model_networks import MODELS
@@ -122,6 +122,18 @@ def best_model() -> Config:
         key_metric=KEY_METRIC,
         metrics_id="global_metrics",
         workflow_id=EVALUATION,
+    )
+
+
+def translation_models(run: str, job: FederatedExperiment, **args: Any) -> Config:
+    """Writes the files that ``fedi2i translate`` takes; it comes after what saves models."""
+    return component(
+        "translation_models",
+        "app_custom.server.translation_models.TranslationModels",
+        settings=experiment_values(job.experiment),
+        run_name=run,
+        privacy=description(job),
+        **args,
     )
 
 
