@@ -29,6 +29,7 @@ _NAMED_BY_COMMITTED_JOBS: tuple[str, ...] = (
     "app_custom.privacy.update_filters.SpendBudget",
     "app_custom.server.best_model.BestModel",
     "app_custom.server.best_model.SwarmBestModel",
+    "app_custom.server.given_model.GivenModel",
     "app_custom.server.global_metrics.GlobalMetrics",
     "app_custom.server.model_files.EncryptedModelFiles",
     "app_custom.server.model_files.ModelFiles",

@@ -21,6 +21,7 @@ ENTRIES = (
     *training.ENTRIES,
     *jobs.ENTRIES,
     *report.ENTRIES,
+    *training.TRANSLATION,
     *jobs.GOVERNANCE,
     *provision.ENTRIES,
 )
@@ -52,8 +53,12 @@ def parser_for(arguments: Sequence[str]) -> ArgumentParser:
         description=_map(),
         epilog="'fedi2i COMMAND --help' tells more about a command.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        add_help=False,
     )
-    parser.add_argument("--version", action="version", version=f"fedi2i {__version__}")
+    # The usage names both, and a list of two options would take the map off the screen.
+    parser.add_argument("-h", "--help", action="help", help=argparse.SUPPRESS)
+    version = f"fedi2i {__version__}"
+    parser.add_argument("--version", action="version", version=version, help=argparse.SUPPRESS)
     parser.set_defaults(run=lambda _: parser.print_help())
     word, entry = _first_word(arguments), _chosen(arguments)
     if entry is not None:

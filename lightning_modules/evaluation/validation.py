@@ -48,13 +48,19 @@ def patients(split: PreparedSplit) -> Iterator[Patient]:
             yield _patient(split, entry)
 
 
-def translate(generator: nn.Module, source: Tensor, hardware: Hardware) -> Tensor:
+def translate(
+    generator: nn.Module,
+    source: Tensor,
+    hardware: Hardware,
+    slices_at_once: int = _SLICES_AT_ONCE,
+) -> Tensor:
     """Translate a volume slice by slice.
 
     Args:
         generator: in any mode; it is evaluated without dropout and left as it was.
         source: (slices, rows, columns), intensities in [0, 1].
         hardware: where and in which precision.
+        slices_at_once: how many go through the network together.
 
     Returns:
         Same shape, float32 intensities in [0, 1], on the CPU.
@@ -67,7 +73,7 @@ def translate(generator: nn.Module, source: Tensor, hardware: Hardware) -> Tenso
     with torch.inference_mode(), autocast:
         parts = [
             from_network(generator(to_network(part).to(hardware.device))).cpu()
-            for part in torch.split(source, _SLICES_AT_ONCE)
+            for part in torch.split(source, slices_at_once)
         ]
     generator.train(was_training)
     return torch.cat(parts)

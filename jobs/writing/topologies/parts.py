@@ -159,13 +159,13 @@ def watch_and_curves() -> list[Config]:
     ]
 
 
-def final_evaluation(job: FederatedExperiment) -> Config:
-    """The workflow that has every site validate the final model."""
+def final_evaluation(job: FederatedExperiment, locator: str = "final_model_locator") -> Config:
+    """The workflow that has every site validate a model, by default the final one."""
     return component(
         EVALUATION,
         "nvflare.app_common.workflows.global_model_eval.GlobalModelEval",
         task_check_period=0.1,
-        model_locator_id="final_model_locator",
+        model_locator_id=locator,
         validation_task_name="validate",
         validation_timeout=job.federation.round_timeout,
         # It sends out a copy of the final model, which would go into every result bundle.
@@ -173,13 +173,15 @@ def final_evaluation(job: FederatedExperiment) -> Config:
     )
 
 
-def learner(run: str, job: FederatedExperiment) -> Config:
+def learner(
+    run: str, job: FederatedExperiment, tasks: Sequence[str] = ("train", "validate")
+) -> Config:
     """The executor for training and validation."""
     # All settings, not only what differs from defaults: a site whose installed version has other
     # defaults must not silently train something else.
     settings = experiment_values(job.experiment)
     return executor(
-        ["train", "validate"],
+        tasks,
         "app_custom.executor.translation_executor.TranslationExecutor",
         settings=settings,
         run_name=run,
