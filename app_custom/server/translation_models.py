@@ -83,7 +83,7 @@ class TranslationModels(Widget):
         self._keep_rounds = keep_rounds
 
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
-        """Keep the translator of each round; write model files when the run has ended well."""
+        """Keep the last rounds' translators; write model files when the run has ended well."""
         try:
             if event_type == AppEventType.ROUND_DONE and self._keep_rounds:
                 self._keep(fl_ctx)
@@ -93,18 +93,14 @@ class TranslationModels(Widget):
             self.system_panic(f"server: {error}", fl_ctx)
 
     def _keep(self, fl_ctx: FLContext) -> None:
+        rounds = int(fl_ctx.get_prop(AppConstants.CURRENT_ROUND)) + 1
+        if rounds <= self._experiment.training.rounds - self._keep_rounds:
+            return
         model = fl_ctx.get_prop(AppConstants.GLOBAL_MODEL)[ModelLearnableKey.WEIGHTS]
         weights = None if is_encrypted(model) else self._translator(_tensors(model))
-        if weights is None:
-            return
-        rounds = int(fl_ctx.get_prop(AppConstants.CURRENT_ROUND)) + 1
-        folder = self._folder(fl_ctx)
-        write_tensors(folder / _ROUND_FILE.format(rounds), {"model": weights})
-        for number in set(_kept(folder)) - self._last(rounds):
-            (folder / _ROUND_FILE.format(number)).unlink()
-
-    def _last(self, rounds: int) -> set[int]:
-        return set(range(rounds - self._keep_rounds + 1, rounds + 1))
+        if weights is not None:
+            path = self._folder(fl_ctx) / _ROUND_FILE.format(rounds)
+            write_tensors(path, {"model": weights})
 
     def _write(self, fl_ctx: FLContext) -> None:
         rounds = self._experiment.training.rounds

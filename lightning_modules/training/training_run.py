@@ -84,7 +84,7 @@ def train_arm(experiment: ExperimentConfig, arm: Arm, hardware: Hardware, out: P
         state = {**state, **result.state}
         metrics = {**result.metrics, "time/train_seconds": result.seconds}
         rows += [(learned_on, round_number, name, metrics[name]) for name in sorted(metrics)]
-        earlier = _latest(earlier, experiment, state, round_number + 1)
+        earlier = _with_last(earlier, experiment, state, round_number + 1)
         _save_progress(out, fingerprint, round_number + 1, state, rows, earlier)
         logger.info(
             "%s: round %d of %d, generator's loss %.4f",
@@ -121,10 +121,13 @@ def _write_translation_model(
     write_model((out / MODEL_FILE).with_suffix(SUFFIX), ModelFile(card, weights, earlier))
 
 
-def _latest(earlier: Earlier, experiment: ExperimentConfig, state: State, rounds: int) -> Earlier:
-    """The translators of the last rounds, this one included."""
-    found = {**earlier, rounds: _translator_of(experiment, state)}
-    return {number: found[number] for number in sorted(found)[-KEPT_ROUNDS:]}
+def _with_last(
+    earlier: Earlier, experiment: ExperimentConfig, state: State, rounds: int
+) -> Earlier:
+    """The translators of the run's last rounds, as far as it has come to them."""
+    if rounds <= experiment.training.rounds - KEPT_ROUNDS:
+        return earlier
+    return {**earlier, rounds: _translator_of(experiment, state)}
 
 
 def _translator_of(experiment: ExperimentConfig, state: State) -> Weights:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from fedi2i import __version__
 from fedi2i.errors import DataError
 from fedi2i.files import not_written
+from partitions.dicom.folder import in_silence
 from partitions.preparation.intensities import Scale
 from partitions.preparation.scaling import HOUNSFIELD
 
@@ -116,10 +117,10 @@ def write_series(
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".writing-"))
     try:
-        series = list(_datasets(headers, stored, scale, made))
-        for number, dataset in enumerate(series, 1):
-            dataset.save_as(temporary / f"{number:05d}.dcm", enforce_file_format=True)
-        _check(temporary, headers, stored)
+        with in_silence():  # a patient's values are copied as they are, valid or not
+            for number, dataset in enumerate(_datasets(headers, stored, scale, made), 1):
+                dataset.save_as(temporary / f"{number:05d}.dcm", enforce_file_format=True)
+            _check(temporary, headers, stored)
         temporary.chmod(0o755)
         temporary.rename(folder)
     except OSError as error:

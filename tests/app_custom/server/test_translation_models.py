@@ -125,11 +125,14 @@ def test_an_aborted_run_writes_none_and_keeps_what_it_needs_to_go_on(
     tmp_path: Path, aborted: bool
 ) -> None:
     server = Server(tmp_path, aborted)
-    server.after_round(1)
-    server.save("FL_global_model.pt", 1)
+    for rounds in (1, 2):
+        server.after_round(rounds)
+    server.save("FL_global_model.pt", 2)
     server.end()
     assert (server.app / "FL_global_model.safetensors").is_file() != aborted
-    assert bool(list((tmp_path / "kept").rglob("translator-1.pt"))) == aborted
+    # Of four rounds the last three are wanted, so that the first one is never kept.
+    names = [path.name for path in (tmp_path / "kept").rglob("*.pt")]
+    assert names == (["translator-2.pt"] if aborted else [])
 
 
 def test_a_translator_of_which_sites_keep_parts_is_no_global_model(tmp_path: Path) -> None:

@@ -208,7 +208,7 @@ def test_a_killed_process_leaves_no_series_and_the_same_command_writes_it(
         target=_die_in_the_fourth_slice, args=(model, source, out)
     )
     process.start()
-    process.join(120)
+    process.join(600)
     assert process.exitcode == 9
     assert [path for path in out.iterdir() if not path.name.startswith(".writing-")] == []
     assert len(list(_translated(model, source, out).iterdir())) == 12
