@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from nvflare.apis.event_type import EventType
 from nvflare.apis.fl_constant import FLContextKey
@@ -169,4 +170,4 @@ def _aborted(fl_ctx: FLContext) -> bool:
 
 
 def _tensors(weights: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-    return {key: torch.as_tensor(value) for key, value in weights.items()}
+    return {key: torch.as_tensor(np.array(value)) for key, value in weights.items()}

@@ -14,6 +14,7 @@ from fedi2i.errors import DataError
 from partitions.check.finding import WARNING, refuse
 from partitions.check.scans import open_scans
 from partitions.check.subject import header_findings, read_voxels
+from partitions.dicom.conversion import is_synthetic
 from partitions.dicom.folder import read_folder
 from partitions.dicom.groups import Group, group
 from partitions.dicom.series import SeriesVolume, read_series
@@ -153,7 +154,7 @@ def _header_of(header: Dataset, one: Slice) -> Dataset:
 def _said_by(series: SeriesVolume) -> Iterator[str]:
     if series.lossy:
         yield "was compressed with losses, which the translation inherits"
-    if any(str(one.get("SyntheticData", "")).upper() == "YES" for one in series.headers):
+    if any(map(is_synthetic, series.headers)):
         yield "was itself made by a program (SyntheticData), and is translated once more"
 
 

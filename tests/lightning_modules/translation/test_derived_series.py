@@ -136,6 +136,32 @@ def test_every_hu_comes_back_through_dicom(make_model: MakeModel, tmp_path: Path
 
 
 @pytest.mark.usefixtures("identity")
+def test_the_frames_of_one_file_become_slices_of_their_own(
+    make_model: MakeModel, tmp_path: Path
+) -> None:
+    legacy = pytest.importorskip("highdicom.legacy", reason="highdicom is not installed")
+    hu = _source(tmp_path / "single", "CT")
+    before = _headers(tmp_path / "single")
+    whole = legacy.LegacyConvertedEnhancedCTImage(
+        legacy_datasets=before,
+        series_instance_uid="1.2.3",
+        series_number=9,
+        sop_instance_uid="1.2.3.4",
+        instance_number=1,
+    )
+    (tmp_path / "multi").mkdir()
+    whole.save_as(tmp_path / "multi" / "one")
+    after = _headers(_translated(make_model("cbct:ct"), tmp_path / "multi", tmp_path / "out"))
+    for index, (one, other) in enumerate(zip(before, after, strict=True)):
+        assert np.allclose(other.ImagePositionPatient, one.ImagePositionPatient, atol=1e-6)
+        assert list(map(float, other.PixelSpacing)) == list(map(float, one.PixelSpacing))
+        assert np.array_equal(other.pixel_array.T - 1024.0, hu[:, :, index])
+        assert other.SourceImageSequence[0].ReferencedSOPInstanceUID == "1.2.3.4"
+    frames = {one.SourceImageSequence[0].ReferencedFrameNumber for one in after}
+    assert frames == set(range(1, 13))
+
+
+@pytest.mark.usefixtures("identity")
 def test_a_translated_mr_is_an_mr_series_in_thousandths_of_its_scale(
     make_model: MakeModel, tmp_path: Path
 ) -> None:
