@@ -68,6 +68,7 @@ from lightning_modules.evaluation.validation import (
     patients,
     translate,
 )
+from lightning_modules.metrics.presets.catalogue import on_prepared_slices
 from lightning_modules.model_networks import MODELS
 from lightning_modules.networks.building import parameter_count
 from lightning_modules.networks.generators.catalogue import build_generator
@@ -121,6 +122,7 @@ class SiteSession:
         self._ended = ended
         self._held = held  # nobody removes the prepared slices while this is open
         self._picture: np.ndarray | None = None
+        self._preset = on_prepared_slices(experiment.preset)
         self._translator = MODELS[experiment.model.name].translator
         self._generator = build_generator(experiment.model.generator)
 
@@ -222,9 +224,9 @@ class SiteSession:
         rows: list[dict[str, float]] = []
         for patient in patients(self._prepared.split("val")):
             prediction = translate(self._generator, patient.source, self._hardware)
-            rows.append(patient_metrics(prediction, patient))
+            rows.append(patient_metrics(prediction, patient, self._preset))
             if len(rows) == 1 and prefix == "val" and self._config.share_images:
-                self._picture = panel(patient, prediction)
+                self._picture = panel(patient, prediction, self._preset)
         return mean_over_patients(rows, prefix)
 
     def _report(self, tag: str, value: float, step: int) -> None:

@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from app_custom.gates.allowed_statistics import SharedStatistics
 from app_custom.gates.job_limits import JobLimits
 from app_custom.participant.proxy import checked_proxy
 from app_custom.privacy.patient_noise.policy import PatientPrivacy
@@ -43,6 +44,7 @@ class SiteConfig:
         proxy: ``http://host:port`` of the HTTP proxy on the way to the server.
         patient_privacy: whether every job must train with patient-level differential privacy, and
             how much of it all jobs together may spend.
+        statistics: whether jobs of statistics are answered, and of how many patients at least.
     """
 
     datasets: dict[str, str] = field(default_factory=dict)
@@ -57,6 +59,7 @@ class SiteConfig:
     limits: JobLimits = field(default_factory=JobLimits)
     proxy: str | None = None
     patient_privacy: PatientPrivacy = field(default_factory=PatientPrivacy)
+    statistics: SharedStatistics = field(default_factory=SharedStatistics)
 
     def __post_init__(self) -> None:
         """Refuse a number of threads that no process can have, and an address of no proxy."""

@@ -17,8 +17,10 @@ from jobs.commands.settings import add_experiment_options, read_settings
 from jobs.privacy.catalogue import PRIVACY_JOBS
 from jobs.writing.documentation import write_documents
 from jobs.writing.evaluation_job import EVALUATE, evaluation_of
-from jobs.writing.export import export_job
+from jobs.writing.export import export_job, write_job
 from jobs.writing.federation import DEFAULT_FILE, read_federated_experiment
+from jobs.writing.statistics_job import NAME as STATISTICS
+from jobs.writing.statistics_job import StatisticsSettings, statistics_files
 from lightning_modules.strategies.catalogue import STRATEGY_JOBS, strategy_job
 
 JOBS_FOLDER = Path(__file__).resolve().parents[1]
@@ -122,6 +124,13 @@ def write_committed(folder: Path) -> None:
         print(f"wrote {export_job(name, job, folder / name)}")
     evaluation = evaluation_of(read_federated_experiment(DEFAULT_FILE))
     print(f"wrote {export_job(EVALUATE, evaluation, folder / EVALUATE)}")
+    print(f"wrote {write_job(committed_statistics(), folder / STATISTICS)}")
+
+
+def committed_statistics() -> dict[str, str]:
+    """The files of the committed job of statistics, of the default experiment."""
+    job = read_federated_experiment(DEFAULT_FILE, {})
+    return statistics_files(STATISTICS, job, StatisticsSettings())
 
 
 def committed_jobs() -> dict[str, dict[str, Any]]:

@@ -14,6 +14,7 @@ from fedi2i.metric_files import MetricRow, write_metrics
 from lightning_modules.configuration import ExperimentConfig, experiment_values
 from lightning_modules.data.slices import TrainingSlices
 from lightning_modules.evaluation.validation import load_translator, validate
+from lightning_modules.metrics.presets.catalogue import on_prepared_slices
 from lightning_modules.model_networks import MODELS
 from lightning_modules.networks.generators.catalogue import build_generator
 from lightning_modules.sharing.tensor_file import read_tensors, write_tensors
@@ -154,12 +155,13 @@ class _Validation:
         self._translator = MODELS[experiment.model.name].translator
         self._sites = sorted(arm.sites, key=lambda site: site.site)
         self._hardware = hardware
+        self._preset = on_prepared_slices(experiment.preset)
 
     def rows(self, state: State, round_number: int) -> list[MetricRow]:
         """Metrics of every site and their unweighted mean over sites, ``all``."""
         load_translator(self._generator, state, self._translator)
         per_site = {
-            site.site: validate(self._generator, site.split("val"), self._hardware)
+            site.site: validate(self._generator, site.split("val"), self._hardware, self._preset)
             for site in self._sites
         }
         rows = [

@@ -25,6 +25,7 @@ from jobs.writing.evaluation_job import EVALUATE, evaluation_of
 from jobs.writing.export import export_job, job_files
 from jobs.writing.federation import DEFAULT_FILE, FederatedExperiment, read_federated_experiment
 from jobs.writing.job_folder import meta, run_name, server_config, site_config
+from jobs.writing.statistics_job import NAME as STATISTICS
 from lightning_modules.configuration import experiment_from, experiment_values
 from lightning_modules.modules import build_module
 from lightning_modules.sharing.local_parts import sharing_scope
@@ -68,7 +69,7 @@ def test_the_committed_job_is_what_the_exporter_writes_byte_for_byte(strategy: s
 
 def test_every_strategy_has_a_committed_job_and_every_job_a_strategy() -> None:
     folders = {path.parent.name for path in JOBS_FOLDER.glob("*/meta.json")}
-    assert folders == {*STRATEGY_JOBS, *PRIVACY_JOBS, EVALUATE}
+    assert folders == {*STRATEGY_JOBS, *PRIVACY_JOBS, STATISTICS, EVALUATE}
     assert {job.values["name"] for job in STRATEGY_JOBS.values()} == set(KNOWN_STRATEGIES)
 
 
@@ -211,7 +212,7 @@ def test_the_gate_lets_out_exactly_what_the_server_s_model_holds(
 def test_the_allow_list_holds_exactly_the_classes_that_the_jobs_name() -> None:
     used = {
         path
-        for strategy in (*STRATEGY_JOBS, *PRIVACY_JOBS)
+        for strategy in (*STRATEGY_JOBS, *PRIVACY_JOBS, STATISTICS)
         for name in (SERVER_CONFIG, SITE_CONFIG)
         for path in class_paths(config(JOBS_FOLDER / strategy, name))
     }
