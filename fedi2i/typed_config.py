@@ -88,6 +88,10 @@ class Allowed:
 
 
 _ALLOWED = "allowed"
+_LEFT_OUT = "left out while unset"
+LEFT_OUT_WHILE_UNSET: Mapping[str, Any] = {_LEFT_OUT: True}
+"""Metadata of a field with a default factory that `as_dict` leaves out while it has its default.
+What was added later then changes no file and no hash of those who do not use it."""
 
 
 def number(
@@ -195,10 +199,21 @@ def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
 
 def as_dict(record: Any) -> dict[str, Any]:
     """The record as plain dictionaries and lists, ready for JSON or YAML."""
-    return cast(dict[str, Any], _plain(dataclasses.asdict(record)))
+    return {
+        field.name: _plain(getattr(record, field.name))
+        for field in dataclasses.fields(record)
+        if not (_LEFT_OUT in field.metadata and _is_unset(record, field))
+    }
+
+
+def _is_unset(record: Any, field: dataclasses.Field[Any]) -> bool:
+    made = cast(Any, field.default_factory)
+    return bool(getattr(record, field.name) == made())
 
 
 def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return as_dict(value)
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

@@ -57,7 +57,8 @@ class Envelope:
     Attributes:
         sender, receiver: names of cells, of the message itself.
         channel, topic: the true ones, also of a stream; empty for what names no more than a
-            stream or a request: receipts, and word that something cannot be delivered.
+            stream or a request: receipts, and word that something cannot be delivered or goes
+            on no further.
         is_reply: whether it answers a request.
     """
 
@@ -80,7 +81,10 @@ def envelope_of(headers: Mapping[str, Any]) -> Envelope:
     topic = _text(headers, MessageHeaderKey.TOPIC)
     is_reply = headers.get(MessageHeaderKey.MSG_TYPE) != MessageType.REQ
     if channel == STREAM_CHANNEL:
-        is_receipt = topic != STREAM_DATA_TOPIC
+        # A sender that gives up says so with the data's topic, and names no channel; whoever
+        # receives an error stops the sender's own stream and reads no more of the message.
+        broken_off = bool(_text(headers, StreamHeaderKey.ERROR_MSG))
+        is_receipt = topic != STREAM_DATA_TOPIC or broken_off
         channel = "" if is_receipt else _text(headers, StreamHeaderKey.CHANNEL)
         topic = "" if is_receipt else _text(headers, StreamHeaderKey.TOPIC)
         is_reply = is_reply or is_receipt

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from fedi2i.commands import Commands, name_and_path
-from jobs.writing.workspace import DEFAULT_NAME, prepare_workspace
+from jobs.writing.workspace import DEFAULT_NAME, RELAXED_LIMITS, prepare_workspace
 
 
 class WorkspaceOptions(Protocol):
@@ -44,9 +44,6 @@ def workspace(options: WorkspaceOptions) -> None:
     prepare_workspace(
         options.folder, datasets, options.torch_threads, not options.no_images, models
     )
-    print(
-        "jobs may ask for as little as one site, patient or slice here ('limits' in "
-        "local/fedi2i.yaml): for simulations only"
-    )
+    print(RELAXED_LIMITS)
     job = "jobs/fedavg" if "demo" in datasets else "<job for your data set>"
     print(f"prepared {options.folder}: run 'nvflare simulator {job} -w {options.folder}'")

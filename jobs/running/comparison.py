@@ -18,12 +18,13 @@ from fedi2i.files import write_text
 from jobs.running.arm_outcome import ArmOutcome
 from jobs.running.arm_process import ArmProcess, run_process
 from jobs.running.baseline_arms import BaselineArms, regression_arm
-from jobs.running.federated_arm import FederatedArm
+from jobs.running.federated_arm import WORKSPACES, FederatedArm
 from jobs.running.prepared_data import key_of, prepared_manifests
 from jobs.running.run_record import PrimaryOutcome, write_curves, write_run_record
 from jobs.running.strategies_table import strategies_text, strategy_line, write_strategies
 from jobs.writing.federation import FederatedExperiment, with_strategy
 from jobs.writing.job_folder import run_name
+from jobs.writing.workspace import RELAXED_LIMITS
 from lightning_modules.configuration import experiment_values
 
 
@@ -67,6 +68,7 @@ def run_comparison(comparison: Comparison) -> None:
         OmegaConf.to_yaml(OmegaConf.create(experiment_values(comparison.job.experiment))),
     )
     job, data, out = comparison.job, comparison.data, comparison.out
+    print(f"workspaces in {out / WORKSPACES}: {RELAXED_LIMITS}", flush=True)
     federated = [
         FederatedArm(job, name, data, data_key, out).run() for name in comparison.strategies
     ]

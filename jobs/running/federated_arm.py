@@ -19,6 +19,8 @@ from jobs.writing.job_folder import run_name
 from jobs.writing.workspace import prepare_workspace
 from lightning_modules.strategies.interface import SiteRule
 
+WORKSPACES = "workspaces"
+"""In the run folder; holds the simulator's workspace of every federated arm."""
 _SHOWN = ("global model after", "privacy: ", "continuing an interrupted", "ERROR", "refused")
 """Lines of the simulator that have these words are shown on the console."""
 
@@ -59,7 +61,7 @@ class FederatedArm:
         """
         job = with_strategy(self.job, self.name, self.settings)
         folder = export_job(self.arm, job, self.out / "jobs" / self.arm)
-        workspace = self.out / "workspaces" / self.arm
+        workspace = self.out / WORKSPACES / self.arm
         prepare_workspace(workspace, {job.experiment.data.dataset: self.data})
         seconds = run_process(self._process(job, folder, workspace), self.out / "finished")
         training, sites = job.experiment.training, job.federation.sites

@@ -15,6 +15,11 @@ from fedi2i.files import write_text
 from fedi2i.typed_config import as_dict
 
 DEFAULT_NAME = "simulator_workspace"
+RELAXED_LIMITS = (
+    "jobs may ask for as little as one site, patient or slice here ('limits' in "
+    "local/fedi2i.yaml): for simulations only"
+)
+"""Said wherever such a workspace is prepared: no site with real patients should copy it."""
 _RELAXED = "# Of a simulation: a site with real patients has the defaults of docs/settings.md.\n"
 
 

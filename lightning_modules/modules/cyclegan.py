@@ -6,18 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import l1_loss
-from torch.optim import Optimizer
 
 from lightning_modules.configuration import ModelConfig, TrainingConfig
 from lightning_modules.data.slices import Batch
 from lightning_modules.losses.adversarial import AdversarialLoss
-from lightning_modules.model_networks import MODELS
-from lightning_modules.modules.optimization import frozen, network_optimizers, step
-from lightning_modules.networks.building import build_networks
+from lightning_modules.modules.optimization import frozen, step
+from lightning_modules.modules.translation import TranslationModule
 from lightning_modules.seeding import derive_seed
 from partitions.preparation.configuration import DOMAINS
 
@@ -31,7 +28,7 @@ class _Direction:
     judge: nn.Module
 
 
-class CycleGANModule(pl.LightningModule):
+class CycleGANModule(TranslationModule):
     """Unpaired translation with a cycle (Zhu et al., ICCV 2017, doi:10.1109/ICCV.2017.244).
 
     A is the source domain, B the target domain. Every domain in the batch starts one direction;
@@ -44,33 +41,19 @@ class CycleGANModule(pl.LightningModule):
     real slices of its domain and from translations, new ones and ones of earlier steps. It needs
     both domains for that: a batch with one domain trains the generators alone, and the
     discriminators judge as they were received.
-
-    Keys of the state_dict start with the networks' names; nothing else is registered, so the
-    state_dict holds what may be shared and no more.
     """
 
+    generator_ab: nn.Module
+    generator_ba: nn.Module
+    discriminator_a: nn.Module
+    discriminator_b: nn.Module
+
     def __init__(self, model: ModelConfig, training: TrainingConfig, seed: int) -> None:
-        super().__init__()
-        self.automatic_optimization = False
-        networks = build_networks(model, seed)
-        self.generator_ab = networks["generator_ab"]
-        self.generator_ba = networks["generator_ba"]
-        self.discriminator_a = networks["discriminator_a"]
-        self.discriminator_b = networks["discriminator_b"]
+        super().__init__(model, training, seed)
         self.adversarial = AdversarialLoss(model.adversarial_loss)
         self._lambda_cycle = model.lambda_cycle
         self._lambda_identity = model.lambda_identity
-        self._training_config = training
         self._shown_again = {domain: ImageBuffer(model.image_buffer) for domain in DOMAINS}
-
-    def forward(self, source: Tensor) -> Tensor:
-        """Translate source slices (batch, 1, rows, columns) in [-1, 1] to the target."""
-        translated: Tensor = self.generator_ab(source)
-        return translated
-
-    def configure_optimizers(self) -> list[Optimizer]:
-        """One optimizer for every network."""
-        return network_optimizers(self, MODELS["cyclegan"], self._training_config)
 
     def on_train_start(self) -> None:
         """Start the round with empty buffers.
@@ -86,14 +69,9 @@ class CycleGANModule(pl.LightningModule):
         self._empty_buffers()
         self._judges_learn(True)
 
-    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """One step of both generators, then one of both discriminators; returns the losses.
-
-        Args:
-            batch: slices (batch, 1, rows, columns) in [-1, 1] under ``source``, ``target`` or both.
-            batch_idx: not used.
-        """
-        optimizers = dict(zip(MODELS["cyclegan"].names, self._optimizers(), strict=True))
+    def take_steps(self, batch: Batch) -> dict[str, Tensor]:
+        """One step of both generators, then one of both discriminators."""
+        optimizers = self.named_optimizers()
         both = all(domain in batch for domain in DOMAINS)
         self._judges_learn(both)
         losses, translated = self._step_generators(
@@ -103,8 +81,6 @@ class CycleGANModule(pl.LightningModule):
             losses |= self._step_discriminators(
                 batch, translated, optimizers["discriminator_a"], optimizers["discriminator_b"]
             )
-        if self.trainer.loggers:
-            self.log_dict(losses)
         return losses
 
     def _step_generators(
@@ -126,8 +102,8 @@ class CycleGANModule(pl.LightningModule):
         loss = self._total(sums)
         step(self, loss, *optimizers)
         names = {"adversarial": "loss_adversarial"}
-        losses = {f"train/{names.get(name, name)}": value.detach() for name, value in sums.items()}
-        return {"train/loss_generator": loss.detach(), **losses}, translated
+        losses = {f"train/{names.get(name, name)}": value for name, value in sums.items()}
+        return {"train/loss_generator": loss, **losses}, translated
 
     def _total(self, sums: Mapping[str, Tensor]) -> Tensor:
         total = sums["adversarial"] + self._lambda_cycle * sums["cycle"]
@@ -147,7 +123,7 @@ class CycleGANModule(pl.LightningModule):
             )
         loss = torch.stack(losses).sum()
         step(self, loss, *optimizers)
-        return {"train/loss_discriminator": loss.detach()}
+        return {"train/loss_discriminator": loss}
 
     def _direction(self, domain: str) -> _Direction:
         if domain == "source":
@@ -162,10 +138,6 @@ class CycleGANModule(pl.LightningModule):
     def _empty_buffers(self) -> None:
         for domain, buffer in self._shown_again.items():
             buffer.empty(derive_seed(torch.initial_seed(), "image buffer", domain))
-
-    def _optimizers(self) -> list[Any]:
-        optimizers: Any = self.optimizers()
-        return list(optimizers)
 
 
 class ImageBuffer:

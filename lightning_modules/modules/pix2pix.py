@@ -3,61 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
-import pytorch_lightning as pl
 import torch
-from torch import Tensor
-from torch.optim import Optimizer
+from torch import Tensor, nn
 
 from lightning_modules.configuration import ModelConfig, TrainingConfig
 from lightning_modules.data.slices import Batch
 from lightning_modules.losses.adversarial import AdversarialLoss
-from lightning_modules.model_networks import MODELS
-from lightning_modules.modules.optimization import frozen, network_optimizers, step
-from lightning_modules.networks.building import build_networks
+from lightning_modules.modules.optimization import frozen, step
+from lightning_modules.modules.translation import TranslationModule
 
 
-class Pix2PixModule(pl.LightningModule):
-    """Conditional GAN with an L1 term (Isola et al., CVPR 2017, doi:10.1109/CVPR.2017.632).
+class Pix2PixModule(TranslationModule):
+    """Conditional GAN with an L1 term (Isola et al., CVPR 2017, doi:10.1109/CVPR.2017.632)."""
 
-    Keys of the state_dict start with ``generator.`` or ``discriminator.``; nothing else is
-    registered, so the state_dict holds what may be shared and no more.
-    """
+    generator: nn.Module
+    discriminator: nn.Module
 
     def __init__(self, model: ModelConfig, training: TrainingConfig, seed: int) -> None:
-        super().__init__()
-        self.automatic_optimization = False
-        networks = build_networks(model, seed)
-        self.generator = networks["generator"]
-        self.discriminator = networks["discriminator"]
+        super().__init__(model, training, seed)
         self.adversarial = AdversarialLoss(model.adversarial_loss)
         self._lambda_l1 = model.lambda_l1
-        self._training_config = training
 
-    def forward(self, source: Tensor) -> Tensor:
-        """Translate slices (batch, 1, rows, columns) in [-1, 1]."""
-        translated: Tensor = self.generator(source)
-        return translated
-
-    def configure_optimizers(self) -> list[Optimizer]:
-        """One optimizer for the generator, one for the discriminator."""
-        return network_optimizers(self, MODELS["pix2pix"], self._training_config)
-
-    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """One step of the discriminator, then one of the generator; returns the losses."""
+    def take_steps(self, batch: Batch) -> dict[str, Tensor]:
+        """One step of the discriminator, then one of the generator."""
         source, target = batch["source"], batch["target"]
-        generator_optimizer, discriminator_optimizer = self._optimizers()
+        optimizers = self.named_optimizers()
         translated = self.generator(source)
         loss_discriminator = self._judging(source, target, translated.detach())
-        step(self, loss_discriminator, discriminator_optimizer)
+        step(self, loss_discriminator, optimizers["discriminator"])
         losses = self._translating(source, target, translated)
-        step(self, losses["train/loss_generator"], generator_optimizer)
-        losses["train/loss_discriminator"] = loss_discriminator
-        losses = {name: loss.detach() for name, loss in losses.items()}
-        if self.trainer.loggers:
-            self.log_dict(losses)
-        return losses
+        step(self, losses["train/loss_generator"], optimizers["generator"])
+        return {**losses, "train/loss_discriminator": loss_discriminator}
 
     def network_losses(self) -> dict[str, Callable[[Batch], Tensor]]:
         """The loss that each network descends, on any batch by itself, in the order of the steps.
@@ -91,7 +68,3 @@ class Pix2PixModule(pl.LightningModule):
             "train/loss_adversarial": adversarial,
             "train/l1": l1,
         }
-
-    def _optimizers(self) -> tuple[Any, Any]:
-        optimizers: Any = self.optimizers()
-        return optimizers[0], optimizers[1]

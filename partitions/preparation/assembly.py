@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
@@ -33,7 +34,7 @@ def assemble_split(
     """
     entries, with_lesion, start = [], False, 0
     for record, slices in _slices_of(subjects):
-        stop = start + len(slices.kept)
+        stop = start + len(slices.geometry.kept)
         with_lesion = with_lesion or slices.lesion is not None
         entries.append(
             {"subject": record.subject, "start": start, "stop": stop} | _entry(record, slices)
@@ -50,7 +51,9 @@ def _entry(record: SubjectRecord, slices: SubjectSlices) -> dict[str, Any]:
     facts = slices.facts
     return {
         "spacing": slices.spacing,
-        "slices": slices.kept,
+        "slices": slices.geometry.kept,
+        "geometry": slices.geometry.to_json(),
+        "scales": {domain: asdict(scale) for domain, scale in slices.scales.items()},
         "domains": slices.domains,
         "lesion_mask": slices.lesion is not None,
         "foreground": facts.foreground,

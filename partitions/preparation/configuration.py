@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fedi2i.errors import ConfigError
-from fedi2i.typed_config import choose
+from fedi2i.typed_config import LEFT_OUT_WHILE_UNSET, choose
+from partitions.preparation.scaling import Scaling, check_target
 
 DOMAINS = ("source", "target")
 """What a slice can be: what the model reads, and what it writes."""
@@ -28,8 +29,11 @@ class PreparationConfig:
         size: rows and columns of the prepared slices, in pixels.
         spacing: in-plane pixel size in mm, the same along rows and columns; None keeps the pixel
             grid as stored (needed for data without a voxel size).
-        percentiles: the two percentiles, in percent, inside the mask that become 0 and 1.
+        percentiles: the two percentiles, in percent, inside the mask that become 0 and 1, where
+            scans are scaled by percentiles.
         min_mask_fraction: slices whose mask covers less than this part of the slice are left out.
+        source_scaling: how the source's values become intensities.
+        target_scaling: how the target's do. A CT needs a window in HU.
 
     Raises:
         ConfigError: a value outside its range.
@@ -42,6 +46,8 @@ class PreparationConfig:
     spacing: float | None = 2.0
     percentiles: tuple[float, float] = (0.5, 99.5)
     min_mask_fraction: float = 0.02
+    source_scaling: Scaling = field(default_factory=Scaling, metadata=LEFT_OUT_WHILE_UNSET)
+    target_scaling: Scaling = field(default_factory=Scaling, metadata=LEFT_OUT_WHILE_UNSET)
 
     def __post_init__(self) -> None:
         """Refuse values out of range; accept lists, as YAML gives them."""
@@ -52,6 +58,10 @@ class PreparationConfig:
     def sequence(self, domain: str) -> str:
         """The sequence of a domain, ``source`` or ``target``."""
         return {"source": self.source, "target": self.target}[domain]
+
+    def scaling(self, domain: str) -> Scaling:
+        """How a domain, ``source`` or ``target``, is scaled."""
+        return {"source": self.source_scaling, "target": self.target_scaling}[domain]
 
 
 def _check(config: PreparationConfig) -> None:
@@ -78,3 +88,6 @@ def _check(config: PreparationConfig) -> None:
         raise ConfigError(
             f"preparation: min_mask_fraction {config.min_mask_fraction} must be in [0, 1)"
         )
+    for domain in DOMAINS:
+        config.scaling(domain).check(f"preparation: {domain}_scaling")
+    check_target(config.target, config.target_scaling, "preparation: target_scaling")

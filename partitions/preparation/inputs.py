@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 from fedi2i.digest import digest, file_digest
 from fedi2i.errors import DataError
+from fedi2i.typed_config import as_dict
 from partitions.check.finding import refuse
 from partitions.check.manifests import copies
 from partitions.check.rules.data_sets import HeldScan
@@ -14,7 +13,7 @@ from partitions.check.subject import header_findings
 from partitions.manifest import SPLITS, SiteManifest, SubjectRecord
 from partitions.preparation.configuration import DOMAINS, PreparationConfig
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 """Raise it when the stored arrays change meaning, or when scans are read or refused by other rules;
 old caches are then made again."""
 
@@ -96,7 +95,7 @@ def fingerprint(
         {
             "format": FORMAT_VERSION,
             "manifest": manifest.content_hash(),
-            "config": asdict(config),
+            "config": as_dict(config),
             "files": digests,
         }
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from fedi2i.typed_config import choose, record_from
 from partitions.manifest import PATIENT_ID, SPLITS
 from partitions.preparation.configuration import DOMAINS, PreparationConfig
 from partitions.preparation.inputs import FORMAT_VERSION
+from partitions.preparation.intensities import Scale
+from partitions.preparation.native_grid import SliceGeometry, geometry_from
 
 RECORD_NAME = "prepared.json"
 
@@ -32,6 +34,8 @@ class PreparedSubject:
         domains: ``source`` and ``target``, or the one that was acquired; in the other one the
             arrays hold zeros that mean nothing.
         metadata: age, sex, manufacturer ... as the manifest gives them.
+        geometry: where the slices lie in the scan; None for slices that were cut from none.
+        scales: the scale of each domain, by which its intensities have a unit again.
     """
 
     subject: str
@@ -40,6 +44,8 @@ class PreparedSubject:
     spacing: tuple[float, float, float] | None
     metadata: dict[str, Any]
     domains: tuple[str, ...] = DOMAINS
+    geometry: SliceGeometry | None = None
+    scales: Mapping[str, Scale] = field(default_factory=dict)
 
     @property
     def patient(self) -> str:
@@ -167,6 +173,8 @@ def _subject_from(entry: Mapping[str, Any]) -> PreparedSubject:
         spacing=None if spacing is None else (spacing[0], spacing[1], spacing[2]),
         metadata=entry["metadata"],
         domains=tuple(entry["domains"]),
+        geometry=geometry_from(entry["geometry"], entry["slices"]),
+        scales={domain: Scale(**values) for domain, values in entry["scales"].items()},
     )
 
 

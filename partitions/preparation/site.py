@@ -7,7 +7,6 @@ import logging
 import shutil
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from tqdm import tqdm
 
 from fedi2i.errors import DataError
 from fedi2i.files import write_text
+from fedi2i.typed_config import as_dict
 from partitions.check.finding import WARNING, refuse
 from partitions.check.manifests import copies
 from partitions.check.rules.data_sets import HeldScan
@@ -47,8 +47,8 @@ def prepare_site(
 ) -> PreparedSite:
     """Return the site's prepared cache, making it first when scans or configuration changed.
 
-    Nothing is fitted outside the site: every volume is scaled by its own percentiles. A second
-    process that prepares the same site waits for the first and then opens its result.
+    Nothing is fitted outside the site: a volume is scaled by its own voxels or by a fixed window. A
+    second process that prepares the same site waits for the first and then opens its result.
 
     Args:
         manifest: the site; its ``root`` holds the scans.
@@ -127,7 +127,7 @@ def _facts(
         "computed": manifest.computed,
         "content_hash": content_hash,
         "manifest_hash": manifest.content_hash(),
-        "config": asdict(config),
+        "config": as_dict(config),
         "skipped": dict(skipped),
     }
 

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from fedi2i.files import replacing
 from partitions.manifest import SubjectRecord
 from partitions.preparation.configuration import DOMAINS
+from partitions.preparation.intensities import Scale
+from partitions.preparation.native_grid import SliceGeometry, geometry_from
 
 _DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile)
 
@@ -26,8 +28,8 @@ class SubjectFacts:
     """What is worth knowing of a subject's scans besides their slices.
 
     Attributes:
-        foreground: how the mask was found: ``mask file``, ``threshold`` (Otsu's) or
-            ``not background`` (a skull-stripped scan).
+        foreground: how the mask was found: ``mask file``, ``threshold`` (Otsu's),
+            ``not background`` (a skull-stripped scan) or ``above -500 HU`` (a scan in HU).
         acquired_spacing: voxel edges in mm along the axes of the stored scan; None when unknown.
         acquired_axes: where those axes point to, e.g. ``LPS``.
         findings: warnings and notes of the rules: rule, severity, file and sentence.
@@ -51,7 +53,8 @@ class SubjectSlices:
         target: as ``source``.
         mask: 0 or 1.
         lesion: 0 or 1, or None when the subject has no lesion mask.
-        kept: which slices of the scan these are, counted from the feet.
+        geometry: where the slices lie in the scan.
+        scales: the scale of each domain that the subject has.
         spacing: pixel height, pixel width and slice distance in mm, or None when unknown.
         facts: what else is worth knowing.
     """
@@ -60,7 +63,8 @@ class SubjectSlices:
     target: NDArray[np.uint16] | None
     mask: NDArray[np.uint8]
     lesion: NDArray[np.uint8] | None
-    kept: tuple[int, ...]
+    geometry: SliceGeometry
+    scales: dict[str, Scale]
     spacing: tuple[float, float, float] | None
     facts: SubjectFacts
 
@@ -87,7 +91,9 @@ class SubjectFile:
         known = {name: getattr(slices, name) for name in ("source", "target", "mask", "lesion")}
         arrays = {name: array for name, array in known.items() if array is not None}
         facts = {
-            "kept": slices.kept,
+            "kept": slices.geometry.kept,
+            "geometry": slices.geometry.to_json(),
+            "scales": {domain: asdict(scale) for domain, scale in slices.scales.items()},
             "spacing": slices.spacing,
             "domains": slices.domains,
             "facts": asdict(slices.facts),
@@ -114,7 +120,8 @@ class SubjectFile:
                     target=images.get("target"),
                     mask=arrays["mask"],
                     lesion=arrays.get("lesion"),
-                    kept=tuple(facts["kept"]),
+                    geometry=geometry_from(facts["geometry"], facts["kept"]),
+                    scales={name: Scale(**values) for name, values in facts["scales"].items()},
                     spacing=_three(facts["spacing"]),
                     facts=_facts_from(facts["facts"]),
                 )

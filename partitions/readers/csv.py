@@ -41,6 +41,7 @@ _NUMBERS = (
     AGE,
     "field_strength",
     "kvp",
+    "suv_factor",
     "slice_thickness",
     "echo_time",
     "repetition_time",

@@ -11,12 +11,16 @@ from skimage import filters
 
 OTSU = "threshold"
 NOT_BACKGROUND = "not background"
-"""The two rules: brighter than Otsu's threshold; whatever is not the constant border."""
+BODY = "above -500 HU"
+"""The rules: brighter than Otsu's threshold; what is not the constant border; no air in a CT."""
 
 CLOSING_STEPS = 2
 LEAST_COVERED = 0.8
 """Otsu's mask covers at least this part of a skull-stripped head. In a whole head whose border was
 set to one value it covers about half: the air in front of the face is noise and not background."""
+BODY_HU = -500.0
+"""Half way between air and water. Otsu's threshold depends on what stands for air: in a computed CT
+whose air has one value and whose corners have another, the air would be foreground."""
 STANDS_OUT = 0.05
 """A slice shows something if at least this part of it is above the threshold."""
 
@@ -56,6 +60,22 @@ def foreground_mask(volume: NDArray[np.float32]) -> NDArray[np.bool_]:
     above = _above_threshold(volume)
     if above is None:
         return np.zeros(volume.shape, dtype=bool)
+    return _solid(above)
+
+
+def body_mask(volume: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """What is no air in a CT: above ``BODY_HU``, closing, largest component, holes filled.
+
+    Args:
+        volume: values in HU, axes (x, y, z) with z through the slices.
+
+    Returns:
+        The mask, the shape of ``volume``; empty when there is nothing but air.
+    """
+    return _solid(volume > BODY_HU)
+
+
+def _solid(above: NDArray[np.bool_]) -> NDArray[np.bool_]:
     whole = _largest_component(_close(above))
     # Slice by slice: sinuses and air cells that open to the outside in 3-D are closed in-plane.
     filled = [ndimage.binary_fill_holes(whole[..., z]) for z in range(whole.shape[-1])]

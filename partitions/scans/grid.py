@@ -85,6 +85,11 @@ def to_lps(grid: Grid) -> tuple[NDArray[np.float64], Grid]:
     return turn, Grid((x, y, z), grid.affine @ inv_ornt_aff(turn, grid.shape))
 
 
+def from_lps(grid: Grid) -> NDArray[np.float64]:
+    """The turn that undoes the one of `to_lps`, for arrays with the axes of the turned grid."""
+    return ornt_transform(axcodes2ornt(("L", "P", "S")), io_orientation(grid.affine))
+
+
 def turned(data: NDArray[Any], turn: NDArray[np.float64]) -> NDArray[Any]:
     """An array turned as `to_lps` says."""
     return cast(NDArray[Any], apply_orientation(data, turn))

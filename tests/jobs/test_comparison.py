@@ -12,6 +12,7 @@ from simulator_runs import SITES, TWO_SITES
 from tiny_cohort import UNSEEN, write_tiny_cohort
 
 from app_custom.nvflare_files import personal_model_path
+from fedi2i.typed_config import read_yaml
 from jobs.running import baseline_arms, comparison, federated_arm
 from jobs.running.arm_process import ArmFailedError, ArmProcess
 from jobs.running.comparison import Comparison, run_comparison
@@ -166,6 +167,17 @@ def test_a_federated_arm_is_the_simulator_on_its_own_job_with_a_thread_per_site(
         meta = json.loads((job / "meta.json").read_text(encoding="utf-8"))
         assert meta["deploy_map"]["app_site"] == list(SITES)
         assert (workspace / "local" / "resources.json").is_file()
+
+
+def test_that_the_workspaces_relax_the_limits_of_sites_is_said_before_the_first_arm(
+    data: Path, tmp_path: Path, runner: Runner, capsys: pytest.CaptureFixture[str]
+) -> None:
+    compare(data, tmp_path)
+    assert read_yaml(tmp_path / "workspaces/fedavg/local/fedi2i.yaml")["limits"]["least_sites"] == 1
+    assert (
+        f"{tmp_path / 'workspaces'}: jobs may ask for as little as one site"
+        in (capsys.readouterr().out.splitlines()[0])
+    )
 
 
 def test_the_arms_read_the_very_experiment_of_the_comparison(

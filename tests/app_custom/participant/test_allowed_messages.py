@@ -3,15 +3,19 @@ from __future__ import annotations
 import csv
 from collections import Counter
 from importlib.resources import files
+from pathlib import Path
 
 import pytest
 from nvflare.fuel.f3.cellnet.defs import CellChannel, MessageHeaderKey, MessageType
+from nvflare.fuel.f3.message import Message
+from nvflare.fuel.f3.streaming.byte_streamer import TxTask
 from nvflare.fuel.f3.streaming.stream_const import (
     STREAM_ACK_TOPIC,
     STREAM_CHANNEL,
     STREAM_DATA_TOPIC,
     StreamHeaderKey,
 )
+from nvflare.fuel.f3.streaming.stream_types import Stream, StreamError
 
 from app_custom.participant.allowed_messages import (
     ANY_JOB,
@@ -49,9 +53,60 @@ def headers(channel: str, topic: str, kind: str = MessageType.REQ, **stream: str
     }
 
 
+def test_word_that_a_stream_is_broken_off_passes_within_its_job_and_nothing_else_without_a_channel(
+    table: MessageTable,
+) -> None:
+    def refusal(sender: str, receiver: str, extra: dict[str, str]) -> str:
+        sent = headers(STREAM_CHANNEL, STREAM_DATA_TOPIC, **extra)
+        ends = {MessageHeaderKey.ORIGIN: sender, MessageHeaderKey.DESTINATION: receiver}
+        return table.refusal(envelope_of({**sent, **ends}))
+
+    assert refusal("server.star", "north.star", BROKEN_OFF) == ""
+    assert "in a swarm only" in refusal("north.star", "south.star", BROKEN_OFF)
+    assert "no part in" in refusal("west.star", "server.star", BROKEN_OFF)
+    assert "is not on the list" in refusal("server.star", "north.star", NO_ERROR)
+
+
+class _Cell:
+    """Keeps what would be sent."""
+
+    def __init__(self) -> None:
+        self.sent: list[dict[str, str]] = []
+
+    def fire_and_forget(
+        self, channel: str, topic: str, target: str, message: Message, **_: object
+    ) -> None:
+        self.sent.append({**headers(channel, topic), **message.headers})
+
+
+class _Bytes(Stream):
+    """Has nothing to send."""
+
+    def read(self, chunk_size: int) -> bytes:
+        return b""
+
+
+def test_nvflare_s_own_word_of_a_broken_stream_is_read_as_such(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # NVFlare looks for its settings in all folders below
+    cell = _Cell()
+    task = TxTask(
+        cell, 8, COMMAND, "get_task", "server.star", {}, _Bytes(size=4), False, False, False
+    )
+    task.stop(StreamError("the other side is gone"))
+    (sent,) = cell.sent
+    assert sent[MessageHeaderKey.TOPIC] == STREAM_DATA_TOPIC
+    assert envelope_of(sent) == Envelope("north.star", "server.star", "", "", True)
+
+
 def stream(channel: str, topic: str) -> dict[str, str]:
     inner = {StreamHeaderKey.CHANNEL: channel, StreamHeaderKey.TOPIC: topic}
     return headers(STREAM_CHANNEL, STREAM_DATA_TOPIC, **inner)
+
+
+BROKEN_OFF = {StreamHeaderKey.STREAM_ID: "7", StreamHeaderKey.ERROR_MSG: "no such site"}
+NO_ERROR = {StreamHeaderKey.DATA_TYPE: "error", StreamHeaderKey.ERROR_MSG: ""}
 
 
 @pytest.mark.parametrize(
@@ -63,6 +118,9 @@ def stream(channel: str, topic: str) -> dict[str, str]:
         (stream(COMMAND, "abort"), COMMAND, "abort", False),
         (stream(CellChannel.RETURN_ONLY, "server_command:get_task"), COMMAND, "get_task", True),
         (headers(STREAM_CHANNEL, STREAM_ACK_TOPIC), "", "", True),
+        (headers(STREAM_CHANNEL, STREAM_DATA_TOPIC, **BROKEN_OFF), "", "", True),
+        # Without an error it would be read as data, whatever kind of data it says it is.
+        (headers(STREAM_CHANNEL, STREAM_DATA_TOPIC, **NO_ERROR), "", "", False),
     ],
 )
 def test_the_true_channel_and_topic_are_read_also_from_a_stream_s_header(

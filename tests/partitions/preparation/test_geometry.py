@@ -113,7 +113,7 @@ def test_only_slices_with_enough_mask_are_kept(tmp_path: Path) -> None:
     _write(tmp_path, image, mask)
     config = PreparationConfig(size=(20, 20), spacing=None, min_mask_fraction=0.02)
     slices = prepare_subject(RECORD, tmp_path, config)
-    assert slices.kept == (3, 4, 5)
+    assert slices.geometry.kept == (3, 4, 5)
     assert slices.mask.sum(axis=(1, 2)).tolist() == [16, 100, 9]
     with pytest.raises(DataError, match="no slice has a mask over at least 50%"):
         strict = PreparationConfig(size=(20, 20), spacing=None, min_mask_fraction=0.5)

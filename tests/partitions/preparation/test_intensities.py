@@ -1,16 +1,26 @@
-"""Robust scaling against values worked out by hand."""
+"""Scales of volumes against values worked out by hand."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from partitions.preparation.intensities import LEVELS, scale_inside, to_levels
+from partitions.preparation.intensities import LEVELS, Scale, fixed_scale, scale_of, to_levels
+from partitions.preparation.scaling import Scaling
+
+CT = Scaling("window", -1024, 3071, "HU")
+EVERYWHERE = np.ones(101, dtype=bool)
+
+
+def _scaled(
+    volume: NDArray[np.float32], mask: NDArray[np.bool_], percentiles: tuple[float, float]
+) -> NDArray[np.float32]:
+    return scale_of(volume, mask, Scaling(), percentiles).to_intensity(volume)
 
 
 def test_a_ramp_of_101_values_is_scaled_between_its_5th_and_95th_value() -> None:
-    ramp = np.arange(101, dtype=np.float32)
-    scaled = scale_inside(ramp, np.ones(101, dtype=bool), (5.0, 95.0))
+    scaled = _scaled(np.arange(101, dtype=np.float32), EVERYWHERE, (5.0, 95.0))
     expected = np.clip((np.arange(101) - 5) / 90, 0, 1)
     np.testing.assert_allclose(scaled, expected, atol=1e-7)
 
@@ -18,16 +28,65 @@ def test_a_ramp_of_101_values_is_scaled_between_its_5th_and_95th_value() -> None
 def test_voxels_outside_the_mask_do_not_move_the_scale_but_are_scaled_and_clipped() -> None:
     volume = np.array([0, 50, 100, 1e6, -1e6, 25], dtype=np.float32)
     mask = np.array([True, True, True, False, False, False])
-    scaled = scale_inside(volume, mask, (0.0, 100.0))
+    scaled = _scaled(volume, mask, (0.0, 100.0))
     np.testing.assert_allclose(scaled, [0, 0.5, 1, 1, 0, 0.25])
 
 
 def test_a_volume_constant_inside_the_mask_is_refused() -> None:
+    flat = np.full(101, 7, np.float32)
     with pytest.raises(ValueError, match="both 7"):
-        scale_inside(np.full(9, 7, np.float32), np.ones(9, dtype=bool), (0.5, 99.5))
+        scale_of(flat, EVERYWHERE, Scaling(), (0.5, 99.5))
+    with pytest.raises(ValueError, match="both 7"):
+        scale_of(flat, EVERYWHERE, Scaling("raw"), (0.5, 99.5))
+
+
+def test_stored_numbers_that_are_no_hu_are_refused_by_the_window() -> None:
+    beyond = np.linspace(4000, 9000, 101).astype(np.float32)
+    with pytest.raises(ValueError, match=r"-1024 and 3071 HU.*from 4000 to 9000"):
+        scale_of(beyond, EVERYWHERE, CT, (0.5, 99.5))
 
 
 def test_levels_return_the_intensity_within_half_a_step() -> None:
     intensity = np.random.default_rng(0).random(10_000).astype(np.float32)
     assert np.abs(to_levels(intensity) / LEVELS - intensity).max() <= 0.5 / LEVELS + 1e-9
     assert to_levels(np.array([0, 1], np.float32)).tolist() == [0, LEVELS]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "part"),
+    [(-1024, 3071, 16), (-1024, 3000, 16), (-1000, 1000, 32), (-160, 240, 1), (0, 80, 1)],
+)
+def test_whole_hu_come_back_bit_equal_from_the_cache(low: float, high: float, part: int) -> None:
+    scale = fixed_scale(Scaling("window", low, high, "HU"))
+    assert scale is not None
+    values = np.arange(low, high + 1 / part, 1 / part)
+    levels = to_levels(scale.to_intensity(values.astype(np.float32)))
+    back = scale.levels_to_unit(levels)
+    np.testing.assert_array_equal(back.astype(np.float32), values.astype(np.float32))
+    assert levels.min() == 0
+
+
+def test_the_ct_window_is_stored_as_sixteen_levels_per_hu_above_minus_1024() -> None:
+    scale = Scale(-1024, 3071, "HU")
+    values = np.array([-3024, -1024, 0, 3071, 9000], np.float32)
+    stored = to_levels(scale.to_intensity(values))
+    assert stored.tolist() == [0, 0, 1024 * 16, 4095 * 16, 4095 * 16]
+    # A network whose output reaches 1 is at the end of the window and not beyond it.
+    assert scale.to_unit(np.array([-0.1, 0.0, 1.0, 1.1])).tolist() == [-1024, -1024, 3071, 3071]
+
+
+def test_what_has_no_unit_uses_all_levels_and_returns_within_half_of_one() -> None:
+    volume = np.random.default_rng(1).gamma(2, 200, 5000).astype(np.float32)
+    scale = scale_of(volume, np.ones(5000, dtype=bool), Scaling("raw"), (0.5, 99.5))
+    assert (scale.low, scale.high) == (volume.min(), volume.max())
+    levels = to_levels(scale.to_intensity(volume))
+    assert (levels.min(), levels.max()) == (0, LEVELS)
+    width = scale.high - scale.low
+    assert np.abs(scale.levels_to_unit(levels) - volume).max() <= 0.51 * width / LEVELS
+
+
+def test_a_translation_has_a_unit_only_where_the_target_has_a_fixed_scale() -> None:
+    assert fixed_scale(CT) == Scale(-1024, 3071, "HU")
+    assert fixed_scale(Scaling("suv", high=20)) == Scale(0, 20, "SUV")
+    assert fixed_scale(Scaling()) is None
+    assert fixed_scale(Scaling("raw")) is None

@@ -16,8 +16,11 @@ from fedi2i.errors import ConfigError, DataError
 from partitions.__main__ import main
 from partitions.manifest import SiteManifest, SubjectRecord, write_manifest
 from partitions.preparation import PreparationConfig, PreparedSite, prepare_site
+from partitions.preparation.intensities import Scale
+from partitions.preparation.native_grid import geometry_of
 from partitions.preparation.subject_file import SubjectFacts, SubjectFile, SubjectSlices
 from partitions.scans.foreground import foreground_mask
+from partitions.scans.grid import Grid
 
 PAIRED = PreparationConfig(size=(40, 30), spacing=None)
 UNPAIRED = replace(PAIRED, pairing="unpaired")
@@ -215,8 +218,10 @@ def test_the_file_of_a_subject_gives_back_the_domains_it_was_written_with(
     images = {d: np.full((2, 3, 4), i + 1, np.uint16) for i, d in enumerate(domains)}
     mask = np.ones((2, 3, 4), np.uint8)
     facts = SubjectFacts("threshold", (1.0, 1.0, 2.0), "LPS", ({"rule": "x"},), {"t1": "ab"})
+    geometry = geometry_of(Grid((4, 3, 9), np.eye(4)), np.eye(4), (0, -1), np.array([4, 5]))
+    scales = {domain: Scale(-1.5, 2000.25, "HU") for domain in domains}
     slices = SubjectSlices(
-        images.get("source"), images.get("target"), mask, None, (4, 5), None, facts
+        images.get("source"), images.get("target"), mask, None, geometry, scales, None, facts
     )
     file = SubjectFile(SubjectRecord("A0", "A", "train", {}), tmp_path / "000000.npz")
     file.write(slices)
@@ -224,6 +229,7 @@ def test_the_file_of_a_subject_gives_back_the_domains_it_was_written_with(
     assert again is not None
     assert again.domains == slices.domains == domains
     assert again.facts == facts
+    assert (again.geometry, again.scales) == (geometry, scales)
     for domain in domains:
         np.testing.assert_array_equal(getattr(again, domain), images[domain])
 

@@ -1,0 +1,121 @@
+"""From scaled volumes on one grid to slices of one size: resample, cut, select."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedi2i.errors import DataError
+from partitions.preparation.configuration import PreparationConfig
+from partitions.preparation.grids import cut_to_size, mask_loss, resample
+from partitions.preparation.intensities import to_levels
+from partitions.preparation.native_grid import SliceGeometry, geometry_of
+from partitions.scans.grid import Grid, to_lps
+
+logger = logging.getLogger(__name__)
+MASK_NAME = "mask"
+MAX_MASK_LOSS = 0.005
+"""Largest part of the mask that may fall outside the prepared slices."""
+
+
+@dataclass(frozen=True)
+class CutSlices:
+    """What was cut out, all arrays (slices, rows, columns).
+
+    Attributes:
+        images: uint16 levels by name.
+        masks: uint8, 0 or 1, by name.
+        geometry: where the slices lie in the scan.
+    """
+
+    images: dict[str, NDArray[np.uint16]]
+    masks: dict[str, NDArray[np.uint8]]
+    geometry: SliceGeometry
+
+
+def cut_slices(
+    images: Mapping[str, NDArray[np.float32]],
+    masks: Mapping[str, NDArray[np.bool_]],
+    grid: Grid,
+    config: PreparationConfig,
+    owner: str,
+) -> CutSlices:
+    """Resample volumes in the plane of their slices, cut them to size, and select slices.
+
+    Args:
+        images: intensities in [0, 1] by name; the axes are turned (LPS).
+        masks: likewise; ``mask`` says where to cut and which slices to keep.
+        grid: of the scan as it is stored, its axes not turned.
+        config: pixel size, size, and how much mask a slice needs.
+        owner: whose scan it is, at the beginning of messages: ``subject 'a'``.
+
+    Raises:
+        DataError: the mask vanishes, does not fit into the slices, or no slice has enough of it.
+    """
+    affine = to_lps(grid)[1].affine
+    whole, plane_affine = resample(
+        masks[MASK_NAME].astype(np.float32), affine, config.spacing, "nearest"
+    )
+    whole_mask = whole > 0.5
+    if not whole_mask.any():
+        raise DataError(
+            f"{owner}: nothing of its mask is left at {config.spacing} mm; redraw the mask or "
+            "leave the subject out"
+        )
+    cut_mask, corner = cut_to_size(whole, whole_mask, config.size)
+    mask = cut_mask > 0.5
+    _check_fit(owner, whole_mask, mask, config)
+    kept = _kept_slices(owner, mask, config)
+
+    def cut(data: NDArray[np.float32] | NDArray[np.bool_], mode: str) -> NDArray[np.float32]:
+        resampled, _ = resample(np.asarray(data, np.float32), affine, config.spacing, mode)
+        found, _ = cut_to_size(resampled, whole_mask, config.size)
+        return _as_slices(found, kept)
+
+    others = {name: data for name, data in masks.items() if name != MASK_NAME}
+    return CutSlices(
+        images={name: to_levels(cut(data, "bilinear")) for name, data in images.items()},
+        masks={
+            MASK_NAME: _as_slices(mask, kept).astype(np.uint8),
+            **{
+                name: (cut(data, "nearest") > 0.5).astype(np.uint8) for name, data in others.items()
+            },
+        },
+        geometry=geometry_of(grid, plane_affine, corner, kept),
+    )
+
+
+def _kept_slices(
+    owner: str, mask: NDArray[np.bool_], config: PreparationConfig
+) -> NDArray[np.intp]:
+    fraction = mask.mean(axis=(0, 1))
+    kept = np.flatnonzero((fraction >= config.min_mask_fraction) & (fraction > 0))
+    if kept.size == 0:
+        raise DataError(
+            f"{owner}: no slice has a mask over at least {config.min_mask_fraction:.0%} of its "
+            "area; check the mask, or lower 'min_mask_fraction'"
+        )
+    return kept
+
+
+def _check_fit(
+    owner: str, whole: NDArray[np.bool_], cut: NDArray[np.bool_], config: PreparationConfig
+) -> None:
+    loss, (columns, rows) = mask_loss(whole, cut)
+    if loss > MAX_MASK_LOSS:
+        raise DataError(
+            f"{owner}: {loss:.1%} of its mask fall outside slices of "
+            f"{config.size[0]} x {config.size[1]} pixels; set 'size' to at least "
+            f"[{rows}, {columns}], or a larger 'spacing'"
+        )
+    if loss > 0:
+        logger.warning("%s: %.2f %% of the mask cut off", owner, 100 * loss)
+
+
+def _as_slices(volume: NDArray, kept: NDArray[np.intp]) -> NDArray:  # type: ignore[type-arg]
+    """(x, y, z) to (slices, rows, columns): the radiological view, right of the patient at left."""
+    return np.ascontiguousarray(volume.transpose(2, 1, 0)[kept])
