@@ -6,6 +6,7 @@ head and the same full-dose CT in every task.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -77,31 +78,32 @@ class Head:
         return self.fractions.brain.brain > 0.99
 
 
-def compute_pair(
-    head: HeadAtlas, profile: HeadProfile, seed: np.random.SeedSequence, source: str
+def compute_scans(
+    head: HeadAtlas, profile: HeadProfile, seed: np.random.SeedSequence, sources: Sequence[str]
 ) -> ComputedSubject:
-    """Compute one subject's source volume and its full-dose CT.
+    """Compute one subject's source volumes and its full-dose CT.
 
     Args:
         head: the anatomy to deform.
         profile: scanners, grid and population.
         seed: the subject's own seed.
-        source: ``t1`` (MR), ``cbct`` or ``ct_low``.
+        sources: some of ``t1`` (MR), ``cbct`` and ``ct_low``.
     """
-    seeds = dict(zip(SEEDS, seed.spawn(len(SEEDS)), strict=True))
-    draws = {name: np.random.default_rng(child) for name, child in seeds.items()}
+    seeds = zip(SEEDS, seed.spawn(len(SEEDS)), strict=True)
+    draws = {name: np.random.default_rng(child) for name, child in seeds}
     subject = draw_head(head, profile, draws)
-    integrals = project(attenuation(subject.hounsfield), subject.pixel_mm, angles(profile.ct.views))
-    show = partial(ct_volume, integrals, subject.pixel_mm, profile.ct)
-    if source == "t1":
-        volume = mr_volume(subject, profile, draws["mr"])
-    elif source == "cbct":
-        volume = to_int16(cone_beam_image(subject, profile.cbct, draws["cone"]))
-    else:
-        volume = to_int16(show(profile.ct.photons * profile.ct.low_dose, draws["low"]))
+    degrees, photons = angles(profile.ct.views), profile.ct.photons
+    integrals = project(attenuation(subject.hounsfield), subject.pixel_mm, degrees)
+    show = partial(ct_image, integrals, subject.pixel_mm, profile.ct)
+    made: dict[str, Callable[[], NDArray[np.int16]]] = {
+        "t1": lambda: mr_volume(subject, profile, draws["mr"]),
+        "cbct": lambda: to_int16(cone_beam_image(subject, profile.cbct, draws["cone"])),
+        "ct_low": lambda: to_int16(show(photons * profile.ct.low_dose, draws["low"])),
+        "ct": lambda: to_int16(show(photons, draws["ct"])),
+    }
     return ComputedSubject(
         age=subject.age,
-        volumes={source: volume, "ct": to_int16(show(profile.ct.photons, draws["ct"]))},
+        volumes={name: made[name]() for name in (*sources, "ct")},
         mask=subject.mask,
         lesion=subject.fractions.brain.lesion > LESION_THRESHOLD,
     )
@@ -130,7 +132,7 @@ def draw_head(head: HeadAtlas, profile: HeadProfile, draws: dict[str, np.random.
     )
 
 
-def ct_volume(
+def ct_image(
     integrals: FloatArray,
     pixel_mm: float,
     scanner: CtScanner,

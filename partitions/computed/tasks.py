@@ -14,7 +14,7 @@ from partitions.computed import head_profiles, hounsfield, site_profiles, tissue
 from partitions.computed.atlas import load_atlas
 from partitions.computed.head import load_head
 from partitions.computed.head_profiles import HeadProfile
-from partitions.computed.head_subject import compute_pair
+from partitions.computed.head_subject import compute_scans
 from partitions.computed.site_profiles import SiteProfile
 from partitions.computed.subject import ComputedSubject, compute_subject
 
@@ -90,7 +90,7 @@ def _brain(profile: SiteProfile, seed: np.random.SeedSequence) -> ComputedSubjec
 
 
 def _head(source: str, profile: HeadProfile, seed: np.random.SeedSequence) -> ComputedSubject:
-    return compute_pair(load_head(), profile, seed, source)
+    return compute_scans(load_head(), profile, seed, (source,))
 
 
 def _brain_facts(profile: SiteProfile) -> dict[str, Any]:
