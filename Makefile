@@ -8,7 +8,7 @@ RUN := $(BIN)/python
 TEST_FILES_AT_ONCE ?= 2
 PACKAGES := fedi2i partitions lightning_modules app_custom jobs provision report
 
-.PHONY: help setup data provision poc demo smoke smoke-cyclegan strategies audit report tensorboard \
+.PHONY: help setup data provision poc demo smoke smoke-cyclegan strategies study study-quick audit report tensorboard \
 	lint format types test test-fast test-all coverage docs jobs shape \
 	benchmark benchmark-aggregation benchmark-callback benchmark-gpu benchmark-scale benchmark-soak \
 	benchmark-upsampling benchmark-matching benchmark-preparation \
@@ -60,6 +60,15 @@ strategies: data ## every strategy on the demo cohort, quick settings: table and
 		--out runs/strategies --title "FedI2I: every strategy, quick settings"
 	@$(BIN)/fedi2i report runs/strategies
 
+study: data ## the default study: every arm with six seeds; interrupted, it goes on
+	@$(BIN)/fedi2i study jobs/studies/default.yaml --out runs/study
+	@$(BIN)/fedi2i report runs/study
+
+study-quick: data ## the same question in short: three seeds
+	@$(BIN)/fedi2i study jobs/studies/quick.yaml --out runs/study-quick
+	@$(BIN)/fedi2i report runs/study-quick
+	@echo "== open runs/study-quick/report.html"
+
 # Every process has one thread, and there is one for each core: pieces are many and small.
 audit: data ## attack models trained as the demo's, at half size: what leaks (18 minutes of one core)
 	@$(BIN)/fedi2i audit jobs/experiments/audit.yaml --out runs/audit --title "Leakage audit of the demo"
@@ -100,8 +109,9 @@ types: $(VENV)/installed-dev ## mypy --strict on our packages
 	@$(BIN)/mypy
 
 # Simulator runs wait and start processes much of the time: two files at a time fill two cores.
-# Threads of torch below that would only compete. tests/conftest.py begins with the longest files.
-PYTEST := OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(TEST_FILES_AT_ONCE) --dist loadfile --no-loadscope-reorder
+# Threads of torch below that would only compete. tests/conftest.py begins with the longest files, and
+# says which tests stay on one worker: those of a file, and those of the one federation.
+PYTEST := OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(TEST_FILES_AT_ONCE) --dist loadgroup --no-loadscope-reorder
 
 test: $(VENV)/installed-dev ## all tests but the nightly ones, which have a faster stand-in here
 	@$(PYTEST) -m "not nightly"

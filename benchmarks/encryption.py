@@ -25,7 +25,8 @@ from lightning_modules.privacy.encrypted_model import (
     encrypted_model,
     layout_of,
 )
-from lightning_modules.privacy.encrypted_sums import DEGREE, MODULUS_BITS, SCALE_BITS
+from lightning_modules.privacy.encrypted_sums import MODULUS_BITS, SCALE_BITS
+from provision.encryption import new_keys
 
 SAMPLES = (565, 291, 190, 79)
 """Training slices of the demo's four sites."""
@@ -164,19 +165,8 @@ def _model(parameters: int, seed: int) -> Weights:
 
 def keys_of(bits: tuple[int, ...], scale_bits: int) -> tuple[Any, Any]:
     """TenSEAL contexts of the sites and of the server, which has no secret key."""
-    made = tenseal.context(
-        tenseal.SCHEME_TYPE.CKKS,
-        poly_modulus_degree=DEGREE,
-        coeff_mod_bit_sizes=list(bits),
-        encryption_type=tenseal.ENCRYPTION_TYPE.SYMMETRIC,
-    )
-    made.generate_relin_keys()
-    made.global_scale = 2**scale_bits
-    site, server = (
-        made.serialize(save_public_key=own, save_secret_key=own, save_galois_keys=False)
-        for own in (True, False)
-    )
-    return tenseal.context_from(site), tenseal.context_from(server)
+    made = new_keys(bits, scale_bits)
+    return tenseal.context_from(made.site_file), tenseal.context_from(made.server_file)
 
 
 def _timed(seconds: dict[str, float], name: str, run: Callable[[], Any]) -> Any:

@@ -100,6 +100,22 @@ class ModelConfig:
     lambda_identity: float = number(0.5, most=1e5)
     image_buffer: int = number(50, most=10_000)
 
+    def refuse_batch_norm(self, what: str, where: str) -> None:
+        """Refuse networks that keep running statistics of the images they see.
+
+        Args:
+            what: what is wrong with batch normalisation here, as ``whose ...``.
+            where: the words a message begins with.
+
+        Raises:
+            ConfigError: naming the network and the remedy.
+        """
+        for name in ("generator", "discriminator"):
+            if getattr(self, name).norm == "batch":
+                raise ConfigError(
+                    f"{where}: model.{name}.norm is 'batch', whose {what}; take 'instance'"
+                )
+
 
 @dataclass(frozen=True)
 class TrainingConfig:

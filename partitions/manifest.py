@@ -76,6 +76,19 @@ class SubjectRecord:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """The code of somebody else that wrote a manifest, see ``partitions.own_code``.
+
+    Attributes:
+        reader: dotted path, ``package.module:NAME``.
+        digest: SHA-256 over all files of the package, in hexadecimal.
+    """
+
+    reader: str
+    digest: str
+
+
+@dataclass(frozen=True)
 class SiteManifest:
     """All subjects of one site.
 
@@ -87,6 +100,8 @@ class SiteManifest:
         computed: True when the scans are computed and not acquired; shown wherever they are.
         split_seed: the seed the split was drawn with, or None when it was given.
         version: version of this file format.
+        origin: a lab's own reader that found the scans; None for the readers of this program, and
+            then not part of the file.
     """
 
     dataset: str
@@ -96,6 +111,7 @@ class SiteManifest:
     computed: bool = False
     split_seed: int | None = None
     version: int = VERSION
+    origin: Origin | None = None
 
     def content_hash(self) -> str:
         """SHA-256 over everything but the folder, independent of the order of subjects."""
@@ -175,6 +191,8 @@ def split_counts(manifest: SiteManifest) -> dict[str, int]:
 def _to_json(manifest: SiteManifest) -> dict[str, Any]:
     content = asdict(manifest)
     del content["root"]
+    if manifest.origin is None:
+        del content["origin"]
     content["subjects"] = sorted(content["subjects"], key=lambda record: str(record["subject"]))
     return content
 
@@ -197,6 +215,7 @@ def _from_json(content: Mapping[str, Any], path: Path) -> SiteManifest:
             root=path.parent,
             computed=bool(content["computed"]),
             split_seed=content["split_seed"],
+            origin=_origin_from(content.get("origin"), path),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: damaged manifest ({error}); write it again") from error
@@ -207,6 +226,10 @@ def _from_json(content: Mapping[str, Any], path: Path) -> SiteManifest:
             "again, or delete the key 'content_hash' if the edit was meant"
         )
     return manifest
+
+
+def _origin_from(content: Mapping[str, Any] | None, path: Path) -> Origin | None:
+    return None if content is None else record_from(Origin, content, f"{path}: origin")
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -6,6 +6,8 @@ import json
 import logging
 import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
@@ -13,7 +15,7 @@ from pathlib import Path
 from fedi2i.errors import DataError
 from fedi2i.site_names import check_site_names
 from partitions.check.manifests import check_partition
-from partitions.manifest import FILE_NAME, SiteManifest, SubjectRecord, write_manifest
+from partitions.manifest import FILE_NAME, Origin, SiteManifest, SubjectRecord, write_manifest
 from partitions.splitting import FRACTIONS, Fractions, split_by_completeness
 from partitions.withdrawn_patients import without_withdrawn
 
@@ -23,6 +25,22 @@ WITHDRAWN = "withdrawn-manifest.json"
 """What the manifest of a site is called once a new import does not have that site any more."""
 TO_BE_DRAWN = ""
 """Stands in the place of a subject's split until `write_site_folders` has drawn it."""
+
+_ORIGIN: ContextVar[Origin | None] = ContextVar("origin", default=None)
+
+
+@contextmanager
+def written_by(origin: Origin) -> Iterator[None]:
+    """Let every manifest that is written inside name the code of somebody else that wrote it.
+
+    A lab's own reader writes manifests by itself. It cannot be asked to name itself truthfully, and
+    a manifest in which the name is added afterwards would be half-written until then.
+    """
+    token = _ORIGIN.set(origin)
+    try:
+        yield
+    finally:
+        _ORIGIN.reset(token)
 
 
 def write_site_folders(
@@ -66,7 +84,11 @@ def write_site_folders(
         # Afterwards, so that a withdrawal moves nobody else to another split.
         subjects = without_withdrawn(out / site, subjects)
         split_seed = seed if drawn else None
-        manifests.append(SiteManifest(dataset, site, subjects, out / site, split_seed=split_seed))
+        manifests.append(
+            SiteManifest(
+                dataset, site, subjects, out / site, split_seed=split_seed, origin=_ORIGIN.get()
+            )
+        )
     for finding in check_partition(manifests):
         logger.warning("%s", finding.text())
     for manifest in manifests:

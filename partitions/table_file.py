@@ -75,7 +75,7 @@ def read_table_file(path: Path, names: Mapping[str, str]) -> Table:
         text, before = rest, 1
     separator = told.group(1) if told else _likely_separator(text)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
-    header = [_column_name(cell, names) for cell in next(reader, [])]
+    header = [column_name(cell, names) for cell in next(reader, [])]
     lines = [(reader.line_num + before, row) for row in reader]
     filled = [(number, [cell.strip() for cell in row]) for number, row in lines if any(row)]
     filled = [(number, row) for number, row in filled if any(row)]
@@ -88,6 +88,12 @@ def read_table_file(path: Path, names: Mapping[str, str]) -> Table:
 def without_missing(text: str) -> str:
     """The text of a cell, "" if it stands for a missing value."""
     return "" if text.lower() in MISSING else text
+
+
+def column_name(cell: str, names: Mapping[str, str]) -> str:
+    """What a column is called here: see ``names`` of `read_table_file`, else in lower case."""
+    plain = re.sub(r"[^a-z0-9]+", "_", cell.lower()).strip("_")
+    return names.get(plain, cell.strip().lower())
 
 
 def _decoded(path: Path) -> str:
@@ -129,11 +135,6 @@ def _likely_separator(text: str) -> str:
     """The separator that the header has most of; those inside quotes do not count."""
     header = _QUOTED.sub("", text).split("\n", 1)[0]
     return max(_SEPARATORS, key=header.count)
-
-
-def _column_name(cell: str, names: Mapping[str, str]) -> str:
-    plain = re.sub(r"[^a-z0-9]+", "_", cell.lower()).strip("_")
-    return names.get(plain, cell.strip().lower())
 
 
 def _used_columns(path: Path, header: list[str], rows: list[tuple[int, list[str]]]) -> list[str]:

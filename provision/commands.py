@@ -24,6 +24,7 @@ def add_commands(commands: Commands) -> None:
     _add_person(commands)
     _add_block_person(commands)
     _add_renew(commands)
+    _add_new_key(commands)
     _add_open_model(commands)
     _add_prune(commands)
     _add_poc(commands)
@@ -168,6 +169,25 @@ def renew_command(options: argparse.Namespace) -> None:
 
     kit = renew(options.project, options.workspace, options.name)
     print(f"wrote {kit}: replace 'startup' of the installed kit by this one, keep its 'local'")
+
+
+def _add_new_key(commands: Commands) -> None:
+    parser = _add(
+        commands, "new-key", new_key_command, "replace the key for encrypted averaging in all kits"
+    )
+    _add_workspace(parser)
+
+
+def new_key_command(options: argparse.Namespace) -> None:
+    """Make kits with a new key for encrypted averaging, for server and sites."""
+    from provision.encryption import replace_key
+
+    made = replace_key(options.project, options.workspace)
+    print(
+        f"wrote {made}: server and every site replace 'startup' by theirs at the same time, and "
+        "keep their 'local'"
+    )
+    print(f"whoever is not in {options.project} has no part in it; old kits open earlier models")
 
 
 def _add_open_model(commands: Commands) -> None:

@@ -7,6 +7,8 @@ authority's private keys, and every later kit gets it.
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from nvflare.lighter.constants import ProvFileName
 from nvflare.lighter.ctx import ProvisionContext
 from nvflare.lighter.entity import Project
 
-from app_custom.privacy.encryption_keys import SERVER_KEYS, SITE_KEYS
+from app_custom.privacy.encryption.keys import SERVER_KEYS, SITE_KEYS
 from fedi2i.errors import ConfigError, DataError
 from fedi2i.typed_config import read_yaml
 from lightning_modules.privacy.encrypted_model import decrypted_model, is_encrypted
@@ -26,11 +28,25 @@ from lightning_modules.privacy.encrypted_sums import (
     open_keys,
     tenseal,
 )
+from provision.provisioning import provision
 from provision.startup_folder import startup_is_genuine
 
 BUILDER = "provision.kit_builder.KitBuilder"
 _KEPT = "encryption.tenseal"
 """In the project's ``state``: with the secret key."""
+
+
+@dataclass(frozen=True)
+class KeyFiles:
+    """What the files of one federation's keys hold.
+
+    Attributes:
+        site_file: every site's, with the secret key.
+        server_file: the server's, which neither encrypts nor decrypts.
+    """
+
+    site_file: bytes
+    server_file: bytes
 
 
 def write_keys(project: Project, ctx: ProvisionContext) -> None:
@@ -40,14 +56,10 @@ def write_keys(project: Project, ctx: ProvisionContext) -> None:
         ConfigError: TenSEAL is not installed.
         EncryptionError: the kept key is damaged.
     """
-    library = tenseal()
-    from nvflare.lighter.impl.he import HEBuilder
-
-    builder = HEBuilder(DEGREE, list(MODULUS_BITS), SCALE_BITS)
+    builder = _builder(MODULUS_BITS, SCALE_BITS)
     kept = Path(ctx.get_state_dir()) / _KEPT
     if kept.is_file():
-        open_keys(kept.read_bytes())
-        builder._context = library.context_from(kept.read_bytes())
+        builder._context = open_keys(kept.read_bytes())
     else:
         builder.initialize(project, ctx)
         _write_private(kept, builder.get_serialized_context(is_client=True))
@@ -57,6 +69,30 @@ def write_keys(project: Project, ctx: ProvisionContext) -> None:
             path = Path(ctx.get_kit_dir(participant)) / name
             if path.is_file():
                 path.chmod(0o600)
+
+
+def new_keys(bits: tuple[int, ...] = MODULUS_BITS, scale_bits: int = SCALE_BITS) -> KeyFiles:
+    """Make keys that no project has yet.
+
+    Args:
+        bits: of each modulus; NVFlare's own defaults are 60, 40 and 40.
+        scale_bits: a value is rounded to multiples of 2 to the minus this; NVFlare's default is 40.
+
+    Raises:
+        ConfigError: TenSEAL is not installed.
+    """
+    builder = _builder(bits, scale_bits)
+    builder.initialize(None, None)
+    return KeyFiles(
+        builder.get_serialized_context(is_client=True), builder.get_serialized_context()
+    )
+
+
+def _builder(bits: tuple[int, ...], scale_bits: int) -> Any:
+    tenseal()
+    from nvflare.lighter.impl.he import HEBuilder
+
+    return HEBuilder(DEGREE, list(bits), scale_bits)
 
 
 def refuse_kits_without_keys(project_file: Path, workspace: Path) -> None:
@@ -74,6 +110,40 @@ def refuse_kits_without_keys(project_file: Path, workspace: Path) -> None:
             "without; nobody could read what one new kit encrypts. Make everybody's kit anew: "
             f"nvflare provision -p {project_file} -w {workspace}"
         )
+
+
+def replace_key(project_file: Path, workspace: Path) -> Path:
+    """Make kits for server and sites with a new key for encrypted averaging; returns their folder.
+
+    Certificates stay as they are. What is encrypted with the old key no holder of the new one takes
+    for a mean, and the old key opens nothing that is encrypted from now on.
+
+    Args:
+        project_file: the project, with everybody who is to have the new key.
+        workspace: the folder given to ``nvflare provision -w``.
+
+    Raises:
+        ConfigError: the project asks for no keys, or its kits were made without.
+    """
+    project = read_yaml(project_file)
+    if not asks_for_keys(project):
+        raise ConfigError(
+            f"{project_file}: it does not say 'encryption: true' below the arguments of "
+            "KitBuilder, so there is no key to replace (provision/README.md)"
+        )
+    refuse_kits_without_keys(project_file, workspace)
+    kept = workspace / str(project["name"]) / "state" / _KEPT
+    before = kept.read_bytes()
+    kept.unlink()
+    try:
+        made = provision(project_file, workspace)
+    except BaseException:
+        _write_private(kept, before)
+        raise
+    for participant in project["participants"]:
+        if participant["type"] == "admin":  # they hold no key, and nothing of theirs has changed
+            shutil.rmtree(made / str(participant["name"]))
+    return made
 
 
 def asks_for_keys(project: dict[str, Any]) -> bool:

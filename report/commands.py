@@ -19,7 +19,7 @@ def add_commands(commands: Commands) -> None:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
-    parser.add_argument("folder", type=Path, help="folder of a comparison or of an audit")
+    parser.add_argument("folder", type=Path, help="folder of a comparison, a study or an audit")
     parser.add_argument(
         "--figures",
         type=Path,
@@ -42,7 +42,12 @@ def report_command(options: argparse.Namespace) -> None:
     from report.page.render import render_page
     from report.run.audit import is_audit
     from report.run.folder import read_run
+    from report.run.study import is_study
 
+    if is_study(options.folder):
+        if options.figures:
+            raise ConfigError("--figures: the figures of a study are on its page; leave this out")
+        return report_study(options.folder)
     if is_audit(options.folder):
         if options.figures:
             raise ConfigError("--figures: an audit's figure is on its page; leave this out")
@@ -76,3 +81,21 @@ def report_audit(folder: Path) -> None:
     write_text(folder / AUDIT_PAGE, page)
     print("\n".join(f"- {sentence}" for sentence in summary(audit)))
     print(f"\nwritten: {', '.join(map(str, written))}")
+
+
+def report_study(folder: Path) -> None:
+    """Write the page of a study, and print what its primary outcome says.
+
+    Raises:
+        DataError: no run of it can be used; nothing is written.
+    """
+    from report.numbers.study import analyse_study
+    from report.page.study import render_study, study_summary
+    from report.run.study import read_study
+
+    study = read_study(folder)
+    analysis = analyse_study(study)
+    target = folder / PAGE_FILE
+    write_text(target, render_study(analysis))
+    print("\n\n".join([*study_summary(analysis), *(f"! {gap}" for gap in study.gaps)]))
+    print(f"\nwritten: {target}")

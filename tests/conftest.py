@@ -11,17 +11,35 @@ from tiny_cohort import write_tiny_cohort
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 LONGEST_FIRST = (
-    "provision/test_federation.py",
+    "provision/one_federation/test_who_may_do_what.py",
+    "provision/one_federation/test_refused_jobs.py",
+    "provision/one_federation/test_jobs_beside_each_other.py",
+    "provision/one_federation/test_lost_sites.py",
+    "provision/one_federation/test_runs_that_go_on.py",
+    "provision/one_federation/test_what_is_left_behind.py",
     "end_to_end/test_comparison_run.py",
     "end_to_end",
 )
 """These take longest, and mostly wait for processes. Where several files run at a time they must
-not come last: one worker would be busy with them while the others have nothing left to do."""
+not come last: one worker would be busy with them while the others have nothing left to do. The
+files of the one federation stand in the order of its life."""
+
+ON_ONE_WORKER = ("provision/one_federation/",)
+"""The files of such a folder share what one worker has started."""
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files that take longest; the order within a file stays."""
-    items.sort(key=lambda item: _place(item.path.relative_to(REPOSITORY / "tests").as_posix()))
+    """Begin with the files that take longest; a file's tests stay together and in order."""
+    items.sort(key=lambda item: _place(_file_of(item)))
+    for item in items:
+        file = _file_of(item)
+        group = next((folder for folder in ON_ONE_WORKER if file.startswith(folder)), file)
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
+def _file_of(item: pytest.Item) -> str:
+    return item.path.relative_to(REPOSITORY / "tests").as_posix()
 
 
 def _place(file: str) -> int:

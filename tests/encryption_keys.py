@@ -1,4 +1,4 @@
-"""Keys for encrypted averaging as kits hold them, made in a second and not by provisioning."""
+"""Keys for encrypted averaging as kits hold them, without provisioning a whole project."""
 
 from __future__ import annotations
 
@@ -17,21 +17,15 @@ from nvflare.fuel.sec.security_content_service import (
     SecurityContentService,
 )
 
-from lightning_modules.privacy.encrypted_sums import (
-    DEGREE,
-    MODULUS_BITS,
-    SCALE_BITS,
-    open_keys,
-)
+from lightning_modules.privacy.encrypted_sums import MODULUS_BITS, SCALE_BITS, open_keys
+from provision import encryption
+from provision.encryption import KeyFiles
 from provision.startup_folder import sign_startup
 
 
 @dataclass(frozen=True)
-class Keys:
-    """One federation's keys, and the bytes of their files."""
-
-    site_file: bytes
-    server_file: bytes
+class Keys(KeyFiles):
+    """One federation's keys, opened."""
 
     @property
     def site(self) -> Any:
@@ -43,26 +37,10 @@ class Keys:
 
 
 def new_keys(bits: tuple[int, ...] = MODULUS_BITS, scale_bits: int = SCALE_BITS) -> Keys:
-    """What NVFlare's ``HEBuilder`` makes; its defaults are (60, 40, 40) and 40."""
-    library = pytest.importorskip("tenseal", exc_type=ImportError)
-    made = library.context(
-        library.SCHEME_TYPE.CKKS,
-        poly_modulus_degree=DEGREE,
-        coeff_mod_bit_sizes=list(bits),
-        encryption_type=library.ENCRYPTION_TYPE.SYMMETRIC,
-    )
-    made.generate_relin_keys()
-    made.global_scale = 2**scale_bits
-    site, server = (
-        made.serialize(
-            save_public_key=secret,
-            save_secret_key=secret,
-            save_galois_keys=False,
-            save_relin_keys=True,
-        )
-        for secret in (True, False)
-    )
-    return Keys(site, server)
+    """The keys that provisioning would make; NVFlare's defaults are (60, 40, 40) and 40."""
+    pytest.importorskip("tenseal", exc_type=ImportError)
+    made = encryption.new_keys(bits, scale_bits)
+    return Keys(made.site_file, made.server_file)
 
 
 def signed_startup(folder: Path, files: dict[str, bytes]) -> Path:

@@ -33,12 +33,12 @@ from nvflare_fakes import Engine, with_peer
 
 from app_custom.aggregation.model_message import unpack
 from app_custom.gates.allowed_update import AllowedUpdate
-from app_custom.privacy import mask_keys, secure_sum
-from app_custom.privacy.key_exchange import EXCHANGE_TASKS
-from app_custom.privacy.mask_keys import MaskKeys
-from app_custom.privacy.secure_aggregator import SecureAggregator
-from app_custom.privacy.secure_rounds import SecureRounds
-from app_custom.privacy.secure_sum import BeginSum, MaskUpdate
+from app_custom.privacy.secure_sum import filters, mask_keys
+from app_custom.privacy.secure_sum.aggregator import SecureAggregator
+from app_custom.privacy.secure_sum.filters import BeginSum, MaskUpdate
+from app_custom.privacy.secure_sum.key_exchange import EXCHANGE_TASKS
+from app_custom.privacy.secure_sum.mask_keys import MaskKeys
+from app_custom.privacy.secure_sum.rounds import SecureRounds
 from app_custom.server.outgoing_model import StrategyModelGenerator
 
 Weights = dict[str, np.ndarray]
@@ -275,4 +275,4 @@ class _AbortingEngine(Engine):
 def forget_everything() -> None:
     """What the sites of earlier tests kept in this process."""
     mask_keys._MEMORY.kept.clear()
-    secure_sum._MEMORY.begun.clear()
+    filters._MEMORY.begun.clear()

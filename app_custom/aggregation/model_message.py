@@ -15,8 +15,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
-from nvflare.apis.fl_constant import FLContextKey
+from nvflare.apis.fl_constant import FilterKey, FLContextKey
 from nvflare.apis.fl_context import FLContext
+from nvflare.app_common.app_constant import AppConstants
 
 from fedi2i.errors import ConfigError
 
@@ -75,7 +76,7 @@ def refuse_encryption(fl_ctx: FLContext, strategy: str) -> None:
     values. Homomorphic encryption allows sums only. NVFlare's encrypting filters and aggregators
     live in ``nvflare.app_opt.he``; whatever comes from there, in the job or in a site's policy, is
     named. Jobs with ``privacy.mechanism: encryption`` have filters and an aggregator of ours
-    (``app_custom.privacy.encryption_filters``), which this does not concern.
+    (``app_custom.privacy.encryption.filters``), which this does not concern.
 
     Args:
         fl_ctx: context of this participant's run.
@@ -101,6 +102,14 @@ def parts_of(fl_ctx: FLContext) -> Iterator[Any]:
     for holder in (config, scope):
         for name in ("task_data_filters", "task_result_filters"):
             yield from _flat(getattr(holder, name, None) or {})
+
+
+def filters_of_trained(fl_ctx: FLContext) -> list[Any]:
+    """The job's filters that a trained model passes on its way out of this site, in order."""
+    runner = fl_ctx.get_prop(FLContextKey.RUNNER)
+    chains: dict[str, Any] = getattr(runner, "task_result_filters", None) or {}
+    name = f"{AppConstants.TASK_TRAIN}{FilterKey.DELIMITER}{FilterKey.OUT}"
+    return list(chains.get(name) or [])
 
 
 def _flat(filters: Mapping[str, Any]) -> Iterator[Any]:

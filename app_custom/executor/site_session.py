@@ -24,8 +24,8 @@ from torch import Tensor
 from app_custom.gates.job_limits import (
     JobLimits,
     check_data,
-    check_encrypted,
     check_parameters,
+    check_readable,
     check_settings,
     check_sites,
     rounded,
@@ -50,9 +50,10 @@ from app_custom.participant.site_configuration import (
     state_folder,
 )
 from app_custom.participant.used_data import Use, UsedData
-from app_custom.privacy.encryption_filters import encrypts
-from app_custom.privacy.patient_policy import check_demand
-from app_custom.privacy.patient_rounds import PatientRounds
+from app_custom.privacy.encryption.filters import encrypts
+from app_custom.privacy.patient_noise.policy import check_demand
+from app_custom.privacy.patient_noise.rounds import PatientRounds
+from app_custom.privacy.secure_sum.filters import masks
 from app_custom.privacy.update_filters import keeps_to_the_ledger
 from fedi2i.digest import digest
 from fedi2i.errors import DataError
@@ -313,7 +314,7 @@ def settings_digest(experiment: ExperimentConfig) -> str:
 
 def _check_job(limits: JobLimits, experiment: ExperimentConfig, fl_ctx: FLContext) -> None:
     check_sites(limits, job_sites(fl_ctx), needed_sites(fl_ctx))
-    check_encrypted(limits, encrypts(fl_ctx))
+    check_readable(limits, encrypts(fl_ctx), masks(fl_ctx))
     check_settings(limits, experiment)
     check_parameters(limits, parameter_count(experiment.model))
 

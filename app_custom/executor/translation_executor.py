@@ -27,14 +27,14 @@ from app_custom.gates.shared_metrics import TRAIN_METRICS, shared_metrics
 from app_custom.nvflare_context import site_name, submitter
 from app_custom.participant.release import Releases, announce, announced_by_peer
 from app_custom.participant.site_configuration import checked_run_name
-from app_custom.privacy.encryption_filters import check_encryption, encrypts
-from app_custom.privacy.patient_policy import noise_from
+from app_custom.privacy.encryption.filters import check_encryption, encrypts
+from app_custom.privacy.patient_noise.policy import noise_from
 from fedi2i.errors import ConfigError, UserError
 from lightning_modules.configuration import experiment_from
 
 if TYPE_CHECKING:
     from app_custom.executor.site_session import SiteSession
-    from app_custom.privacy.patient_rounds import PatientRounds
+    from app_custom.privacy.patient_noise.rounds import PatientRounds
 
 
 class TranslationExecutor(Executor):

@@ -20,7 +20,7 @@ from nvflare.apis.shareable import ReservedHeaderKey, Shareable
 from app_custom.aggregation.model_message import PREFIX
 from app_custom.gates.job_limits import REASONS, REFUSED_BY
 from app_custom.gates.shared_metrics import SHARED_METRICS, TRAIN_METRICS, is_possible
-from app_custom.privacy.key_exchange import MASKED, exchange_fault
+from app_custom.privacy.secure_sum.key_exchange import MASKED, exchange_fault
 from fedi2i.errors import ConfigError
 from fedi2i.typed_config import choose
 from lightning_modules.model_networks import MODELS

@@ -52,6 +52,8 @@ class JobLimits:
             other code of the same release, is taken all the same.
         plain_updates: whether what is trained here may reach the server readable; without it only
             encrypted averaging is taken.
+        single_updates: whether what this site alone has trained may reach the server readable;
+            without it secure aggregation, whose sum the server reads, is taken as well.
     """
 
     least_sites: int = number(3, low=1)
@@ -66,6 +68,7 @@ class JobLimits:
     most_parameters: int = number(200_000_000, low=1)
     other_release: bool = switch(False)
     plain_updates: bool = switch(True)
+    single_updates: bool = switch(True)
 
 
 SIMULATION = JobLimits(
@@ -97,6 +100,7 @@ class Rule(StrEnum):
     MOST_PARAMETERS = "most_parameters"
     OTHER_RELEASE = "other_release"
     PLAIN_UPDATES = "plain_updates"
+    SINGLE_UPDATES = "single_updates"
     PATIENT_PRIVACY = "patient_privacy"
 
 
@@ -199,8 +203,15 @@ def check_parameters(limits: JobLimits, parameters: int) -> None:
         )
 
 
-def check_encrypted(limits: JobLimits, encrypted: bool) -> None:
+def check_readable(limits: JobLimits, encrypted: bool, masked: bool) -> None:
     """Refuse a job whose updates leave readable, where the participant says that none may.
+
+    Of how many sites the sum must be, ``check_sites`` says.
+
+    Args:
+        limits: the participant's.
+        encrypted: whether what is trained leaves as ciphertext alone.
+        masked: whether it leaves under the masks of secure aggregation alone.
 
     Raises:
         JobRefusedError: naming the limit.
@@ -210,6 +221,12 @@ def check_encrypted(limits: JobLimits, encrypted: bool) -> None:
             Rule.PLAIN_UPDATES,
             "the server could read what is trained here; export the job with privacy.mechanism "
             "'encryption'",
+        )
+    if not (encrypted or masked or limits.single_updates):
+        raise JobRefusedError(
+            Rule.SINGLE_UPDATES,
+            "the server could read what this site alone has trained; export the job with "
+            "privacy.mechanism 'secure_sum' or 'encryption'",
         )
 
 

@@ -23,18 +23,21 @@ from nvflare.private.fed.utils.app_deployer import AppDeployer
 from app_custom.gates.job_limits import (
     REFUSED,
     JobRefusedError,
-    check_encrypted,
+    check_readable,
     check_settings,
     check_sites,
 )
 from app_custom.participant.release import Releases
 from app_custom.participant.site_configuration import FILE_NAME, SiteConfig, read_site_config
-from app_custom.privacy.patient_policy import check_demand, noise_from
+from app_custom.privacy.patient_noise.policy import check_demand, noise_from
 from fedi2i.errors import UserError
 from lightning_modules.configuration import experiment_from
 
-ENCRYPT = "app_custom.privacy.encryption_filters.Encrypt"
+ENCRYPT = "app_custom.privacy.encryption.filters.Encrypt"
+MASK = "app_custom.privacy.secure_sum.filters.MaskUpdate"
 EXECUTOR = "app_custom.executor.translation_executor.TranslationExecutor"
+MASK_KEYS = "app_custom.privacy.secure_sum.mask_keys.MaskKeys"
+GATE = "app_custom.gates.allowed_update.AllowedUpdate"
 
 
 class JobAdmission(AppDeployer, FLComponent):
@@ -91,7 +94,7 @@ def check_job(config: SiteConfig, meta: dict[str, Any], app: Path) -> None:
     # Where the job goes to all there are, their number is known when it starts.
     count = limits.least_sites if ALL_SITES in sites else len(sites - {SiteType.SERVER})
     check_sites(limits, count, needed)
-    check_encrypted(limits, _leaves_encrypted(app / "config"))
+    check_readable(limits, *_leaves_encrypted_or_masked(app / "config"))
     for arguments in _executors(app / "config"):
         Releases(job=str(arguments.get("release") or "")).check(limits)
         check_settings(limits, experiment_from(arguments.get("settings") or {}, "the job"))
@@ -104,24 +107,24 @@ def _names(participants: Any) -> list[str]:
     return [str(name) for name in named]
 
 
-def _leaves_encrypted(folder: Path) -> bool:
-    """Whether what is trained goes to the server alone, with encryption as its last filter.
+def _leaves_encrypted_or_masked(folder: Path) -> tuple[bool, bool]:
+    """Whether what is trained goes to the server alone, encrypted, and whether it does so masked.
 
-    In a swarm models go to other sites past the filters. When the session opens, the filters that
+    Encryption must be the last filter; behind masks there may be gates, which change nothing. In a
+    swarm models go to other sites past the filters. When the session opens, the filters that
     NVFlare has built are looked at.
     """
     config = _site_config(folder)
     chains = [
-        chain.get("filters") or [{}]
+        [str(part.get("path")) for part in chain.get("filters") or []]
         for chain in config.get("task_result_filters") or []
         if isinstance(chain, dict) and AppConstants.TASK_TRAIN in (chain.get("tasks") or [])
     ]
-    executors = [(entry.get("executor") or {}).get("path") for entry in config.get("executors", [])]
-    return (
-        bool(chains)
-        and all(chain[-1].get("path") == ENCRYPT for chain in chains)
-        and set(executors) == {EXECUTOR}
-    )
+    executors = {(entry.get("executor") or {}).get("path") for entry in config.get("executors", [])}
+    encrypted = all(chain[-1:] == [ENCRYPT] for chain in chains) and executors == {EXECUTOR}
+    ungated = [[path for path in chain if path != GATE] for chain in chains]
+    masked = all(chain[-1:] == [MASK] for chain in ungated) and executors == {EXECUTOR, MASK_KEYS}
+    return bool(chains) and encrypted, bool(chains) and masked
 
 
 def _executors(folder: Path) -> list[dict[str, Any]]:

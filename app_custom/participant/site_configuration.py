@@ -12,7 +12,7 @@ from pathlib import Path
 
 from app_custom.gates.job_limits import JobLimits
 from app_custom.participant.proxy import checked_proxy
-from app_custom.privacy.patient_policy import PatientPrivacy
+from app_custom.privacy.patient_noise.policy import PatientPrivacy
 from fedi2i.errors import ConfigError
 from fedi2i.typed_config import check_values, nearest, read_yaml, record_from
 

@@ -31,7 +31,6 @@ from app_custom.participant.site_configuration import (
     read_site_config,
     state_folder,
 )
-from app_custom.privacy.key_exchange import EXCHANGE_TASKS, exchange_fault
 from app_custom.privacy.received_model import (
     Arrays,
     PrivacyRefusalError,
@@ -41,6 +40,7 @@ from app_custom.privacy.received_model import (
     task_of,
     trained_alone,
 )
+from app_custom.privacy.secure_sum.key_exchange import EXCHANGE_TASKS, exchange_fault
 from fedi2i.epsilon import EPSILON_ROUND, EPSILON_TOTAL
 from fedi2i.errors import ConfigError, UserError
 from lightning_modules.privacy.accountant import Release

@@ -23,7 +23,7 @@ from app_custom.aggregation.compression import travelling_bytes
 from app_custom.gates.shared_metrics import TRAIN_METRICS, impossible_metrics, shared_metrics
 from app_custom.nvflare_context import peer_name, run_folder
 from app_custom.participant.release import announce
-from app_custom.privacy.key_exchange import ROUND_REPEATED
+from app_custom.privacy.secure_sum.key_exchange import ROUND_REPEATED
 from app_custom.server.simulator import nobody_left
 from fedi2i.epsilon import EPSILON, EPSILON_TOTAL, epsilon_text, with_verdict
 from fedi2i.files import not_written

@@ -1,4 +1,4 @@
-"""``fedi2i jobs``, ``compare``, ``audit`` and ``governance``: the package ``jobs``."""
+"""``fedi2i jobs``, ``compare``, ``study``, ``audit`` and ``governance``: the package ``jobs``."""
 
 from __future__ import annotations
 
@@ -18,6 +18,12 @@ def _add_compare(commands: Commands) -> None:
     add_compare(commands)
 
 
+def _add_study(commands: Commands) -> None:
+    from jobs.commands.study import add_study
+
+    add_study(commands)
+
+
 def _add_audit(commands: Commands) -> None:
     from jobs.commands.audit import add_audit
 
@@ -35,9 +41,10 @@ ENTRIES = (
         "jobs",
         "write NVFlare job folders and simulator workspaces, tune a strategy",
         _add_jobs,
-        ("export", "committed", "workspace", "tune", "clipping"),
+        ("export", "committed", "workspace", "tune", "clipping", "epsilon"),
     ),
     Entry("compare", "run all arms of an experiment in the simulator, evaluate them", _add_compare),
+    Entry("study", "run all arms with several seeds, whose outcome is named before", _add_study),
     Entry("audit", "attack models trained as a run's, measure what leaks of patients", _add_audit),
 )
 GOVERNANCE = (

@@ -52,8 +52,13 @@ def parser_for(arguments: Sequence[str]) -> ArgumentParser:
         description=_map(),
         epilog="'fedi2i COMMAND --help' tells more about a command.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        add_help=False,
     )
-    parser.add_argument("--version", action="version", version=f"fedi2i {__version__}")
+    # Both stand in the usage line; a block of their own would push the map off the screen.
+    parser.add_argument("-h", "--help", action="help", help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--version", action="version", version=f"fedi2i {__version__}", help=argparse.SUPPRESS
+    )
     parser.set_defaults(run=lambda _: parser.print_help())
     word, entry = _first_word(arguments), _chosen(arguments)
     if entry is not None:
@@ -76,7 +81,7 @@ def _map() -> str:
     """The project in one screen."""
     lines = ["Federated medical image-to-image translation. Commands in the order of the work:"]
     for entry in ENTRIES:
-        lines.append(f"  {entry.name:<10} {entry.purpose}")
+        lines.append(f"  {entry.name:<11}{entry.purpose}")
         if entry.members:
             # The bracket hangs, so that the names stand below the purpose.
             names = f"({', '.join(entry.members)})"

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from fedi2i.commands import Commands
 from fedi2i.errors import ConfigError
-from jobs.commands.settings import add_experiment_options, read_settings
+from jobs.commands.settings import add_experiment_options, read_settings, seeds_from
 from jobs.privacy.catalogue import base_job
 from jobs.writing.federation import read_federated_experiment
 from lightning_modules.metrics.catalogue import METRICS
@@ -121,12 +121,10 @@ def add_tune(commands: Commands) -> None:
 def tune(options: TuneOptions) -> None:
     """Run grids of settings and print what the rule chooses."""
     # Imported here, as a mistake in the command line should not wait seconds for torch.
+    from jobs.running.spent_epsilon import read_trainings, study_sentences
     from jobs.running.tuning import TABLE_FILE, run_tuning
 
-    try:
-        seeds = [int(text) for text in options.seeds.split(",")]
-    except ValueError as error:
-        raise ConfigError(f"--seeds {options.seeds}: write whole numbers, e.g. 101,102") from error
+    seeds = seeds_from(options.seeds)
     changes = {"experiment": read_settings(options.settings)}
     job = read_federated_experiment(options.experiment, changes)
     choices = run_tuning(
@@ -135,6 +133,9 @@ def tune(options: TuneOptions) -> None:
     for name, choice in choices.items():
         print(choice.text(name))
     print(f"wrote {options.out / TABLE_FILE}")
+    if job.privacy.acts:
+        for sentence in study_sentences(read_trainings(options.out)):
+            print(sentence)
 
 
 def _add_folders(parser: argparse.ArgumentParser, out: Path) -> None:

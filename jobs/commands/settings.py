@@ -49,3 +49,15 @@ def read_settings(texts: Sequence[str]) -> dict[str, Any]:
     except Exception as error:  # YAML parsers raise many unrelated types
         raise ConfigError(f"--set {' '.join(texts)}: a value cannot be read as YAML") from error
     return cast(dict[str, Any], values)
+
+
+def seeds_from(text: str) -> list[int]:
+    """The seeds of an option.
+
+    Raises:
+        ConfigError: one is no whole number.
+    """
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise ConfigError(f"--seeds {text}: write whole numbers, e.g. 101,102") from error

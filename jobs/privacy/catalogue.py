@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import jobs.privacy as package
@@ -12,12 +11,15 @@ from fedi2i.catalogue import members
 from fedi2i.errors import ConfigError
 from fedi2i.typed_config import allowed_values, check_values, choose, nearest, record_from
 from jobs.privacy.interface import PrivacyMechanism
+from lightning_modules.privacy.accountant import epsilon
 from lightning_modules.strategies.catalogue import STRATEGIES, STRATEGY_JOBS, StrategyJob
 from lightning_modules.strategies.interface import YES
 
 if TYPE_CHECKING:
     from jobs.writing.federation import FederatedExperiment
     from jobs.writing.topologies.parts import Config, ServerSide, SiteSide
+    from lightning_modules.configuration import ExperimentConfig
+    from lightning_modules.privacy.accountant import Release
 
 NONE = "none"
 
@@ -53,6 +55,17 @@ class PrivacyConfig:
     def record(self) -> PrivacyMechanism | None:
         """What is known of the mechanism."""
         return MECHANISMS.get(self.mechanism)
+
+    def releases(self, experiment: ExperimentConfig, rounds: int) -> list[Release]:
+        """What a site releases in some rounds; nothing where no epsilon is promised."""
+        if self.record is None or self.record.releases is None:
+            return []
+        return self.record.releases(self.settings, experiment, rounds)
+
+    def epsilon(self, experiment: ExperimentConfig, rounds: int) -> float | None:
+        """The epsilon that a site spends in some rounds; None where no epsilon is promised."""
+        released = self.releases(experiment, rounds)
+        return epsilon(released, self.settings.delta) if released else None
 
 
 @dataclass(frozen=True)
@@ -125,9 +138,10 @@ def base_job(name: str) -> StrategyJob:
 def description(job: FederatedExperiment) -> dict[str, Any]:
     """What a run's record says of its mechanism; empty without one.
 
-    ``epsilon`` is what all rounds of the run spend at ``delta``, None where none is promised.
+    ``epsilon`` is what all rounds of the run spend at ``delta``, None where none is promised, and
+    ``releases`` what it was counted from.
     """
-    mechanism = job.privacy.record
+    mechanism, rounds = job.privacy.record, job.experiment.training.rounds
     if mechanism is None:
         return {}
     return {
@@ -138,14 +152,15 @@ def description(job: FederatedExperiment) -> dict[str, Any]:
         "unit": mechanism.unit,
         "relation": mechanism.relation,
         "delta": getattr(job.privacy.settings, "delta", None),
-        "epsilon": epsilon_of(job, job.experiment.training.rounds),
-        "settings": dataclasses.asdict(job.privacy.settings),
+        "epsilon": epsilon_of(job, rounds),
+        "releases": [asdict(release) for release in job.privacy.releases(job.experiment, rounds)],
+        "settings": asdict(job.privacy.settings),
     }
 
 
 def privacy_values(config: PrivacyConfig) -> dict[str, Any]:
     """The mechanism as plain values, all spelled out."""
-    return {"mechanism": config.mechanism, **dataclasses.asdict(config.settings)}
+    return {"mechanism": config.mechanism, **asdict(config.settings)}
 
 
 def check_privacy(job: FederatedExperiment, where: str) -> None:
@@ -169,10 +184,7 @@ def check_privacy(job: FederatedExperiment, where: str) -> None:
 
 def epsilon_of(job: FederatedExperiment, rounds: int) -> float | None:
     """The epsilon that a site spends in some rounds; None where no epsilon is promised."""
-    mechanism = job.privacy.record
-    if mechanism is None or mechanism.epsilon is None:
-        return None
-    return mechanism.epsilon(job.privacy.settings, job.experiment, rounds)
+    return job.privacy.epsilon(job.experiment, rounds)
 
 
 def arriving(run: str, job: FederatedExperiment) -> list[Config]:

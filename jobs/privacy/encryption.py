@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from jobs.writing.topologies.parts import Config, ServerSide, SiteSide
 
 _AT_SERVER = {
-    "aggregator": "app_custom.privacy.encrypted_aggregator.EncryptedAggregator",
+    "aggregator": "app_custom.privacy.encryption.aggregator.EncryptedAggregator",
     "persistor": "app_custom.server.model_files.EncryptedModelFiles",
 }
 """What takes the place of the plain parts, with the same arguments."""
-_ENCRYPT: dict[str, Any] = {"path": "app_custom.privacy.encryption_filters.Encrypt", "args": {}}
-_DECRYPT: dict[str, Any] = {"path": "app_custom.privacy.encryption_filters.Decrypt", "args": {}}
+_ENCRYPT: dict[str, Any] = {"path": "app_custom.privacy.encryption.filters.Encrypt", "args": {}}
+_DECRYPT: dict[str, Any] = {"path": "app_custom.privacy.encryption.filters.Decrypt", "args": {}}
 
 
 @dataclass(frozen=True)
@@ -27,16 +27,8 @@ class Encryption:
 
 
 def _refuse(job: FederatedExperiment, where: str) -> None:
-    model = job.experiment.model
-    for name, norm in (
-        ("generator", model.generator.norm),
-        ("discriminator", model.discriminator.norm),
-    ):
-        if norm == "batch":
-            raise ConfigError(
-                f"{where}: model.{name}.norm is 'batch', whose running variances and counts are "
-                "pooled by more than the sum that 'encryption' allows; take 'instance'"
-            )
+    what = "running variances and counts are pooled by more than the sum that 'encryption' allows"
+    job.experiment.model.refuse_batch_norm(what, where)
     if job.federation.compression != "none":
         raise ConfigError(
             f"{where}: federation.compression is '{job.federation.compression}', but what is "

@@ -11,12 +11,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from app_custom.privacy.nvflare_filters import FilteredUpdate, RememberReceived
 from fedi2i.errors import ConfigError
+from lightning_modules.privacy.ledger import BudgetSpentError
 
 if TYPE_CHECKING:
     from jobs.writing.federation import FederatedExperiment
     from jobs.writing.topologies.parts import Config, ServerSide, SiteSide
     from lightning_modules.configuration import ExperimentConfig
+    from lightning_modules.privacy.accountant import Release
     from lightning_modules.privacy.update_noise import Noise, State
 
     Filters = Callable[[str, FederatedExperiment], list[Config]]
@@ -42,8 +45,9 @@ class PrivacyMechanism:
         settings: the record of its settings, with defaults, ranges and meanings.
         refuse: refuses settings or experiments that it cannot work with; gets the job and the
             words a message begins with.
-        epsilon: the epsilon that a site spends in some rounds, or None where nothing is promised
-            that an epsilon would measure. Gets the settings, the experiment, the rounds.
+        releases: what a site releases in some rounds, with noise that an accountant counts, or None
+            where nothing is promised that an epsilon would measure. Gets the settings, the
+            experiment, the rounds.
         values: what its committed jobs set of its settings.
         federation: what they set of the federation.
         experiment: what they set of the experiment.
@@ -66,7 +70,7 @@ class PrivacyMechanism:
     admitted_by: str
     settings: type[Any]
     refuse: Callable[[FederatedExperiment, str], None]
-    epsilon: Callable[[Any, ExperimentConfig, int], float] | None = None
+    releases: Callable[[Any, ExperimentConfig, int], list[Release]] | None = None
     unit: str = ""
     relation: str = ""
     values: Mapping[str, Any] = field(default_factory=dict)
@@ -85,9 +89,38 @@ class PrivacyMechanism:
         return not self.promise.startswith(NO_GUARANTEE)
 
 
-def received_models(_: str, __: FederatedExperiment) -> list[Config]:
-    """The filter that remembers the model an update is measured from."""
-    return [{"path": "app_custom.privacy.nvflare_filters.RememberReceived", "args": {}}]
+def filtered_updates(
+    which: type[FilteredUpdate], arguments: Callable[[Any], dict[str, Any]]
+) -> dict[str, Any]:
+    """What the mechanisms have in common that hand updates to one of NVFlare's filters.
+
+    Args:
+        which: our filter around it.
+        arguments: the filter's arguments, from the mechanism's settings.
+
+    Returns:
+        Values of ``PrivacyMechanism``.
+    """
+
+    def arriving(_: str, __: FederatedExperiment) -> list[Config]:
+        return [{"path": f"{which.__module__}.{RememberReceived.__name__}", "args": {}}]
+
+    def leaving(_: str, job: FederatedExperiment) -> list[Config]:
+        path = f"{which.__module__}.{which.__name__}"
+        return [{"path": path, "args": arguments(job.privacy.settings)}]
+
+    def released(
+        settings: Any, _: ExperimentConfig, received: State, trained: State, noise: Noise
+    ) -> State:
+        return which(**arguments(settings)).released(received, trained, noise)
+
+    return {
+        "admitted_by": "update_level_dp",
+        "experiment": GENERATOR_ONLY,
+        "arriving": arriving,
+        "leaving": leaving,
+        "released": released,
+    }
 
 
 def refuse_independent_start(job: FederatedExperiment, where: str) -> None:
@@ -110,13 +143,28 @@ def refuse_batch_norm(job: FederatedExperiment, where: str) -> None:
     Raises:
         ConfigError: naming the setting and the remedy.
     """
-    model = job.experiment.model
-    for name, norm in (
-        ("generator", model.generator.norm),
-        ("discriminator", model.discriminator.norm),
-    ):
-        if norm == "batch":
-            raise ConfigError(
-                f"{where}: model.{name}.norm is 'batch', whose running statistics are images' data "
-                f"that '{job.privacy.mechanism}' does not bound; take 'instance'"
-            )
+    job.experiment.model.refuse_batch_norm(
+        f"running statistics are images' data that '{job.privacy.mechanism}' does not bound", where
+    )
+
+
+def refuse_exceeded_budget(
+    settings: Any, needed: float, work: str, remedy: str, where: str
+) -> None:
+    """Refuse a job that would spend more than the budget that it names itself.
+
+    Args:
+        settings: the mechanism's, with ``epsilon`` and ``delta``.
+        needed: the epsilon of all rounds.
+        work: what spends it, in words.
+        remedy: what to take instead of a larger budget.
+        where: the words a message begins with.
+
+    Raises:
+        BudgetSpentError: with what the rounds need.
+    """
+    if needed > settings.epsilon:
+        raise BudgetSpentError(
+            f"{where}: {work} spend epsilon {needed:.4g} at delta {settings.delta:g}, and "
+            f"privacy.epsilon is {settings.epsilon:g}; take {remedy} or a larger budget"
+        )

@@ -5,9 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from jobs.privacy.interface import PrivacyMechanism
-from lightning_modules.privacy.accountant import epsilon
-from lightning_modules.privacy.ledger import BudgetSpentError
+from jobs.privacy.interface import PrivacyMechanism, refuse_exceeded_budget
+from lightning_modules.privacy.accountant import Release, epsilon
 from lightning_modules.privacy.patient_settings import PatientNoise, check_experiment
 
 if TYPE_CHECKING:
@@ -18,23 +17,18 @@ if TYPE_CHECKING:
 _EXECUTOR = "app_custom.executor.translation_executor.TranslationExecutor"
 
 
-def spent(settings: PatientNoise, experiment: ExperimentConfig, rounds: int) -> float:
-    """The epsilon of a patient at any site: it hangs on no number of a site's."""
-    steps = rounds * experiment.training.steps
-    return epsilon([settings.release(experiment.model.name, steps)], settings.delta)
+def releases(settings: PatientNoise, experiment: ExperimentConfig, rounds: int) -> list[Release]:
+    """Of a patient at any site: they hang on no number of a site's."""
+    return [settings.release(experiment.model.name, rounds * experiment.training.steps)]
 
 
 def _refuse(job: FederatedExperiment, where: str) -> None:
-    settings, experiment = job.privacy.settings, job.experiment
-    check_experiment(experiment, where)
-    needed = spent(settings, experiment, experiment.training.rounds)
-    if needed > settings.epsilon:
-        raise BudgetSpentError(
-            f"{where}: {experiment.training.rounds} rounds of {experiment.training.steps} steps "
-            f"spend epsilon {needed:.4g} at delta {settings.delta:g}, and privacy.epsilon is "
-            f"{settings.epsilon:g}; take more noise, a smaller sampling_rate, fewer steps or a "
-            "larger budget"
-        )
+    settings, training = job.privacy.settings, job.experiment.training
+    check_experiment(job.experiment, where)
+    needed = epsilon(releases(settings, job.experiment, training.rounds), settings.delta)
+    work = f"{training.rounds} rounds of {training.steps} steps"
+    remedy = "more noise, a smaller sampling_rate, fewer steps"
+    refuse_exceeded_budget(settings, needed, work, remedy, where)
 
 
 def _site(side: SiteSide, job: FederatedExperiment) -> SiteSide:
@@ -60,7 +54,7 @@ MECHANISM = PrivacyMechanism(
     admitted_by="patient_level_dp",
     settings=PatientNoise,
     refuse=_refuse,
-    epsilon=spent,
+    releases=releases,
     unit="one patient of a site",
     relation="added or removed",
     federation={"min_sites": 3},  # one site's spent budget must not end it for the others

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass
 
 from app_custom.privacy.nvflare_filters import PercentileOnUpdates
 from fedi2i.typed_config import number
 from jobs.privacy.interface import (
-    GENERATOR_ONLY,
     NO_GUARANTEE,
     PrivacyMechanism,
-    received_models,
+    filtered_updates,
     refuse_independent_start,
 )
-
-if TYPE_CHECKING:
-    from jobs.writing.federation import FederatedExperiment
-    from lightning_modules.configuration import ExperimentConfig
-    from lightning_modules.privacy.update_noise import Noise, State
 
 
 @dataclass(frozen=True)
@@ -36,33 +29,12 @@ class Percentile:
     steps: int = number(1, low=1, meaning="steps by which an update is divided first")
 
 
-def _filters(_: str, job: FederatedExperiment) -> list[dict[str, Any]]:
-    settings = job.privacy.settings
-    arguments = {
-        "percentile": settings.percentile,
-        "gamma": settings.gamma,
-        "steps": settings.steps,
-    }
-    return [{"path": "app_custom.privacy.nvflare_filters.PercentileOnUpdates", "args": arguments}]
-
-
-def _released(
-    settings: Percentile, _: ExperimentConfig, received: State, trained: State, noise: Noise
-) -> State:
-    which = PercentileOnUpdates(settings.percentile, settings.gamma, settings.steps)
-    return which.released(received, trained, noise)
-
-
 MECHANISM = PrivacyMechanism(
     name="percentile",
     label="PercentilePrivacy on updates (not differential privacy)",
     ending="percentile",
     promise=f"{NO_GUARANTEE}: the largest changes leave as they are, up to a bound",
-    admitted_by="update_level_dp",
     settings=Percentile,
     refuse=refuse_independent_start,
-    experiment=GENERATOR_ONLY,
-    arriving=received_models,
-    leaving=_filters,
-    released=_released,
+    **filtered_updates(PercentileOnUpdates, asdict),
 )

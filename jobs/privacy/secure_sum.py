@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from app_custom.privacy.key_exchange import EXCHANGE_TASKS
+from app_custom.privacy.secure_sum.key_exchange import EXCHANGE_TASKS
 from fedi2i.errors import ConfigError
 from fedi2i.typed_config import number
 from jobs.privacy.interface import PrivacyMechanism, refuse_batch_norm
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from jobs.writing.federation import FederatedExperiment
     from jobs.writing.topologies.parts import Config, ServerSide, SiteSide
 
+_PARTS = "app_custom.privacy.secure_sum"
 _LONGEST_WAIT = 600
 """Seconds that a round waits for its last sites once enough have answered. Going on without a site
 means that all others train the round again, so the wait is longer than in a plain job."""
@@ -76,12 +77,12 @@ def _code(job: FederatedExperiment) -> dict[str, Any]:
 
 
 def _begin(run: str, _: FederatedExperiment) -> list[Config]:
-    return [{"path": "app_custom.privacy.secure_sum.BeginSum", "args": {"run": run}}]
+    return [{"path": f"{_PARTS}.filters.BeginSum", "args": {"run": run}}]
 
 
 def _mask(run: str, job: FederatedExperiment) -> list[Config]:
     arguments = {"run": run, **_code(job)}
-    return [{"path": "app_custom.privacy.secure_sum.MaskUpdate", "args": arguments}]
+    return [{"path": f"{_PARTS}.filters.MaskUpdate", "args": arguments}]
 
 
 def _site(side: SiteSide, _: FederatedExperiment) -> SiteSide:
@@ -90,7 +91,10 @@ def _site(side: SiteSide, _: FederatedExperiment) -> SiteSide:
     run = learner["executor"]["args"]["run_name"]
     keys = {
         "tasks": list(EXCHANGE_TASKS),
-        "executor": {"path": "app_custom.privacy.mask_keys.MaskKeys", "args": {"run": run}},
+        "executor": {
+            "path": f"{_PARTS}.mask_keys.MaskKeys",
+            "args": {"run": run},
+        },
     }
     (answers,) = side.task_result_filters
     gate = {"tasks": list(EXCHANGE_TASKS), "filters": answers["filters"][-1:]}
@@ -99,8 +103,8 @@ def _site(side: SiteSide, _: FederatedExperiment) -> SiteSide:
 
 def _server(side: ServerSide, job: FederatedExperiment) -> ServerSide:
     """The aggregator and the workflow of sums in the places of the plain ones."""
-    aggregator = {"path": "app_custom.privacy.secure_aggregator.SecureAggregator"}
-    rounds = {"path": "app_custom.privacy.secure_rounds.SecureRounds"}
+    aggregator = {"path": f"{_PARTS}.aggregator.SecureAggregator"}
+    rounds = {"path": f"{_PARTS}.rounds.SecureRounds"}
     return replace(
         side,
         components=_replaced(side.components, "aggregator", aggregator, _code(job)),

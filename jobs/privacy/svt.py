@@ -8,17 +8,14 @@ from typing import TYPE_CHECKING, Any
 from app_custom.privacy.nvflare_filters import SVTOnUpdates, check_svt
 from fedi2i.typed_config import number
 from jobs.privacy.interface import (
-    GENERATOR_ONLY,
     NO_GUARANTEE,
     PrivacyMechanism,
-    received_models,
+    filtered_updates,
     refuse_independent_start,
 )
 
 if TYPE_CHECKING:
     from jobs.writing.federation import FederatedExperiment
-    from lightning_modules.configuration import ExperimentConfig
-    from lightning_modules.privacy.update_noise import Noise, State
 
 
 @dataclass(frozen=True)
@@ -63,27 +60,12 @@ def _arguments(settings: SparseVector) -> dict[str, Any]:
     return arguments
 
 
-def _released(
-    settings: SparseVector, _: ExperimentConfig, received: State, trained: State, noise: Noise
-) -> State:
-    return SVTOnUpdates(**_arguments(settings)).released(received, trained, noise)
-
-
-def _filters(_: str, job: FederatedExperiment) -> list[dict[str, Any]]:
-    arguments = _arguments(job.privacy.settings)
-    return [{"path": "app_custom.privacy.nvflare_filters.SVTOnUpdates", "args": arguments}]
-
-
 MECHANISM = PrivacyMechanism(
     name="svt",
     label="SVTPrivacy on updates (not differential privacy)",
     ending="svt",
     promise=f"{NO_GUARANTEE}: its epsilon is of one weight and grows with the model",
-    admitted_by="update_level_dp",
     settings=SparseVector,
     refuse=_refuse,
-    experiment=GENERATOR_ONLY,
-    arriving=received_models,
-    leaving=_filters,
-    released=_released,
+    **filtered_updates(SVTOnUpdates, _arguments),
 )

@@ -10,11 +10,11 @@ from jobs.privacy.interface import (
     GENERATOR_ONLY,
     PrivacyMechanism,
     refuse_batch_norm,
+    refuse_exceeded_budget,
     refuse_independent_start,
 )
 from lightning_modules.model_networks import MODELS, shared_networks
 from lightning_modules.privacy.accountant import Release, epsilon
-from lightning_modules.privacy.ledger import BudgetSpentError
 
 if TYPE_CHECKING:
     from jobs.writing.federation import FederatedExperiment
@@ -49,11 +49,10 @@ class UpdateNoise:
     share_metrics: bool = switch(True, meaning="validation metrics leave, outside the guarantee")
 
 
-def spent(settings: UpdateNoise, experiment: ExperimentConfig, rounds: int) -> float:
-    """The epsilon of a site: every shared network is a release of its own in every round."""
+def releases(settings: UpdateNoise, experiment: ExperimentConfig, rounds: int) -> list[Release]:
+    """Of a site: every shared network is a release of its own in every round."""
     networks = shared_networks(experiment.model.name, experiment.sharing)
-    release = Release(settings.noise_multiplier, SENSITIVITY, count=rounds * len(networks))
-    return epsilon([release], settings.delta)
+    return [Release(settings.noise_multiplier, SENSITIVITY, count=rounds * len(networks))]
 
 
 def clipping(settings: UpdateNoise, experiment: ExperimentConfig) -> dict[str, float]:
@@ -68,16 +67,11 @@ def clipping(settings: UpdateNoise, experiment: ExperimentConfig) -> dict[str, f
 
 
 def _refuse(job: FederatedExperiment, where: str) -> None:
-    settings, experiment = job.privacy.settings, job.experiment
+    settings, rounds = job.privacy.settings, job.experiment.training.rounds
     refuse_independent_start(job, where)
     refuse_batch_norm(job, where)
-    needed = spent(settings, experiment, experiment.training.rounds)
-    if needed > settings.epsilon:
-        raise BudgetSpentError(
-            f"{where}: {experiment.training.rounds} rounds spend epsilon {needed:.4g} at delta "
-            f"{settings.delta:g}, and privacy.epsilon is {settings.epsilon:g}; take more noise, "
-            "fewer rounds or a larger budget"
-        )
+    needed = epsilon(releases(settings, job.experiment, rounds), settings.delta)
+    refuse_exceeded_budget(settings, needed, f"{rounds} rounds", "more noise, fewer rounds", where)
 
 
 def _budget(run: str, job: FederatedExperiment) -> list[dict[str, Any]]:
@@ -119,7 +113,7 @@ MECHANISM = PrivacyMechanism(
     admitted_by="update_level_dp",
     settings=UpdateNoise,
     refuse=_refuse,
-    epsilon=spent,
+    releases=releases,
     unit="everything that a site holds",
     relation="replaced by other data",
     federation={"min_sites": 3},  # one site's spent budget must not end it for the others

@@ -75,7 +75,7 @@ class FederatedArm:
             bytes_sent=bytes_sent(read_metrics(metrics_path(workspace))),
             note=_note(job.experiment.strategy.record.site),
             job=base_job(self.name),
-            privacy=description(job),
+            privacy=simulated_privacy(job),
         )
 
     def _process(self, job: FederatedExperiment, folder: Path, workspace: Path) -> ArmProcess:
@@ -95,6 +95,12 @@ class FederatedArm:
                 "refused",
             ),
         )
+
+
+def simulated_privacy(job: FederatedExperiment) -> dict[str, Any]:
+    """What a record says of a job's mechanism, whose ledgers belong to a simulation."""
+    said = description(job)
+    return {**said, "simulated": True} if said else {}
 
 
 def _note(rule: SiteRule) -> str:

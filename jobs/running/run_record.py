@@ -18,6 +18,7 @@ from fedi2i.cores import available_cores
 from fedi2i.files import write_csv, write_text
 from fedi2i.metric_files import COLUMNS, read_metrics
 from jobs.running.arm_outcome import ArmOutcome
+from jobs.running.spent_epsilon import RUN_FILE, spent_together, trainings_of
 from jobs.writing.federation import FederatedExperiment
 from lightning_modules.configuration import experiment_values
 from lightning_modules.evaluation.baselines import (
@@ -96,7 +97,7 @@ def write_run_record(
     experiment = job.experiment
     computed = any(manifest.computed for manifest in manifests)
     preparation = experiment.data.preparation
-    record = {
+    record: dict[str, Any] = {
         "title": title,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "seed": experiment.seed,
@@ -119,7 +120,9 @@ def write_run_record(
             *(entry for arm in outcomes for entry in _arm(arm)),
         ],
     }
-    write_text(out / "run.json", json.dumps(record, indent=1) + "\n")
+    together = spent_together(trainings_of(record, out.name))
+    record["study"] = [asdict(spent) for spent in together]
+    write_text(out / RUN_FILE, json.dumps(record, indent=1) + "\n")
 
 
 def _untrained(name: str) -> dict[str, Any]:

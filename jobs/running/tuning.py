@@ -12,6 +12,7 @@ start, loops in this process.
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
@@ -20,13 +21,15 @@ from typing import Any
 
 from fedi2i.digest import digest
 from fedi2i.errors import ConfigError, DataError
-from fedi2i.files import write_csv
+from fedi2i.files import write_csv, write_text
 from fedi2i.metric_files import read_metrics
 from fedi2i.typed_config import merged, nearest
+from jobs.privacy.catalogue import privacy_values
 from jobs.running.arm_outcome import final_mean
-from jobs.running.federated_arm import FederatedArm
+from jobs.running.federated_arm import FederatedArm, simulated_privacy
 from jobs.running.plain_loop import validation_in_this_process
 from jobs.running.prepared_data import key_of, prepared_manifests
+from jobs.running.spent_epsilon import TUNING_FILE
 from jobs.writing.federation import FederatedExperiment, with_strategy
 from lightning_modules.configuration import experiment_from, experiment_values
 from lightning_modules.strategies.catalogue import STRATEGY_JOBS, grid_of, strategy_job
@@ -189,7 +192,8 @@ def run_tuning(
 ) -> dict[str, Choice]:
     """Run the grids, seed by seed, and choose a point of each.
 
-    Writes ``tuning.csv`` into ``out`` after every run; rows of other grids in it stay.
+    Writes ``tuning.csv`` and ``tuning.json``, what every run has spent of the patients' privacy,
+    into ``out`` after every run; rows of other grids in them stay.
 
     Args:
         job: experiment and federation; its seed is replaced.
@@ -215,6 +219,7 @@ def run_tuning(
             for point in grid.points:
                 run = _run(job, grid, point, seed, _Place(data, data_key, out, in_process))
                 _keep(table, run)
+                _note_training(job, grid, point, seed, out)
     return {grid.name: choose_point(_runs_of(table, grid, seeds)) for grid in grids}
 
 
@@ -229,15 +234,15 @@ class _Place:
 def _run(
     job: FederatedExperiment, grid: Grid, point: Mapping[str, Any], seed: int, place: _Place
 ) -> TunedRun:
-    shared = {key: value for key, value in point.items() if key != "strategy"}
-    values = merged(experiment_values(job.experiment), {**shared, "seed": seed})
-    changed = FederatedExperiment(job.federation, experiment_from(values, f"grid '{grid.name}'"))
-    label = point_text(point)
-    called = f"{grid.name}-{label.replace(' ', '-')}-seed{seed}"
+    changed = _changed(job, grid, point, seed)
+    label, called = point_text(point), _called(grid, point, seed)
     psnr, ssim = _scores(changed, grid.strategy, point.get("strategy", {}), called, place)
     settings = experiment_values(job.experiment)
     training = changed.experiment.training
-    key = digest({"settings": {**settings, "seed": 0, "strategy": {}}, "data": place.data_key})
+    compared = {"settings": {**settings, "seed": 0, "strategy": {}}, "data": place.data_key}
+    if job.privacy.acts:
+        compared["privacy"] = privacy_values(job.privacy)
+    key = digest(compared)
     return TunedRun(
         grid=grid.name,
         point=label,
@@ -249,6 +254,33 @@ def _run(
         steps=training.rounds * training.steps * len(job.federation.sites),
         key=key[:12],
     )
+
+
+def _changed(
+    job: FederatedExperiment, grid: Grid, point: Mapping[str, Any], seed: int
+) -> FederatedExperiment:
+    """The experiment with the settings of a point that are not the strategy's own, and a seed."""
+    shared = {key: value for key, value in point.items() if key != "strategy"}
+    values = merged(experiment_values(job.experiment), {**shared, "seed": seed})
+    experiment = experiment_from(values, f"grid '{grid.name}'")
+    return FederatedExperiment(job.federation, experiment, job.privacy)
+
+
+def _called(grid: Grid, point: Mapping[str, Any], seed: int) -> str:
+    return f"{grid.name}-{point_text(point).replace(' ', '-')}-seed{seed}"
+
+
+def _note_training(
+    job: FederatedExperiment, grid: Grid, point: Mapping[str, Any], seed: int, out: Path
+) -> None:
+    """Note what a run has spent on the patients of all runs, for the epsilon of the study."""
+    path = out / TUNING_FILE
+    tuned = with_strategy(_changed(job, grid, point, seed), grid.strategy, point.get("strategy"))
+    arm = {"name": _called(grid, point, seed), "privacy": simulated_privacy(tuned)}
+    known = json.loads(path.read_text(encoding="utf-8"))["arms"] if path.exists() else []
+    arms = [*(entry for entry in known if entry["name"] != arm["name"]), arm]
+    sites = [{"name": site, "unseen": False} for site in job.federation.sites]
+    write_text(path, json.dumps({"sites": sites, "arms": arms}, indent=1) + "\n")
 
 
 def point_text(point: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from fedi2i.errors import ConfigError, DataError
 from fedi2i.typed_config import number, switch
-from lightning_modules.configuration import ExperimentConfig, ModelConfig
+from lightning_modules.configuration import ExperimentConfig
 from lightning_modules.model_networks import MODELS
 from lightning_modules.privacy.accountant import Release
 from lightning_modules.privacy.ledger import Budget
@@ -96,7 +96,9 @@ def check_experiment(experiment: ExperimentConfig, where: str) -> None:
             f"privacy: {reason}; take 'pix2pix' or 'regression'"
         )
     _check_strategy(experiment.strategy.record, where)
-    _check_norms(experiment.model, where)
+    experiment.model.refuse_batch_norm(
+        "running statistics are images' data that no clipping bounds", where
+    )
 
 
 def check_patients(noise: PatientNoise, budget: Budget, patients: int) -> None:
@@ -151,15 +153,3 @@ def _check_strategy(strategy: Strategy, where: str) -> None:
             f"{where}: strategy '{strategy.name}' does not admit patient-level differential "
             f"privacy: {admits}"
         )
-
-
-def _check_norms(model: ModelConfig, where: str) -> None:
-    for name, norm in (
-        ("generator", model.generator.norm),
-        ("discriminator", model.discriminator.norm),
-    ):
-        if norm == "batch":
-            raise ConfigError(
-                f"{where}: model.{name}.norm is 'batch', whose running statistics are images' data "
-                "that no clipping bounds; take 'instance'"
-            )

@@ -63,6 +63,7 @@ STRATEGY = Strategy(
         patient_level_dp="its personal models are trained on the same patients again, outside the "
         "steps that are accounted for",
         encryption=YES,
+        secure_aggregation=YES,
     ),
     published=pairs("lambda", [1.0], 1 / 3)[0],
     published_in="experiments: each device chooses of 0.1, 1 and 2, or takes 1 with too few "

@@ -47,5 +47,7 @@ STRATEGY = Strategy(
     acts=False,
     # Instance normalisation without parameters is the default: nothing is local there.
     fedavg_at={},
-    mechanisms=Mechanisms(update_level_dp=YES, patient_level_dp=YES, encryption=YES),
+    mechanisms=Mechanisms(
+        update_level_dp=YES, patient_level_dp=YES, encryption=YES, secure_aggregation=YES
+    ),
 )

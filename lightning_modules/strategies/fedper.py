@@ -76,5 +76,7 @@ STRATEGY = Strategy(
     server=WeightedMean,
     site=SiteRule(local_parts=decoders, local_text="its own decoder"),
     acts=False,
-    mechanisms=Mechanisms(update_level_dp=YES, patient_level_dp=YES, encryption=YES),
+    mechanisms=Mechanisms(
+        update_level_dp=YES, patient_level_dp=YES, encryption=YES, secure_aggregation=YES
+    ),
 )

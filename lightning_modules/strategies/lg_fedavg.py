@@ -43,5 +43,7 @@ STRATEGY = Strategy(
     server=WeightedMean,
     site=SiteRule(local_parts=encoders, local_text="its own encoder"),
     acts=False,
-    mechanisms=Mechanisms(update_level_dp=YES, patient_level_dp=YES, encryption=YES),
+    mechanisms=Mechanisms(
+        update_level_dp=YES, patient_level_dp=YES, encryption=YES, secure_aggregation=YES
+    ),
 )

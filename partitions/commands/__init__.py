@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fedi2i.commands import Commands
+from partitions.commands.layouts import add_inspect
 from partitions.commands.manifests import add_check, add_demo, add_readers
 from partitions.commands.prepare import add_prepare
 
@@ -11,5 +12,6 @@ def add_commands(commands: Commands) -> None:
     """Add all commands of this package."""
     add_demo(commands)
     add_readers(commands)
+    add_inspect(commands)
     add_check(commands)
     add_prepare(commands)

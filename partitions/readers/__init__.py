@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 # The names of the readers are part of the command line's help, which should not wait for more.
 if TYPE_CHECKING:
+    from partitions.found_scans import Recognised
     from partitions.manifest import SiteManifest
 
 
@@ -32,6 +33,11 @@ class Reader:
             ``DataError`` or ``ConfigError`` before any manifest is written.
         out: where the site folders go by default; None if ``--out`` must be given.
         settings: what ``prepare --set`` has to be told about such scans, e.g. ``spacing=null``.
+        layout: what ``recognise`` looks for, in some words.
+        recognise: says what a folder holds if it has this layout, and None if it has not; writes
+            nothing. Raises ``DataError`` where the layout is this one but cannot be used.
+        general: whether many data sets have this layout, so that a reader of the very data set
+            is the better choice where there is one.
     """
 
     help: str
@@ -39,6 +45,9 @@ class Reader:
     bring_in: Callable[[argparse.Namespace], tuple[SiteManifest, ...]]
     out: Path | None = None
     settings: tuple[str, ...] = ()
+    layout: str = ""
+    recognise: Callable[[Path], Recognised | None] | None = None
+    general: bool = False
 
 
 def reader_names() -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from fedi2i.errors import ConfigError, DataError
 from fedi2i.site_names import check_site_name, check_site_names
 from fedi2i.typed_config import nearest
 from partitions.check.rules.data_sets import is_personal
+from partitions.found_scans import Found, FoundScan, Recognised
 from partitions.manifest import (
     AGE,
     LESION_VALUES,
@@ -156,6 +157,24 @@ def read_table(path: Path, keep: Collection[str] = ()) -> tuple[TableRow, ...]:
     check_site_names((row.site for row in rows), str(path))
     _check_subjects(path, rows)
     return rows
+
+
+def recognise(folder: Path) -> Recognised | None:
+    """What the first table of scans in a folder names."""
+    for path in sorted((*folder.glob("*.csv"), *folder.glob("*.tsv"))):
+        try:
+            if not {"subject", "site"} <= set(read_table_file(path, _NAMES).columns):
+                continue
+        except DataError:
+            continue
+        scans = [
+            FoundScan(row.subject, row.patient, row.site, row.files, split=row.split or TO_BE_DRAWN)
+            for row in read_table(path)
+        ]
+        dataset = "".join(c if c.isascii() and c.isalnum() else "-" for c in path.stem.lower())
+        given = ("--table", str(path), "--dataset", dataset, "--out", f"data/{dataset}")
+        return Recognised(Found(tuple(scans)), given)
+    return None
 
 
 def _check_subjects(path: Path, rows: Sequence[TableRow]) -> None:
@@ -368,4 +387,7 @@ READER = Reader(
     bring_in=lambda options: import_csv(
         options.table, options.out, options.dataset, options.seed, options.keep
     ),
+    layout="a table with columns subject, site and NIfTI files (docs/data.md)",
+    recognise=recognise,
+    general=True,
 )

@@ -15,13 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import nibabel
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from fedi2i.errors import DataError
-from fedi2i.files import replacing
+from partitions.found_scans import Found, FoundScan, Recognised
 from partitions.manifest import (
     PATIENT_ID,
     UNKNOWN_VOXEL_SIZE,
@@ -31,6 +30,7 @@ from partitions.manifest import (
 )
 from partitions.readers import Reader
 from partitions.site_folders import TO_BE_DRAWN, write_site_folders
+from partitions.stacks import write_stack
 
 logger = logging.getLogger(__name__)
 DATASET = "lgg"
@@ -38,8 +38,6 @@ SEQUENCES = ("t1", "flair", "t1gd")
 """Channel order of the TIFF files: T1 before contrast, FLAIR, T1 after gadolinium."""
 
 _FOLDER = re.compile(r"(TCGA_([A-Z0-9]{2})_[A-Z0-9]+)_\d{8}")
-ALIGNED = 2
-"""NIfTI sform code "aligned to something", as the scanner's own coordinates are not known."""
 _COLUMNS = {"age_at_initial_pathologic": "age", "gender": "gender_code"}
 
 
@@ -171,21 +169,22 @@ def read_patients(path: Path) -> dict[str, dict[str, Any]]:
         return {row["Patient"]: _metadata(row, path, reader.line_num) for row in reader}
 
 
-def write_stack(path: Path, stack: NDArray[np.uint8]) -> None:
-    """Write one volume; voxel edges are 1 of an unknown unit.
-
-    Args:
-        path: ends with ``.nii.gz``.
-        stack: (slices, rows, columns); rows run anterior to posterior, columns from the patient's
-            right to left, slices from the feet to the head, as the data set shows them.
-    """
-    affine = np.diag([-1.0, -1.0, 1.0, 1.0])
-    image: Any = nibabel.Nifti1Image(np.ascontiguousarray(stack.transpose(2, 1, 0)), affine)
-    image.header.set_xyzt_units("unknown", "unknown")
-    image.set_sform(affine, code=ALIGNED)
-    image.set_qform(affine, code="unknown")
-    with replacing(path) as temporary:
-        image.to_filename(temporary)
+def recognise(folder: Path) -> Recognised | None:
+    """What a folder in this layout holds; all slices are read, as copies show in them only."""
+    if not any(_FOLDER.fullmatch(path.name) for path in folder.iterdir()):
+        return None
+    scans, problems = [], []
+    for found in find_patients(folder):
+        try:
+            missing = read_stack(found).missing_sequences()
+        except DataError as error:
+            problems.append(str(error))
+            continue
+        files = {name: found.path for name in SEQUENCES if name not in missing}
+        scans.append(FoundScan(found.subject, found.patient, found.site, files))
+        if missing:
+            problems.append(f"{found.subject}: no {' and no '.join(missing)} (a copy of another)")
+    return Recognised(Found(tuple(scans), tuple(problems)), ("--source", str(folder)))
 
 
 def _import_subject(
@@ -280,4 +279,6 @@ READER = Reader(
     bring_in=lambda options: import_lgg(options.source, options.out, options.seed),
     out=Path("data/lgg"),
     settings=("target=flair", "spacing=null", "size=[256,256]"),
+    layout="folders like TCGA_CS_4942_19970222 (TCGA-LGG, kaggle_3m)",
+    recognise=recognise,
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
@@ -25,16 +27,15 @@ def draw_leak(audit: Audit) -> Figure:
     places = np.arange(len(rows))[::-1]
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH_INCHES, 1.5 + _ROW_INCHES * len(rows)), layout="constrained")
-        quality, membership, signs = figure.subplots(1, 3, sharey=True)
+        inverted = rows[0].linear is not None
+        quality, membership, *signs = figure.subplots(1, 3 if inverted else 2, sharey=True)
         for place, row in zip(places, rows, strict=True):
             quality.errorbar(
                 row.psnr, place, xerr=row.psnr_spread, fmt="o", color="#222222", capsize=3
             )
             _draw_membership(membership, row, place)
-            signs.plot(
-                100 * row.linear["guess"], place, "|", color="#888888", ms=14, mew=2, zorder=3
-            )
-            signs.plot(100 * row.linear["everywhere"], place, "o", color=GLOBAL_COLOUR, ms=6)
+            for axis in signs:
+                _draw_signs(axis, row.linear or {}, place)
         quality.set_yticks(places, [_row_label(row) for row in rows])
         quality.set_ylim(-0.6, len(rows) - 0.4)
         quality.set_title("Image quality")
@@ -43,10 +44,16 @@ def draw_leak(audit: Audit) -> Figure:
         membership.set_xlim(0.3, 1.02)
         membership.set_title("Membership")
         membership.set_xlabel("AUC, reference models  (0.5 is guessing)")
-        signs.set_xlim(45, 103)
-        signs.set_title("Linear inversion of one slice")
-        signs.set_xlabel("signs right, % of pixels  (bar: guessing)")
+        for axis in signs:
+            axis.set_xlim(45, 103)
+            axis.set_title("Linear inversion of one slice")
+            axis.set_xlabel("signs right, % of pixels  (bar: guessing)")
         return figure
+
+
+def _draw_signs(axis: Axes, linear: Mapping[str, float], place: int) -> None:
+    axis.plot(100 * linear["guess"], place, "|", color="#888888", ms=14, mew=2, zorder=3)
+    axis.plot(100 * linear["everywhere"], place, "o", color=GLOBAL_COLOUR, ms=6)
 
 
 def _draw_membership(axis: Axes, row: AuditedMechanism, place: int) -> None:

@@ -106,7 +106,11 @@ def gaps(audit: Audit) -> list[Gap]:
     none = audit.mechanisms[0]
     best = none.attacks[none.largest]
     few = none.attacks[REFERENCE_ATTACK]
-    signs = f"{percent(none.linear['everywhere'])} of the signs"
+    signs = (
+        f"{percent(none.linear['everywhere'])} of the signs of one slice"
+        if none.linear
+        else "not attacked: no pairs of slices"
+    )
     linking = none.linking
     named = (
         f"{percent(linking['right'])} named right, chance {percent(linking['chance'])}"
@@ -125,13 +129,13 @@ def gaps(audit: Audit) -> list[Gap]:
         Gap(
             "A site's update in the clear",
             "the server",
-            f"{signs} of one slice",
+            signs,
             "encrypted averaging or secure aggregation, or noise at the site",
         ),
         Gap(
             "A job that asks for one step on one slice",
             "the submitter and the server",
-            f"{signs} of one slice",
+            signs,
             "the least sizes in the site's own file, which refuse it",
         ),
         Gap(
@@ -169,10 +173,13 @@ def _membership_sentence(row: AuditedMechanism) -> str:
 
 
 def _inversion_sentence(row: AuditedMechanism) -> str:
-    linear = row.linear
+    quality = f"PSNR {number(row.psnr, 1)} dB."
+    if row.linear is None:
+        return quality
     return (
-        f"From the update of one slice the linear attack gets {percent(linear['everywhere'])} of "
-        f"the signs right (guessing: {percent(linear['guess'])}). PSNR {number(row.psnr, 1)} dB."
+        f"From the update of one slice the linear attack gets "
+        f"{percent(row.linear['everywhere'])} of the signs right (guessing: "
+        f"{percent(row.linear['guess'])}). {quality}"
     )
 
 

@@ -11,7 +11,7 @@ from fedi2i.epsilon import EPSILON, EPSILON_ROUND, EPSILON_TOTAL, epsilon_text, 
 from fedi2i.site_names import ALL_SITES
 from report.number_format import NONE, listed
 from report.numbers.strategy_effects import job_label
-from report.run.records import Arm, Privacy, Run
+from report.run.records import Arm, Privacy, Run, SpentTogether
 
 SITES_OWN = Privacy(
     mechanism="",
@@ -101,10 +101,12 @@ def privacy_section(run: Run) -> PrivacySection:
             plain.append(label)
         else:
             private.append(PrivateJob(label, privacy, sites))
-    return PrivacySection(private, list(_sentences(private, plain)))
+    return PrivacySection(private, list(_sentences(private, plain, run.about.study)))
 
 
-def _sentences(private: Sequence[PrivateJob], plain: Sequence[str]) -> list[tuple[str, bool]]:
+def _sentences(
+    private: Sequence[PrivateJob], plain: Sequence[str], study: Sequence[SpentTogether]
+) -> list[tuple[str, bool]]:
     if not private:
         return [("No job of this run carries a privacy mechanism; nothing is promised.", False)]
     said = []
@@ -114,7 +116,8 @@ def _sentences(private: Sequence[PrivateJob], plain: Sequence[str]) -> list[tupl
     spent = [job for job in private if job.largest is not None]
     for job in spent:
         said.append((f"{job.label}: {with_verdict(job.largest or 0.0)}.", True))
-    if len(spent) > 1:
+    said += [(_together(one), False) for one in study]
+    if len(spent) > 1 and not study:
         total = sum(job.largest or 0.0 for job in spent)
         said.append(
             (
@@ -127,8 +130,8 @@ def _sentences(private: Sequence[PrivateJob], plain: Sequence[str]) -> list[tupl
     if spent:
         said.append(
             (
-                "Runs with other seeds, and the tuning of settings on the same patients, spend as "
-                "much again each; their reports say how much.",
+                "Runs with other seeds, and the tuning of settings on the same patients, come on "
+                "top: 'fedi2i jobs epsilon' with all their folders says what is spent together.",
                 False,
             )
         )
@@ -141,6 +144,14 @@ def _sentences(private: Sequence[PrivateJob], plain: Sequence[str]) -> list[tupl
             )
         )
     return said
+
+
+def _together(spent: SpentTogether) -> str:
+    return (
+        f"The {spent.trainings} trainings were on the same patients of {listed(spent.sites)}. "
+        f"Composed, they spend epsilon {epsilon_text(spent.epsilon)} at delta {spent.delta:g} for "
+        f"{spent.unit} ({spent.relation}); added up it would be {epsilon_text(spent.added_up)}."
+    )
 
 
 def _budgets(curves: pd.DataFrame | None, job: str) -> list[SiteBudget]:

@@ -94,6 +94,7 @@ class AuditedMechanism:
         largest_p: its p-value, corrected for choosing.
         chosen_from: number of attacks it was chosen from.
         linear: shares of signs: ``everywhere``, ``inside``, ``guess``, ``worst``; and ``slices``.
+            None where no image was sought in updates, as of unpaired slices.
         matching: gradient matching.
         linking: ``right``, ``chance``, ``p``, ``trials`` and ``sites``, or None.
     """
@@ -108,7 +109,7 @@ class AuditedMechanism:
     largest: str
     largest_p: float
     chosen_from: int
-    linear: Mapping[str, float]
+    linear: Mapping[str, float] | None
     matching: tuple[Matching, ...]
     linking: Mapping[str, float] | None
 
@@ -179,8 +180,10 @@ def _mechanism(entry: Mapping[str, Any]) -> AuditedMechanism:
         largest=str(membership["largest"]["attack"]),
         largest_p=float(membership["largest"]["p"]),
         chosen_from=int(membership["largest"]["chosen_from"]),
-        linear=dict(inversion["linear"]),
-        matching=tuple(Matching(**_without(row, "left")) for row in inversion["matching"]),
+        linear=dict(inversion["linear"]) if inversion else None,
+        matching=tuple(
+            Matching(**_without(row, "left")) for row in (inversion or {}).get("matching", ())
+        ),
         linking=entry["linking"],
     )
 

@@ -76,6 +76,29 @@ class Privacy:
 
 
 @dataclass(frozen=True)
+class SpentTogether:
+    """What the trainings of the run spend together on the same patients, as the run says it.
+
+    Attributes:
+        sites: the sites that it holds at.
+        unit: whose data it is about.
+        relation: what it compares.
+        trainings: how many trainings.
+        delta: at which it is stated.
+        epsilon: composed by the accountant.
+        added_up: the trainings' epsilons, one added to the other.
+    """
+
+    sites: tuple[str, ...]
+    unit: str
+    relation: str
+    trainings: int
+    delta: float
+    epsilon: float
+    added_up: float
+
+
+@dataclass(frozen=True)
 class Arm:
     """One model, or one way of producing predictions.
 
@@ -161,6 +184,7 @@ class RunDescription:
     sites: tuple[Site, ...]
     arms: tuple[Arm, ...]
     primary: PrimaryOutcome = PrimaryOutcome()
+    study: tuple[SpentTogether, ...] = ()
 
     @property
     def federated_sites(self) -> tuple[Site, ...]:

@@ -11,7 +11,15 @@ from fedi2i.errors import DataError
 from fedi2i.site_names import RESERVED
 from report.run.arm_families import check_families, family_of
 from report.run.metrics import KNOWN, Metric
-from report.run.records import UNTRAINED, Arm, PrimaryOutcome, Privacy, RunDescription, Site
+from report.run.records import (
+    UNTRAINED,
+    Arm,
+    PrimaryOutcome,
+    Privacy,
+    RunDescription,
+    Site,
+    SpentTogether,
+)
 
 _MISSING = object()
 
@@ -39,6 +47,10 @@ def read_run_json(path: Path) -> RunDescription:
         sites=tuple(_site(*entry) for entry in _entries(content, "sites", where)),
         arms=tuple(_arm(*entry) for entry in _entries(content, "arms", where)),
         primary=_primary(_value(content, "primary_outcome", dict, where, {}), where),
+        study=tuple(
+            _spent(entry, f"{where}: study[{number}]")
+            for number, entry in enumerate(_value(content, "study", list, where, []))
+        ),
     )
     _check_names(about, where)
     return about
@@ -160,6 +172,18 @@ def _privacy(entry: dict[str, Any] | None, where: str) -> Privacy | None:
         delta=_value(entry, "delta", float, where, None),
         epsilon=_value(entry, "epsilon", float, where, None),
         settings=_value(entry, "settings", dict, where, {}),
+    )
+
+
+def _spent(entry: Any, where: str) -> SpentTogether:
+    return SpentTogether(
+        sites=tuple(_value(entry, "sites", list, where)),
+        unit=_value(entry, "unit", str, where),
+        relation=_value(entry, "relation", str, where),
+        trainings=_value(entry, "trainings", int, where),
+        delta=_value(entry, "delta", float, where),
+        epsilon=_value(entry, "epsilon", float, where),
+        added_up=_value(entry, "added_up", float, where),
     )
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from nvflare.apis.dxo import DXO, DataKind
 from nvflare.apis.event_type import EventType
+from nvflare.apis.filter import Filter
 from nvflare.apis.fl_constant import FLContextKey, ReturnCode
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import Shareable
@@ -21,8 +23,10 @@ from omegaconf import OmegaConf
 from tiny_cohort import write_tiny_cohort
 
 from app_custom.executor.translation_executor import TranslationExecutor
+from app_custom.gates.allowed_update import AllowedUpdate
 from app_custom.gates.job_limits import REFUSED, REFUSED_BY
 from app_custom.gates.site_policy import SitePolicy
+from app_custom.privacy.secure_sum.filters import MaskUpdate
 from app_custom.privacy.update_filters import AddNoise, SpendBudget
 from app_custom.server.site_watch import SiteWatch
 from fedi2i import __version__
@@ -35,6 +39,7 @@ SETTINGS: dict[str, Any] = {
     "model": {"generator": {"channels": [4, 8]}, "discriminator": {"channels": 4, "layers": 1}},
     "training": {"steps": 50, "batch_size": 1},
 }
+MASKED = (MaskUpdate("run", 32, 20, 1.0, 1), AllowedUpdate(["generator"]))
 
 
 class Site:
@@ -60,6 +65,7 @@ class Site:
         sites: tuple[str, ...] = SITES,
         needed: int = 3,
         server: str | None = None,
+        filters: Sequence[Filter] = (),
     ) -> Shareable:
         """What the site answers to the first task of a job, past its own gate."""
         weights = {"generator.w": np.zeros(3, dtype=np.float32)}
@@ -75,6 +81,8 @@ class Site:
             "submitter_name": LEAD,
         }
         ctx.set_prop(FLContextKey.JOB_META, meta, private=True, sticky=True)
+        runner = SimpleNamespace(task_result_filters={"train/out": list(filters)})
+        ctx.set_prop(FLContextKey.RUNNER, runner, private=True, sticky=False)
         if server is not None:
             peer = FLContext()
             peer.set_prop("fedi2i.release", server, private=False)
@@ -108,6 +116,15 @@ def trail(tmp_path: Path) -> Iterator[None]:
         ({"most_parameters": 100}, {}, "most_parameters"),
         ({"most_pixels": 1000}, {}, "most_pixels"),
         ({}, {"server": "0.1.0 (code 000000000000)"}, "other_release"),
+        ({"single_updates": False}, {}, "single_updates"),
+        # With masks the next limit refuses, and so does the number of sites before the masks.
+        ({"single_updates": False}, {"filters": MASKED}, "least_training_patients"),
+        (
+            {"single_updates": False, "least_sites": 4},
+            {"filters": MASKED},
+            "least_sites",
+        ),
+        ({"plain_updates": False}, {"filters": MASKED}, "plain_updates"),
     ],
 )
 def test_the_answer_names_the_rule_alone_and_the_site_s_audit_trail_who_asked_for_what(

@@ -2,7 +2,7 @@
 
 Nightly. The faster test of the same sentence:
 ``test_a_server_without_a_key_ends_the_job_before_the_first_round`` in
-``tests/app_custom/privacy/test_encrypted_averaging.py``.
+``tests/app_custom/privacy/encryption/test_encrypted_averaging.py``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The job of patient-level differential privacy in NVFlare's simulator, a new process per task.
 
-Nightly: ``tests/app_custom/privacy/test_patient_rounds.py`` has the same executor answer in this
-process.
+Nightly: ``tests/app_custom/privacy/patient_noise/test_patient_rounds.py`` has the same executor
+answer in this process.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Nightly. Faster tests of the same statements: ``tests/app_custom/privacy`` for what the filters do,
 ``tests/jobs/test_privacy_jobs.py`` for where they stand, ``tests/app_custom/server`` for what is
-told, ``tests/provision/test_federation.py`` for differential privacy between real processes.
+told, ``tests/provision/one_federation`` for differential privacy between real processes.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from fedi2i.typed_config import merged, read_yaml
 
 pytestmark = [pytest.mark.slow, pytest.mark.nightly, pytest.mark.timeout(1800)]
 """Faster: ``tests/strategies/test_secure_sum.py`` (the same model, real training, no NVFlare) and
-``tests/app_custom/privacy/test_masked_rounds.py`` (a lost site, processes that end)."""
+``tests/app_custom/privacy/secure_sum/test_dropped_sites.py`` (a lost site, processes that end)."""
 
 EXACT = {
     "mechanism": "secure_sum",

@@ -9,8 +9,8 @@ import pytest
 from job_building import build_server, build_site
 
 from app_custom.gates.allowed_update import AllowedUpdate
-from app_custom.privacy.encrypted_aggregator import EncryptedAggregator
-from app_custom.privacy.encryption_filters import Decrypt, Encrypt
+from app_custom.privacy.encryption.aggregator import EncryptedAggregator
+from app_custom.privacy.encryption.filters import Decrypt, Encrypt
 from app_custom.server.model_files import EncryptedModelFiles
 from fedi2i.errors import ConfigError
 from jobs.commands.job_folders import JOBS_FOLDER

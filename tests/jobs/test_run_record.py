@@ -129,6 +129,18 @@ def test_the_record_says_which_mechanism_a_job_had_and_with_which_settings(
     assert "privacy" not in arm(record, "fedbn@north")
 
 
+def test_trainings_under_one_mechanism_are_composed_in_the_record(
+    tmp_path: Path, outcomes: list[ArmOutcome]
+) -> None:
+    private = description(with_strategy(job(), "fedavg_dp"))
+    both = [replace(outcome, privacy=private) for outcome in outcomes[:2]]
+    write_run_record(tmp_path, "A title", job(), MANIFESTS, [*both, *outcomes[2:]])
+    record = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))
+    (spent,) = record["study"]
+    assert (spent["sites"], spent["trainings"]) == (["east", "north"], 2)
+    assert private["epsilon"] < spent["epsilon"] < spent["added_up"]
+
+
 def test_a_personal_arm_has_an_entry_per_site_with_the_cost_of_the_whole(record: Any) -> None:
     for site in ("north", "east"):
         found = arm(record, f"fedbn@{site}")

@@ -10,11 +10,11 @@ import pytest
 from job_building import SERVER_CONFIG, build_server, build_site
 
 from app_custom.gates.allowed_update import AllowedUpdate
-from app_custom.privacy.key_exchange import EXCHANGE_TASKS
-from app_custom.privacy.mask_keys import MaskKeys
-from app_custom.privacy.secure_aggregator import SecureAggregator
-from app_custom.privacy.secure_rounds import SecureRounds
-from app_custom.privacy.secure_sum import BeginSum, MaskUpdate
+from app_custom.privacy.secure_sum.aggregator import SecureAggregator
+from app_custom.privacy.secure_sum.filters import BeginSum, MaskUpdate
+from app_custom.privacy.secure_sum.key_exchange import EXCHANGE_TASKS
+from app_custom.privacy.secure_sum.mask_keys import MaskKeys
+from app_custom.privacy.secure_sum.rounds import SecureRounds
 from fedi2i.errors import ConfigError
 from jobs.commands.job_folders import JOBS_FOLDER
 from jobs.privacy.catalogue import epsilon_of
@@ -68,7 +68,9 @@ def test_all_sites_and_the_server_have_the_same_integers() -> None:
 
 def test_the_strategies_that_work_on_a_mean_admit_it_and_the_others_say_why_not() -> None:
     admitted = {n for n, s in STRATEGIES.items() if s.mechanisms.secure_aggregation == YES}
-    assert admitted == {"fedavg", "fedprox", "fedavgm", "fedadam"}
+    on_the_mean = {"fedavg", "fedprox", "fedavgm", "fedadam"}
+    assert admitted == on_the_mean | {"fedbn", "fedper", "lg_fedavg", "ditto"}
+    assert all(STRATEGIES[name].site.extras == () for name in admitted)
     for name in sorted(admitted):
         assert job(name).privacy.acts
     assert epsilon_of(job(), 6) is None

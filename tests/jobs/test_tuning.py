@@ -13,6 +13,7 @@ from app_custom.participant.site_configuration import checked_run_name
 from fedi2i.errors import ConfigError, DataError
 from jobs.running import federated_arm, plain_loop
 from jobs.running.arm_process import ArmFailedError, ArmProcess
+from jobs.running.spent_epsilon import read_trainings, spent_together
 from jobs.running.tuning import TunedRun, choose_point, read_table, run_tuning
 from jobs.writing.federation import read_federated_experiment, with_strategy
 from lightning_modules.strategies.catalogue import STRATEGY_JOBS, grid_of
@@ -136,6 +137,20 @@ def test_a_tuning_runs_every_point_with_every_seed_and_keeps_the_whole_table(
     assert choice.point == choice.best and choice.point.startswith("mu_generator=0.001 ")
     assert choice.means[choice.best] == pytest.approx(24.849)
     assert "the best mean" in choice.text("fedprox")
+
+
+def test_a_tuning_under_noise_notes_what_its_runs_spend_on_the_same_patients(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(federated_arm, "run_process", Simulator(falling))
+    job = read_federated_experiment(TINY, {"privacy": {"mechanism": "update_noise"}})
+    run_tuning(job, data, tmp_path, ["fedprox"], [1, 2])
+    trainings = read_trainings(tmp_path)
+    assert len({training.name for training in trainings}) == 8
+    (spent,) = spent_together(trainings)
+    assert (spent.trainings, set(spent.sites)) == (8, set(job.federation.sites))
+    for config in tmp_path.rglob("config_fed_client.json"):
+        assert "update_filters.AddNoise" in config.read_text(encoding="utf-8")
 
 
 def test_an_interrupted_tuning_goes_on_and_keeps_the_rows_of_other_grids(

@@ -20,11 +20,12 @@ from lightning_modules.privacy.encrypted_model import (
     encrypted_model,
     layout_of,
 )
-from lightning_modules.privacy.encrypted_sums import open_keys
+from lightning_modules.privacy.encrypted_sums import EncryptionError, open_keys
 from lightning_modules.sharing.tensor_file import read_model_state, write_encrypted_model
+from provision import encryption
 from provision.encryption import check_keys
 from provision.kit_check import check_kit
-from provision.provisioning import PROJECT_FILE, provision
+from provision.provisioning import PROJECT_FILE, ProvisioningError, provision
 
 SITE_KEYS, SERVER_KEYS = "client_context.tenseal", "server_context.tenseal"
 MODEL = {"generator.w": np.array([0.25, -0.5], dtype=np.float32)}
@@ -165,3 +166,75 @@ def test_a_model_of_another_federation_is_not_opened(
     assert fedi2i([*command, "--kit", str(encrypting.kits / "north")]) == 2
     assert "another federation's key" in capsys.readouterr().err
     assert not out.exists()
+
+
+@pytest.fixture(scope="module")
+def renewed(encrypting: Provisioned, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Server's and sites' kits with a new key, of a copy of the project."""
+    folder = tmp_path_factory.mktemp("renewed")
+    workspace = Path(shutil.copytree(encrypting.workspace, folder / "kits"))
+    options = ["--project", str(encrypting.project_file), "--workspace", str(workspace)]
+    assert fedi2i(["provision", "new-key", *options]) == 0
+    return workspace / "fedi2i" / "prod_02"
+
+
+def test_a_new_key_is_in_the_kits_of_server_and_sites_under_their_own_certificates(
+    encrypting: Provisioned, renewed: Path
+) -> None:
+    assert {kit.name for kit in renewed.iterdir()} == {"server", *SITES}
+    for name in SITES:
+        assert key_file(renewed / name, SITE_KEYS) == key_file(renewed / SITES[0], SITE_KEYS)
+        assert key_file(renewed / name, SITE_KEYS) != key_file(encrypting.kits / name, SITE_KEYS)
+        certificates = [key_file(kits / name, "client.crt") for kits in (renewed, encrypting.kits)]
+        assert certificates[0] == certificates[1]
+    kept = renewed.parent / "state" / "encryption.tenseal"
+    assert kept.read_bytes() == key_file(renewed / "north", SITE_KEYS)
+    assert kept.stat().st_mode & 0o077 == 0
+
+
+def test_nobody_takes_what_the_old_key_has_encrypted_and_the_old_key_opens_nothing_new(
+    encrypting: Provisioned, renewed: Path
+) -> None:
+    old, new = (
+        open_keys(key_file(kits / "north", SITE_KEYS)) for kits in (encrypting.kits, renewed)
+    )
+    server = open_keys(key_file(renewed / "server", SERVER_KEYS))
+
+    def mean(*keys: object) -> dict[str, np.ndarray]:
+        found = EncryptedMean(layout_of(MODEL), server)
+        for one in keys:
+            found.add(encrypted_model(MODEL, 3, 4, one), 3)
+        return found.message(MODEL)
+
+    for keys in ((old,), (new, old), (new, new, old)):
+        with pytest.raises(EncryptionError, match="another federation's key"):
+            decrypted_model(mean(*keys), new)
+    with pytest.raises(EncryptionError, match="another federation's key"):
+        decrypted_model(mean(new, new), old)
+    np.testing.assert_allclose(
+        decrypted_model(mean(new, new), new)["generator.w"], MODEL["generator.w"], rtol=1e-6
+    )
+
+
+def test_where_no_new_kits_can_be_made_the_old_key_stays(
+    encrypting: Provisioned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = tmp_path / "kits" / "fedi2i" / "state"
+    shutil.copytree(encrypting.workspace / "fedi2i" / "state", state)
+    before = (state / "encryption.tenseal").read_bytes()
+
+    def failing(*_: object) -> Path:
+        raise ProvisioningError("no room")
+
+    monkeypatch.setattr(encryption, "provision", failing)
+    with pytest.raises(ProvisioningError, match="no room"):
+        encryption.replace_key(encrypting.project_file, tmp_path / "kits")
+    assert (state / "encryption.tenseal").read_bytes() == before
+
+
+def test_a_project_without_keys_has_none_to_replace(
+    provisioned: Provisioned, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--project", str(provisioned.project_file), "--workspace"]
+    assert fedi2i(["provision", "new-key", *options, str(provisioned.workspace)]) == 2
+    assert "there is no key to replace" in capsys.readouterr().err

@@ -1,6 +1,6 @@
 """What a participant can make the server pass on: real cells over TLS, with kits' certificates.
 
-``test_federation.py`` has the same guard in a whole federation of processes.
+``one_federation`` has the same guard in a whole federation of processes.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The proof of concept as a command: it starts everything, submits twice, and stops everything.
 
-Nightly. Faster tests of the same statements: ``test_federation.py`` submits in both ways on a
+Nightly. Faster tests of the same statements: ``one_federation`` submits in both ways on a
 federation that runs already, and ``test_poc_parts.py`` stops the command while it starts.
 """
 
@@ -22,7 +22,7 @@ SIZES = ("--rounds", "2", "--steps", "40")
 def test_both_submissions_finish_learn_and_leave_nothing_running(
     tiny_cohort: Path, tmp_path: Path
 ) -> None:
-    """Faster: ``test_federation.py``, the job from the command line and the run that goes on."""
+    """Faster: ``one_federation``, the job from the command line and the run that goes on."""
     out = tmp_path / "poc"
     done = subprocess.run(
         [*poc_command(out, tiny_cohort), *SIZES], capture_output=True, text=True, check=False

@@ -129,7 +129,7 @@ def submit_and_wait_for_round(federation: Federation, job: Path, number: int) ->
 def test_a_killed_server_goes_on_after_the_last_finished_round_when_the_job_is_sent_again(
     federation: Federation, job: Path, undisturbed: Model, port: int, tmp_path: Path
 ) -> None:
-    """Faster: ``test_federation.py``, a run outlives a killed server, clock and network."""
+    """Faster: ``one_federation``, a run outlives a killed server, clock and network."""
     broken = submit_and_wait_for_round(federation, job, 1)
     crash(federation.kits / "server")
     start_again(federation, "server")
@@ -147,7 +147,7 @@ def test_a_killed_server_goes_on_after_the_last_finished_round_when_the_job_is_s
 def test_a_killed_site_ends_the_job_is_named_and_takes_part_again_after_its_restart(
     federation: Federation, job: Path, undisturbed: Model, tmp_path: Path
 ) -> None:
-    """Faster: ``test_federation.py``, sites that join, crash, return and stay away."""
+    """Faster: ``one_federation``, sites that join, crash, return and stay away."""
     broken = submit_and_wait_for_round(federation, job, 1)
     crash(federation.kits / "east")
     start_again(federation, "east")
@@ -167,7 +167,7 @@ def test_a_killed_site_ends_the_job_is_named_and_takes_part_again_after_its_rest
 def test_a_site_that_crashes_and_stays_away_is_lost_after_two_minutes_and_the_rest_goes_on(
     federation: Federation, tmp_path: Path
 ) -> None:
-    """Faster: ``test_federation.py``, sites that join, crash, return and stay away."""
+    """Faster: ``one_federation``, sites that join, crash, return and stay away."""
     sizes = ("--rounds", "2", "--steps", "60", "--min-sites", "1")
     job = export(tmp_path / "fedavg", "--sites", "north,east", *sizes)
     job_id = submit_and_wait_for_round(federation, job, 0)
@@ -183,7 +183,7 @@ def test_a_site_that_crashes_and_stays_away_is_lost_after_two_minutes_and_the_re
 def test_a_site_that_never_answers_ends_the_job_when_the_round_s_time_is_over(
     federation: Federation, tmp_path: Path
 ) -> None:
-    """Faster: ``test_federation.py``, the test of the same name."""
+    """Faster: ``one_federation``, the test of the same name."""
     sizes = ("--rounds", "2", "--steps", "60", "--round-timeout", "45")
     job = export(tmp_path / "fedavg", "--sites", "north,east", *sizes)
     job_id = submit_and_wait_for_round(federation, job, 0)
@@ -225,7 +225,7 @@ def test_a_job_outlives_a_cut_of_a_site_s_network_for_a_minute(
     link_of_east: CuttableLink,
     tmp_path: Path,
 ) -> None:
-    """Faster: ``test_federation.py``, a run outlives a killed server, clock and network."""
+    """Faster: ``one_federation``, a run outlives a killed server, clock and network."""
     job_id = submit_and_wait_for_round(federation, job, 1)
     link_of_east.cut()
     time.sleep(60)
@@ -267,7 +267,7 @@ def simulated(job: Path, tiny_cohort: Path, tmp_path_factory: pytest.TempPathFac
 def test_a_cable_that_is_cut_for_forty_seconds_changes_no_bit(
     federation: Federation, job: Path, simulated: Model, cable_of_east: Cable, tmp_path: Path
 ) -> None:
-    """Faster: ``test_federation.py``, a run outlives a killed server, clock and network."""
+    """Faster: ``one_federation``, a run outlives a killed server, clock and network."""
     job_id = submit_and_wait_for_round(federation, job, 1)
     cable_of_east.cut()
     time.sleep(40)
@@ -283,7 +283,7 @@ def test_a_cable_that_is_cut_for_forty_seconds_changes_no_bit(
 def test_after_a_cable_was_cut_for_three_minutes_the_job_sent_again_ends_in_the_same_bits(
     federation: Federation, job: Path, simulated: Model, cable_of_east: Cable, tmp_path: Path
 ) -> None:
-    """Faster: ``test_federation.py``, sites that join, crash, return and stay away."""
+    """Faster: ``one_federation``, sites that join, crash, return and stay away."""
     log_file, back = federation.kits / "server" / "log.txt", "Re-activate the client: east"
     before = log_file.read_text().count(back)
     broken = submit_and_wait_for_round(federation, job, 1)
@@ -390,7 +390,7 @@ def test_a_site_whose_clock_is_wrong_takes_part_as_if_it_were_right(
     ahead: int,
     tmp_path: Path,
 ) -> None:
-    """Faster: ``test_federation.py``, a run outlives a killed server, clock and network."""
+    """Faster: ``one_federation``, a run outlives a killed server, clock and network."""
     set_clock_of_east(ahead)
     job_id = federation.user(LEAD).submit(job)
     status, log = ended(federation, job_id, tmp_path / "result")
@@ -453,7 +453,7 @@ def test_the_same_job_twice_at_once_is_refused_and_disturbs_nothing(
 
 
 def test_two_different_jobs_run_at_once(federation: Federation, tmp_path: Path) -> None:
-    """Faster: ``test_federation.py``, a job that fails beside one that is stalled."""
+    """Faster: ``one_federation``, a job that fails beside one that is stalled."""
     sizes = ("--sites", "north,east", "--rounds", "2", "--steps", "40")
     user = federation.user(LEAD)
     jobs = [
@@ -482,7 +482,7 @@ def test_two_jobs_with_the_same_settings_under_other_names_disturb_nothing_that_
 def test_a_job_that_is_aborted_from_the_console_leaves_no_process_at_any_site(
     federation: Federation, tmp_path: Path
 ) -> None:
-    """Faster: ``test_federation.py``, an aborted job leaves no process."""
+    """Faster: ``one_federation``, an aborted job leaves no process."""
     job = export(tmp_path / "fedavg", "--sites", "north,east", "--rounds", "2", "--steps", "2000")
     job_id = submit_and_wait_for_round(federation, job, 0)
     kits = [federation.kits / name for name in ("server", "north", "east")]
@@ -498,7 +498,7 @@ def test_a_job_that_is_aborted_from_the_console_leaves_no_process_at_any_site(
 def test_a_site_that_joins_later_says_that_its_data_is_not_mapped(
     federation: Federation, tmp_path: Path
 ) -> None:
-    """Faster: a site joins later in ``test_federation.py``, the sentence in
+    """Faster: a site joins later in ``one_federation``, the sentence in
     ``tests/app_custom/participant/test_site_configuration.py``.
     """
     workspace = federation.kits.parents[1]

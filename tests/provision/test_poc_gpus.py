@@ -1,6 +1,6 @@
 """Which GPUs the processes of jobs see, in a federation over TLS with a stand-in for the driver.
 
-Nightly. Faster: the tests about GPUs in ``test_federation.py`` and, in process,
+Nightly. Faster: the tests about GPUs in ``one_federation`` and, in process,
 ``tests/app_custom/participant/test_exclusive_gpus.py``.
 """
 

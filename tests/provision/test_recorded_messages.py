@@ -1,6 +1,6 @@
 """The table of allowed messages against what jobs of every kind and a console send.
 
-Nightly. Faster: a test of ``test_federation.py`` sees that nothing was refused of jobs in a
+Nightly. Faster: a test of ``one_federation`` sees that nothing was refused of jobs in a
 star, of faults, returns and consoles; ``test_allowed_messages.py`` reads the table itself.
 """
 
@@ -103,7 +103,7 @@ def run_jobs(federation: Federation, large: Path, out: Path) -> None:
 def test_nothing_that_server_sites_and_people_sent_was_refused(
     record: tuple[Federation, Path],
 ) -> None:
-    """Faster: the last test of ``test_federation.py``, without ring and swarm."""
+    """Faster: the last test of ``one_federation``, without ring and swarm."""
     federation, _ = record
     for who in ("server", *SITES):
         assert audited(federation, who, "[A:message_guard.refused]") == []

@@ -1,6 +1,6 @@
 """Secure aggregation between provisioned sites over TLS, with keys signed by their kits.
 
-Nightly. Faster: ``tests/app_custom/privacy/test_masked_rounds.py`` has the same parts in one
+Nightly. Faster: ``tests/app_custom/privacy/secure_sum`` has the same parts in one
 process, with certificates of an authority of its own.
 """
 
@@ -85,4 +85,4 @@ def test_the_model_over_tls_equals_plain_averaging_to_the_stated_precision(
         assert audited(federation, site, REFUSED) == []
     assert audited(federation, "server", REFUSED) == []
     classes = json.loads((federation.kits / "north" / "local" / "resources.json").read_text())
-    assert "app_custom.privacy.mask_keys.MaskKeys" in classes["class_allow_list"]
+    assert "app_custom.privacy.secure_sum.mask_keys.MaskKeys" in classes["class_allow_list"]

@@ -82,6 +82,27 @@ def test_the_jobs_of_a_run_spend_together(write_run, about, curves) -> None:
     assert "protects nobody" not in said and "Without a mechanism" not in said
 
 
+def test_what_the_accountant_has_composed_stands_in_place_of_the_sum(
+    write_run, about, curves
+) -> None:
+    both = pd.concat([curves, ledgers("fedavg", a=2.0, b=3.0), ledgers("fedprox", a=4.0, b=1.0)])
+    spent = {
+        "sites": ["a", "b"],
+        "unit": "everything that a site holds",
+        "relation": "replaced by other data",
+        "trainings": 2,
+        "delta": 1e-5,
+        "epsilon": 4.25,
+        "added_up": 7.0,
+    }
+    about = with_privacy(about, fedavg=NOISED, fedprox=NOISED) | {"study": [spent]}
+    folder = write_run(about, curves=both)
+    said = " ".join(text for text, _ in privacy_section(read_run(folder)).sentences)
+    assert "The 2 trainings were on the same patients of a and b. Composed, they spend" in said
+    assert "epsilon 4.25 at delta 1e-05 for everything that a site holds" in said
+    assert "added up it would be 7." in said and "at most the sum" not in said
+
+
 def test_a_mechanism_without_a_guarantee_is_labelled(write_run, about, curves) -> None:
     folder = write_run(with_privacy(about, fedavg=PERCENTILE), curves=curves)
     found = privacy_section(read_run(folder))

@@ -54,7 +54,8 @@ def findings_of(plan: AuditPlan, results: Mapping[str, Found]) -> dict[str, Any]
                 "linking": linking_of(plan, mechanism, results),
             }
         )
-    signs = mechanisms[0]["inversion"]["linear"]["everywhere"]
+    inversion: Any = mechanisms[0]["inversion"]
+    signs = inversion["linear"]["everywhere"] if inversion else None
     return {
         "format": FORMAT,
         "title": plan.title,
@@ -71,7 +72,7 @@ def findings_of(plan: AuditPlan, results: Mapping[str, Found]) -> dict[str, Any]
         "machine": f"{available_cores()} cores, {platform.machine()}",
         "experiment": experiment_values(plan.experiment),
         "enough_signs": ENOUGH_SIGNS,
-        "strong_enough": signs >= ENOUGH_SIGNS,
+        "strong_enough": None if signs is None else signs >= ENOUGH_SIGNS,
         "mechanisms": mechanisms,
     }
 
@@ -103,15 +104,22 @@ def csv_rows(findings: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
         largest = mechanism["membership"]["largest"]
         chosen = f"largest of {largest['chosen_from']} AUCs, p corrected for the choice"
         yield (*who, "membership", chosen, largest["auc"], "", "", largest["p"], "")
-        linear = mechanism["inversion"]["linear"]
-        for name in ("everywhere", "inside", "guess"):
-            told = f"signs right, {name}"
-            yield (*who, "linear inversion", told, linear[name], "", "", "", linear["slices"])
-        yield from _matching_rows(who, mechanism["inversion"]["matching"])
+        if mechanism["inversion"] is not None:
+            yield from _inversion_rows(who, mechanism["inversion"])
         linking = mechanism["linking"]
         if linking is not None:
             values = (linking["right"], "", "", linking["p"], linking["trials"])
             yield (*who, "property of a site", "updates named right", *values)
+
+
+def _inversion_rows(
+    who: tuple[Any, ...], inversion: Mapping[str, Any]
+) -> Iterator[tuple[Any, ...]]:
+    linear = inversion["linear"]
+    for name in ("everywhere", "inside", "guess"):
+        told = f"signs right, {name}"
+        yield (*who, "linear inversion", told, linear[name], "", "", "", linear["slices"])
+    yield from _matching_rows(who, inversion["matching"])
 
 
 def _matching_rows(

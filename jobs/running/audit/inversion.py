@@ -22,7 +22,7 @@ from jobs.running.audit.people import (
 from jobs.running.audit.pieces import Found
 from jobs.running.audit.plan import AuditedMechanism, AuditPlan
 from jobs.running.audit.seen_update import SeenUpdate, slices_of
-from jobs.running.audit.training import released, single_steps, updates
+from jobs.running.audit.training import noise_alone, single_steps, updates
 from lightning_modules.configuration import ExperimentConfig
 from lightning_modules.data.slices import from_network, to_intensity, to_network
 from lightning_modules.privacy.attacks.gradient_matching import Search, match_gradients
@@ -108,7 +108,7 @@ class InversionPiece:
         privacy = self.mechanism.privacy
         ((received, sent),) = updates(experiment, privacy, splits, arm, rounds=1)
         # Noise on nothing at all has the length of the noise on the update: the attacker knows it.
-        noise = released(experiment, privacy, received, received, f"{arm} length")
+        noise = noise_alone(experiment, privacy, splits, received, f"{arm} length")
         return SeenUpdate(received, sent, noise, splits, tuple(inside))
 
     def _start(self, update: SeenUpdate) -> tuple[Tensor, Tensor]:
@@ -176,7 +176,12 @@ class InversionPiece:
 
 
 def inversion_pieces(plan: AuditPlan) -> list[InversionPiece]:
-    """Slices of different patients; updates of more than a slice without a mechanism alone."""
+    """Slices of different patients; updates of more than a slice without a mechanism alone.
+
+    None of a model of unpaired slices.
+    """
+    if not plan.inverts:
+        return []
     others = [site for site in plan.sites if site.site != plan.site.site and people(site)]
     elsewhere = max(others, key=lambda site: len(people(site))) if others else None
     number = len(people(plan.site))
@@ -206,9 +211,14 @@ def inversion_pieces(plan: AuditPlan) -> list[InversionPiece]:
 
 def inversion_of(
     plan: AuditPlan, mechanism: AuditedMechanism, results: Mapping[str, Found]
-) -> dict[str, Any]:
-    """Means over the slices, by what the attacker saw and knew; no picture is in it."""
+) -> dict[str, Any] | None:
+    """Means over the slices, by what the attacker saw and knew; no picture is in it.
+
+    None where no image was sought.
+    """
     pieces = [piece for piece in inversion_pieces(plan) if piece.mechanism == mechanism]
+    if not pieces:
+        return None
     groups: dict[tuple[str, bool], list[Found]] = {}
     for piece in pieces:
         groups.setdefault((piece.amount, piece.source_known), []).append(results[piece.name])

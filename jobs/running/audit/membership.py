@@ -15,6 +15,7 @@ from jobs.running.audit.plan import AuditedMechanism, AuditPlan
 from jobs.running.audit.training import hardware_of, updates
 from lightning_modules.configuration import ExperimentConfig
 from lightning_modules.evaluation.validation import Patient, patient_metrics, translate
+from lightning_modules.model_networks import MODELS
 from lightning_modules.networks.building import build_networks
 from lightning_modules.privacy.attacks.membership import (
     discriminator_score,
@@ -32,10 +33,13 @@ from lightning_modules.seeding import derive_seed
 from partitions.preparation import PreparedSite
 
 FEWEST_WITH_LESION = 8
+_WAY_BACK = "generator_ba"
+"""CycleGAN's generator of sources: whoever has it can look how well a patient comes back."""
 QUALITY = ("psnr", "ssim")
 LABELS = {
     "reconstruction": "reconstruction error",
     "predictability": "reconstruction minus predictability error",
+    "cycle": "error of the cycle back to the source",
     "discriminator": "discriminator's score (LOGAN)",
     "reference": "reconstruction error against reference models",
     "reference_discriminator": "discriminator's score against reference models",
@@ -52,14 +56,14 @@ class ModelPiece:
         mechanism: its label and settings.
         site: the prepared data.
         number: of the model; 2k and 2k + 1 are partners.
-        judges: whether the discriminator's score is taken.
+        shared: the networks that the attacker has.
     """
 
     experiment: ExperimentConfig
     mechanism: AuditedMechanism
     site: PreparedSite
     number: int
-    judges: bool
+    shared: tuple[str, ...]
 
     @property
     def name(self) -> str:
@@ -81,19 +85,25 @@ class ModelPiece:
             _mean_of_scans([self._scores(networks, scan) for scan in images_of(self.site, person)])
             for person in everybody
         ]
-        names = ("mask", "lesion", *QUALITY, *(("logit",) if self.judges else ()))
+        names = dict.fromkeys(["mask", "lesion", *QUALITY, *(name for row in rows for name in row)])
         table = {name: [row.get(name, np.nan) for row in rows] for name in names}
         return {"members": members, **table}
 
     def _scores(self, networks: nn.ModuleDict, patient: Patient) -> dict[str, float]:
         """What the attacks, and the table of qualities, need of one scan."""
-        hardware = hardware_of(self.experiment)
-        translated = translate(networks["generator"], patient.source, hardware)
+        hardware, described = hardware_of(self.experiment), MODELS[self.experiment.model.name]
+        translated = translate(networks[described.translator], patient.source, hardware)
         quality = patient_metrics(translated, patient)
         found = reconstruction_errors(translated, patient)
         found |= {name: quality[name] for name in QUALITY}
-        if self.judges:
-            found["logit"] = discriminator_score(networks["discriminator"], patient, hardware)
+        if _WAY_BACK in self.shared:
+            back = translate(networks[_WAY_BACK], translated, hardware)
+            found["cycle"] = float((back - patient.source).abs()[patient.mask].mean())
+        # The last one judges the target's domain.
+        judges = [name for name in self.shared if described.roles[name] == "discriminator"]
+        if judges:
+            judge = networks[judges[-1]]
+            found["logit"] = discriminator_score(judge, patient, hardware, described.paired)
         return found
 
 
@@ -122,7 +132,7 @@ class PredictabilityPiece:
 def membership_pieces(plan: AuditPlan) -> list[ModelPiece | PredictabilityPiece]:
     """All models of all mechanisms."""
     return [
-        ModelPiece(plan.experiment, mechanism, plan.site, number, plan.judges)
+        ModelPiece(plan.experiment, mechanism, plan.site, number, plan.shared)
         for mechanism in plan.mechanisms
         for number in range(plan.sizes.models)
     ] + [PredictabilityPiece(plan.site, plan.experiment.seed)]
@@ -175,6 +185,8 @@ def _attacks(models: Sequence[Found], predictability: np.ndarray) -> dict[str, T
         "predictability": predictability - error,
         "reference": reference_scores(-error, members),
     }
+    if "cycle" in models[0]:
+        scores["cycle"] = -np.stack([model["cycle"] for model in models])
     if "logit" in models[0]:
         logit = np.stack([model["logit"] for model in models])
         scores["discriminator"] = logit

@@ -13,15 +13,16 @@ from fedi2i.errors import ConfigError
 from fedi2i.typed_config import merged, nearest, read_yaml
 from jobs.privacy.catalogue import MECHANISMS, NONE, PrivacyConfig, privacy_from, privacy_values
 from jobs.running.audit.people import people
+from jobs.running.audit.training import acts_in_training
 from jobs.writing.federation import read_federated_experiment
 from lightning_modules.configuration import ExperimentConfig, experiment_from
-from lightning_modules.model_networks import shared_networks
+from lightning_modules.model_networks import MODELS, shared_networks
+from lightning_modules.privacy.patient_settings import check_experiment
 from lightning_modules.strategies.catalogue import StrategyConfig
 from partitions.preparation import PreparedSite
 
 RECORD = "experiment.yaml"
 """The settings in a run folder."""
-AUDITED_MODELS = ("pix2pix", "regression")
 FEWEST_PEOPLE = 4
 
 
@@ -66,10 +67,7 @@ class AuditedMechanism:
 
     def epsilon(self, experiment: ExperimentConfig) -> float | None:
         """What a site would spend in the run; None where no epsilon is promised."""
-        record = self.privacy.record
-        if record is None or record.epsilon is None:
-            return None
-        return record.epsilon(self.privacy.settings, experiment, experiment.training.rounds)
+        return self.privacy.epsilon(experiment, experiment.training.rounds)
 
 
 @dataclass(frozen=True)
@@ -95,10 +93,14 @@ class AuditPlan:
     title: str
 
     @property
-    def judges(self) -> bool:
-        """Whether a discriminator is shared, so that whoever has the model has it."""
-        experiment = self.experiment
-        return "discriminator" in shared_networks(experiment.model.name, experiment.sharing)
+    def shared(self) -> tuple[str, ...]:
+        """The networks that whoever has the model has."""
+        return shared_networks(self.experiment.model.name, self.experiment.sharing)
+
+    @property
+    def inverts(self) -> bool:
+        """Whether images are sought in updates: the attacks on gradients need pairs of slices."""
+        return MODELS[self.experiment.model.name].paired
 
 
 def read_run(run: Path, changes: Mapping[str, Any]) -> tuple[ExperimentConfig, PrivacyConfig]:
@@ -109,7 +111,7 @@ def read_run(run: Path, changes: Mapping[str, Any]) -> tuple[ExperimentConfig, P
         changes: nested values that replace the run's.
 
     Raises:
-        ConfigError: no settings are there, or they cannot be audited.
+        ConfigError: no settings are there, or they cannot be read.
     """
     path = run / RECORD if run.is_dir() else run
     if not path.is_file():
@@ -123,11 +125,6 @@ def read_run(run: Path, changes: Mapping[str, Any]) -> tuple[ExperimentConfig, P
     else:
         experiment = experiment_from(merged(values, changes), str(path))
         privacy = PrivacyConfig()
-    if experiment.model.name not in AUDITED_MODELS:
-        raise ConfigError(
-            f"{path}: model.name is '{experiment.model.name}'; the audit knows "
-            f"{' and '.join(AUDITED_MODELS)}, whose pairs of slices its attacks need"
-        )
     return experiment, privacy
 
 
@@ -192,9 +189,13 @@ def make_plan(
         title: heading of the page.
 
     Raises:
-        ConfigError: no such site, or it has too few patients to be divided.
+        ConfigError: no such site, it has too few patients to be divided, or a mechanism that acts
+            in training does not admit the run's model.
     """
     experiment, mechanisms = settings
+    for mechanism in mechanisms:
+        if acts_in_training(mechanism.privacy):
+            check_experiment(experiment, f"--mechanism {mechanism.privacy.mechanism}")
     by_name = {prepared.site: prepared for prepared in sites}
     if site is not None and site not in by_name:
         raise ConfigError(f"--site {site}: not in --data; {nearest(site, by_name)}")

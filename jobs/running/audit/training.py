@@ -20,6 +20,8 @@ from lightning_modules.training.learner import Learner, State
 from lightning_modules.training.local_state import LocalStateStore
 from partitions.preparation import PreparedSplit
 
+_SELDOM = 1e-9
+"""A sampling rate at which no patient is ever drawn."""
 SLICE_RATES = {"generator": 1.0, "discriminator": 1e-2}
 """Learning rates of the job that asks for a gradient: small for the discriminator, whose step would
 otherwise change what the generator is told; large enough for the digits of a float32."""
@@ -80,6 +82,35 @@ def updates(
             sent = released(experiment, privacy, state, trained, f"{arm}/{number}")
             yield state, sent
             state = sent
+
+
+def noise_alone(
+    experiment: ExperimentConfig,
+    privacy: PrivacyConfig,
+    splits: Sequence[PreparedSplit],
+    received: State,
+    draw: str,
+) -> State:
+    """What leaves of a step in which nothing is learnt: noise of the length that everybody knows.
+
+    Args:
+        experiment: the job of one step.
+        privacy: the mechanism.
+        splits: the training data, of which none is used.
+        received: the weights before the step.
+        draw: seeds the audit's noise.
+    """
+    if not acts_in_training(privacy):
+        return released(experiment, privacy, received, received, draw)
+    # Nobody is drawn, while sums of gradients are divided by the same expected number of patients.
+    settings = privacy.settings
+    seldom = replace(
+        settings,
+        sampling_rate=_SELDOM,
+        patients=round(settings.expected_patients / _SELDOM),
+    )
+    ((_, sent),) = updates(experiment, replace(privacy, settings=seldom), splits, draw, rounds=1)
+    return sent
 
 
 def acts_in_training(privacy: PrivacyConfig) -> bool:

@@ -54,18 +54,24 @@ def reconstruction_errors(translated: Tensor, patient: Patient) -> dict[str, flo
     return found
 
 
-def discriminator_score(discriminator: nn.Module, patient: Patient, hardware: Hardware) -> float:
-    """Mean logit on the patient's real pairs; members are taken for real more readily."""
+def discriminator_score(
+    discriminator: nn.Module, patient: Patient, hardware: Hardware, paired: bool = True
+) -> float:
+    """Mean logit on the patient's real images; members are taken for real more readily.
+
+    Args:
+        discriminator: of pairs, or of target slices.
+        patient: slices of intensities in [0, 1].
+        hardware: where.
+        paired: whether it judges pairs.
+    """
+    volumes = (patient.source, patient.target) if paired else (patient.target,)
     was_training = discriminator.training
     discriminator.eval().to(hardware.device)
     with torch.inference_mode():
         logits = [
-            discriminator(
-                to_network(source).to(hardware.device), to_network(target).to(hardware.device)
-            ).flatten(1)
-            for source, target in zip(
-                torch.split(patient.source, 8), torch.split(patient.target, 8), strict=True
-            )
+            discriminator(*(to_network(part).to(hardware.device) for part in parts)).flatten(1)
+            for parts in zip(*(torch.split(volume, 8) for volume in volumes), strict=True)
         ]
     discriminator.train(was_training)
     return float(torch.cat(logits).mean())

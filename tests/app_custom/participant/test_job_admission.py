@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import io
 import json
 import zipfile
@@ -118,6 +119,7 @@ def test_a_site_may_take_encrypted_jobs_alone_by_its_own_key(
     path = tmp_path / "local" / "fedi2i.yaml"
     path.write_text(path.read_text().replace("plain_updates: true", "plain_updates: false"))
     assert "refused by 'plain_updates'" in deploy(site)
+    assert "refused by 'plain_updates'" in deploy(site, job="fedavg_secure")
     assert deploy(site, job="fedavg_he") == ""
     # A filter behind it may do anything.
     config = Path(site.get_app_dir(JOB), "config", "config_fed_client.json")
@@ -127,3 +129,44 @@ def test_a_site_may_take_encrypted_jobs_alone_by_its_own_key(
     meta = json.loads((JOBS / "fedavg_he" / "meta.json").read_text())
     with pytest.raises(JobRefusedError, match="plain_updates"):
         check_job(SiteConfig(limits=JobLimits(plain_updates=False)), meta, config.parents[1])
+
+
+def test_a_site_may_take_jobs_alone_in_which_the_server_reads_no_single_update(
+    site: Workspace, tmp_path: Path
+) -> None:
+    path = tmp_path / "local" / "fedi2i.yaml"
+    path.write_text(path.read_text().replace("single_updates: true", "single_updates: false"))
+    assert "refused by 'single_updates'" in deploy(site)
+    assert "refused by 'single_updates'" in deploy(site, job="fedavg_dp")
+    assert "refused by 'single_updates'" in deploy(site, job="swarm")
+    assert deploy(site, job="fedavg_secure") == ""
+    assert deploy(site, job="fedavg_he") == ""
+
+
+def test_masks_over_fewer_sites_than_the_site_asks_for_are_refused_by_its_least_sites(
+    site: Workspace, tmp_path: Path
+) -> None:
+    path = tmp_path / "local" / "fedi2i.yaml"
+    text = path.read_text().replace("single_updates: true", "single_updates: false")
+    path.write_text(text.replace("least_sites: 3", "least_sites: 4"))
+    assert "rounds of 3 site(s) (min_sites), at least 4" in deploy(site, job="fedavg_secure")
+    assert deploy(site, _meta(min_clients=4), job="fedavg_secure") == ""
+
+
+def test_masks_with_a_filter_behind_them_or_beside_another_executor_hide_nothing(
+    site: Workspace,
+) -> None:
+    assert deploy(site, job="fedavg_secure") == ""
+    limits = SiteConfig(limits=JobLimits(single_updates=False))
+    meta = json.loads((JOBS / "fedavg_secure" / "meta.json").read_text())
+    path = Path(site.get_app_dir(JOB), "config", "config_fed_client.json")
+    taken = json.loads(path.read_text())
+    check_job(limits, meta, path.parents[1])
+    stranger: dict[str, Any] = {"path": "a.later.Filter", "args": {}}
+    behind, beside = copy.deepcopy(taken), copy.deepcopy(taken)
+    behind["task_result_filters"][0]["filters"].append(stranger)
+    beside["executors"].append({"tasks": ["other"], "executor": stranger})
+    for changed in (behind, beside):
+        path.write_text(json.dumps(changed))
+        with pytest.raises(JobRefusedError, match="single_updates"):
+            check_job(limits, meta, path.parents[1])

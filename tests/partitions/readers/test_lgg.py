@@ -13,7 +13,7 @@ from PIL import Image
 from fedi2i.errors import DataError
 from partitions.manifest import read_manifest, split_counts
 from partitions.preparation import PreparationConfig, prepare_site
-from partitions.readers.lgg import import_lgg
+from partitions.readers.lgg import import_lgg, recognise
 
 CONFIG = PreparationConfig(source="t1", target="flair", size=(256, 256), spacing=None)
 
@@ -184,3 +184,20 @@ def test_importing_twice_writes_the_same_manifests(source: Path, tmp_path: Path)
     one = import_lgg(source, tmp_path / "one", seed=5)
     two = import_lgg(source, tmp_path / "two", seed=5)
     assert [m.content_hash() for m in one] == [m.content_hash() for m in two]
+
+
+def test_inspect_reads_the_slices_and_names_copies_and_damage(source: Path) -> None:
+    folder = source / "TCGA_CS_0001_19990101"
+    for path in folder.glob("*[0-9].tif"):
+        image = np.asarray(Image.open(path)).copy()
+        image[..., 2] = image[..., 1]
+        Image.fromarray(image).save(path)
+    damaged = source / "TCGA_HT_0002_19990101/TCGA_HT_0002_19990101_7.tif"
+    damaged.write_bytes(damaged.read_bytes()[:60])
+    recognised = recognise(source)
+    assert recognised is not None
+    assert recognised.found.subjects_by_sequence() == {"flair": 2, "t1": 2, "t1gd": 1}
+    copied, broken = recognised.found.problems
+    assert "TCGA_CS_0001_19990101: no t1gd" in copied
+    assert "19990101_7.tif: damaged" in broken
+    assert recognise(folder) is None

@@ -1,0 +1,1 @@
+"""Patient-level differential privacy: what a site demands, and what its rounds spend."""

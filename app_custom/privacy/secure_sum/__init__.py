@@ -1,0 +1,1 @@
+"""Secure aggregation by pairwise masks: keys, rounds, and the filters and aggregator of sums."""

@@ -1,0 +1,179 @@
+"""The page of a study: what its runs together say of methods."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from report.figures.study import draw_differences, draw_spread_curves
+from report.figures.style import as_address, line_styles
+from report.number_format import counted, decimals_for, listed, number, p_value
+from report.numbers.crossed_t import FEWEST_SEEDS
+from report.numbers.curves import curve_book, mean_curve
+from report.numbers.metrics import MAIN
+from report.numbers.rows import TableRow
+from report.numbers.statistics import ALPHA
+from report.numbers.study import StudyAnalysis, StudyComparison, StudyTable, StudyTests
+from report.page.provenance import flattened
+from report.page.render import environment
+from report.run.records import Run
+
+CONVERGENCE = ("val/psnr", "validation PSNR (dB)")
+"""Metric of ``curves.csv`` and label of the y axis."""
+
+
+@dataclass(frozen=True)
+class TestTable:
+    """A table of comparisons with its letter and digits."""
+
+    letter: str
+    tests: StudyTests
+    decimals: int
+
+
+def render_study(analysis: StudyAnalysis) -> str:
+    """The whole page as text; it refers to no other file or address."""
+    study = analysis.study
+    primary = analysis.primary
+    tables = _lettered(analysis.tests)
+    return (
+        environment()
+        .get_template("study.html")
+        .render(
+            about=study.about,
+            run=study.first.about,
+            seeds=list(study.runs),
+            summary=study_summary(analysis),
+            gaps=study.gaps,
+            leading=[table for table in analysis.tables if table.metric.name in MAIN],
+            further=[table for table in analysis.tables if table.metric.name not in MAIN],
+            primary=[table for table in tables if table.tests.primary],
+            secondary=[table for table in tables if not table.tests.primary],
+            differences=(
+                as_address(draw_differences(primary, study.about.margin)) if primary else None
+            ),
+            curves=_curves(analysis),
+            mean_and_spread=mean_and_spread,
+            verdict=verdict,
+            settings=flattened(study.about.experiment),
+            few_seeds=len(study.runs) < FEWEST_SEEDS,
+            fewest_seeds=FEWEST_SEEDS,
+        )
+    )
+
+
+def _lettered(tests: tuple[StudyTests, ...]) -> list[TestTable]:
+    found = []
+    for place, item in enumerate(tests):
+        largest = max(abs(value) for c in item.comparisons for value in c.per_seed.values())
+        decimals = decimals_for(largest) if item.metric.decimals is None else item.metric.decimals
+        found.append(TestTable("abcdefghijklmnopqrstuvwxyz"[place % 26], item, decimals))
+    return found
+
+
+def mean_and_spread(table: StudyTable, row: TableRow, column: int) -> str:
+    """``21.31 ± 0.40`` over runs; of one run, or an arm that no seed changes, the mean alone."""
+    cell = table.cells.get((row.name, column))
+    if cell is None:
+        return number(None, 0)
+    if cell.mean != cell.mean:
+        return "diverged"
+    mean = number(cell.mean, table.decimals)
+    return f"{mean} ± {number(cell.spread, table.decimals)}" if cell.spread else mean
+
+
+def verdict(comparison: StudyComparison, tests: StudyTests) -> str:
+    """What a primary comparison allows to be said, in a few words."""
+    if comparison.test is None:
+        return f"not tested: {comparison.why_not}"
+    if comparison.differs:
+        higher = comparison.test.mean > 0
+        better = higher == bool(tests.metric.higher_is_better)
+        word = "better" if better else "worse"
+        return f"{word}, by less than the margin" if comparison.equivalent else word
+    return "equivalent" if comparison.equivalent else "not told apart"
+
+
+def study_summary(analysis: StudyAnalysis) -> list[str]:
+    """The paragraphs on top; every statement follows from a test."""
+    study, tests = analysis.study, analysis.primary
+    seeds = len(study.runs)
+    sites = study.first.about
+    opening = (
+        f"Every arm was trained {counted(seeds, 'time')}, with seeds "
+        f"{listed([str(seed) for seed in study.runs])}, on "
+        f"{counted(len(sites.federated_sites), 'site')}"
+        f"{_unseen(study.first)}. What stands behind ± is the standard deviation between runs."
+    )
+    if tests is None:
+        return [opening, "There is no federated arm to compare with others."]
+    return [opening, _primary_sentence(tests, study.about.margin), *_findings(tests)]
+
+
+def _unseen(run: Run) -> str:
+    names = [site.name for site in run.about.unseen_sites]
+    return f", and tested at {listed(names)} as well, where nobody trained" if names else ""
+
+
+def _primary_sentence(tests: StudyTests, margin: float) -> str:
+    unit = f" {tests.metric.unit}" if tests.metric.unit else ""
+    return (
+        f"The primary outcome, named before the first run, is {tests.metric.label} over the "
+        f"patients of {_whose(tests)}, {tests.reference.label} against every other arm; arms that "
+        f"differ by less than {number(margin, decimals_for(margin))}{unit} are of equal use."
+    )
+
+
+def _whose(tests: StudyTests) -> str:
+    sites = tests.population.sites
+    if not tests.population.unseen:
+        return "the federated sites"
+    return f"the unseen site {sites[0]}" if len(sites) == 1 else "the unseen sites"
+
+
+def _findings(tests: StudyTests) -> list[str]:
+    """A sentence for every kind of verdict that occurs."""
+    decimals = tests.metric.decimals
+    decimals = 3 if decimals is None else decimals
+    unit = f" {tests.metric.unit}" if tests.metric.unit else ""
+    name, sentences = tests.reference.label, []
+    for comparison in tests.comparisons:
+        if comparison.differs and comparison.test is not None:
+            low, high = comparison.test.interval
+            sentences.append(
+                f"{name} is {verdict(comparison, tests)} than {comparison.other.label}: "
+                f"{number(comparison.test.mean, decimals, signed=True)}{unit} "
+                f"(95 % from {number(low, decimals, signed=True)} to "
+                f"{number(high, decimals, signed=True)}, corrected p {p_value(comparison.p_holm)})."
+            )
+    groups = {
+        "equivalent": f"Equivalent to {name} within the margin (two one-sided tests at {ALPHA}):",
+        "not told apart": f"Neither different from {name} nor shown to be equivalent:",
+    }
+    for words, opening in groups.items():
+        labels = [c.other.label for c in tests.comparisons if verdict(c, tests) == words]
+        if labels:
+            sentences.append(f"{opening} {listed(labels)}.")
+    untested = [c for c in tests.comparisons if c.test is None]
+    if untested:
+        reasons = listed(sorted({c.why_not for c in untested}))
+        names = listed([c.other.label for c in untested])
+        sentences.append(f"Not tested: {names} ({reasons}).")
+    return sentences
+
+
+def _curves(analysis: StudyAnalysis) -> str | None:
+    """Figure 2 as an address; None where no run recorded the metric."""
+    metric, label = CONVERGENCE
+    trained = [row for row in analysis.rows if row.is_trained]
+    books = {seed: curve_book(run) for seed, run in analysis.study.runs.items()}
+    tables = {}
+    for row in trained:
+        lines = {seed: mean_curve(book, row, metric) for seed, book in books.items()}
+        table = pd.DataFrame({seed: line for seed, line in lines.items() if len(line)})
+        if not table.empty:
+            tables[row] = table
+    if not tables:
+        return None
+    return as_address(draw_spread_curves(tables, line_styles(trained, trained), label))

@@ -1,0 +1,131 @@
+"""Read a study: a run folder for every seed, and what was said before the first of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fedi2i.errors import DataError
+from report.run.folder import read_run
+from report.run.records import PrimaryOutcome, Run
+
+STUDY_FILE = "study.json"
+
+
+@dataclass(frozen=True)
+class StudyDescription:
+    """The content of ``study.json``, written before the first run.
+
+    Attributes:
+        title: heading of the page.
+        created: when the study was begun.
+        release: of this software.
+        primary: the outcome that the study is about.
+        margin: of equivalence, in the primary metric's unit.
+        experiment: all settings; its seed is None.
+        manifests: site to the hash of its data.
+        folders: seed to the name of its run folder, in the order of the runs.
+    """
+
+    title: str
+    created: str
+    release: str
+    primary: PrimaryOutcome
+    margin: float
+    experiment: Mapping[str, Any]
+    manifests: Mapping[str, str]
+    folders: Mapping[int, str]
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study, as far as it has been run.
+
+    Attributes:
+        folder: where it was read from.
+        about: what was said before.
+        runs: the run of every seed that is finished and belongs to the study.
+        gaps: a sentence for every seed that is missing, damaged or not of this study.
+    """
+
+    folder: Path
+    about: StudyDescription
+    runs: Mapping[int, Run]
+    gaps: tuple[str, ...]
+
+    @property
+    def first(self) -> Run:
+        """The run whose arms, sites and metrics are those of all."""
+        return next(iter(self.runs.values()))
+
+
+def is_study(folder: Path) -> bool:
+    """Whether a folder holds a study."""
+    return (folder / STUDY_FILE).is_file()
+
+
+def read_study(folder: Path) -> Study:
+    """Read ``study.json`` and the runs that it names.
+
+    A run that cannot be read, or that is another study's, is left out and named in ``gaps``.
+
+    Raises:
+        DataError: ``study.json`` is damaged, or no run can be used.
+    """
+    about = _description(folder / STUDY_FILE)
+    runs: dict[int, Run] = {}
+    gaps = []
+    for seed, name in about.folders.items():
+        try:
+            run = read_run(folder / name)
+            _refuse_foreign(run, about, seed, next(iter(runs.values()), run))
+            runs[seed] = run
+        except DataError as error:
+            gaps.append(f"Seed {seed} is left out: {error}.")
+    if not runs:
+        raise DataError(f"{folder}: no run of this study can be used; {gaps[0] if gaps else ''}")
+    return Study(folder, about, runs, tuple(gaps))
+
+
+def _refuse_foreign(run: Run, about: StudyDescription, seed: int, first: Run) -> None:
+    """Refuse a run with other data, settings, release or arms than the rest of the study."""
+    settings = {key: value for key, value in about.experiment.items() if key != "seed"}
+    comparable = {
+        "seed": (run.about.seed, seed),
+        "data": (dict(run.about.manifests), dict(about.manifests)),
+        "release": (run.about.versions.get("fedi2i"), about.release),
+        "settings": ({key: run.about.experiment.get(key) for key in settings}, settings),
+        "metric preset": (run.about.preset, first.about.preset),
+        "arms": (_arms(run), _arms(first)),
+    }
+    differing = [name for name, (found, expected) in comparable.items() if found != expected]
+    if differing:
+        raise DataError(
+            f"{run.folder} has another {' and another '.join(differing)} than the study; run the "
+            "study again"
+        )
+
+
+def _arms(run: Run) -> list[str]:
+    return [arm.name for arm in run.about.arms]
+
+
+def _description(path: Path) -> StudyDescription:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        primary = content["primary_outcome"]
+        return StudyDescription(
+            title=str(content["title"]),
+            created=str(content["created"]),
+            release=str(content["release"]),
+            primary=PrimaryOutcome(str(primary["metric"]), primary["patients"] == "unseen"),
+            margin=float(content["margin"]),
+            experiment=dict(content["experiment"]),
+            manifests=dict(content["manifests"]),
+            folders={int(seed): str(name) for seed, name in content["folders"].items()},
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{path}: damaged ({error}); run the study again") from error

@@ -1,0 +1,152 @@
+"""A study: what its file may say, which runs it makes, and what a second call may change."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from simulator_runs import SITES, TWO_SITES
+from tiny_cohort import UNSEEN, write_tiny_cohort
+
+from fedi2i.errors import ConfigError, DataError
+from jobs.running import study as running
+from jobs.running.comparison import Comparison
+from jobs.running.spent_epsilon import STUDY_FILE
+from jobs.running.study import Study, read_study, run_study
+
+STUDY = """
+title: Two seeds
+experiment: experiment.yaml
+settings: {training: {rounds: 2}}
+strategies: [fedavg, fedprox]
+seeds: [5, 6]
+primary: {metric: ssim, patients: federated}
+margin: 0.01
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A study's file, and the experiment beside it."""
+    (tmp_path / "experiment.yaml").write_text(TWO_SITES.read_text(encoding="utf-8"))
+    path = tmp_path / "study.yaml"
+    path.write_text(STUDY, encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny cohort, prepared by the first study."""
+    return write_tiny_cohort(tmp_path_factory.mktemp("data"), (*SITES, UNSEEN))
+
+
+@pytest.fixture
+def ran(monkeypatch: pytest.MonkeyPatch) -> list[Comparison]:
+    """The comparisons that were asked for; each leaves results as a real one does."""
+    asked: list[Comparison] = []
+
+    def run(comparison: Comparison) -> None:
+        asked.append(comparison)
+        comparison.out.mkdir(parents=True, exist_ok=True)
+        seed = comparison.job.experiment.seed
+        (comparison.out / "results.csv").write_text(
+            f"arm,site,split,subject,metric,value\nfedavg,north,test,a,psnr,{seed}.5\n"
+        )
+
+    monkeypatch.setattr(running, "run_comparison", run)
+    return asked
+
+
+def test_every_seed_is_one_comparison_that_differs_in_its_seed_alone(
+    file: Path, data: Path, tmp_path: Path, ran: list[Comparison]
+) -> None:
+    run_study(read_study(file), data, tmp_path / "out")
+    assert [one.job.experiment.seed for one in ran] == [5, 6]
+    assert [one.out.name for one in ran] == ["seed-5", "seed-6"]
+    first, second = ran
+    assert first.job.federation == second.job.federation
+    assert first.job.experiment.training == second.job.experiment.training
+    assert first.job.experiment.training.rounds == 2
+    assert {one.strategies for one in ran} == {("fedavg", "fedprox")}
+    assert {(one.primary.metric, one.primary.patients) for one in ran} == {("ssim", "federated")}
+
+
+def test_the_outcome_and_the_margin_are_written_before_the_first_run(
+    file: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(comparison: Comparison) -> None:
+        content = json.loads((tmp_path / "out" / STUDY_FILE).read_text(encoding="utf-8"))
+        assert content["primary_outcome"] == {"metric": "ssim", "patients": "federated"}
+        assert content["margin"] == 0.01
+        assert set(content["manifests"]) == {*SITES, UNSEEN}
+        raise DataError("the first run failed")
+
+    monkeypatch.setattr(running, "run_comparison", fail)
+    with pytest.raises(DataError, match="the first run failed"):
+        run_study(read_study(file), data, tmp_path / "out")
+    assert not (tmp_path / "out" / "results.csv").exists()
+
+
+def test_the_results_of_all_seeds_stand_in_one_table(
+    file: Path, data: Path, tmp_path: Path, ran: list[Comparison]
+) -> None:
+    run_study(read_study(file), data, tmp_path / "out")
+    with (tmp_path / "out" / "results.csv").open(encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [(row["seed"], row["value"]) for row in rows] == [("5", "5.5"), ("6", "6.5")]
+
+
+def test_more_seeds_may_join_and_nothing_else_may_change(
+    file: Path, data: Path, tmp_path: Path, ran: list[Comparison]
+) -> None:
+    run_study(read_study(file), data, tmp_path / "out")
+    run_study(read_study(file, [5, 6, 7]), data, tmp_path / "out")
+    content = json.loads((tmp_path / "out" / STUDY_FILE).read_text(encoding="utf-8"))
+    assert content["folders"] == {"5": "seed-5", "6": "seed-6", "7": "seed-7"}
+    file.write_text(STUDY.replace("0.01", "0.02").replace("rounds: 2", "rounds: 3"))
+    with pytest.raises(ConfigError, match="a study with another margin, experiment;"):
+        run_study(read_study(file), data, tmp_path / "out")
+
+
+def test_tables_of_two_releases_are_not_mixed(
+    file: Path, data: Path, tmp_path: Path, ran: list[Comparison]
+) -> None:
+    run_study(read_study(file), data, tmp_path / "out")
+    (tmp_path / "out" / "seed-6" / "results.csv").write_text("arm,value\nfedavg,1\n")
+    with pytest.raises(DataError, match=r"seed-6/results\.csv: columns arm,value, but seed 5"):
+        running.collected(tmp_path / "out", [5, 6])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ("seeds: [5, 6]", "seeds: [5, 5]", "seeds names 5 twice"),
+        ("seeds: [5, 6]", "seeds: []", "seeds is empty"),
+        ("[fedavg, fedprox]", "[fedavg, fedporx]", "fedprox"),
+        ("metric: ssim", "metric: psrn", "did you mean 'psnr'"),
+        ("patients: federated", "patients: all", "primary.patients: unknown value 'all'"),
+        ("margin: 0.01", "margin: 0", "margin is 0"),
+        ("margin:", "margine:", "did you mean 'margin'"),
+        ("{training: {rounds: 2}}", "{seed: 4}", "settings name a seed or a strategy"),
+        ("experiment: exp", "experiment: missing/exp", "no such configuration file"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_one_sentence(
+    file: Path, old: str, new: str, sentence: str
+) -> None:
+    assert old in STUDY
+    file.write_text(STUDY.replace(old, new), encoding="utf-8")
+    with pytest.raises(ConfigError, match=sentence.replace("(", r"\(")):
+        read_study(file)
+
+
+def test_the_committed_studies_can_be_read_and_name_their_reference() -> None:
+    files = sorted(Path("jobs/studies").glob("*.yaml"))
+    assert {file.stem for file in files} >= {"default", "quick"}
+    for file in files:
+        study = read_study(file)
+        assert isinstance(study, Study)
+        assert study.config.strategies[0] == "fedavg"
+        assert len(study.config.seeds) >= 3

@@ -1,0 +1,151 @@
+"""A lab's own reader: only what the machine's list allows, and only the code that was read."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from miniature_scans import write_scan
+
+from fedi2i.errors import ConfigError, DataError
+from partitions.__main__ import main
+from partitions.manifest import read_manifest
+from partitions.own_code import load_own, package_digest
+from partitions.readers.own import import_own
+
+DOTTED = "my_lab.readers:READER"
+CODE = """
+import pathlib
+
+from my_lab.names import SITE
+from partitions.manifest import SubjectRecord
+from partitions.readers import Reader
+from partitions.site_folders import TO_BE_DRAWN, path_from, write_site_folders
+
+pathlib.Path({imported!r}).touch()
+
+
+def _bring_in(options):
+    records = [
+        SubjectRecord(
+            folder.name,
+            SITE,
+            TO_BE_DRAWN,
+            {{p.name.split(".")[0]: path_from(options.out / SITE, p) for p in folder.iterdir()}},
+        )
+        for folder in sorted(options.scans.iterdir())
+    ]
+    return write_site_folders(options.out, "lab", records, options.seed)
+
+
+def _add_options(parser):
+    parser.add_argument("--scans", type=pathlib.Path, required=True)
+
+
+READER = Reader("scans of my lab", _add_options, _bring_in)
+NO_READER = 3
+"""
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package that leaves a mark when it is imported; nothing is allowed yet."""
+    root = tmp_path / "site-packages" / "my_lab"
+    root.mkdir(parents=True)
+    (root / "__init__.py").write_text("")
+    (root / "names.py").write_text("SITE = 'lab1'\n")
+    (root / "readers.py").write_text(CODE.format(imported=str(tmp_path / "imported")))
+    monkeypatch.syspath_prepend(str(root.parent))
+    monkeypatch.setenv("FEDI2I_OWN_CODE", str(tmp_path / "own-code.yaml"))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    for name in [n for n in sys.modules if n == "my_lab" or n.startswith("my_lab.")]:
+        monkeypatch.delitem(sys.modules, name)
+    return root
+
+
+def allow(package: Path, dotted: str = DOTTED) -> str:
+    digest = package_digest("my_lab")
+    path = package.parents[1] / "own-code.yaml"
+    path.write_text(yaml.safe_dump({dotted: digest}))
+    return digest
+
+
+def was_imported(package: Path) -> bool:
+    return (package.parents[1] / "imported").exists()
+
+
+@pytest.fixture
+def scans(tmp_path: Path) -> Path:
+    for subject in ("a", "b", "c"):
+        for sequence in ("t1", "t2"):
+            write_scan(tmp_path / "my scans" / subject / f"{sequence}.nii.gz")
+    return tmp_path / "my scans"
+
+
+def test_an_allowed_reader_brings_scans_in_and_the_manifest_names_its_code(
+    package: Path, scans: Path, tmp_path: Path
+) -> None:
+    digest = allow(package)
+    out = tmp_path / "out"
+    command = ["own", "--reader", DOTTED, "--out", str(out), "--seed", "5", "--"]
+    assert main([*command, "--scans", str(scans)]) == 0
+    manifest = read_manifest(out / "lab1")
+    assert (manifest.dataset, manifest.split_seed, len(manifest.subjects)) == ("lab", 5, 3)
+    assert manifest.origin is not None
+    assert (manifest.origin.reader, manifest.origin.digest) == (DOTTED, digest)
+    assert main(["check", str(out), "--workers", "1"]) == 0
+    content = json.loads((out / "lab1/manifest.json").read_text())
+    content["origin"]["digest"] = "0" * 64
+    (out / "lab1/manifest.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match="content differs from its recorded hash"):
+        read_manifest(out / "lab1")
+
+
+def test_without_a_list_nothing_is_imported_and_the_line_to_add_is_named(package: Path) -> None:
+    digest = package_digest("my_lab")
+    with pytest.raises(ConfigError, match=f"'{DOTTED}' is not on this machine's list") as refused:
+        load_own(DOTTED)
+    assert f"{DOTTED}: {digest}" in str(refused.value)
+    allow(package, "my_lab.readers:OTHER")
+    with pytest.raises(ConfigError, match=r"did you mean 'my_lab\.readers:OTHER'"):
+        load_own(DOTTED)
+    assert not was_imported(package)
+
+
+@pytest.mark.parametrize("file", ["readers.py", "names.py", "data/table.csv"])
+def test_code_that_has_changed_since_it_was_allowed_is_not_imported(
+    package: Path, file: str
+) -> None:
+    before = allow(package)
+    (package / file).parent.mkdir(exist_ok=True)
+    with (package / file).open("a") as stream:
+        stream.write("# changed\n")
+    after = package_digest("my_lab")
+    assert after != before
+    with pytest.raises(ConfigError, match=f"is not the one .* then writes the digest {after}"):
+        load_own(DOTTED)
+    assert not was_imported(package)
+
+
+def test_what_is_no_reader_no_package_or_no_path_is_refused(package: Path, tmp_path: Path) -> None:
+    allow(package, "my_lab.readers:NO_READER")
+    with pytest.raises(ConfigError, match="NO_READER' is a int and no partitions"):
+        import_own("my_lab.readers:NO_READER", [], tmp_path / "out", 1)
+    with pytest.raises(ConfigError, match="no package 'nobody_s_lab' is installed"):
+        load_own("nobody_s_lab.readers:READER")
+    for text in ("my_lab.readers", "my_lab/readers.py:READER", "../x:READER"):
+        with pytest.raises(ConfigError, match="is no dotted path; write it like"):
+            load_own(text)
+
+
+def test_its_own_options_are_checked_like_all_others(
+    package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    allow(package)
+    with pytest.raises(SystemExit) as ended:
+        main(["own", "--reader", DOTTED, "--out", str(tmp_path / "o"), "--", "--scan", "x"])
+    assert ended.value.code == 2
+    assert "unknown option '--scan'; did you mean '--scans'?" in capsys.readouterr().err

@@ -1,0 +1,103 @@
+"""SynthRAD of both years: NIfTI and MHA, centres, regions, validation inputs, overview folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from miniature_scans import check_and_prepare, settings_of, write_scan
+
+from partitions.manifest import SiteManifest
+from partitions.readers.synthrad import find_synthrad, import_synthrad, recognise
+
+
+def write_patient(folder: Path, name: str, images: tuple[str, ...], ending: str = "nii.gz") -> None:
+    for image in images:
+        if ending == "nii.gz":
+            air = -1024 if image == "ct" else 0
+            write_scan(folder / name / f"{image}.nii.gz", air=air, label=image == "mask")
+        else:
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            (folder / name / f"{image}.{ending}").touch()
+
+
+@pytest.fixture
+def release_2023(tmp_path: Path) -> Path:
+    root = tmp_path / "2023"
+    for name in ("1BA001", "1BA005", "1BB001", "1BC001"):
+        write_patient(root / "Task1/brain", name, ("mr", "ct", "mask"))
+    write_patient(root / "Task1/pelvis", "1PA001", ("mr", "ct", "mask"))
+    write_patient(root / "Task1/brain/overview", "1BA099", ("mr", "ct", "mask"))
+    (root / "Task1/brain/overview/1_brain_train.xlsx").touch()
+    (root / "Task1/brain/overview/1BA001_train.png").touch()
+    return root
+
+
+@pytest.fixture
+def release_2025(tmp_path: Path) -> Path:
+    root = tmp_path / "2025"
+    for name in ("1ABA005", "1HND001", "1THB002"):
+        folder = root / "synthRAD2025_Task1_Train/Task1" / name[1:3]
+        write_patient(folder, name, ("mr", "ct", "mask", "ct_def"), "mha")
+    write_patient(root / "Val/Task1/AB", "1ABB090", ("mr", "mask"), "mha")
+    write_patient(root / "Task2/AB", "2ABE010", ("cbct", "ct", "mask"), "mha")
+    (root / "overviews").mkdir()
+    (root / "overviews/1ABA005_overview.png").touch()
+    return root
+
+
+def subjects(manifests: tuple[SiteManifest, ...]) -> dict[str, list[str]]:
+    return {m.site: [record.subject for record in m.subjects] for m in manifests}
+
+
+def test_centres_become_sites_and_the_body_mask_is_taken(
+    release_2023: Path, tmp_path: Path
+) -> None:
+    manifests = import_synthrad(release_2023, tmp_path / "out", seed=1)
+    assert subjects(manifests) == {
+        "A": ["1BA001", "1BA005", "1PA001"],
+        "B": ["1BB001"],
+        "C": ["1BC001"],
+    }
+    record = manifests[0].subjects[0]
+    assert set(record.files) == {"mr", "ct"}
+    assert record.mask is not None and record.mask.endswith("1BA001/mask.nii.gz")
+    assert record.metadata == {"body_part": "brain", "task": 1}
+    check_and_prepare(tmp_path / "out", *settings_of("synthrad2025"), "size=[12,12]")
+
+
+def test_mha_is_named_where_it_lies_and_deformed_scans_are_left_out(
+    release_2025: Path, tmp_path: Path
+) -> None:
+    manifests = import_synthrad(release_2025, tmp_path / "out", seed=1, task="1")
+    assert subjects(manifests) == {"A": ["1ABA005"], "B": ["1ABB090", "1THB002"], "D": ["1HND001"]}
+    record = manifests[0].subjects[0]
+    assert set(record.files) == {"mr", "ct"}
+    assert (manifests[0].root / record.files["ct"]).resolve().name == "ct.mha"
+
+
+def test_validation_inputs_and_a_missing_source_are_said(release_2025: Path) -> None:
+    write_patient(release_2025 / "Task2/AB", "2ABE011", ("ct", "mask"), "mha")
+    found = find_synthrad(release_2025)
+    said = "\n".join(found.problems)
+    assert "1 patients have no ct (as validation inputs do): 1ABB090" in said
+    assert "2ABE011: no cbct" in said
+    assert "--task 1 or --task 2 takes one" in said
+    assert len(found.scans) == 6
+
+
+def test_regions_can_be_chosen(release_2025: Path) -> None:
+    found = find_synthrad(release_2025, regions=("HN", "TH"))
+    assert [scan.subject for scan in found.scans] == ["1HND001", "1THB002"]
+
+
+def test_a_patient_who_is_there_twice_is_taken_once(release_2023: Path) -> None:
+    write_patient(release_2023 / "mirror", "1BA001", ("mr", "ct", "mask"))
+    found = find_synthrad(release_2023)
+    assert len(found.scans) == 5
+    assert any("3 files are there twice" in said for said in found.problems)
+
+
+def test_an_overview_alone_is_no_data_set(tmp_path: Path) -> None:
+    write_patient(tmp_path / "overview", "1BA001", ("mr",))
+    assert recognise(tmp_path) is None
