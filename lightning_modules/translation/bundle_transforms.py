@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import torch
 from monai.transforms.transform import Transform
-from partitions.preparation.native_grid import to_native_grid
-from partitions.preparation.new_scan import prepare_source
 
 from lightning_modules.data.slices import from_network, to_intensity, to_network
 from lightning_modules.translation.model_file import read_model
 from lightning_modules.translation.new_scans import read_scan, result_names
 from lightning_modules.translation.scans_to_scans import NIFTI, write_translation
 from lightning_modules.translation.translator import Translator
+from partitions.preparation.native_grid import to_native_grid
+from partitions.preparation.new_scan import prepare_source
 
 Item = dict[str, Any]
 _SCAN, _PREPARED, _VALUES = "scan", "prepared", "values"

@@ -8,11 +8,11 @@ from typing import Any
 import nibabel
 import numpy as np
 from numpy.typing import NDArray
-from partitions.preparation.scaling import HOUNSFIELD
 
 from fedi2i.errors import DataError
 from fedi2i.files import not_written, replacing
 from partitions.preparation.intensities import Scale
+from partitions.preparation.scaling import HOUNSFIELD
 from partitions.scans.grid import Affine
 
 _DESCRIPTION = 79

@@ -36,7 +36,7 @@ ATTRIBUTES = (
     "StudyDescription",
 )
 """What a rule may look at. It is looked at only, and goes nowhere."""
-EXAMPLE = "--series \"t1=SeriesDescription contains t1 and EchoTime < 20\""
+EXAMPLE = '--series "t1=SeriesDescription contains t1 and EchoTime < 20"'
 
 _CONDITION = re.compile(r"(\w+)\s+(contains|lacks|is)\s+(.+)|(\w+)\s*([<>])\s*([-+.\d]+)")
 _NEXT = re.compile(r"\s+and\s+(?=\w+\s*(?:contains|lacks|is|<|>))")
@@ -110,19 +110,20 @@ def read_rule(text: str) -> SeriesRule:
 
 
 def choose_series(
-    rules: Sequence[SeriesRule], groups: Iterable[Group], largest: bool = False
+    rules: Sequence[SeriesRule], groups: Sequence[Group], largest: bool = False
 ) -> dict[str, Group]:
     """The group of each sequence; a sequence that no series fits is left out.
 
     Args:
         rules: one per sequence.
-        groups: the volumes of one study.
+        groups: of one study, at least one.
         largest: whether to take the one with the most slices where several fit.
 
     Raises:
         DataError: a rule fits several groups, or two rules one; all groups that fit are listed.
     """
     headers = {one: one.header() for one in groups if one.is_volume}
+    where = groups[0].first.path.parent
     chosen: dict[str, Group] = {}
     for rule in rules:
         fitting = rule.matching(headers)
@@ -131,15 +132,16 @@ def choose_series(
             fitting = [one for one in fitting if len(one.slices) == most]
         if len(fitting) > 1:
             raise DataError(
-                f"'{rule.sequence}' fits {len(fitting)} series: {listed(fitting)}; add a "
+                f"{where}: '{rule.sequence}' fits {len(fitting)} series: {listed(fitting)}; add a "
                 "condition to --series, or give --largest"
             )
         if fitting and fitting[0] in chosen.values():
             raise DataError(
-                f"'{rule.sequence}' and another sequence fit one series: {fitting[0].text()}; "
-                "add a condition to --series"
+                f"{where}: '{rule.sequence}' and another sequence fit one series: "
+                f"{fitting[0].text()}; add a condition to --series"
             )
-        chosen |= {rule.sequence: one for one in fitting}
+        if fitting:
+            chosen[rule.sequence] = fitting[0]
     return chosen
 
 

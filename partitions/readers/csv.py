@@ -1,4 +1,6 @@
-"""Scans of one's own: a table of NIfTI, MHA or NRRD files, one row per subject, becomes one manifest per site.
+"""Scans of one's own: a table with one row per subject becomes one manifest per site.
+
+The scans are NIfTI, MHA or NRRD files, and stay where they are.
 
 Every complaint names the row, counted as lines of the file with the header as line 1.
 """
@@ -382,7 +384,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 
 READER = Reader(
-    help="make manifests from a table of NIfTI scans, which stay where they are",
+    help="make manifests from a table of NIfTI, MHA or NRRD scans, which stay where they are",
     add_options=_add_options,
     bring_in=lambda options: import_csv(
         options.table, options.out, options.dataset, options.seed, options.keep

@@ -2,7 +2,7 @@
 
 Which position a voxel of a NIfTI file has is decided here and nowhere else: the sform, where its
 code is positive; otherwise the qform, where its code is positive; otherwise the orientation is
-unknown. Nibabel and FSL have the same rule. MetaImage and NRRD are read by ``partitions.scans.itk``.
+unknown. Nibabel and FSL have the same rule. ``partitions.scans.itk`` reads MetaImage and NRRD.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from partitions.scans.grid import Affine, Grid, voxel_edges
 from partitions.scans.itk import ITK, RefusedScanError, read_itk_header
 
 OTHER_FORMATS = {
-    ".mhd": "MetaImage header without voxels",
-    ".nhdr": "NRRD header without voxels",
+    ".mhd": "detached MetaImage",
+    ".nhdr": "detached NRRD",
     ".dcm": "DICOM",
     ".ima": "DICOM",
     ".img": "Analyze or NIfTI pair",

@@ -90,7 +90,7 @@ def read_itk_header(path: Path) -> ItkHeader:
     kind, size = _kind_of(reader)
     components = int(reader.GetNumberOfComponents())
     if components > 1:
-        shape = (*shape, 1, 1, 1)[:4] + (components,)
+        shape = (*(*shape, 1, 1, 1)[:4], components)
     return ItkHeader(
         shape=shape,
         datatype=_datatype(reader),

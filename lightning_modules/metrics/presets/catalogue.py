@@ -20,10 +20,9 @@ def _on_prepared_slices(preset: Preset) -> Preset:
     return replace(preset, name=preset.name + PREPARED, facts={**preset.facts, "grid": grid})
 
 
-_FILES: Mapping[str, Preset] = members(package, "PRESET")
-PRESETS: Mapping[str, Preset] = {
-    **_FILES,
-    **{p.name: p for p in map(_on_prepared_slices, _FILES.values()) if p.in_hu},
+_FILES: dict[str, Preset] = members(package, "PRESET")
+PRESETS: Mapping[str, Preset] = _FILES | {
+    preset.name: preset for preset in map(_on_prepared_slices, _FILES.values()) if preset.in_hu
 }
 """Every preset by its name. One in HU has two: on the scan's own grid, and on prepared slices."""
 

@@ -45,18 +45,18 @@ def ms_ssim(target: Any, prediction: Any, mask: Any) -> float:
     import numpy as np
 
     padding = [_padding(length) for length in mask.shape]
-    images = [
+    target, prediction = (
         np.pad(np.where(mask, np.clip(image, LOW, HIGH), LOW) - LOW, padding, mode="edge")
         for image in (target, prediction)
-    ]
+    )
     inside = np.pad(mask, padding, mode="edge")
     inner = (slice(_BORDER, -_BORDER),) * 3
     product = 1.0
     for weight in WEIGHTS:
-        found = _similarity(images[0], images[1], weight)[inner][inside[inner]]
+        found = _similarity(target, prediction, weight)[inner][inside[inner]]
         value = float(found.mean()) if found.size else math.nan
         product *= float(np.clip(value, 0.0, 1.0))
-        images = [_halved(image) for image in images]
+        target, prediction = _halved(target), _halved(prediction)
         inside = inside[::2, ::2, ::2]
     return product
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ def _full(value: float) -> Volume:
     return np.full((SIDE,) * 3, float(value))
 
 
-def _planes(values: Volume) -> Volume:
+def _planes(values: NDArray[Any]) -> Volume:
     """One value per plane of the first axis."""
     return np.broadcast_to(values[:, None, None], (SIDE,) * 3).astype(float).copy()
 
@@ -61,8 +62,10 @@ CASES = [
 def _pair(
     target: Volume, prediction: Volume, mask: NDArray[np.bool_], anatomy: str = ""
 ) -> ImagePair:
-    images = (torch.from_numpy(np.ascontiguousarray(a)) for a in (prediction, target, mask))
-    return ImagePair(*images, anatomy=anatomy)
+    first, second, inside = (
+        torch.from_numpy(np.ascontiguousarray(array)) for array in (prediction, target, mask)
+    )
+    return ImagePair(first, second, inside, anatomy=anatomy)
 
 
 @pytest.mark.parametrize("case", range(len(CASES)))

@@ -48,9 +48,7 @@ def link(folder: Path, *names: str) -> Path:
         ("no_meta.dcm", NOT_DICOM),
     ],
 )
-def test_what_is_no_slice_is_left_out_and_counted(
-    tmp_path: Path, name: str, reason: str
-) -> None:
+def test_what_is_no_slice_is_left_out_and_counted(tmp_path: Path, name: str, reason: str) -> None:
     found = read_folder(link(tmp_path / "in", name))
     assert (found.slices, found.left_out) == ((), {reason: 1})
 

@@ -1,4 +1,4 @@
-"""A series read back: voxels, positions and headers, against other readers and with planted traps."""
+"""A series read back: voxels, positions and headers; other readers agree, and traps are seen."""
 
 from __future__ import annotations
 
@@ -234,9 +234,7 @@ def test_a_slope_that_differs_from_slice_to_slice_is_applied_slice_by_slice(
 
 
 @pytest.mark.parametrize(("value", "limit"), [(63536, None), (-2000, None), (-2010, -1990)])
-def test_padding_becomes_air_and_is_counted(
-    tmp_path: Path, value: int, limit: int | None
-) -> None:
+def test_padding_becomes_air_and_is_counted(tmp_path: Path, value: int, limit: int | None) -> None:
     padded = HU.copy()
     padded[:3] = -2000
     given = {} if limit is None else {"PixelPaddingRangeLimit": limit}

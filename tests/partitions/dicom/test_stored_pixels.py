@@ -136,7 +136,7 @@ def test_twelve_bit_jpeg_with_losses_is_refused_in_a_sentence() -> None:
     if "pylibjpeg" in get_decoder(JPEGExtended12Bit).available_plugins:
         pytest.skip("pylibjpeg-libjpeg is installed, which decodes it")
     path = FILES / "JPGExtended.dcm"
-    with pytest.raises(DataError, match="JPEG Extended .* pip install pylibjpeg-libjpeg"):
+    with pytest.raises(DataError, match=r"JPEG Extended .* pip install pylibjpeg-libjpeg"):
         stored_pixels(dcmread(path), path)
 
 

@@ -143,8 +143,8 @@ def test_a_study_in_which_a_rule_fits_two_series_is_left_out_and_both_are_listed
     write_series(export / "again", name="t1 again", modality="MR", patient="P0", SeriesNumber=8)
     manifest = bring_in(export)
     assert len(manifest.subjects) == 2
-    assert "'t1' fits 2 series: series 8 't1 again of Secret': 12 slices of 20 x 24" in caplog.text
-    assert "series 3 't1 of Secret'" in caplog.text
+    assert "Name 0/t1: 't1' fits 2 series: series 3 't1 of Secret': 12 slices" in caplog.text
+    assert "; series 8 't1 again of Secret': 12 slices of 20 x 24 pixels" in caplog.text
     exact = bring_in(export, "t1=SeriesDescription contains t1 and SeriesNumber < 5", RULES[1])
     assert len(exact.subjects) == 3
 
@@ -154,9 +154,7 @@ def test_the_largest_series_is_taken_only_where_it_is_asked_for(export: Path) ->
     assert len(bring_in(export).subjects) == 2
     largest = bring_in(export, largest=True)
     assert len(largest.subjects) == 3
-    shapes = [
-        nibabel.load(largest.root / one.files["t1"]).shape[2] for one in largest.subjects
-    ]
+    shapes = [nibabel.load(largest.root / one.files["t1"]).shape[2] for one in largest.subjects]
     assert shapes == [12, 12, 12]
 
 
@@ -191,7 +189,7 @@ def test_scans_that_a_program_made_up_are_refused_unless_asked_for(
 
 
 def test_without_a_usable_study_nothing_is_written(export: Path) -> None:
-    with pytest.raises(DataError, match="no study can be used; the first: .* no series fits"):
+    with pytest.raises(DataError, match=r"no study can be used; the first: .* no series fits"):
         bring_in(export, "t1=SeriesDescription contains flair")
     assert not (export.parent / "out").exists()
 
@@ -212,6 +210,19 @@ def test_the_command_lists_the_series_until_a_rule_is_given(
     assert main(["check", "--voxels", str(out)]) == 0
     manifest = json.loads((out / "north/manifest.json").read_text())
     assert manifest["dataset"] == "house"
+
+
+def test_inspect_counts_studies_and_names_the_command_that_lists_the_series(
+    export: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (export / "notes.txt").write_text("no picture")
+    assert main(["inspect", str(export)]) == 0
+    said = capsys.readouterr().out
+    assert "patients   3, in 3 subjects" in said
+    assert "sequences  volume 1 3, volume 2 2" in said
+    assert "files left out: 1 not DICOM" in said
+    assert said.splitlines()[-1].startswith("next: fedi2i data dicom --source ")
+    assert "P0" not in said
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from partitions.__main__ import main
 from partitions.manifest import SiteManifest, SubjectRecord, write_manifest
 from partitions.preparation import PreparationConfig, prepare_site
+from partitions.preparation.scaling import Scaling
 from partitions.scans.header import read_scan_file
 from partitions.scans.volume import DamagedScanError, read_volume
 
@@ -119,7 +120,7 @@ def test_a_cut_file_says_how_much_is_there_before_its_voxels_are_read(
 @pytest.mark.parametrize(
     ("name", "old", "new", "rule"),
     [
-        ("a.mha", b"ElementDataFile = LOCAL", b"ElementDataFile = /etc/hostname", "detached-voxels"),
+        ("a.mha", b"= LOCAL", b"= /etc/hostname", "detached-voxels"),
         ("a.nrrd", b"encoding:", b"data file: /etc/hostname\nencoding:", "detached-voxels"),
         ("a.nrrd", b"space: left-posterior-superior", b"space dimension: 3", "space-unknown"),
         ("a.nrrd", b"left-posterior-superior", b"scanner-xyz", "space-unknown"),
@@ -144,7 +145,7 @@ def test_a_header_beside_its_voxels_is_no_scan(tmp_path: Path) -> None:
     write(tmp_path / "a.mhd")
     fault = read_scan_file(tmp_path / "a.mhd").fault
     assert fault is not None
-    assert fault.details["format"] == "MetaImage header without voxels"
+    assert fault.details["format"] == "detached MetaImage"
 
 
 @pytest.mark.parametrize("name", ["a.mha", "a.nrrd"])
@@ -183,8 +184,11 @@ def test_pairs_of_metaimage_files_pass_check_and_are_prepared(
 ) -> None:
     manifest = synthrad(tmp_path / "A")
     assert main(["check", "--voxels", str(tmp_path)]) == 0
-    assert "0 errors, 0 warnings" in capsys.readouterr().out.replace("no error", "0 errors")
-    config = PreparationConfig(source="mr", target="ct", size=(40, 32), spacing=None)
+    assert "of 4 subjects: 0 errors, 0 warnings, 0 notes" in capsys.readouterr().out
+    hu = Scaling(kind="window", low=-1024, high=3071, unit="HU")
+    config = PreparationConfig(
+        source="mr", target="ct", size=(40, 32), spacing=None, target_scaling=hu
+    )
     train = prepare_site(manifest, config, tmp_path / "cache", progress=False).split("train")
     assert train.subjects[0].spacing == (1.0, 1.0, 3.0)
     assert len(train.source) == 16
