@@ -29,6 +29,7 @@ MakeModel = Callable[..., Path]
 def experiment_of(task: str, norm: str = "instance", **preparation: Any) -> ExperimentConfig:
     """A tiny experiment of a task, on the pixel grid of the scans unless told otherwise."""
     values = {
+        "preset": "synthrad2023" if task.endswith(":ct") else "mr",
         "data": {"preparation": {"size": [32, 32], "spacing": None, **TASKS[task], **preparation}},
         "model": {
             "generator": {"channels": [8, 16], "norm": norm},
