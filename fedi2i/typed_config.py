@@ -90,7 +90,7 @@ class Allowed:
 _ALLOWED = "allowed"
 _LEFT_OUT = "left out while unset"
 LEFT_OUT_WHILE_UNSET: Mapping[str, Any] = {_LEFT_OUT: True}
-"""Metadata of a field with a default factory that `as_dict` leaves out while it has its default.
+"""Metadata of a field that `as_dict` leaves out while it has its default.
 What was added later then changes no file and no hash of those who do not use it."""
 
 
@@ -108,10 +108,11 @@ def number(
     return dataclasses.field(default=default, metadata={_ALLOWED: allowed})
 
 
-def word(default: str, *words: str, meaning: str = "") -> Any:
-    """A field of a record that holds one of some words."""
+def word(default: str, *words: str, meaning: str = "", left_out: bool = False) -> Any:
+    """A field of a record that holds one of some words; ``left_out``: see LEFT_OUT_WHILE_UNSET."""
     allowed = Allowed(words=words, meaning=meaning)
-    return dataclasses.field(default=default, metadata={_ALLOWED: allowed})
+    more = LEFT_OUT_WHILE_UNSET if left_out else {}
+    return dataclasses.field(default=default, metadata={_ALLOWED: allowed, **more})
 
 
 def switch(default: bool, *, meaning: str = "") -> Any:
@@ -230,8 +231,9 @@ def as_dict(record: Any) -> dict[str, Any]:
 
 
 def _is_unset(record: Any, field: dataclasses.Field[Any]) -> bool:
-    made = cast(Any, field.default_factory)
-    return bool(getattr(record, field.name) == made())
+    made = field.default_factory
+    default = field.default if made is dataclasses.MISSING else made()
+    return bool(getattr(record, field.name) == default)
 
 
 def _plain(value: Any) -> Any:

@@ -78,6 +78,19 @@ class SubjectRecord:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """The code of somebody else that wrote a manifest, see ``partitions.own_code``.
+
+    Attributes:
+        reader: dotted path, ``package.module:NAME``.
+        digest: SHA-256 over all files of the package, in hexadecimal.
+    """
+
+    reader: str
+    digest: str
+
+
+@dataclass(frozen=True)
 class DivisionRecord:
     """How a site came to be that was formed from other site folders, see ``partitions.divisions``.
 
@@ -111,19 +124,6 @@ class DivisionRecord:
 
 
 @dataclass(frozen=True)
-class Origin:
-    """The code of somebody else that wrote a manifest, see ``partitions.own_code``.
-
-    Attributes:
-        reader: dotted path, ``package.module:NAME``.
-        digest: SHA-256 over all files of the package, in hexadecimal.
-    """
-
-    reader: str
-    digest: str
-
-
-@dataclass(frozen=True)
 class SiteManifest:
     """All subjects of one site.
 
@@ -135,9 +135,9 @@ class SiteManifest:
         computed: True when the scans are computed and not acquired; shown wherever they are.
         split_seed: the seed the split was drawn with, or None when it was given.
         version: version of this file format.
-        division: how the site was formed from others; None for a site as it was brought in, and
-            then not part of the file.
         origin: a lab's own reader that found the scans; None for the readers of this program, and
+            then not part of the file.
+        division: how the site was formed from others; None for a site as it was brought in, and
             then not part of the file.
     """
 
@@ -148,8 +148,8 @@ class SiteManifest:
     computed: bool = False
     split_seed: int | None = None
     version: int = VERSION
-    division: DivisionRecord | None = None
     origin: Origin | None = None
+    division: DivisionRecord | None = None
 
     def content_hash(self) -> str:
         """SHA-256 over everything but the folder, independent of the order of subjects."""
@@ -229,10 +229,10 @@ def split_counts(manifest: SiteManifest) -> dict[str, int]:
 def _to_json(manifest: SiteManifest) -> dict[str, Any]:
     content = asdict(manifest)
     del content["root"]
-    if manifest.division is None:
-        del content["division"]
     if manifest.origin is None:
         del content["origin"]
+    if manifest.division is None:
+        del content["division"]
     content["subjects"] = sorted(content["subjects"], key=lambda record: str(record["subject"]))
     return content
 
@@ -255,8 +255,8 @@ def _from_json(content: Mapping[str, Any], path: Path) -> SiteManifest:
             root=path.parent,
             computed=bool(content["computed"]),
             split_seed=content["split_seed"],
-            division=_division_from(content.get("division"), path),
             origin=_origin_from(content.get("origin"), path),
+            division=_division_from(content.get("division"), path),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: damaged manifest ({error}); write it again") from error
@@ -269,12 +269,12 @@ def _from_json(content: Mapping[str, Any], path: Path) -> SiteManifest:
     return manifest
 
 
-def _division_from(content: Mapping[str, Any] | None, path: Path) -> DivisionRecord | None:
-    return None if content is None else record_from(DivisionRecord, content, f"{path}: division")
-
-
 def _origin_from(content: Mapping[str, Any] | None, path: Path) -> Origin | None:
     return None if content is None else record_from(Origin, content, f"{path}: origin")
+
+
+def _division_from(content: Mapping[str, Any] | None, path: Path) -> DivisionRecord | None:
+    return None if content is None else record_from(DivisionRecord, content, f"{path}: division")
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -39,9 +39,9 @@ from partitions.preparation import PreparationConfig
 ENCRYPT = "app_custom.privacy.encryption.filters.Encrypt"
 MASK = "app_custom.privacy.secure_sum.filters.MaskUpdate"
 EXECUTOR = "app_custom.executor.translation_executor.TranslationExecutor"
-STATISTICS = "app_custom.statistics.site_statistics.SiteStatistics"
 MASK_KEYS = "app_custom.privacy.secure_sum.mask_keys.MaskKeys"
 GATE = "app_custom.gates.allowed_update.AllowedUpdate"
+STATISTICS = "app_custom.statistics.site_statistics.SiteStatistics"
 
 
 class JobAdmission(AppDeployer, FLComponent):

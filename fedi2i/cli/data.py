@@ -21,8 +21,8 @@ ENTRIES = (
         "bring in scans, check and prepare them",
         _add_data,
         (
-            *("demo", *reader_names(), "inspect", "check", "divide", "heterogeneity"),
-            *("prepare", "withdraw"),
+            *("demo", *reader_names(), "inspect", "check"),
+            *("divide", "heterogeneity", "prepare", "withdraw"),
         ),
     ),
 )

@@ -23,6 +23,8 @@ def add_commands(commands: Commands) -> None:
 
 def add_job_commands(commands: Commands) -> None:
     """Add the commands that ``fedi2i jobs`` groups: those without a name of their own."""
-    for add in (add_export, add_committed, add_workspace, add_statistics, add_tune, add_clipping):
+    for add in (
+        *(add_export, add_committed, add_workspace, add_statistics),
+        *(add_tune, add_clipping, add_epsilon),
+    ):
         add(commands)
-    add_epsilon(commands)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -160,7 +160,7 @@ def _table(comparison: Comparison, domain: str) -> list[tuple[str, list[Mapping[
     ]
 
 
-def _cell(distance: Distance | None, most: float) -> Mapping[str, Any]:
+def _cell(distance: Distance | None, most: float) -> dict[str, Any]:
     if distance is None:
         return {"text": "", "more": "", "shade": 0.0}
     more = ""

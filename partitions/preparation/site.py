@@ -7,6 +7,7 @@ import logging
 import shutil
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,6 @@ from partitions.check.finding import WARNING, refuse
 from partitions.check.manifests import copies
 from partitions.check.rules.data_sets import HeldScan
 from partitions.check.scans import open_scans
-from partitions.check.subject import header_findings
 from partitions.manifest import SPLITS, SiteManifest, SubjectRecord
 from partitions.preparation.assembly import assemble_split
 from partitions.preparation.cache_folders import SUBJECT_FILES, lock_of
@@ -30,6 +30,7 @@ from partitions.preparation.inputs import (
     FORMAT_VERSION,
     file_digests,
     fingerprint,
+    scan_findings,
     sequences_of,
     usable_subjects,
 )
@@ -63,7 +64,7 @@ def prepare_site(
     records, skipped, content_hash = _identify(manifest, config)
     folder = cache / content_hash[:12]
     if (folder / RECORD_NAME).is_file():
-        return open_prepared(folder)
+        return _opened(folder, manifest)
     try:
         cache.mkdir(parents=True, exist_ok=True)
         with _lock(lock_of(folder)):
@@ -73,7 +74,7 @@ def prepare_site(
                 _prepare(records, manifest.root, config, folder, facts, progress)
     except OSError as error:
         raise write_failure(error, cache, manifest.root, records, config) from error
-    return open_prepared(folder)
+    return _opened(folder, manifest)
 
 
 def find_prepared(
@@ -82,7 +83,12 @@ def find_prepared(
     """The site's cache if it is up to date, else None; nothing is prepared."""
     content_hash = _identify(manifest, config)[2]
     folder = cache / content_hash[:12]
-    return open_prepared(folder) if (folder / RECORD_NAME).is_file() else None
+    return _opened(folder, manifest) if (folder / RECORD_NAME).is_file() else None
+
+
+def _opened(folder: Path, manifest: SiteManifest) -> PreparedSite:
+    """The cache, with the way to its scans."""
+    return replace(open_prepared(folder), manifest=manifest)
 
 
 def _identify(
@@ -176,7 +182,7 @@ def _check_headers(
     refuse(
         finding
         for record in records
-        for finding in header_findings(open_scans(record, root, sequences_of(config)))
+        for finding in scan_findings(open_scans(record, root, sequences_of(config)), config)
     )
 
 
