@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -147,7 +147,7 @@ def _plot(views: Sequence[SiteView], domain: str) -> list[tuple[str, str, str, s
     return lines
 
 
-def _table(comparison: Comparison, domain: str) -> list[tuple[str, list[Mapping[str, Any]]]]:
+def _table(comparison: Comparison, domain: str) -> list[tuple[str, list[dict[str, Any]]]]:
     """Rows of the table of distances: the site, and a cell per other site with its shade."""
     found = {
         frozenset((one.one, one.other)): one for one in comparison.distances if one.domain == domain
