@@ -46,7 +46,9 @@ def rule(check: Any, *arguments: Any) -> str:
 
 def test_every_limit_has_a_word_of_its_own_for_who_submitted_the_job() -> None:
     assert {field.name for field in fields(JobLimits)} - {"metric_digits"} == set(Rule) - {
-        Rule.PATIENT_PRIVACY  # a demand of its own, beside the limits
+        # Two demands of their own, beside the limits.
+        Rule.PATIENT_PRIVACY,
+        Rule.STATISTICS,
     }
 
 
