@@ -11,7 +11,7 @@ PACKAGES := fedi2i partitions lightning_modules app_custom jobs provision report
 .PHONY: help setup data provision poc demo smoke smoke-cyclegan strategies study study-quick audit report tensorboard \
 	lint format types test test-fast test-all coverage docs jobs shape \
 	benchmark benchmark-aggregation benchmark-callback benchmark-gpu benchmark-scale benchmark-soak \
-	benchmark-upsampling benchmark-matching \
+	benchmark-upsampling benchmark-matching benchmark-preparation \
 	figures-demo figure-hostile clean
 
 help: ## list the targets
@@ -147,6 +147,9 @@ figures-demo: demo ## the demo, and the two figures of the README from its run
 
 benchmark-upsampling: data ## ways of upsampling in the generator: step time, PSNR, checkerboard
 	@$(RUN) benchmarks/upsampling.py
+
+benchmark-preparation: data ## subjects per second cold and cached, memory, training from the cache
+	@$(RUN) benchmarks/preparation.py
 
 benchmark-matching: data ## FedMA's coordinate descent: merged pairs with and without it; resumes
 	@$(RUN) benchmarks/matching.py

@@ -17,6 +17,7 @@ import gpu
 import hostile_site
 import matching
 import numpy as np
+import preparation
 import privacy
 import privacy_quality
 import process_memory
@@ -33,7 +34,7 @@ from jobs.writing.federation import read_federated_experiment
 from lightning_modules.configuration import UPSAMPLINGS
 from lightning_modules.training.hardware import Hardware
 from partitions.manifest import read_manifest
-from partitions.preparation import PreparedSite, prepare_site
+from partitions.preparation import PreparationConfig, PreparedSite, prepare_site
 
 TINY_CASE = {"channels": [4, 8], "d": 4, "size": (32, 32), "batch": 1}
 LOG = """2026-01-02 10:00:00,000 - INFO - Round 0 started.
@@ -296,3 +297,18 @@ def test_epsilon_stands_beside_the_quality_that_it_costs(cohort: Path) -> None:
     assert none == float("inf")
     assert some > more_noise > 0
     assert all(np.isfinite(quality) for _, _, quality in rows)
+
+
+def test_preparation_is_measured_cold_and_cached_and_its_cache_trains(
+    cohort: Path, tmp_path: Path
+) -> None:
+    config = PreparationConfig(size=(32, 32), spacing=1.5)
+    found = preparation.measure([cohort / "east", cohort / "north"], config, tmp_path)
+    assert found.subjects == 8
+    assert 0 < found.cached < found.cold
+    assert found.mib > 50
+    assert sum(found.shares.values()) == pytest.approx(1)
+    assert all(share > 0 for name, share in found.shares.items() if name != "bias field")
+    cache, memory = preparation.training(found.folders, steps=3)
+    assert cache > 0
+    assert memory > 0

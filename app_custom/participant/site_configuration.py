@@ -30,6 +30,9 @@ class SiteConfig:
         cache: folder for prepared slices; by default ``prepared`` in the data folder.
         state: folder for what must survive a crash (kept optimizers, the server's finished
             rounds); by default ``state`` in the NVFlare workspace.
+        keep_models: at a site: folder in which it keeps the final model of each run and the one
+            that was best on its own validation patients, ready for ``fedi2i translate``; by default
+            it keeps none.
         shared_machine: all sites of a job run on this machine (simulator, POC): each takes its
             part of the cores.
         torch_threads: threads of each training process; overrides the division of cores.
@@ -48,6 +51,7 @@ class SiteConfig:
     models: dict[str, str] = field(default_factory=dict)
     cache: str | None = None
     state: str | None = None
+    keep_models: str | None = None
     shared_machine: bool = False
     torch_threads: int | None = None
     share_curves: bool = True

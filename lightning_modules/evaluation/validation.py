@@ -68,7 +68,12 @@ def patients(split: PreparedSplit) -> Iterator[Patient]:
             yield _patient(split, entry)
 
 
-def translate(generator: nn.Module, source: Tensor, hardware: Hardware) -> Tensor:
+def translate(
+    generator: nn.Module,
+    source: Tensor,
+    hardware: Hardware,
+    slices_at_once: int = _SLICES_AT_ONCE,
+) -> Tensor:
     """Translate a volume slice by slice, in float32 whatever training computes in.
 
     bfloat16 has three significant digits, which moves a CT by up to 4 HU.
@@ -77,6 +82,7 @@ def translate(generator: nn.Module, source: Tensor, hardware: Hardware) -> Tenso
         generator: in any mode; it is evaluated without dropout and left as it was.
         source: (slices, rows, columns), intensities in [0, 1].
         hardware: where.
+        slices_at_once: how many go through the network together.
 
     Returns:
         Same shape, float32 intensities in [0, 1], on the CPU.
@@ -86,7 +92,7 @@ def translate(generator: nn.Module, source: Tensor, hardware: Hardware) -> Tenso
     with torch.inference_mode():
         parts = [
             from_network(generator(to_network(part).to(hardware.device))).cpu()
-            for part in torch.split(source, _SLICES_AT_ONCE)
+            for part in torch.split(source, slices_at_once)
         ]
     generator.train(was_training)
     return torch.cat(parts)

@@ -18,12 +18,18 @@ from partitions.readers import Reader, load_reader, reader_names
 from partitions.site_folders import find_site_folders, find_withdrawn
 
 SEED = 2026
+COMPUTED = {"mr": "demo", "mr-ct": "mr_ct", "cbct-ct": "cbct_ct", "ldct": "ldct_computed"}
+"""The tasks with a computed cohort, and their data sets; named here so that no other command
+imports what computes them."""
 
 
 def add_demo(commands: Commands) -> None:
     """Add ``demo``: write the computed demonstration cohort."""
     parser = commands.add_parser("demo", help="compute a demonstration cohort of several sites")
-    parser.add_argument("--out", type=Path, default=Path("data/demo"), help="default: data/demo")
+    parser.add_argument("--task", choices=COMPUTED, default="mr", help="default: mr (T1w to T2w)")
+    parser.add_argument(
+        "--out", type=Path, help="default: data/demo, or data/ and the data set's name"
+    )
     parser.add_argument("--size", choices=("demo", "smoke"), default="demo")
     parser.add_argument("--seed", type=int, default=SEED)
     parser.set_defaults(run=_demo)
@@ -85,10 +91,11 @@ def _demo(options: argparse.Namespace) -> None:
     # Imported here, as the other commands have no use for it.
     from partitions.computed.cohort import write_cohort
 
-    print(f"{options.size} cohort in {options.out}: computed, not acquired")
-    manifests = write_cohort(options.out, seed=options.seed, size=options.size)
+    out = options.out or Path("data") / COMPUTED[options.task]
+    print(f"{options.size} cohort in {out}: computed, not acquired")
+    manifests = write_cohort(out, seed=options.seed, size=options.size, task=options.task)
     print(site_table(manifests))
-    print_next(options.out)
+    print_next(out)
 
 
 def _bring_in(reader: Reader, options: argparse.Namespace) -> None:

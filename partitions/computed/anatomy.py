@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from partitions.computed.atlas import Atlas
 from partitions.computed.deformation import BackwardMap
-from partitions.computed.site_profiles import SiteProfile
+from partitions.computed.site_profiles import ImageGrid
 
 FloatArray = NDArray[np.float64]
 
@@ -19,9 +19,6 @@ SUBSLICES = 2
 
 SHARPNESS = 2.0
 """Exponent on the tissue fractions: one brain has crisper borders than an average of 152."""
-
-CENTRE_MM = (0.0, -17.0, 4.0)
-"""Middle of the field of view, MNI coordinates."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +45,13 @@ class Fractions:
         return self.gm + self.wm + self.csf + self.lesion
 
 
-def grid_axes(profile: SiteProfile) -> tuple[FloatArray, FloatArray, FloatArray]:
+def grid_axes(profile: ImageGrid) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Positions in mm of the voxel centres along right, anterior and superior."""
     counts = (profile.matrix, profile.matrix, profile.slices)
     spacing = (profile.pixel_mm, profile.pixel_mm, profile.slice_mm)
     x, y, z = (
         np.asarray(middle + step * (np.arange(count) - (count - 1) / 2), dtype=np.float64)
-        for middle, step, count in zip(CENTRE_MM, spacing, counts, strict=True)
+        for middle, step, count in zip(profile.centre_mm, spacing, counts, strict=True)
     )
     return x, y, z
 
@@ -63,7 +60,7 @@ def sample_fractions(
     atlas: Atlas,
     lesion: NDArray[np.float32],
     shape: BackwardMap,
-    profile: SiteProfile,
+    profile: ImageGrid,
     csf_weight: float,
 ) -> Fractions:
     """Average the deformed atlas over each voxel's sub-slices.
@@ -75,46 +72,59 @@ def sample_fractions(
         profile: the site with its grid.
         csf_weight: weight of CSF where tissues share a point; above 1 widens the sulci.
     """
-    x, y, z = grid_axes(profile)
-    thin = (np.arange(SUBSLICES) - (SUBSLICES - 1) / 2) * profile.slice_mm / SUBSLICES
-    fine_axes = (x, y, (z[:, None] + thin).ravel())
-    index = [shape.node_index(axis, positions) for axis, positions in enumerate(fine_axes)]
-    inside = _near_brain(atlas, shape, index)
-    voxels = _atlas_voxels(atlas, shape, index, inside)
-    values = _point_values(atlas, lesion, voxels, csf_weight)
-    gm, wm, csf, diseased, detail = (_average_subslices(part, inside) for part in values)
+    index = fine_nodes(shape, profile)
+    inside = at_points(_near_brain(atlas, shape), index)
+    positions = atlas_positions(shape, index, inside)
+    values = point_fractions(atlas, lesion, positions, csf_weight)
+    gm, wm, csf, diseased, detail = (average_subslices(part, inside) for part in values)
     brain = np.maximum(gm + wm + csf + diseased, 1e-6)
     return Fractions(gm=gm, wm=wm, csf=csf, lesion=diseased, detail=detail / brain)
 
 
-def _near_brain(atlas: Atlas, shape: BackwardMap, index: list[FloatArray]) -> NDArray[np.bool_]:
-    # Points whose coarse cell touches the brain; the rest of the field of view is left at zero.
-    voxels = shape.atlas_mm - np.array(atlas.origin)[:, None, None, None]
-    brain = atlas.gm + atlas.wm + atlas.csf
-    occupied = ndimage.map_coordinates(brain, voxels, order=0) > 0
-    occupied = ndimage.binary_dilation(occupied, iterations=1)
+def fine_nodes(shape: BackwardMap, profile: ImageGrid) -> list[FloatArray]:
+    """Node indices of the columns, rows and thin sub-slices of a grid, one array per axis."""
+    x, y, z = grid_axes(profile)
+    thin = (np.arange(SUBSLICES) - (SUBSLICES - 1) / 2) * profile.slice_mm / SUBSLICES
+    fine_axes = (x, y, (z[:, None] + thin).ravel())
+    return [shape.node_index(axis, positions) for axis, positions in enumerate(fine_axes)]
+
+
+def at_points(marked: NDArray[np.bool_], index: list[FloatArray]) -> NDArray[np.bool_]:
+    """Which fine points lie nearest to a marked node; the others need not be computed."""
     clipped = [
         np.clip(np.rint(part), 0, size - 1).astype(np.intp)
-        for part, size in zip(index, occupied.shape, strict=True)
+        for part, size in zip(index, marked.shape, strict=True)
     ]
-    return np.asarray(occupied[np.ix_(*clipped)])
+    return np.asarray(marked[np.ix_(*clipped)])
 
 
-def _atlas_voxels(
-    atlas: Atlas, shape: BackwardMap, index: list[FloatArray], inside: NDArray[np.bool_]
+def atlas_positions(
+    shape: BackwardMap, index: list[FloatArray], inside: NDArray[np.bool_]
 ) -> FloatArray:
-    nodes = np.stack([part[where] for part, where in zip(index, np.nonzero(inside), strict=True)])
+    """Atlas positions in mm of the N fine points ``inside``, shape (3, N)."""
+    nodes = at_nodes(index, inside)
     return np.stack(
-        [
-            ndimage.map_coordinates(part, nodes, order=1, mode="nearest") - start
-            for part, start in zip(shape.atlas_mm, atlas.origin, strict=True)
-        ]
+        [ndimage.map_coordinates(part, nodes, order=1, mode="nearest") for part in shape.atlas_mm]
     )
 
 
-def _point_values(
-    atlas: Atlas, lesion: NDArray[np.float32], voxels: FloatArray, csf_weight: float
+def at_nodes(index: list[FloatArray], inside: NDArray[np.bool_]) -> FloatArray:
+    """Fractional node indices of the N fine points ``inside``, shape (3, N)."""
+    return np.stack([part[where] for part, where in zip(index, np.nonzero(inside), strict=True)])
+
+
+def point_fractions(
+    atlas: Atlas, lesion: NDArray[np.float32], positions_mm: FloatArray, csf_weight: float
 ) -> list[FloatArray]:
+    """Grey, white, CSF and lesion fraction and fraction-weighted detail at N points.
+
+    Args:
+        atlas: the anatomy.
+        lesion: lesion fraction on the atlas grid.
+        positions_mm: atlas positions, shape (3, N).
+        csf_weight: see `sample_fractions`.
+    """
+    voxels = positions_mm - np.array(atlas.origin)[:, None]
     gm, wm, csf, detail = (
         ndimage.map_coordinates(part, voxels, order=1, output=np.float64)
         for part in (atlas.gm, atlas.wm, atlas.csf, atlas.detail)
@@ -129,10 +139,19 @@ def _point_values(
     return [gm, wm - diseased, csf, diseased, detail * brain]
 
 
-def _average_subslices(values: FloatArray, inside: NDArray[np.bool_]) -> FloatArray:
+def average_subslices(values: FloatArray, inside: NDArray[np.bool_]) -> FloatArray:
+    """Values at the points ``inside`` (0 elsewhere), averaged over each slice's sub-slices."""
     fine = np.zeros(inside.shape)
     fine[inside] = values
     total = fine[..., ::SUBSLICES].copy()
     for offset in range(1, SUBSLICES):
         total += fine[..., offset::SUBSLICES]
     return total / SUBSLICES
+
+
+def _near_brain(atlas: Atlas, shape: BackwardMap) -> NDArray[np.bool_]:
+    # Nodes whose cell touches the brain; the rest of the field of view is left at zero.
+    voxels = shape.atlas_mm - np.array(atlas.origin)[:, None, None, None]
+    brain = atlas.gm + atlas.wm + atlas.csf
+    occupied = ndimage.map_coordinates(brain, voxels, order=0) > 0
+    return np.asarray(ndimage.binary_dilation(occupied, iterations=1))

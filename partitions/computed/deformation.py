@@ -63,7 +63,10 @@ class BackwardMap:
 
 
 def draw_backward_map(
-    atlas: Atlas, rng: np.random.Generator, ventricle_shift_mm: float
+    atlas: Atlas,
+    rng: np.random.Generator,
+    ventricle_shift_mm: float,
+    margin_mm: float = MARGIN_MM,
 ) -> BackwardMap:
     """Draw one subject's shape.
 
@@ -71,15 +74,16 @@ def draw_backward_map(
         atlas: the anatomy to deform.
         rng: source of the shape.
         ventricle_shift_mm: how far the ventricle walls move outwards.
+        margin_mm: how far the coarse grid reaches beyond the atlas; a head needs more than a brain.
     """
-    start, nodes = _nodes(atlas)
+    start, nodes = _nodes(atlas, margin_mm)
     centre = np.array([0.0, -18.0, 10.0])
     matrix, shift = _draw_affine(rng)
     affine = np.einsum("ab,bijk->aijk", matrix, nodes - centre[:, None, None, None])
     affine += (centre + shift)[:, None, None, None]
     displacement = np.zeros(nodes.shape)
     for sigma, amplitude in zip(SMOOTHNESS_MM, AMPLITUDE_MM, strict=True):
-        displacement += _smooth_field(nodes.shape, sigma, amplitude, rng)
+        displacement += smooth_field(nodes.shape, sigma, amplitude, rng)
     # The affine map alone has a determinant above 0.8, so a small displacement ends the loop.
     while jacobian_determinant(affine + displacement).min() < SMALLEST_JACOBIAN:
         displacement = 0.8 * displacement
@@ -98,9 +102,9 @@ def jacobian_determinant(mapped_mm: FloatArray) -> FloatArray:
     return np.asarray(a[0] * minors[0] + a[1] * minors[1] + a[2] * minors[2])
 
 
-def _nodes(atlas: Atlas) -> tuple[FloatArray, FloatArray]:
-    start = np.array(atlas.origin) - MARGIN_MM
-    counts = (np.array(atlas.gm.shape) + 2 * MARGIN_MM) // NODE_MM + 1
+def _nodes(atlas: Atlas, margin_mm: float) -> tuple[FloatArray, FloatArray]:
+    start = np.array(atlas.origin) - margin_mm
+    counts = (np.array(atlas.gm.shape) + 2 * margin_mm) // NODE_MM + 1
     axes = [first + NODE_MM * np.arange(count) for first, count in zip(start, counts, strict=True)]
     return start, np.stack(np.meshgrid(*axes, indexing="ij"))
 
@@ -113,13 +117,21 @@ def _draw_affine(rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
     return Rotation.from_euler("xyz", angles, degrees=True).as_matrix() * scales, shift
 
 
-def _smooth_field(
-    shape: tuple[int, ...], sigma_mm: float, amplitude_mm: float, rng: np.random.Generator
+def smooth_field(
+    shape: tuple[int, ...], sigma_mm: float, amplitude: float, rng: np.random.Generator
 ) -> FloatArray:
+    """Smooth random values around 0 on the coarse grid.
+
+    Args:
+        shape: (channels, I, J, K), or (I, J, K) for one channel.
+        sigma_mm: Gaussian smoothness.
+        amplitude: root mean square of the result.
+        rng: source of the field.
+    """
     noise = rng.standard_normal(shape)
-    sigma = (0.0, *(sigma_mm / NODE_MM,) * 3)
+    sigma = (*(0.0,) * (len(shape) - 3), *(sigma_mm / NODE_MM,) * 3)
     smooth = ndimage.gaussian_filter(noise, sigma, mode="nearest")
-    return np.asarray(amplitude_mm * smooth / np.sqrt((smooth**2).mean()))
+    return np.asarray(amplitude * smooth / np.sqrt((smooth**2).mean()))
 
 
 def _widen_ventricles(atlas: Atlas, positions_mm: FloatArray, shift_mm: float) -> FloatArray:

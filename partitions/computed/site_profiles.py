@@ -7,6 +7,38 @@ real site. Times are in ms, lengths in mm, angles in degrees.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
+
+CENTRE_MM = (0.0, -17.0, 4.0)
+"""Middle of the field of view of the brain examinations, MNI coordinates."""
+
+
+class ImageGrid(Protocol):
+    """Where a site's voxels lie; see `SiteProfile`."""
+
+    @property
+    def pixel_mm(self) -> float:
+        """In-plane spacing."""
+
+    @property
+    def matrix(self) -> int:
+        """Pixels along each side of the square slice."""
+
+    @property
+    def slice_mm(self) -> float:
+        """Slice thickness."""
+
+    @property
+    def slices(self) -> int:
+        """Number of slices."""
+
+    @property
+    def centre_mm(self) -> tuple[float, float, float]:
+        """Middle of the field of view, MNI coordinates."""
+
+    @property
+    def orientation(self) -> str:
+        """Stored voxel axes, as nibabel axis codes."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +107,11 @@ class SiteProfile:
     level: tuple[float, float, float]
     age_mean: float
     age_sd: float
+
+    @property
+    def centre_mm(self) -> tuple[float, float, float]:
+        """Middle of the field of view, MNI coordinates."""
+        return CENTRE_MM
 
 
 NORTH = SiteProfile(

@@ -12,6 +12,7 @@ from partitions.computed.ageing import csf_weight, draw_age, draw_lesions, ventr
 from partitions.computed.anatomy import Fractions, sample_fractions
 from partitions.computed.atlas import Atlas
 from partitions.computed.deformation import draw_backward_map
+from partitions.computed.head_profiles import HeadProfile
 from partitions.computed.site_profiles import SiteProfile
 from partitions.computed.tissues import Tissue, draw_tissues
 
@@ -25,13 +26,14 @@ LARGEST_INT16 = 32767
 
 @dataclass(frozen=True)
 class PlannedSubject:
-    """A subject before it is computed: its name, site, split and seed."""
+    """A subject before it is computed: its name, site, split, seed and task."""
 
     name: str
-    profile: SiteProfile
+    profile: SiteProfile | HeadProfile
     split: str
     entropy: int
     spawn_key: tuple[int, int]
+    task: str = "mr"
 
     def seed(self) -> np.random.SeedSequence:
         """The subject's own seed, the same however many others are computed."""
@@ -44,14 +46,14 @@ class ComputedSubject:
 
     Attributes:
         age: whole years.
-        volumes: ``t1``, ``t2`` and ``flair``, int16, arbitrary units, 0 outside the brain.
-        brain: brain mask.
+        volumes: int16, by sequence. MR in arbitrary units, CT in HU.
+        mask: what was examined: the brain of the MR cohort, else the head.
         lesion: lesion mask; may be empty.
     """
 
     age: int
     volumes: dict[str, NDArray[np.int16]]
-    brain: NDArray[np.bool_]
+    mask: NDArray[np.bool_]
     lesion: NDArray[np.bool_]
 
 
@@ -80,7 +82,7 @@ def compute_subject(
     return ComputedSubject(
         age=age,
         volumes=_scan(fractions, brain, tissues, profile, coil, noise),
-        brain=brain,
+        mask=brain,
         lesion=(fractions.lesion > LESION_THRESHOLD) & brain,
     )
 
@@ -102,7 +104,14 @@ def _scan(
         clean = noise_free_magnitude(fractions, brain, tissues, sequence)
         reference = float(clean[white].mean())
         noisy = rician(clean * field, reference / profile.snr, noise)
-        gain = level * float(np.exp(np.clip(noise.normal(0, 0.1), -0.25, 0.25))) / reference
         volumes[name] = np.zeros(brain.shape, dtype=np.int16)
-        volumes[name][brain] = np.clip(np.rint(gain * noisy), 0, LARGEST_INT16)
+        volumes[name][brain] = stored(noisy, level, reference, noise)
     return volumes
+
+
+def stored(
+    magnitude: FloatArray, level: float, reference: float, rng: np.random.Generator
+) -> NDArray[np.int16]:
+    """Whole numbers as a scanner stores them, ``reference`` near ``level``; gains differ."""
+    gain = level * float(np.exp(np.clip(rng.normal(0, 0.1), -0.25, 0.25))) / reference
+    return np.clip(np.rint(gain * magnitude), 0, LARGEST_INT16).astype(np.int16)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,27 +13,25 @@ from numpy.typing import NDArray
 
 from fedi2i.files import replacing, write_text
 from partitions.computed.anatomy import grid_axes
-from partitions.computed.atlas import Atlas
-from partitions.computed.site_profiles import SiteProfile
-from partitions.computed.subject import ComputedSubject, PlannedSubject, compute_subject
+from partitions.computed.site_profiles import ImageGrid
+from partitions.computed.subject import ComputedSubject, PlannedSubject
+from partitions.computed.tasks import TASKS
 from partitions.manifest import SubjectRecord
 
 NOTE = "computed.json"
 """Written last in each subject's folder; holds what the manifest says of the subject."""
 
-SEQUENCES = ("t1", "t2", "flair")
-
 DESCRIPTION = "computed"
 """What the NIfTI field ``descrip`` says of every file of the cohort."""
 
 
-def write_subject(out: Path, planned: PlannedSubject, atlas: Atlas) -> None:
+def write_subject(out: Path, planned: PlannedSubject) -> None:
     """Compute one subject and write its volumes and its note under ``out``."""
-    subject = compute_subject(atlas, planned.profile, planned.seed())
+    subject = TASKS[planned.task].compute(planned.profile, planned.seed())
     folder = _folder(out, planned)
     for name, volume in subject.volumes.items():
         write_volume(folder / f"{name}.nii.gz", volume, planned.profile)
-    write_volume(folder / "mask.nii.gz", subject.brain, planned.profile)
+    write_volume(folder / "mask.nii.gz", subject.mask, planned.profile)
     if subject.lesion.any():
         write_volume(folder / "lesion.nii.gz", subject.lesion, planned.profile)
     write_text(folder / NOTE, json.dumps(_metadata(planned, subject), indent=1) + "\n")
@@ -52,7 +49,7 @@ def read_record(out: Path, planned: PlannedSubject) -> SubjectRecord | None:
         subject=planned.name,
         site=planned.profile.site,
         split=planned.split,
-        files={name: f"{planned.name}/{name}.nii.gz" for name in SEQUENCES},
+        files={name: f"{planned.name}/{name}.nii.gz" for name in TASKS[planned.task].sequences},
         mask=f"{planned.name}/mask.nii.gz",
         lesion_mask=f"{planned.name}/lesion.nii.gz" if has_lesion else None,
         metadata=metadata,
@@ -63,7 +60,7 @@ def read_record(out: Path, planned: PlannedSubject) -> SubjectRecord | None:
 
 
 def write_volume(
-    path: Path, volume: NDArray[np.int16] | NDArray[np.bool_], profile: SiteProfile
+    path: Path, volume: NDArray[np.int16] | NDArray[np.bool_], profile: ImageGrid
 ) -> None:
     """Write one volume atomically: int16 for images, uint8 for masks.
 
@@ -89,22 +86,14 @@ def _folder(out: Path, planned: PlannedSubject) -> Path:
 
 
 def _metadata(planned: PlannedSubject, subject: ComputedSubject) -> dict[str, Any]:
-    profile = planned.profile
-    protocol = {
-        f"{name}_{key}": value
-        for name, sequence in zip(SEQUENCES, (profile.t1w, profile.t2w, profile.flair), strict=True)
-        for key, value in asdict(sequence).items()
-    }
     return {
         "age": subject.age,
-        "field_strength": profile.field_strength,
-        "t1_sequence": type(profile.t1w).__name__,
-        **protocol,
+        **TASKS[planned.task].facts(planned.profile),
         "has_lesion": bool(subject.lesion.any()),
     }
 
 
-def _ras_affine(profile: SiteProfile) -> NDArray[np.float64]:
+def _ras_affine(profile: ImageGrid) -> NDArray[np.float64]:
     """Voxel-to-mm matrix of the site's grid with axes right, anterior, superior."""
     affine = np.diag([profile.pixel_mm, profile.pixel_mm, profile.slice_mm, 1.0])
     affine[:3, 3] = [axis[0] for axis in grid_axes(profile)]

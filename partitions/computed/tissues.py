@@ -13,6 +13,8 @@ Sources:
     0.76; white matter there 500/70/61 ms). The lesion's T1 keeps BrainWeb's ratio to white matter,
     752/500, and its T2* is scaled from 1.5 T to 3 T as white matter's is.
     T2 of CSF: 2 s, commonly quoted; it is so much longer than any echo time that it matters little.
+    T1 and T2 of muscle (skin is given the same): Stanisz et al., as above. Fat: commonly quoted
+    values. T2* and muscle's proton density: choices. Compact bone and air give no signal.
 """
 
 from __future__ import annotations
@@ -64,6 +66,18 @@ BY_FIELD: dict[float, dict[str, Tissue]] = {
         "lesion": Tissue(t1=1334.0, t2=237.0, t2_star=164.0, proton_density=0.76),
     },
 }
+
+SCALP_BY_FIELD: dict[float, dict[str, Tissue]] = {
+    1.5: {
+        "muscle": Tissue(t1=1008.0, t2=44.0, t2_star=35.0, proton_density=0.80),
+        "fat": Tissue(t1=300.0, t2=110.0, t2_star=30.0, proton_density=1.0),
+    },
+    3.0: {
+        "muscle": Tissue(t1=1412.0, t2=50.0, t2_star=28.0, proton_density=0.80),
+        "fat": Tissue(t1=380.0, t2=110.0, t2_star=22.0, proton_density=1.0),
+    },
+}
+"""Tissues around the brain; the same in every subject."""
 
 
 def tissues_at(field_strength: float) -> Mapping[str, Tissue]:

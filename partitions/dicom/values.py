@@ -105,7 +105,7 @@ def _as_stored(value: int, dtype: np.dtype[Any]) -> int:
 def _check_syntax(dataset: Dataset, path: Path) -> None:
     """Refuse a compression for which no package is installed, before a page of reasons comes."""
     from pydicom import uid
-    from pydicom.pixels import get_decoder
+    from pydicom.pixels.decoders.base import get_decoder
 
     syntax = getattr(dataset.file_meta, "TransferSyntaxUID", None)
     if syntax is None:

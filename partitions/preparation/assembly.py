@@ -59,6 +59,7 @@ def _entry(record: SubjectRecord, slices: SubjectSlices) -> dict[str, Any]:
         "foreground": facts.foreground,
         "acquired": {"spacing": facts.acquired_spacing, "axes": facts.acquired_axes},
         "findings": facts.findings,
+        **({"steps": facts.steps} if facts.steps else {}),
         "metadata": with_grouped_age(
             {key: value for key, value in record.metadata.items() if not is_personal(key)}
         ),

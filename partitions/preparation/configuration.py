@@ -14,6 +14,9 @@ DOMAINS = ("source", "target")
 MOST_PIXELS_A_SIDE = 4096
 """Of a prepared slice. A site may allow less in its own file."""
 PAIRINGS = ("paired", "unpaired")
+NONE, RIGID, AFFINE, N4 = "none", "rigid", "affine", "n4"
+REGISTRATIONS = (NONE, RIGID, AFFINE)
+BIAS_CORRECTIONS = (NONE, N4)
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,9 @@ class PreparationConfig:
         min_mask_fraction: slices whose mask covers less than this part of the slice are left out.
         source_scaling: how the source's values become intensities.
         target_scaling: how the target's do. A CT needs a window in HU.
+        registration: ``rigid`` or ``affine`` lays the target over the source first; with ``none``
+            both must lie on one voxel grid.
+        bias_correction: ``n4`` takes the slow shading out of MR images.
 
     Raises:
         ConfigError: a value outside its range.
@@ -48,6 +54,8 @@ class PreparationConfig:
     min_mask_fraction: float = 0.02
     source_scaling: Scaling = field(default_factory=Scaling, metadata=LEFT_OUT_WHILE_UNSET)
     target_scaling: Scaling = field(default_factory=Scaling, metadata=LEFT_OUT_WHILE_UNSET)
+    registration: str = field(default_factory=lambda: NONE, metadata=LEFT_OUT_WHILE_UNSET)
+    bias_correction: str = field(default_factory=lambda: NONE, metadata=LEFT_OUT_WHILE_UNSET)
 
     def __post_init__(self) -> None:
         """Refuse values out of range; accept lists, as YAML gives them."""
@@ -88,6 +96,8 @@ def _check(config: PreparationConfig) -> None:
         raise ConfigError(
             f"preparation: min_mask_fraction {config.min_mask_fraction} must be in [0, 1)"
         )
+    choose(config.registration, REGISTRATIONS, "preparation: registration")
+    choose(config.bias_correction, BIAS_CORRECTIONS, "preparation: bias_correction")
     for domain in DOMAINS:
         config.scaling(domain).check(f"preparation: {domain}_scaling")
     check_target(config.target, config.target_scaling, "preparation: target_scaling")

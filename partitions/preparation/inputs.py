@@ -5,17 +5,19 @@ from __future__ import annotations
 from fedi2i.digest import digest, file_digest
 from fedi2i.errors import DataError
 from fedi2i.typed_config import as_dict
-from partitions.check.finding import refuse
+from partitions.check.finding import Finding, refuse
 from partitions.check.manifests import copies
 from partitions.check.rules.data_sets import HeldScan
-from partitions.check.scans import open_scans, paths_of
+from partitions.check.scans import SubjectScans, open_scans, paths_of, shown_path
 from partitions.check.subject import header_findings
 from partitions.manifest import SPLITS, SiteManifest, SubjectRecord
-from partitions.preparation.configuration import DOMAINS, PreparationConfig
+from partitions.preparation.configuration import DOMAINS, NONE, PreparationConfig
 
 FORMAT_VERSION = 4
 """Raise it when the stored arrays change meaning, or when scans are read or refused by other rules;
 old caches are then made again."""
+
+ONE_GRID_RULES = ("other-grid", "nearly-one-grid")
 
 
 def domains_of(record: SubjectRecord, config: PreparationConfig) -> tuple[str, ...]:
@@ -31,6 +33,22 @@ def sequences_of(config: PreparationConfig) -> tuple[str, str]:
 def used_files(record: SubjectRecord, config: PreparationConfig) -> dict[str, str]:
     """The files preparation reads for one subject, by name: images, then masks."""
     return paths_of(record, sequences_of(config))
+
+
+def scan_findings(subject: SubjectScans, config: PreparationConfig) -> list[Finding]:
+    """What is wrong with a subject's files as far as their headers, for this preparation.
+
+    A target that will be registered may lie on a grid of its own.
+    """
+    found = header_findings(subject)
+    target = subject.scans.get(config.target)
+    if config.registration == NONE or target is None:
+        return found
+    return [
+        finding
+        for finding in found
+        if finding.rule not in ONE_GRID_RULES or finding.file != shown_path(target.file.path)
+    ]
 
 
 def usable_subjects(

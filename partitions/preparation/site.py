@@ -21,7 +21,6 @@ from partitions.check.finding import WARNING, refuse
 from partitions.check.manifests import copies
 from partitions.check.rules.data_sets import HeldScan
 from partitions.check.scans import open_scans
-from partitions.check.subject import header_findings
 from partitions.manifest import SPLITS, SiteManifest, SubjectRecord
 from partitions.preparation.assembly import assemble_split
 from partitions.preparation.cache_folders import SUBJECT_FILES, lock_of
@@ -31,6 +30,7 @@ from partitions.preparation.inputs import (
     FORMAT_VERSION,
     file_digests,
     fingerprint,
+    scan_findings,
     sequences_of,
     usable_subjects,
 )
@@ -182,7 +182,7 @@ def _check_headers(
     refuse(
         finding
         for record in records
-        for finding in header_findings(open_scans(record, root, sequences_of(config)))
+        for finding in scan_findings(open_scans(record, root, sequences_of(config)), config)
     )
 
 

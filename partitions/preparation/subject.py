@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from fedi2i.errors import DataError
 from partitions.check.finding import Finding, refuse
 from partitions.check.scans import LESION, SubjectScans, SubjectVoxels, open_scans
-from partitions.check.subject import header_findings, read_voxels
+from partitions.check.subject import read_voxels
 from partitions.manifest import SubjectRecord
-from partitions.preparation.configuration import PreparationConfig
+from partitions.preparation.configuration import NONE, PreparationConfig
+from partitions.preparation.corrections import evened, laid_on_source
 from partitions.preparation.cutting import MASK_NAME, cut_slices
-from partitions.preparation.inputs import domains_of, sequences_of
+from partitions.preparation.inputs import domains_of, scan_findings, sequences_of
 from partitions.preparation.intensities import Scale, scale_of
 from partitions.preparation.masks import mask_of
 from partitions.preparation.scaling import SUV, SUV_FACTOR
@@ -32,26 +33,24 @@ from partitions.scans.volume import Volume
 
 
 def prepare_subject(record: SubjectRecord, root: Path, config: PreparationConfig) -> SubjectSlices:
-    """Read, check, scale, resample and cut the scans of one subject.
+    """Read, check, register and correct if asked, scale, resample and cut one subject's scans.
 
     Raises:
         DataError: a scan cannot be used, see the rules of ``partitions.check``; the mask does not
             fit; a scan is constant inside it; a voxel size is needed and unknown.
     """
-    if config.spacing is not None and not record.has_voxel_size:
-        raise DataError(
-            f"subject '{record.subject}': its voxel size is unknown, so it cannot be resampled to "
-            f"{config.spacing:g} mm; set 'spacing: null' in the preparation configuration"
-        )
+    _check_voxel_size(record, config)
     with one_torch_thread():
         subject = open_scans(record, root, sequences_of(config))
-        voxels, findings = _read(subject)
+        voxels, findings = _read(subject, config)
         domains = domains_of(record, config)
         volumes = {
             name: in_unit(voxels.scans[config.sequence(name)].volume, name, config, record.metadata)
             for name in domains
         }
+        volumes, steps = laid_on_source(volumes, config)
         mask, foreground = mask_of(voxels, volumes, config)
+        volumes, bias = evened(volumes, mask, config)
         scales = {name: volume_scale(volumes[name], mask, name, config) for name in domains}
         masks = {MASK_NAME: mask}
         if LESION in voxels.scans:
@@ -80,6 +79,7 @@ def prepare_subject(record: SubjectRecord, root: Path, config: PreparationConfig
             axes_of(grid.affine),
             findings=_kept_findings(findings, root),
             digests=dict(voxels.digests),
+            steps=steps | bias,
         ),
     )
 
@@ -108,9 +108,24 @@ def in_unit(
     return replace(scan, data=scan.data * np.float32(factor))
 
 
-def _read(subject: SubjectScans) -> tuple[SubjectVoxels, list[Finding]]:
+def _check_voxel_size(record: SubjectRecord, config: PreparationConfig) -> None:
+    if record.has_voxel_size:
+        return
+    if config.spacing is not None:
+        raise DataError(
+            f"subject '{record.subject}': its voxel size is unknown, so it cannot be resampled to "
+            f"{config.spacing:g} mm; set 'spacing: null' in the preparation configuration"
+        )
+    if (config.registration, config.bias_correction) != (NONE, NONE):
+        raise DataError(
+            f"subject '{record.subject}': its voxel size is unknown, so it can be neither "
+            "registered nor corrected; set 'registration: none' and 'bias_correction: none'"
+        )
+
+
+def _read(subject: SubjectScans, config: PreparationConfig) -> tuple[SubjectVoxels, list[Finding]]:
     """The voxels of a subject that no rule refuses, and what the rules say besides."""
-    found = header_findings(subject)
+    found = scan_findings(subject, config)
     refuse(found)
     voxels, more = read_voxels(subject)
     refuse(more)

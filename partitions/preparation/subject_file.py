@@ -34,6 +34,8 @@ class SubjectFacts:
         acquired_axes: where those axes point to, e.g. ``LPS``.
         findings: warnings and notes of the rules: rule, severity, file and sentence.
         digests: SHA-256 of each image's voxels, by sequence.
+        steps: what was done to the voxels besides, as its own record says it: ``registration``, and
+            ``bias`` by domain.
     """
 
     foreground: str
@@ -41,6 +43,7 @@ class SubjectFacts:
     acquired_axes: str
     findings: tuple[dict[str, str], ...] = ()
     digests: dict[str, str] = field(default_factory=dict)
+    steps: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from partitions.dicom.conversion import convert_subject
 from partitions.dicom.folder import read_slices
 from partitions.dicom.groups import Group, group
 from partitions.dicom.slices import LeftOutError, Slice
+from partitions.found_scans import Found, FoundScan, Recognised
 from partitions.manifest import SiteManifest, SubjectRecord
 from partitions.readers import Reader
 from partitions.readers.ldct import CT_SETTINGS
@@ -63,6 +64,22 @@ def import_aapm_mayo(
     if not records:
         raise DataError(f"{source}: no patient can be used; the first: {problems[0]}")
     return write_site_folders(out, DATASET, records, seed)
+
+
+def recognise(source: Path) -> Recognised | None:
+    """What a folder holds by the names of its files; no header is read."""
+    for thickness in reversed(THICKNESSES):
+        try:
+            files = find_files(source, thickness)
+        except DataError:
+            continue
+        scans = tuple(
+            FoundScan(patient, patient, SITE, {name: paths[0] for name, paths in found.items()})
+            for patient, found in files.items()
+        )
+        arguments = ("--source", str(source), "--thickness", str(thickness))
+        return Recognised(Found(scans), arguments)
+    return None
 
 
 def find_files(source: Path, thickness: int) -> dict[str, dict[str, list[Path]]]:
@@ -137,4 +154,6 @@ READER = Reader(
     ),
     out=Path("data/aapm_mayo"),
     settings=CT_SETTINGS,
+    layout="files like L067_QD_3_1.CT....IMA (AAPM-Mayo low-dose CT challenge)",
+    recognise=recognise,
 )

@@ -19,6 +19,7 @@ from partitions.dicom.conversion import convert_subject
 from partitions.dicom.folder import read_folder
 from partitions.dicom.groups import Group, group
 from partitions.dicom.metadata import pseudonym, site_key
+from partitions.found_scans import Found, FoundScan, Recognised
 from partitions.manifest import PATIENT_ID, SiteManifest, SubjectRecord
 from partitions.readers import Reader
 from partitions.site_folders import TO_BE_DRAWN, write_site_folders
@@ -88,6 +89,23 @@ def import_dicom(wanted: DicomImport) -> tuple[SiteManifest, ...]:
         reason = problems[0] if problems else "it holds no DICOM series"
         raise DataError(f"{wanted.source}: no study can be used; the first: {reason}")
     return write_site_folders(wanted.out, wanted.dataset, records, wanted.seed)
+
+
+def recognise(source: Path) -> Recognised | None:
+    """What a folder of DICOM files holds: a subject per study, its volumes numbered."""
+    found = read_folder(source)
+    scans = []
+    for study in _studies(group(found.slices)):
+        volumes = [one for one in study if one.is_volume]
+        files = {f"volume {n}": one.first.path for n, one in enumerate(volumes, start=1)}
+        first = study[0].first
+        if files:
+            scans.append(FoundScan(first.study, first.patient, "this site", files))
+    if not scans:
+        return None
+    problems = (f"files left out: {found.left_out_text()}",) if found.left_out else ()
+    arguments = ("--source", str(source), "--dataset", "house", "--site", "here", "--out", "data")
+    return Recognised(Found(tuple(scans), problems), arguments)
 
 
 def _import_study(study: Sequence[Group], wanted: DicomImport) -> SubjectRecord:
@@ -178,4 +196,7 @@ READER = Reader(
     help="bring in a folder of DICOM series, converted to NIfTI in the site folder",
     add_options=_add_options,
     bring_in=_bring_in,
+    layout="DICOM series of one's own",
+    recognise=recognise,
+    general=True,
 )

@@ -19,6 +19,7 @@ from fedi2i.errors import DataError
 from partitions.dicom.conversion import convert_subject
 from partitions.dicom.folder import in_silence, read_folder
 from partitions.dicom.groups import Group, group
+from partitions.found_scans import Found, FoundScan, Recognised
 from partitions.manifest import SiteManifest, SubjectRecord
 from partitions.readers import Reader
 from partitions.site_folders import TO_BE_DRAWN, write_site_folders
@@ -83,6 +84,27 @@ def import_ldct(source: Path, out: Path, seed: int) -> tuple[SiteManifest, ...]:
     return write_site_folders(out, DATASET, records, seed)
 
 
+def recognise(source: Path) -> Recognised | None:
+    """What a folder holds, if a patient's folder is in it; the headers of all images are read."""
+    if not any(_patients(source)):
+        return None
+    scans, problems = [], []
+    for folder in find_patients(source):
+        try:
+            chosen = choose_images(folder)
+        except DataError as problem:
+            problems.append(str(problem))
+            continue
+        files = {name: one.first.path for name, one in chosen.items()}
+        if files:
+            scans.append(FoundScan(folder.name, folder.name, SITES[folder.name[0]], files))
+        else:
+            problems.append(f"{folder.name}: projections only")
+    if not scans:
+        return None
+    return Recognised(Found(tuple(scans), tuple(problems)), ("--source", str(source)))
+
+
 def find_patients(source: Path) -> tuple[Path, ...]:
     """The patients' folders in order.
 
@@ -91,17 +113,20 @@ def find_patients(source: Path) -> tuple[Path, ...]:
     """
     if not source.is_dir():
         raise DataError(f"{source}: no such data folder; give 'LDCT-and-Projection-data'")
-    found: list[Path] = []
-    for place, below, _ in os.walk(source):
-        patients = [name for name in below if _PATIENT.fullmatch(name)]
-        found += [Path(place, name) for name in patients]
-        below[:] = sorted(set(below) - set(patients))
+    found = sorted(_patients(source), key=lambda path: path.name)
     if not found:
         raise DataError(
             f"{source}: no folder of a patient such as 'L004', 'C002' or 'N005' in it; give the "
             "folder 'LDCT-and-Projection-data'"
         )
-    return tuple(sorted(found, key=lambda path: path.name))
+    return tuple(found)
+
+
+def _patients(source: Path) -> Iterator[Path]:
+    for place, below, _ in os.walk(source):
+        patients = [name for name in below if _PATIENT.fullmatch(name)]
+        yield from (Path(place, name) for name in patients)
+        below[:] = sorted(set(below) - set(patients))
 
 
 def choose_images(folder: Path) -> dict[str, Group]:
@@ -176,4 +201,6 @@ READER = Reader(
     bring_in=lambda options: import_ldct(options.source, options.out, options.seed),
     out=Path("data/ldct"),
     settings=CT_SETTINGS,
+    layout="folders like L004, C002 or N005 of DICOM series (LDCT-and-Projection-data)",
+    recognise=recognise,
 )

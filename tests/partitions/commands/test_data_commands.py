@@ -15,6 +15,8 @@ from PIL import Image
 
 from fedi2i.errors import DataError
 from partitions.__main__ import main
+from partitions.commands.manifests import COMPUTED
+from partitions.computed.tasks import TASKS
 from partitions.manifest import SiteManifest, write_manifest
 
 MakeSite = Callable[..., SiteManifest]
@@ -226,14 +228,19 @@ def test_demo_writes_the_computed_cohort_it_was_asked_for(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    asked: list[tuple[Path, int, str]] = []
+    asked: list[tuple[Path, int, str, str]] = []
 
-    def write(out: Path, seed: int, size: str) -> tuple[SiteManifest, ...]:
-        asked.append((out, seed, size))
+    def write(out: Path, seed: int, size: str, task: str) -> tuple[SiteManifest, ...]:
+        asked.append((out, seed, size, task))
         return (replace(make_site(), computed=True),)
 
     monkeypatch.setattr("partitions.computed.cohort.write_cohort", write)
     command = ["demo", "--out", str(tmp_path / "d"), "--size", "smoke", "--seed", "5"]
     assert main(command) == 0
-    assert asked == [(tmp_path / "d", 5, "smoke")]
+    assert asked == [(tmp_path / "d", 5, "smoke", "mr")]
     assert capsys.readouterr().out.splitlines()[2].split()[5] == "computed"
+    for task, dataset in COMPUTED.items():
+        assert TASKS[task].dataset == dataset
+        assert main(["demo", "--task", task]) == 0
+        assert asked[-1] == (Path("data") / dataset, 2026, "demo", task)
+    assert len(COMPUTED) == len(TASKS)

@@ -1,5 +1,6 @@
 """The written cohort: files, manifests, contrasts, resumption and refusal."""
 
+import dataclasses
 import json
 import multiprocessing
 import shutil
@@ -16,6 +17,7 @@ from partitions.computed import cohort
 from partitions.computed.cohort import plan_cohort, write_cohort
 from partitions.computed.site_profiles import PROFILES
 from partitions.computed.subject_folder import write_volume
+from partitions.computed.tasks import TASKS
 
 SITES = ("north", "east")
 
@@ -238,7 +240,8 @@ def test_a_folder_with_another_cohort_is_refused(pair):
 
 def test_changed_parameters_are_another_cohort(monkeypatch):
     before = cohort.cohort_key(7, "smoke")
-    monkeypatch.setattr(cohort, "PROFILES", PROFILES[:-1])
+    fewer = dataclasses.replace(TASKS["mr"], profiles=PROFILES[:-1])
+    monkeypatch.setitem(TASKS, "mr", fewer)
     assert cohort.cohort_key(7, "smoke") != before
 
 
@@ -253,6 +256,7 @@ def test_a_folder_with_other_files_is_refused_and_left_alone(tmp_path):
     ("arguments", "words"),
     [
         ({"size": "dmeo"}, "did you mean 'demo'"),
+        ({"task": "mr-cd"}, "did you mean 'mr-ct'"),
         ({"seed": -1}, "seed"),
         ({"workers": 0}, "workers"),
     ],

@@ -10,6 +10,7 @@ import pytest
 from dicom_series import lps, random_hu, write_series
 
 from fedi2i.errors import DataError
+from partitions.__main__ import main
 from partitions.readers.aapm_mayo import import_aapm_mayo
 
 HU = random_hu()
@@ -63,6 +64,15 @@ def test_two_kernels_need_a_choice(
     assert [record.subject for record in sharp.subjects] == ["L067"]
     (soft,) = import_aapm_mayo(release, tmp_path / "c", 1, 3, "b30")
     assert len(soft.subjects) == 3
+
+
+def test_inspect_knows_the_names_of_the_files(
+    release: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["inspect", str(release)]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert "  patients   3, in 3 subjects" in said
+    assert said[-1] == f"next: fedi2i data aapm_mayo --source {release} --thickness 3"
 
 
 def test_a_file_that_is_no_scan_costs_one_patient_only(

@@ -212,6 +212,19 @@ def test_the_command_lists_the_series_until_a_rule_is_given(
     assert manifest["dataset"] == "house"
 
 
+def test_inspect_counts_studies_and_names_the_command_that_lists_the_series(
+    export: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (export / "notes.txt").write_text("no picture")
+    assert main(["inspect", str(export)]) == 0
+    said = capsys.readouterr().out
+    assert "patients   3, in 3 subjects" in said
+    assert "sequences  volume 1 3, volume 2 2" in said
+    assert "files left out: 1 not DICOM" in said
+    assert said.splitlines()[-1].startswith("next: fedi2i data dicom --source ")
+    assert "P0" not in said
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [

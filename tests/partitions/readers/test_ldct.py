@@ -103,6 +103,15 @@ def test_the_import_is_checked_and_prepared_in_hu(
     np.testing.assert_allclose(apart, 7, atol=0.1)
 
 
+def test_inspect_knows_the_release(release: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", str(release)]) == 0
+    said = capsys.readouterr().out
+    assert "sites      3: abdomen 2, chest 2, head 2" in said
+    assert "pairs      6 subjects" in said
+    assert "C900: projections only" in said
+    assert said.splitlines()[-1] == f"next: fedi2i data ldct --source {release}"
+
+
 def test_a_folder_with_another_patients_headers_is_left_out(
     release: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
