@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import nibabel
+import numpy as np
 import pytest
-from miniature_scans import check_and_prepare, settings_of, write_scan
+import SimpleITK
+from miniature_scans import check, check_and_prepare, settings_of, write_scan
 
 from partitions.manifest import SiteManifest
 from partitions.readers.synthrad import find_synthrad, import_synthrad, recognise
@@ -101,3 +104,37 @@ def test_a_patient_who_is_there_twice_is_taken_once(release_2023: Path) -> None:
 def test_an_overview_alone_is_no_data_set(tmp_path: Path) -> None:
     write_patient(tmp_path / "overview", "1BA001", ("mr",))
     assert recognise(tmp_path) is None
+
+
+def write_mha(path: Path, air: int = 0, label: bool = False, shift: float = 0.0) -> None:
+    """A ball of noise in air as compressed int16, turned about the long axis and off-centre."""
+    scan = write_scan(path.with_suffix(".nii.gz"), air=air, label=label)
+    voxels = np.asarray(nibabel.load(scan).dataobj)
+    scan.unlink()
+    image = SimpleITK.GetImageFromArray(np.ascontiguousarray(voxels.T))
+    image.SetSpacing((1.0, 1.0, 3.0))
+    image.SetOrigin((-231.5 + shift, 87.25, -412.0))
+    angle = np.deg2rad(5)
+    turn = [np.cos(angle), -np.sin(angle), 0, np.sin(angle), np.cos(angle), 0, 0, 0, 1]
+    image.SetDirection(turn)
+    SimpleITK.WriteImage(image, str(path), useCompression=True)
+
+
+def test_mha_is_checked_and_prepared_where_it_lies(tmp_path: Path) -> None:
+    folder = tmp_path / "synthRAD2025_Task1_Train" / "Task1" / "AB"
+    for name in ("1ABA005", "1ABA006", "1ABA007", "1ABB001"):
+        for image in ("mr", "ct", "mask"):
+            air = -1024 if image == "ct" else 0
+            write_mha(folder / name / f"{image}.mha", air, label=image == "mask")
+    write_mha(tmp_path / "Val" / "1ABB090" / "mr.mha")
+    import_synthrad(tmp_path, tmp_path / "out", seed=1, task="1")
+    check_and_prepare(tmp_path / "out", *settings_of("synthrad2025"), "size=[12,12]")
+    assert not list(tmp_path.rglob("*.nii.gz"))
+
+
+def test_mha_of_one_patient_on_two_grids_is_an_error_of_the_check(tmp_path: Path) -> None:
+    for image in ("mr", "ct", "mask"):
+        write_mha(tmp_path / "1ABA005" / f"{image}.mha", shift=5.0 * (image == "ct"))
+    import_synthrad(tmp_path, tmp_path / "out", seed=1)
+    with pytest.raises(AssertionError):
+        check(tmp_path / "out")
