@@ -14,6 +14,8 @@ INFRASTRUCTURE = frozenset({"catalogue", "interface"})
 def members(package: ModuleType, name: str) -> dict[str, Any]:
     """What every file of a package offers under one name, by file name in alphabetical order.
 
+    Packages inside it are passed over.
+
     Args:
         package: the package; its files are imported.
         name: the constant that each file defines, e.g. ``METRIC``.
@@ -21,7 +23,8 @@ def members(package: ModuleType, name: str) -> dict[str, Any]:
     Raises:
         AttributeError: a file does not define it.
     """
-    files = sorted(module.name for module in pkgutil.iter_modules(package.__path__))
+    modules = pkgutil.iter_modules(package.__path__)
+    files = sorted(module.name for module in modules if not module.ispkg)
     return {
         file: getattr(import_module(f"{package.__name__}.{file}"), name)
         for file in files

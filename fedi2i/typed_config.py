@@ -90,7 +90,7 @@ class Allowed:
 _ALLOWED = "allowed"
 _LEFT_OUT = "left out while unset"
 LEFT_OUT_WHILE_UNSET: Mapping[str, Any] = {_LEFT_OUT: True}
-"""Metadata of a field with a default factory that `as_dict` leaves out while it has its default.
+"""Metadata of a field that `as_dict` leaves out while it has its default.
 What was added later then changes no file and no hash of those who do not use it."""
 
 
@@ -108,10 +108,11 @@ def number(
     return dataclasses.field(default=default, metadata={_ALLOWED: allowed})
 
 
-def word(default: str, *words: str, meaning: str = "") -> Any:
-    """A field of a record that holds one of some words."""
+def word(default: str, *words: str, meaning: str = "", left_out: bool = False) -> Any:
+    """A field of a record that holds one of some words; ``left_out``: see LEFT_OUT_WHILE_UNSET."""
     allowed = Allowed(words=words, meaning=meaning)
-    return dataclasses.field(default=default, metadata={_ALLOWED: allowed})
+    more = LEFT_OUT_WHILE_UNSET if left_out else {}
+    return dataclasses.field(default=default, metadata={_ALLOWED: allowed, **more})
 
 
 def switch(default: bool, *, meaning: str = "") -> Any:
@@ -191,6 +192,29 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return cast(dict[str, Any], content)
 
 
+def settings_of(texts: Iterable[str], option: str, example: str) -> dict[str, Any]:
+    """What an option's ``key=value`` texts say, as nested values.
+
+    Args:
+        texts: keys may have dots, values are YAML.
+        option: the option, for messages.
+        example: a text that would be right.
+
+    Raises:
+        ConfigError: a text without ``=``, or a value that is no YAML.
+    """
+    given = list(texts)
+    for text in given:
+        if "=" not in text:
+            raise ConfigError(f"{option} {text}: write KEY=VALUE, for example {example}")
+    try:
+        values = OmegaConf.to_container(OmegaConf.from_dotlist(given), resolve=True)
+    except Exception as error:  # YAML parsers raise many unrelated types
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"{option}: cannot be read ({reason})") from error
+    return cast(dict[str, Any], values)
+
+
 def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
     """Merge mappings key by key; later layers win, lists are replaced as a whole."""
     combined = OmegaConf.merge(*(OmegaConf.create(dict(layer)) for layer in layers))
@@ -207,8 +231,9 @@ def as_dict(record: Any) -> dict[str, Any]:
 
 
 def _is_unset(record: Any, field: dataclasses.Field[Any]) -> bool:
-    made = cast(Any, field.default_factory)
-    return bool(getattr(record, field.name) == made())
+    made = field.default_factory
+    default = field.default if made is dataclasses.MISSING else made()
+    return bool(getattr(record, field.name) == default)
 
 
 def _plain(value: Any) -> Any:

@@ -117,7 +117,8 @@ def evaluate_command(options: EvaluateOptions) -> None:
     for name in options.unseen:
         choose(name, [site.site for site in sites], "--unseen")
     out, split, unseen = options.out, options.split, options.unseen
-    print(f"wrote {evaluate(generators, sites, hardware, out, split, unseen)}")
+    written = evaluate(generators, sites, hardware, out, split, unseen, experiment.preset)
+    print(f"wrote {written}")
 
 
 def channels_command(options: ChannelsOptions) -> None:

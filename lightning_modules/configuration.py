@@ -17,6 +17,8 @@ from fedi2i.typed_config import (
     record_from,
     word,
 )
+from lightning_modules.metrics.presets.catalogue import DEFAULT, PRESETS
+from lightning_modules.metrics.presets.interface import HOUNSFIELD
 from lightning_modules.model_networks import MODELS, shared_networks
 from lightning_modules.networks.generators.catalogue import GENERATORS
 from lightning_modules.strategies.catalogue import StrategyConfig, strategy_from, strategy_values
@@ -145,12 +147,17 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class ExperimentConfig:
-    """One experiment. An experiment file holds only what differs from these defaults."""
+    """One experiment. An experiment file holds only what differs from these defaults.
+
+    Attributes:
+        preset: by which published evaluation patients are measured.
+    """
 
     seed: int = 2026
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    preset: str = word(DEFAULT, *PRESETS, left_out=True)
     sharing: str = "generator+discriminator"
     # Read by ``strategy_from``: which settings there are depends on the strategy's name.
     strategy: StrategyConfig = field(
@@ -178,6 +185,7 @@ def experiment_from(values: Mapping[str, Any], where: str) -> ExperimentConfig:
     _check_sharing(experiment, where)
     _check_model(experiment, where)
     _check_size(experiment, where)
+    _check_preset(experiment, where)
     return experiment
 
 
@@ -217,6 +225,23 @@ def _check_model(experiment: ExperimentConfig, where: str) -> None:
         raise ConfigError(
             f"{where}: model.lambda_cycle is 0, but without the cycle nothing ties a translation "
             "of 'cyclegan' to its source; give a positive weight"
+        )
+
+
+def _check_preset(experiment: ExperimentConfig, where: str) -> None:
+    """Metrics are computed in the target's unit."""
+    target = experiment.data.preparation.target_scaling
+    if PRESETS[experiment.preset].in_hu and target.unit != HOUNSFIELD:
+        raise ConfigError(
+            f"{where}: preset '{experiment.preset}' measures HU, but the target is scaled by "
+            f"'{target.kind}'; set data.preparation.target_scaling to a window in HU, or take "
+            f"preset '{DEFAULT}'"
+        )
+    if target.unit == HOUNSFIELD and not PRESETS[experiment.preset].in_hu:
+        known = ", ".join(name for name, preset in PRESETS.items() if preset.in_hu)
+        raise ConfigError(
+            f"{where}: the target is in HU, which preset '{experiment.preset}' does not measure; "
+            f"name one of {known} under 'preset'"
         )
 
 

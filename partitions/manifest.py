@@ -31,6 +31,8 @@ LESION_VALUES = "lesion_values"
 """As ``MASK_VALUES``, of the lesion mask."""
 AGE = "age"
 """Key of the metadata: years, or ``OLDEST``."""
+ORIGIN_SITE = "origin_site"
+"""Key of the metadata: the site that held the scans before they were divided anew."""
 OLDEST = "90+"
 """Everybody who is 90 or older. So few are so old that the number itself can tell who it is:
 HIPAA's Safe Harbor, 45 CFR 164.514(b)(2)(i)(C), takes ages over 89 as one group."""
@@ -89,6 +91,39 @@ class Origin:
 
 
 @dataclass(frozen=True)
+class DivisionRecord:
+    """How a site came to be that was formed from other site folders, see ``partitions.divisions``.
+
+    Attributes:
+        rule: name of the rule.
+        settings: all of the rule's settings, defaults spelled out.
+        seed: of the rule's draws.
+        numpy: version of numpy that drew; another one may draw otherwise.
+        least: patients that every site had to have.
+        tries: divisions drawn until every site had them; 1 where nothing was drawn again.
+        sources: content hash of each manifest that was divided, by site.
+        patients: number of patients at this site.
+        share: their part of all patients who were divided among the sites.
+        categories: patients at this site by what the rule looks at, where it looks at something.
+        left_over: patients at no site, by the reason; the same at every site of a division.
+        holds: the sequences this site was left with, where the rule takes some away; else empty.
+    """
+
+    rule: str
+    settings: dict[str, Any]
+    seed: int
+    numpy: str
+    least: int
+    tries: int
+    sources: dict[str, str]
+    patients: int
+    share: float
+    categories: dict[str, int] = field(default_factory=dict)
+    left_over: dict[str, int] = field(default_factory=dict)
+    holds: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
 class SiteManifest:
     """All subjects of one site.
 
@@ -102,6 +137,8 @@ class SiteManifest:
         version: version of this file format.
         origin: a lab's own reader that found the scans; None for the readers of this program, and
             then not part of the file.
+        division: how the site was formed from others; None for a site as it was brought in, and
+            then not part of the file.
     """
 
     dataset: str
@@ -112,6 +149,7 @@ class SiteManifest:
     split_seed: int | None = None
     version: int = VERSION
     origin: Origin | None = None
+    division: DivisionRecord | None = None
 
     def content_hash(self) -> str:
         """SHA-256 over everything but the folder, independent of the order of subjects."""
@@ -193,6 +231,8 @@ def _to_json(manifest: SiteManifest) -> dict[str, Any]:
     del content["root"]
     if manifest.origin is None:
         del content["origin"]
+    if manifest.division is None:
+        del content["division"]
     content["subjects"] = sorted(content["subjects"], key=lambda record: str(record["subject"]))
     return content
 
@@ -216,6 +256,7 @@ def _from_json(content: Mapping[str, Any], path: Path) -> SiteManifest:
             computed=bool(content["computed"]),
             split_seed=content["split_seed"],
             origin=_origin_from(content.get("origin"), path),
+            division=_division_from(content.get("division"), path),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: damaged manifest ({error}); write it again") from error
@@ -230,6 +271,10 @@ def _from_json(content: Mapping[str, Any], path: Path) -> SiteManifest:
 
 def _origin_from(content: Mapping[str, Any] | None, path: Path) -> Origin | None:
     return None if content is None else record_from(Origin, content, f"{path}: origin")
+
+
+def _division_from(content: Mapping[str, Any] | None, path: Path) -> DivisionRecord | None:
+    return None if content is None else record_from(DivisionRecord, content, f"{path}: division")
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -6,7 +6,8 @@ digest of the package that holds it::
 
     my_lab.readers:READER: 6b86b273ff34fce19d6b804eff5a3f5747ada4eaa22f1d49c01e52ddb7875b4b
 
-Without the file, without the path in it, or with another digest nothing of the package is imported.
+Without the file, without the path in it, with another digest, or where others may change the file,
+nothing of the package is imported.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from partitions.manifest import Origin
 
 VARIABLE = "FEDI2I_OWN_CODE"
 
+_OTHERS_WRITE = 0o022
 _DOTTED = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
 
@@ -98,6 +100,10 @@ def package_digest(package: str) -> str:
 def _listed(path: Path) -> Mapping[str, str]:
     if not path.is_file():
         return {}
+    if os.name == "posix" and path.stat().st_mode & _OTHERS_WRITE:
+        raise ConfigError(
+            f"{path}: others may change this list, so that it allows nothing; 'chmod go-w' it"
+        )
     listed = read_yaml(path)
     return {str(dotted): str(digest) for dotted, digest in listed.items()}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
@@ -49,6 +49,7 @@ def write_site_folders(
     records: Iterable[SubjectRecord],
     seed: int,
     fractions: Fractions = FRACTIONS,
+    complete: Callable[[SiteManifest], SiteManifest] = lambda manifest: manifest,
 ) -> tuple[SiteManifest, ...]:
     """Write ``<out>/<site>/manifest.json`` for every site; how every reader ends.
 
@@ -64,6 +65,7 @@ def write_site_folders(
             then patients are divided here, within each site.
         seed: of that division. The manifests record it, or null where the splits were given.
         fractions: parts of train, val and test.
+        complete: adds to a manifest what no record says, once its splits are known.
 
     Returns:
         The manifests, in the order of the sites' names; subjects in the order of theirs.
@@ -84,11 +86,10 @@ def write_site_folders(
         # Afterwards, so that a withdrawal moves nobody else to another split.
         subjects = without_withdrawn(out / site, subjects)
         split_seed = seed if drawn else None
-        manifests.append(
-            SiteManifest(
-                dataset, site, subjects, out / site, split_seed=split_seed, origin=_ORIGIN.get()
-            )
+        manifest = SiteManifest(
+            dataset, site, subjects, out / site, split_seed=split_seed, origin=_ORIGIN.get()
         )
+        manifests.append(complete(manifest))
     for finding in check_partition(manifests):
         logger.warning("%s", finding.text())
     for manifest in manifests:

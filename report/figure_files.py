@@ -102,6 +102,7 @@ def _strip(analysis: Analysis) -> Figure:
         below_source=patient_scores(run, unseen.site, chosen.subject, SOURCE, named=True),
         below_prediction=patient_scores(run, unseen.site, chosen.subject, model, named=True),
         window=error_window(panels),
+        shown=run.about.shown,
     )
     return draw_strip(strip, WIDTH_INCHES)
 

@@ -21,6 +21,7 @@ from nvflare.apis.signal import Signal
 from nvflare.app_common.tracking.log_writer import LogWriter
 from torch import Tensor
 
+from app_custom.executor.kept_models import KeptModels
 from app_custom.gates.job_limits import (
     JobLimits,
     check_data,
@@ -67,6 +68,7 @@ from lightning_modules.evaluation.validation import (
     patients,
     translate,
 )
+from lightning_modules.metrics.presets.catalogue import on_prepared_slices
 from lightning_modules.model_networks import MODELS
 from lightning_modules.networks.building import parameter_count
 from lightning_modules.networks.generators.catalogue import build_generator
@@ -106,8 +108,10 @@ class SiteSession:
         ended: Signal | None = None,
         held: IO[bytes] | None = None,
         patient_rounds: PatientRounds | None = None,
+        kept: KeptModels | None = None,
     ) -> None:
         self.patient_rounds = patient_rounds
+        self._kept = kept
         self._experiment = experiment
         self._prepared = prepared
         self._learner = learner
@@ -118,6 +122,7 @@ class SiteSession:
         self._ended = ended
         self._held = held  # nobody removes the prepared slices while this is open
         self._picture: np.ndarray | None = None
+        self._preset = on_prepared_slices(experiment.preset)
         self._translator = MODELS[experiment.model.name].translator
         self._generator = build_generator(experiment.model.generator)
 
@@ -177,10 +182,38 @@ class SiteSession:
         """
         if not self._experiment.strategy.record.site.has_personal_models:
             return
-        model = self._learner.personal(round_number, accepted_round) or self._learner.complete(
+        model = self._own_model(state, round_number, accepted_round)
+        write_tensors(self._run_folder / PERSONAL_MODEL, {"model": model})
+
+    def keep_models(
+        self,
+        state: Mapping[str, np.ndarray],
+        round_number: int,
+        metrics: Mapping[str, float],
+        accepted_round: int | None = None,
+        final: bool = False,
+    ) -> None:
+        """Keep the received model as this site would use it, where the site's own file says so.
+
+        Args:
+            state: the received model.
+            round_number: finished rounds.
+            metrics: of this model on the site's validation patients; they stay at the site.
+            accepted_round: the last round of this site that the server took.
+            final: whether it is the model after the last round; else it is kept if it is the best.
+        """
+        if self._kept is None:
+            return
+        model = self._own_model(state, round_number, accepted_round)
+        keep = self._kept.keep_final if final else self._kept.keep_if_best
+        keep(model, round_number, metrics)
+
+    def _own_model(
+        self, state: Mapping[str, np.ndarray], round_number: int, accepted_round: int | None
+    ) -> Mapping[str, Tensor]:
+        return self._learner.personal(round_number, accepted_round) or self._learner.complete(
             _tensors(state), round_number, accepted_round
         )
-        write_tensors(self._run_folder / PERSONAL_MODEL, {"model": model})
 
     def keep_global_model(self, state: Mapping[str, np.ndarray]) -> None:
         """Write the final global model, where the server cannot; it stays at the site."""
@@ -191,9 +224,9 @@ class SiteSession:
         rows: list[dict[str, float]] = []
         for patient in patients(self._prepared.split("val")):
             prediction = translate(self._generator, patient.source, self._hardware)
-            rows.append(patient_metrics(prediction, patient))
+            rows.append(patient_metrics(prediction, patient, self._preset))
             if len(rows) == 1 and prefix == "val" and self._config.share_images:
-                self._picture = panel(patient, prediction)
+                self._picture = panel(patient, prediction, self._preset)
         return mean_over_patients(rows, prefix)
 
     def _report(self, tag: str, value: float, step: int) -> None:
@@ -257,6 +290,11 @@ def open_session(
         else None
     )
     curves = fl_ctx.get_engine().get_component(WRITER_ID)
+    kept = None
+    if config.keep_models is not None:
+        folder = path_for_site(config.keep_models, site)
+        privacy = asdict(noise) if noise is not None else {}
+        kept = KeptModels(folder, run_name, experiment, prepared, privacy)
     return SiteSession(
         experiment,
         prepared,
@@ -268,6 +306,7 @@ def open_session(
         fl_ctx.get_run_abort_signal(),
         held,
         rounds,
+        kept,
     )
 
 

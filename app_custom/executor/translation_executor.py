@@ -123,6 +123,7 @@ class TranslationExecutor(Executor):
             validated = session.validate(state, round_number, accepted)
         else:
             validated = {}
+        session.keep_models(state, round_number, validated, accepted)
         result = session.train(state, arrays, round_number, accepted)
         learnt = {**result.metrics, "time/train_seconds": result.seconds}
         if private and spent:
@@ -159,6 +160,7 @@ class TranslationExecutor(Executor):
         shown = private is None or private.share_metrics
         metrics = session.validate(state, rounds, accepted) if shown else {}
         session.keep_personal_model(state, rounds, accepted)
+        session.keep_models(state, rounds, metrics, accepted, final=True)
         if encrypts(fl_ctx):  # the server cannot read it, so no result of a job holds it
             session.keep_global_model(state)
         return DXO(DataKind.METRICS, data=shared_metrics(metrics)).to_shareable()

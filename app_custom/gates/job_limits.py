@@ -102,6 +102,7 @@ class Rule(StrEnum):
     PLAIN_UPDATES = "plain_updates"
     SINGLE_UPDATES = "single_updates"
     PATIENT_PRIVACY = "patient_privacy"
+    STATISTICS = "statistics"
 
 
 PRIVACY_BUDGET = "privacy_budget"
@@ -175,7 +176,7 @@ def check_settings(limits: JobLimits, experiment: ExperimentConfig) -> None:
     Raises:
         JobRefusedError: naming the limit.
     """
-    training, (rows, columns) = experiment.training, experiment.data.preparation.size
+    training = experiment.training
     samples = training.steps * training.batch_size
     if samples < limits.least_samples_per_round:
         raise _too_few(
@@ -185,6 +186,16 @@ def check_settings(limits: JobLimits, experiment: ExperimentConfig) -> None:
         )
     if training.steps > limits.most_steps:
         raise _too_much(Rule.MOST_STEPS, f"a round has {training.steps} steps", limits.most_steps)
+    check_pixels(limits, experiment.data.preparation.size)
+
+
+def check_pixels(limits: JobLimits, size: tuple[int, int]) -> None:
+    """Refuse slices that are too large.
+
+    Raises:
+        JobRefusedError: naming the limit.
+    """
+    rows, columns = size
     if rows * columns > limits.most_pixels:
         raise _too_much(
             Rule.MOST_PIXELS, f"slices have {rows} x {columns} pixels", limits.most_pixels

@@ -10,8 +10,8 @@ from nvflare.apis.fl_context import FLContext
 from nvflare.app_common.widgets.convert_to_fed_event import FED_EVENT_PREFIX, ConvertToFedEvent
 
 from fedi2i.epsilon import EPSILON_ROUND, EPSILON_TOTAL, LEAST_PATIENTS
-from lightning_modules.metrics.catalogue import METRICS
 from lightning_modules.metrics.interface import Metric
+from lightning_modules.metrics.presets.catalogue import SENDABLE
 from lightning_modules.model_networks import MODELS, ROLES
 
 TRAIN_METRICS = "train_metrics"
@@ -48,7 +48,7 @@ def bounds_of_what_may_leave(metrics: Mapping[str, Metric]) -> dict[str, Bounds]
     }
 
 
-BOUNDS = bounds_of_what_may_leave(METRICS)
+BOUNDS = bounds_of_what_may_leave(SENDABLE)
 SHARED_METRICS = frozenset(BOUNDS)
 """Numbers about a round that a site may send; each is one mean over slices or patients."""
 

@@ -11,11 +11,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from nvflare.apis.dxo import DXO, DataKind
 from nvflare.apis.fl_constant import ReturnCode
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import ReservedHeaderKey, Shareable
 
-from app_custom.gates.allowed_update import AllowedUpdate
+from app_custom.gates.allowed_statistics import statistics_fault
+from app_custom.gates.allowed_update import AllowedUpdate, UpdateNotAllowedError
 
 ANSWERS_GATE = "app_custom.gates.site_policy.SitePolicy"
 SPENDS = "app_custom.privacy.update_filters.SpendBudget"
@@ -53,6 +55,17 @@ class SitePolicy(AllowedUpdate):
         if only_headers and headers == {ReservedHeaderKey.RC: ReturnCode.OK}:
             return shareable
         return super().process(shareable, fl_ctx)
+
+    def _check(self, dxo: DXO) -> None:
+        """Let statistics pass besides; whether this site gives any says its ``fedi2i.yaml``."""
+        if dxo.data_kind != DataKind.STATISTICS:
+            super()._check(dxo)
+            return
+        fault = statistics_fault(dxo.data)
+        if fault or dxo.meta:
+            raise UpdateNotAllowedError(
+                f"statistics are refused: {fault or 'they carry meta data'}"
+            )
 
 
 def policy_fault(path: Path | None) -> str:

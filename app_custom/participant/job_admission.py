@@ -30,14 +30,18 @@ from app_custom.gates.job_limits import (
 from app_custom.participant.release import Releases
 from app_custom.participant.site_configuration import FILE_NAME, SiteConfig, read_site_config
 from app_custom.privacy.patient_noise.policy import check_demand, noise_from
+from app_custom.statistics.site_statistics import check_job_statistics
 from fedi2i.errors import UserError
+from fedi2i.typed_config import record_from
 from lightning_modules.configuration import experiment_from
+from partitions.preparation import PreparationConfig
 
 ENCRYPT = "app_custom.privacy.encryption.filters.Encrypt"
 MASK = "app_custom.privacy.secure_sum.filters.MaskUpdate"
 EXECUTOR = "app_custom.executor.translation_executor.TranslationExecutor"
 MASK_KEYS = "app_custom.privacy.secure_sum.mask_keys.MaskKeys"
 GATE = "app_custom.gates.allowed_update.AllowedUpdate"
+STATISTICS = "app_custom.statistics.site_statistics.SiteStatistics"
 
 
 class JobAdmission(AppDeployer, FLComponent):
@@ -95,6 +99,9 @@ def check_job(config: SiteConfig, meta: dict[str, Any], app: Path) -> None:
     count = limits.least_sites if ALL_SITES in sites else len(sites - {SiteType.SERVER})
     check_sites(limits, count, needed)
     check_readable(limits, *_leaves_encrypted_or_masked(app / "config"))
+    for arguments in _arguments(app / "config", "components", STATISTICS):
+        preparation = record_from(PreparationConfig, arguments.get("preparation") or {}, "the job")
+        check_job_statistics(config, str(arguments.get("release") or ""), preparation)
     for arguments in _executors(app / "config"):
         Releases(job=str(arguments.get("release") or "")).check(limits)
         check_settings(limits, experiment_from(arguments.get("settings") or {}, "the job"))
@@ -131,6 +138,12 @@ def _executors(folder: Path) -> list[dict[str, Any]]:
     executors = _site_config(folder).get("executors") or []
     found = [entry.get("executor") or {} for entry in executors if isinstance(entry, dict)]
     return [entry.get("args") or {} for entry in found if entry.get("path") == EXECUTOR]
+
+
+def _arguments(folder: Path, part: str, path: str) -> list[dict[str, Any]]:
+    """The arguments of every component of a class."""
+    listed = [one for one in _site_config(folder).get(part) or [] if isinstance(one, dict)]
+    return [one.get("args") or {} for one in listed if one.get("path") == path]
 
 
 def _site_config(folder: Path) -> dict[str, Any]:

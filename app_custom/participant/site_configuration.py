@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from app_custom.gates.allowed_statistics import SharedStatistics
 from app_custom.gates.job_limits import JobLimits
 from app_custom.participant.proxy import checked_proxy
 from app_custom.privacy.patient_noise.policy import PatientPrivacy
@@ -29,6 +30,9 @@ class SiteConfig:
         cache: folder for prepared slices; by default ``prepared`` in the data folder.
         state: folder for what must survive a crash (kept optimizers, the server's finished
             rounds); by default ``state`` in the NVFlare workspace.
+        keep_models: at a site: folder in which it keeps the final model of each run and the one
+            that was best on its own validation patients, ready for ``fedi2i translate``; by default
+            it keeps none.
         shared_machine: all sites of a job run on this machine (simulator, POC): each takes its
             part of the cores.
         torch_threads: threads of each training process; overrides the division of cores.
@@ -40,12 +44,14 @@ class SiteConfig:
         proxy: ``http://host:port`` of the HTTP proxy on the way to the server.
         patient_privacy: whether every job must train with patient-level differential privacy, and
             how much of it all jobs together may spend.
+        statistics: whether jobs of statistics are answered, and of how many patients at least.
     """
 
     datasets: dict[str, str] = field(default_factory=dict)
     models: dict[str, str] = field(default_factory=dict)
     cache: str | None = None
     state: str | None = None
+    keep_models: str | None = None
     shared_machine: bool = False
     torch_threads: int | None = None
     share_curves: bool = True
@@ -53,6 +59,7 @@ class SiteConfig:
     limits: JobLimits = field(default_factory=JobLimits)
     proxy: str | None = None
     patient_privacy: PatientPrivacy = field(default_factory=PatientPrivacy)
+    statistics: SharedStatistics = field(default_factory=SharedStatistics)
 
     def __post_init__(self) -> None:
         """Refuse a number of threads that no process can have, and an address of no proxy."""

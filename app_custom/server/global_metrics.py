@@ -160,7 +160,8 @@ class GlobalMetrics(Widget):
         if result.get_return_code() != ReturnCode.OK:
             return
         self._answered = True
-        rounds = int(fl_ctx.get_prop(AppConstants.CURRENT_ROUND)) + 1
+        # A job that only evaluates has no rounds: its rows are those of round 0.
+        rounds = int(fl_ctx.get_prop(AppConstants.CURRENT_ROUND, -1)) + 1
         site = fl_ctx.get_prop(AppConstants.DATA_CLIENT)
         self._note(site, rounds, _claims(from_shareable(result).data), fl_ctx)
 
@@ -184,7 +185,7 @@ class GlobalMetrics(Widget):
     def _note_traffic(self, fl_ctx: FLContext, prop: str, metric: str, rounds_later: int) -> None:
         data = from_shareable(fl_ctx.get_prop(prop)).data
         size = travelling_bytes(data, self._compression)
-        round_number = int(fl_ctx.get_prop(AppConstants.CURRENT_ROUND)) + rounds_later
+        round_number = int(fl_ctx.get_prop(AppConstants.CURRENT_ROUND, -1)) + rounds_later
         self._round_rows.append((peer_name(fl_ctx), round_number, metric, size))
 
     def _note_diagnostics(self, fl_ctx: FLContext) -> None:

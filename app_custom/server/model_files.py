@@ -125,7 +125,7 @@ class InitialModel(Widget):
         weights = fl_ctx.get_prop(AppConstants.GLOBAL_MODEL)[ModelLearnableKey.WEIGHTS]
         shapes = {key: tuple(value.shape) for key, value in weights.items()}
         try:
-            path = self._path(fl_ctx)
+            path = mapped_model(self._name, fl_ctx)
             state = read_model_state(path, shapes)
         except UserError as error:
             self.system_panic(f"server: {error}", fl_ctx)
@@ -135,11 +135,17 @@ class InitialModel(Widget):
             weights[key] = state[key].numpy().astype(weights[key].dtype)
         self.log_info(fl_ctx, f"starting from model '{self._name}' ({path.name})")
 
-    def _path(self, fl_ctx: FLContext) -> Path:
-        models = read_site_config(local_folder(fl_ctx)).models
-        if self._name not in models:
-            raise ConfigError(
-                f"no model '{self._name}' under 'models' in {FILE_NAME}; "
-                f"{nearest(self._name, models) if models else 'none is listed'}"
-            )
-        return path_for_site(models[self._name], site_name(fl_ctx))
+
+def mapped_model(name: str, fl_ctx: FLContext) -> Path:
+    """Return the file that the server's own ``fedi2i.yaml`` maps a model's name to.
+
+    Raises:
+        ConfigError: it maps no such name.
+    """
+    models = read_site_config(local_folder(fl_ctx)).models
+    if name not in models:
+        raise ConfigError(
+            f"no model '{name}' under 'models' in {FILE_NAME}; "
+            f"{nearest(name, models) if models else 'none is listed'}"
+        )
+    return path_for_site(models[name], site_name(fl_ctx))

@@ -20,6 +20,9 @@ ENTRIES = (
         "data",
         "bring in scans, check and prepare them",
         _add_data,
-        ("demo", *reader_names(), "inspect", "check", "prepare", "withdraw"),
+        (
+            *("demo", *reader_names(), "inspect", "check"),
+            *("divide", "heterogeneity", "prepare", "withdraw"),
+        ),
     ),
 )

@@ -41,7 +41,7 @@ ENTRIES = (
         "jobs",
         "write NVFlare job folders and simulator workspaces, tune a strategy",
         _add_jobs,
-        ("export", "committed", "workspace", "tune", "clipping", "epsilon"),
+        ("export", "committed", "workspace", "statistics", "tune", "clipping", "epsilon"),
     ),
     Entry("compare", "run all arms of an experiment in the simulator, evaluate them", _add_compare),
     Entry("study", "run all arms with several seeds, whose outcome is named before", _add_study),

@@ -15,12 +15,15 @@ from fedi2i.commands import STOPPED, ArgumentParser, run_program
 
 # In the order of the work.
 _WIDTH = 80
+# Below the map and no epilog, before which argparse would leave a line of the screen empty.
+_HINT = "'fedi2i COMMAND --help' tells more about a command."
 
 ENTRIES = (
     *data.ENTRIES,
     *training.ENTRIES,
     *jobs.ENTRIES,
     *report.ENTRIES,
+    *training.TRANSLATION,
     *jobs.GOVERNANCE,
     *provision.ENTRIES,
 )
@@ -49,8 +52,7 @@ def parser_for(arguments: Sequence[str]) -> ArgumentParser:
     parser = ArgumentParser(
         prog="fedi2i",
         usage="fedi2i [-h] [--version] COMMAND ...",
-        description=_map(),
-        epilog="'fedi2i COMMAND --help' tells more about a command.",
+        description=f"{_map()}\n{_HINT}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         add_help=False,
     )

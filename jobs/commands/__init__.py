@@ -9,6 +9,7 @@ from jobs.commands.comparison import add_compare, add_tune
 from jobs.commands.epsilon import add_epsilon
 from jobs.commands.governance import add_governance
 from jobs.commands.job_folders import add_committed, add_export
+from jobs.commands.statistics import add_statistics
 from jobs.commands.workspace import add_workspace
 
 
@@ -22,5 +23,8 @@ def add_commands(commands: Commands) -> None:
 
 def add_job_commands(commands: Commands) -> None:
     """Add the commands that ``fedi2i jobs`` groups: those without a name of their own."""
-    for add in (add_export, add_committed, add_workspace, add_tune, add_clipping, add_epsilon):
+    for add in (
+        *(add_export, add_committed, add_workspace, add_statistics),
+        *(add_tune, add_clipping, add_epsilon),
+    ):
         add(commands)

@@ -11,7 +11,7 @@ from fedi2i.errors import ConfigError
 from jobs.commands.settings import add_experiment_options, read_settings, seeds_from
 from jobs.privacy.catalogue import base_job
 from jobs.writing.federation import read_federated_experiment
-from lightning_modules.metrics.catalogue import METRICS
+from lightning_modules.metrics.presets.catalogue import SENDABLE
 from lightning_modules.strategies.catalogue import STRATEGY_JOBS, with_companions
 
 TUNED = tuple(name for name, job in STRATEGY_JOBS.items() if job.strategy.grid)
@@ -57,7 +57,7 @@ def add_compare(commands: Commands) -> None:
     parser.add_argument(
         "--primary-metric",
         default="psnr",
-        choices=tuple(METRICS),
+        choices=tuple(SENDABLE),
         help="what the comparison is about, named before it is run; by default psnr",
     )
     parser.add_argument(

@@ -16,8 +16,11 @@ from fedi2i.typed_config import merged, nearest
 from jobs.commands.settings import add_experiment_options, read_settings
 from jobs.privacy.catalogue import PRIVACY_JOBS
 from jobs.writing.documentation import write_documents
-from jobs.writing.export import export_job
+from jobs.writing.evaluation_job import EVALUATE, evaluation_of
+from jobs.writing.export import export_job, write_job
 from jobs.writing.federation import DEFAULT_FILE, read_federated_experiment
+from jobs.writing.statistics_job import NAME as STATISTICS
+from jobs.writing.statistics_job import StatisticsSettings, statistics_files
 from lightning_modules.strategies.catalogue import STRATEGY_JOBS, strategy_job
 
 JOBS_FOLDER = Path(__file__).resolve().parents[1]
@@ -45,7 +48,8 @@ class ExportOptions(Protocol):
 def add_export(commands: Commands) -> None:
     """Add ``export``."""
     parser = commands.add_parser("export", help="write a job folder for your sites and settings")
-    parser.add_argument("strategy", help=f"one of {', '.join(committed_jobs())}")
+    names = ", ".join([*committed_jobs(), EVALUATE])
+    parser.add_argument("strategy", help=f"one of {names}")
     parser.add_argument(
         "--out", type=Path, required=True, help="job folder; its name is the job's name"
     )
@@ -65,9 +69,13 @@ def add_export(commands: Commands) -> None:
 
 def export(options: ExportOptions) -> None:
     """Write one job folder."""
-    changes = merged(committed_job(options.strategy), _changes(options))
+    evaluates = options.strategy == EVALUATE
+    base = {} if evaluates else committed_job(options.strategy)
+    changes = merged(base, _changes(options))
     asked = OmegaConf.select(OmegaConf.create(changes), "experiment.training.rounds")
     job = read_federated_experiment(options.experiment, changes, fit_rounds=asked is None)
+    if evaluates:
+        job = evaluation_of(job)
     out = export_job(options.out.name, job, options.out)
     print(f"wrote {out}: {', '.join(job.federation.sites)}")
     needed = job.federation.needed
@@ -110,10 +118,19 @@ def committed(_: argparse.Namespace) -> None:
 
 
 def write_committed(folder: Path) -> None:
-    """Write one job folder for each strategy and each privacy job, named after it."""
+    """Write one job folder for each strategy and each privacy job, and one that only evaluates."""
     for name, changes in committed_jobs().items():
         job = read_federated_experiment(DEFAULT_FILE, changes, fit_rounds=True)
         print(f"wrote {export_job(name, job, folder / name)}")
+    evaluation = evaluation_of(read_federated_experiment(DEFAULT_FILE))
+    print(f"wrote {export_job(EVALUATE, evaluation, folder / EVALUATE)}")
+    print(f"wrote {write_job(committed_statistics(), folder / STATISTICS)}")
+
+
+def committed_statistics() -> dict[str, str]:
+    """The files of the committed job of statistics, of the default experiment."""
+    job = read_federated_experiment(DEFAULT_FILE, {})
+    return statistics_files(STATISTICS, job, StatisticsSettings())
 
 
 def committed_jobs() -> dict[str, dict[str, Any]]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from fedi2i.cores import available_cores
+from fedi2i.errors import ConfigError
 from fedi2i.files import write_text
 from jobs.running.arm_outcome import ArmOutcome
 from jobs.running.arm_process import ArmProcess, run_process
@@ -26,6 +27,7 @@ from jobs.writing.federation import FederatedExperiment, with_strategy
 from jobs.writing.job_folder import run_name
 from jobs.writing.workspace import RELAXED_LIMITS
 from lightning_modules.configuration import experiment_values
+from lightning_modules.metrics.presets.catalogue import PRESETS
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ def run_comparison(comparison: Comparison) -> None:
     Raises:
         UserError: data or settings that cannot be used, or an arm that failed.
     """
+    _check_primary(comparison)
     for strategy in comparison.strategies:
         with_strategy(comparison.job, strategy)  # a misspelt one ends the run before it starts
     manifests = prepared_manifests(comparison.job, comparison.data)
@@ -81,6 +84,15 @@ def run_comparison(comparison: Comparison) -> None:
     write_curves(out, outcomes)
     write_run_record(out, comparison.title, job, manifests, outcomes, comparison.primary)
     print(strategies_text(lines))
+
+
+def _check_primary(comparison: Comparison) -> None:
+    preset = PRESETS[comparison.job.experiment.preset]
+    if comparison.primary.metric not in preset.metrics:
+        raise ConfigError(
+            f"--primary-metric {comparison.primary.metric}: preset '{preset.name}' does not "
+            f"measure it; name one of {', '.join(preset.metrics)}"
+        )
 
 
 def _regression(comparison: Comparison, data_key: str) -> list[ArmOutcome]:

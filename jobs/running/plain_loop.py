@@ -26,6 +26,7 @@ from lightning_modules.combining.updates import SiteUpdate, Weights, network_of,
 from lightning_modules.configuration import ExperimentConfig
 from lightning_modules.data.slices import TrainingSlices
 from lightning_modules.evaluation.validation import load_translator, validate
+from lightning_modules.metrics.presets.catalogue import on_prepared_slices
 from lightning_modules.model_networks import MODELS
 from lightning_modules.networks.building import build_networks
 from lightning_modules.networks.generators.catalogue import build_generator
@@ -78,6 +79,7 @@ class PlainLoop:
             sites_keep_optimizers=experiment.training.optimizer_state == "keep",
         )
         self._experiment = experiment
+        self._preset = on_prepared_slices(experiment.preset)
         self._prepared = dict(sites)
         self._hardware = hardware
         self._tamper = tamper
@@ -127,7 +129,7 @@ class PlainLoop:
         config = self._experiment.model
         generator = build_generator(config.generator)
         load_translator(generator, model, MODELS[config.name].translator)
-        return validate(generator, self._prepared[site].split("val"), self._hardware)
+        return validate(generator, self._prepared[site].split("val"), self._hardware, self._preset)
 
     def _update(self, site: str, arrays: Weights) -> SiteUpdate:
         result = self._learners[site].train(

@@ -27,7 +27,7 @@ from lightning_modules.evaluation.baselines import (
     SOURCE_ARM,
     UNTRAINED_ARMS,
 )
-from lightning_modules.metrics.catalogue import METRICS, PRESET
+from lightning_modules.metrics.presets.catalogue import PRESETS
 from lightning_modules.strategies.catalogue import STRATEGY_JOBS, StrategyJob
 from lightning_modules.training.hardware import choose_hardware
 from partitions.manifest import SiteManifest, split_counts
@@ -96,7 +96,7 @@ def write_run_record(
     """Write ``run.json``: everything needed to repeat the run and to read its results."""
     experiment = job.experiment
     computed = any(manifest.computed for manifest in manifests)
-    preparation = experiment.data.preparation
+    preparation, preset = experiment.data.preparation, PRESETS[experiment.preset]
     record: dict[str, Any] = {
         "title": title,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -104,8 +104,8 @@ def write_run_record(
         "computed": computed,
         "data_note": _COMPUTED_NOTE if computed else "",
         "primary_outcome": asdict(primary),
-        "metrics": [metric.description() for metric in METRICS.values()],
-        "preset": {**PRESET, "percentiles": list(preparation.percentiles)},
+        "metrics": [metric.description() for metric in preset.metrics.values()],
+        "preset": {**preset.description(), "percentiles": list(preparation.percentiles)},
         "experiment": {
             **experiment_values(experiment),
             "strategies": {name: dict(entry.values) for name, entry in STRATEGY_JOBS.items()},

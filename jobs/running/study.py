@@ -31,7 +31,7 @@ from jobs.writing.federation import (
     with_strategy,
 )
 from lightning_modules.configuration import experiment_values
-from lightning_modules.metrics.catalogue import METRICS
+from lightning_modules.metrics.presets.catalogue import PRESETS
 
 RESULTS_FILE = "results.csv"
 PATIENTS = ("federated", "unseen")
@@ -103,8 +103,8 @@ def read_study(path: Path, seeds: Sequence[int] = ()) -> Study:
         seeds: take these in the place of the file's.
 
     Raises:
-        ConfigError: an unknown key, a value out of range, a seed named twice, a strategy that does
-            not fit the experiment.
+        ConfigError: an unknown key, a value out of range, a seed named twice, a strategy or a
+            metric that does not fit the experiment.
     """
     config = record_from(StudyConfig, read_yaml(path), str(path))
     check_values(config, str(path))
@@ -115,6 +115,8 @@ def read_study(path: Path, seeds: Sequence[int] = ()) -> Study:
     job = read_federated_experiment(experiment, {"experiment": config.settings})
     for name in config.strategies:
         with_strategy(job, name)
+    measured = PRESETS[job.experiment.preset].metrics
+    choose(config.primary.metric, measured, f"{path}: primary.metric")
     if config.primary.patients == "unseen" and not job.federation.unseen:
         raise ConfigError(
             f"{path}: primary.patients is 'unseen', but {experiment.name} names no site under "
@@ -124,7 +126,6 @@ def read_study(path: Path, seeds: Sequence[int] = ()) -> Study:
 
 
 def _check(config: StudyConfig, where: str) -> None:
-    choose(config.primary.metric, METRICS, f"{where}: primary.metric")
     choose(config.primary.patients, PATIENTS, f"{where}: primary.patients")
     for key, values in (("seeds", config.seeds), ("strategies", config.strategies)):
         twice = [value for value in values if values.count(value) > 1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,25 @@ def job_files(name: str, job: FederatedExperiment) -> dict[str, str]:
         "app_server/config/config_fed_server.json": job_folder.server_config(name, job),
         "app_site/config/config_fed_client.json": job_folder.site_config(name, job),
     }
+    return as_texts(content)
+
+
+def as_texts(content: Mapping[str, Any]) -> dict[str, str]:
+    """Relative path to content as JSON."""
     return {path: json.dumps(value, indent=2) + "\n" for path, value in content.items()}
 
 
 def export_job(name: str, job: FederatedExperiment, out: Path) -> Path:
+    """Write the job folder ``out`` of a training; see ``write_job``."""
+    return write_job(job_files(name, job), out)
+
+
+def write_job(files: Mapping[str, str], out: Path) -> Path:
     """Write the job folder ``out``, replacing an older one as a whole; returns it.
+
+    Args:
+        files: relative path to text.
+        out: the folder.
 
     Raises:
         ConfigError: ``out`` exists and is no job folder; it is left alone.
@@ -34,7 +49,7 @@ def export_job(name: str, job: FederatedExperiment, out: Path) -> Path:
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".exporting-") as temporary:
         folder = Path(temporary) / out.name
-        for relative, text in job_files(name, job).items():
+        for relative, text in files.items():
             path = folder / relative
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")

@@ -79,11 +79,17 @@ class FederationConfig:
 
 @dataclass(frozen=True)
 class FederatedExperiment:
-    """An experiment, its federation, and the privacy mechanism of its job."""
+    """An experiment, its federation, and the privacy mechanism of its job.
+
+    Attributes:
+        only_evaluates: the job trains nothing and measures a given model, see
+            ``jobs.writing.evaluation_job``.
+    """
 
     federation: FederationConfig = field(default_factory=FederationConfig)
     experiment: ExperimentConfig = field(default_factory=ExperimentConfig)
     privacy: PrivacyConfig = field(default_factory=PrivacyConfig)
+    only_evaluates: bool = False
 
 
 def read_federated_experiment(

@@ -15,6 +15,7 @@ from jobs.privacy.catalogue import (
     with_mechanism_at_server,
     with_mechanism_at_site,
 )
+from jobs.writing import evaluation_job
 from jobs.writing.federation import FederatedExperiment
 from jobs.writing.topologies import parts, ring, star, swarm
 from jobs.writing.topologies.parts import Config, ServerSide, SiteSide, plain_site
@@ -108,4 +109,6 @@ _TOPOLOGIES: dict[str, Topology] = {
 
 
 def _topology(job: FederatedExperiment) -> Topology:
+    if job.only_evaluates:
+        return evaluation_job.server, evaluation_job.site
     return _TOPOLOGIES[job.experiment.strategy.record.topology]

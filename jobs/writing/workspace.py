@@ -7,6 +7,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
+from app_custom.gates.allowed_statistics import SharedStatistics
 from app_custom.gates.job_limits import SIMULATION
 from app_custom.participant.allowed_classes import ALLOWED_CLASSES
 from app_custom.participant.site_configuration import FILE_NAME, SiteConfig
@@ -75,6 +76,7 @@ def prepare_workspace(
         torch_threads=torch_threads,
         share_images=share_images,
         limits=SIMULATION,
+        statistics=SharedStatistics(share=True, least_patients=2),
     )
     text = OmegaConf.to_yaml(OmegaConf.create(as_dict(config)))
     write_text(local / FILE_NAME, text.replace("limits:\n", f"{_RELAXED}limits:\n"))

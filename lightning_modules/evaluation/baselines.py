@@ -70,7 +70,7 @@ class SiteBaselines:
 
     def predictions(self, patient: Patient) -> dict[str, Tensor]:
         """By arm: (slices, rows, columns), intensities in [0, 1]; the source is always there."""
-        found = {SOURCE_ARM: patient.source}
+        found = {SOURCE_ARM: patient.source_as_target}
         if self.constant is not None:
             found[CONSTANT_ARM] = torch.full_like(patient.target, self.constant)
         if self.mean_target is not None:

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 from lightning_modules.evaluation.validation import Patient
+from lightning_modules.metrics.presets.catalogue import DEFAULT, PRESETS
+from lightning_modules.metrics.presets.interface import Preset
 
 _ERROR_WINDOW = 0.25
 
@@ -16,16 +18,35 @@ def middle_slice(mask: Tensor) -> int:
     return int(mask.flatten(1).sum(dim=1).argmax())
 
 
-def panel(patient: Patient, prediction: Tensor) -> np.ndarray:
-    """One grey picture, uint8 of shape (1, rows, 4 * columns), window [0, 1].
+def shown(intensity: Tensor, patient: Patient, domain: str, preset: Preset) -> Tensor:
+    """An image as grey values in [0, 1]: what is in HU through the window of a preset in HU.
 
-    The error is shown with white = 0.25 or more; source, target and prediction share one window.
+    Args:
+        intensity: of any shape, on the scale of a domain.
+        patient: whose scale it is.
+        domain: ``source`` or ``target``.
+        preset: whose window is looked through.
+    """
+    scale = patient.scales.get(domain)
+    if scale is None or not preset.in_hu or scale.unit != preset.unit:
+        return intensity.clamp(0.0, 1.0)
+    low, high = preset.shown
+    values = torch.from_numpy(scale.to_unit(intensity.numpy()).astype(np.float32))
+    return ((values - low) / (high - low)).clamp(0.0, 1.0)
+
+
+def panel(patient: Patient, prediction: Tensor, preset: Preset = PRESETS[DEFAULT]) -> np.ndarray:
+    """One grey picture, uint8 of shape (1, rows, 4 * columns), through the preset's window.
+
+    The error is shown with white = a quarter of the window or more; source, target and prediction
+    share one window, where they have one unit.
     """
     index = middle_slice(patient.mask)
-    predicted = prediction[index].clamp(0.0, 1.0)
-    error = (predicted - patient.target[index]).abs() * patient.mask[index] / _ERROR_WINDOW
-    row = torch.cat(
-        [patient.source[index], patient.target[index], predicted, error.clamp(0.0, 1.0)], dim=1
+    source = shown(patient.source[index], patient, "source", preset)
+    target, predicted = (
+        shown(image[index], patient, "target", preset) for image in (patient.target, prediction)
     )
+    error = (predicted - target).abs() * patient.mask[index] / _ERROR_WINDOW
+    row = torch.cat([source, target, predicted, error.clamp(0.0, 1.0)], dim=1)
     picture: np.ndarray = (row * 255.0).round().to(torch.uint8).numpy()[None]
     return picture

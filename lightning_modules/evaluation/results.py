@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 
@@ -16,9 +16,11 @@ from lightning_modules.configuration import ModelConfig
 from lightning_modules.evaluation.baselines import (
     CONSTANT_ARM,
     MEAN_TARGET_ARM,
+    SOURCE_ARM,
     baselines_of,
 )
-from lightning_modules.evaluation.panels import middle_slice
+from lightning_modules.evaluation.images import native_pair, stored_target_of
+from lightning_modules.evaluation.panels import middle_slice, shown
 from lightning_modules.evaluation.validation import (
     Patient,
     load_translator,
@@ -26,6 +28,8 @@ from lightning_modules.evaluation.validation import (
     patients,
     translate,
 )
+from lightning_modules.metrics.presets.catalogue import DEFAULT, PRESETS, needs_scans
+from lightning_modules.metrics.presets.interface import Preset
 from lightning_modules.model_networks import MODELS
 from lightning_modules.networks.generators.catalogue import build_generator
 from lightning_modules.sharing.tensor_file import read_tensors
@@ -35,9 +39,9 @@ from partitions.preparation import PreparedSite
 
 RESULTS_FILE = "results.csv"
 SLICES_FILE = "slices.npz"
-COLUMNS = ("arm", "site", "split", "subject", "metric", "value")
+COLUMNS = ("arm", "site", "split", "subject", "preset", "metric", "value")
 
-Row = tuple[str, str, str, str, str, float]
+Row = tuple[str, str, str, str, str, str, float]
 
 
 def read_generator(model: ModelConfig, path: Path) -> nn.Module:
@@ -67,23 +71,28 @@ def evaluate(
     out: Path,
     split: str = "test",
     unseen: Collection[str] = (),
+    preset: str = DEFAULT,
 ) -> Path:
     """Measure every arm, and what needs no network, on every patient of every site.
 
     An unseen site took part in no training and only tests: all of its patients are measured as test
     patients, whatever split its manifest gives them.
 
-    Writes ``results.csv`` (one row per arm, site, split, subject and metric) and ``slices.npz``
-    (the slice with the largest mask of every patient: source, target, mask, lesion where there is
-    one, and each arm's prediction; float16 intensities in [0, 1]). Of the constant and the mean
-    target there are rows and no pictures.
+    A preset in HU measures volumes on the scan's own grid against the scan, see `native_pair`,
+    unless its name says that prepared slices are meant.
+
+    Writes ``results.csv`` (one row per arm, site, split, subject and metric, each with its preset)
+    and ``slices.npz`` (the slice with the largest mask of every patient: source, target, mask,
+    lesion where there is one, and each arm's prediction; float16 intensities in [0, 1] through the
+    preset's window, see `shown`). Of the constant and the mean target there are rows and no
+    pictures.
 
     Returns:
         The path of ``results.csv``.
     """
     rows: list[Row] = []
     pictures: dict[str, np.ndarray] = {}
-    evaluated = list(sites)
+    evaluated, measured_by = list(sites), PRESETS[preset]
     baselines = baselines_of(evaluated, unseen)
     for site in evaluated:
         chosen = SPLITS if split == "test" and site.site in unseen else (split,)
@@ -92,31 +101,44 @@ def evaluate(
                 arm: translate(generator, patient.source, hardware)
                 for arm, generator in generators.items()
             }
-            for arm, prediction in predictions.items():
-                metrics = patient_metrics(prediction, patient)
+            for arm, metrics in _measured(predictions, patient, site, measured_by):
                 rows += [
-                    (arm, site.site, split, patient.subject, name, metrics[name])
+                    (arm, site.site, split, patient.subject, preset, name, metrics[name])
                     for name in sorted(metrics)
                 ]
-            pictures |= _pictures(site.site, patient, predictions)
+            pictures |= _pictures(site.site, patient, predictions, measured_by)
     write_csv(out / RESULTS_FILE, COLUMNS, rows)
     with replacing(out / SLICES_FILE) as temporary:
         np.savez_compressed(temporary, **pictures)  # type: ignore[arg-type]
     return out / RESULTS_FILE
 
 
+def _measured(
+    predictions: Mapping[str, torch.Tensor], patient: Patient, site: PreparedSite, preset: Preset
+) -> Iterator[tuple[str, dict[str, float]]]:
+    """Every arm's metrics of one patient, whose scan is read once."""
+    if not needs_scans(preset):
+        for arm, prediction in predictions.items():
+            yield arm, patient_metrics(prediction, patient, preset)
+        return
+    stored = stored_target_of(site.manifest, site.config, patient)
+    for arm, prediction in predictions.items():
+        yield arm, preset.measure(native_pair(prediction, patient, stored, preset))
+
+
 def _pictures(
-    site: str, patient: Patient, predictions: Mapping[str, torch.Tensor]
+    site: str, patient: Patient, predictions: Mapping[str, torch.Tensor], preset: Preset
 ) -> dict[str, np.ndarray]:
     index = middle_slice(patient.mask)
     layers = {
-        "target": patient.target[index],
+        "target": shown(patient.target[index], patient, "target", preset),
         "mask": patient.mask[index],
         **{
-            arm: volume[index].clamp(0.0, 1.0)
+            arm: shown(volume[index], patient, "target", preset)
             for arm, volume in predictions.items()
-            if arm not in (CONSTANT_ARM, MEAN_TARGET_ARM)
+            if arm not in (CONSTANT_ARM, MEAN_TARGET_ARM, SOURCE_ARM)
         },
+        SOURCE_ARM: shown(patient.source[index], patient, "source", preset),
     }
     if patient.lesion is not None and patient.lesion[index].any():
         layers["lesion"] = patient.lesion[index]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,16 +21,28 @@ class ImagePair:
     """A prediction and its target, float64, all of shape (slices, rows, columns).
 
     Attributes:
-        prediction: clipped to [0, 1].
-        target: values in [0, 1].
-        mask: true inside the head or brain; somewhere it is.
+        prediction: clipped to [0, 1]; for a preset in HU, HU.
+        target: values in [0, 1], or HU.
+        mask: true inside the head or body; somewhere it is.
         lesion: true inside the lesion; None where the patient has none.
+        covered: which slices the prediction shows, of shape (slices,); None for all of them.
+        anatomy: ``chest``, ``abdomen`` or ``head``, or "" where that is not known.
     """
 
     prediction: Tensor
     target: Tensor
     mask: Tensor
     lesion: Tensor | None = None
+    covered: Tensor | None = None
+    anatomy: str = ""
+
+    def clipped(self, low: float, high: float) -> ImagePair:
+        """The same with both images clipped to a range."""
+        return replace(
+            self,
+            prediction=self.prediction.clamp(low, high),
+            target=self.target.clamp(low, high),
+        )
 
     @cached_property
     def error(self) -> Tensor:
@@ -41,6 +53,10 @@ class ImagePair:
     def mean_squared_error(self) -> Tensor:
         """Over the voxels of the mask; a scalar."""
         return self.error.square().mean()
+
+    def psnr(self, data_range: float) -> float:
+        """Peak signal-to-noise ratio in dB inside the mask; infinite without an error."""
+        return float(10.0 * (data_range**2 / self.mean_squared_error).log10())
 
 
 @dataclass(frozen=True, kw_only=True)

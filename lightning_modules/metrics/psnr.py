@@ -8,7 +8,7 @@ from lightning_modules.metrics.interface import ImagePair, Metric
 
 
 def _measure(images: ImagePair) -> float:
-    return float(10.0 * (1.0 / images.mean_squared_error).log10())
+    return images.psnr(1.0)
 
 
 METRIC = Metric(

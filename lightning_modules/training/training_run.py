@@ -14,6 +14,7 @@ from fedi2i.metric_files import MetricRow, write_metrics
 from lightning_modules.configuration import ExperimentConfig, experiment_values
 from lightning_modules.data.slices import TrainingSlices
 from lightning_modules.evaluation.validation import load_translator, validate
+from lightning_modules.metrics.presets.catalogue import on_prepared_slices
 from lightning_modules.model_networks import MODELS
 from lightning_modules.networks.generators.catalogue import build_generator
 from lightning_modules.sharing.tensor_file import read_tensors, write_tensors
@@ -21,6 +22,15 @@ from lightning_modules.strategies.catalogue import StrategyConfig
 from lightning_modules.training.hardware import Hardware
 from lightning_modules.training.learner import Learner, State
 from lightning_modules.training.local_state import LocalStateStore
+from lightning_modules.translation.intensities import source_intensities
+from lightning_modules.translation.model_card import card_of, training_record
+from lightning_modules.translation.model_file import (
+    KEPT_ROUNDS,
+    SUFFIX,
+    ModelFile,
+    Weights,
+    write_model,
+)
 from partitions.preparation import PreparedSite
 
 logger = logging.getLogger(__name__)
@@ -28,6 +38,9 @@ logger = logging.getLogger(__name__)
 MODEL_FILE = "model.pt"
 METRICS_FILE = "metrics.csv"
 _PROGRESS_FILE = "progress.pt"
+
+Earlier = dict[int, Weights]
+"""The translators of a run's last rounds, by the number of rounds."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +62,8 @@ def train_arm(experiment: ExperimentConfig, arm: Arm, hardware: Hardware, out: P
     """Train all rounds of an arm; continues after the last finished round of a broken run.
 
     The learner, the initial networks and the number of steps per site and round are those of the
-    federated arms. Writes ``metrics.csv`` (site, round, metric, value) and ``model.pt``.
+    federated arms. Writes ``metrics.csv`` (site, round, metric, value), ``model.pt``, and the file
+    that ``fedi2i translate`` takes (``model.safetensors``, and its card as ``model.json``).
 
     Returns:
         The path of ``model.pt``.
@@ -61,7 +75,7 @@ def train_arm(experiment: ExperimentConfig, arm: Arm, hardware: Hardware, out: P
     learner = Learner(experiment, arm.name, slices, hardware, store, steps=arm.steps)
     _warn_of_untrained(arm, learner, MODELS[experiment.model.name].names)
     fingerprint = _fingerprint(experiment, arm)
-    first_round, state, rows = _resume(out, fingerprint, learner)
+    first_round, state, rows, earlier = _resume(out, fingerprint, learner)
     validation = _Validation(experiment, arm, hardware)
     learned_on = arm.sites[0].site if len(arm.sites) == 1 else "all"
     for round_number in range(first_round, experiment.training.rounds):
@@ -71,7 +85,8 @@ def train_arm(experiment: ExperimentConfig, arm: Arm, hardware: Hardware, out: P
         state = {**state, **result.state}
         metrics = {**result.metrics, "time/train_seconds": result.seconds}
         rows += [(learned_on, round_number, name, metrics[name]) for name in sorted(metrics)]
-        _save_progress(out, fingerprint, round_number + 1, state, rows)
+        earlier = _with_last(earlier, experiment, state, round_number + 1)
+        _save_progress(out, fingerprint, round_number + 1, state, rows, earlier)
         logger.info(
             "%s: round %d of %d, generator's loss %.4f",
             arm.name,
@@ -82,7 +97,43 @@ def train_arm(experiment: ExperimentConfig, arm: Arm, hardware: Hardware, out: P
     rows += validation.rows(state, experiment.training.rounds)
     write_metrics(out / METRICS_FILE, rows)
     write_tensors(out / MODEL_FILE, {"model": state})
+    _write_translation_model(experiment, arm, out, state, rows, earlier)
     return out / MODEL_FILE
+
+
+def _write_translation_model(
+    experiment: ExperimentConfig,
+    arm: Arm,
+    out: Path,
+    state: State,
+    rows: Sequence[MetricRow],
+    earlier: Earlier,
+) -> None:
+    rounds = experiment.training.rounds
+    record = training_record(experiment, arm.name, rows, arm.name, rounds)
+    record = replace(
+        record,
+        data={site.site: site.content_hash for site in arm.sites},
+        samples={site.site: len(TrainingSlices([site.split("train")])) for site in arm.sites},
+    )
+    training = source_intensities(site.split("train") for site in arm.sites)
+    weights = _translator_of(experiment, state)
+    card = card_of(experiment, record, training)
+    write_model((out / MODEL_FILE).with_suffix(SUFFIX), ModelFile(card, weights, earlier))
+
+
+def _with_last(
+    earlier: Earlier, experiment: ExperimentConfig, state: State, rounds: int
+) -> Earlier:
+    """The translators of the run's last rounds, as far as it has come to them."""
+    if rounds <= experiment.training.rounds - KEPT_ROUNDS:
+        return earlier
+    return {**earlier, rounds: _translator_of(experiment, state)}
+
+
+def _translator_of(experiment: ExperimentConfig, state: State) -> Weights:
+    prefix = f"{MODELS[experiment.model.name].translator}."
+    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
 
 
 def _warn_of_untrained(arm: Arm, learner: Learner, networks: Sequence[str]) -> None:
@@ -104,12 +155,13 @@ class _Validation:
         self._translator = MODELS[experiment.model.name].translator
         self._sites = sorted(arm.sites, key=lambda site: site.site)
         self._hardware = hardware
+        self._preset = on_prepared_slices(experiment.preset)
 
     def rows(self, state: State, round_number: int) -> list[MetricRow]:
         """Metrics of every site and their unweighted mean over sites, ``all``."""
         load_translator(self._generator, state, self._translator)
         per_site = {
-            site.site: validate(self._generator, site.split("val"), self._hardware)
+            site.site: validate(self._generator, site.split("val"), self._hardware, self._preset)
             for site in self._sites
         }
         rows = [
@@ -134,14 +186,18 @@ def _fingerprint(experiment: ExperimentConfig, arm: Arm) -> str:
     return digest(content)
 
 
-def _resume(out: Path, fingerprint: str, learner: Learner) -> tuple[int, State, list[MetricRow]]:
+def _resume(
+    out: Path, fingerprint: str, learner: Learner
+) -> tuple[int, State, list[MetricRow], Earlier]:
     path = out / _PROGRESS_FILE
     if path.is_file():
         progress = _read_progress(path)
         if progress["fingerprint"] == fingerprint:
             logger.info("continuing after %d finished round(s)", progress["rounds"])
-            return progress["rounds"], progress["state"], [tuple(row) for row in progress["rows"]]
-    return 0, learner.initial_state(), []
+            rows = [tuple(row) for row in progress["rows"]]
+            # A run that an older release began has kept none.
+            return progress["rounds"], progress["state"], rows, progress.get("earlier", {})
+    return 0, learner.initial_state(), [], {}
 
 
 def _read_progress(path: Path) -> dict[str, Any]:
@@ -149,12 +205,18 @@ def _read_progress(path: Path) -> dict[str, Any]:
 
 
 def _save_progress(
-    out: Path, fingerprint: str, rounds: int, state: State, rows: list[MetricRow]
+    out: Path,
+    fingerprint: str,
+    rounds: int,
+    state: State,
+    rows: list[MetricRow],
+    earlier: Earlier,
 ) -> None:
     progress = {
         "fingerprint": fingerprint,
         "rounds": rounds,
         "state": state,
         "rows": [list(row) for row in rows],
+        "earlier": earlier,
     }
     write_tensors(out / _PROGRESS_FILE, progress)

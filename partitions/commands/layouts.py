@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from fedi2i.commands import Commands
-from fedi2i.errors import DataError
+from fedi2i.errors import DataError, UserError
 from partitions.folder_walk import files_below, source_folder
 from partitions.found_scans import Recognised
 from partitions.manifest import FILE_NAME
@@ -66,7 +66,7 @@ def layouts_of(folder: Path) -> tuple[list[Layout], list[str]]:
             continue
         try:
             recognised = reader.recognise(folder)
-        except DataError as error:
+        except UserError as error:
             faults.append(f"{name}: {error}")
             continue
         if recognised is not None:

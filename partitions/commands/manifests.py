@@ -95,13 +95,13 @@ def _demo(options: argparse.Namespace) -> None:
     print(f"{options.size} cohort in {out}: computed, not acquired")
     manifests = write_cohort(out, seed=options.seed, size=options.size, task=options.task)
     print(site_table(manifests))
-    _print_next(out)
+    print_next(out)
 
 
 def _bring_in(reader: Reader, options: argparse.Namespace) -> None:
     print(f"bringing scans into {options.out}")
     print(site_table(reader.bring_in(options)))
-    _print_next(options.out, reader.settings)
+    print_next(options.out, reader.settings)
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -143,7 +143,8 @@ def _with_bar(results: Iterable[Any], count: int) -> Iterable[Any]:
     return bar
 
 
-def _print_next(out: Path, settings: Sequence[str] = ()) -> None:
+def print_next(out: Path, settings: Sequence[str] = ()) -> None:
+    """Say which command comes next."""
     given = [part for setting in settings for part in ("--set", setting)]
     print("next:", shlex.join(["fedi2i", "data", "prepare", "--data", str(out), *given]))
 

@@ -8,14 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
-
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from typing import Any
 
 from fedi2i.commands import Commands
-from fedi2i.errors import ConfigError, DataError, UserError
-from fedi2i.typed_config import merged, read_yaml, record_from
+from fedi2i.errors import DataError, UserError
+from fedi2i.typed_config import merged, read_yaml, record_from, settings_of
 from partitions.manifest import SPLITS, SiteManifest, read_manifest
 from partitions.preparation import PreparationConfig, PreparedSite, PreparedSplit, prepare_site
 from partitions.preparation.configuration import DOMAINS
@@ -39,13 +36,18 @@ def add_prepare(commands: Commands) -> None:
     """Add ``prepare``: make each site's cache."""
     parser = commands.add_parser("prepare", help="make each site's cache for training")
     parser.add_argument("--data", type=Path, required=True, help="a site folder or one above")
+    add_preparation_options(parser)
+    parser.add_argument("--workers", type=int, default=2, help="sites at a time; default: 2")
+    parser.set_defaults(run=_prepare)
+
+
+def add_preparation_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--cache``, ``--config`` and ``--set``."""
     parser.add_argument(
         "--cache", type=Path, help="caches go to CACHE/<site>; default: <site folder>/prepared"
     )
     parser.add_argument("--config", type=Path, help="YAML file with what differs from the defaults")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings")
-    parser.add_argument("--workers", type=int, default=2, help="sites at a time; default: 2")
-    parser.set_defaults(run=_prepare)
 
 
 def read_config(path: Path | None, settings: Sequence[str]) -> PreparationConfig:
@@ -55,14 +57,7 @@ def read_config(path: Path | None, settings: Sequence[str]) -> PreparationConfig
         ConfigError: an unknown key, a wrong value, or a setting without ``=``.
     """
     from_file: dict[str, Any] = read_yaml(path) if path is not None else {}
-    for setting in settings:
-        if "=" not in setting:
-            raise ConfigError(f"--set {setting}: write KEY=VALUE, for example spacing=1.0")
-    try:
-        dotlist = OmegaConf.from_dotlist(list(settings))
-        given = cast(dict[str, Any], OmegaConf.to_container(dotlist))
-    except (OmegaConfBaseException, ValueError) as error:
-        raise ConfigError(f"--set: cannot be read ({str(error).splitlines()[0]})") from error
+    given = settings_of(settings, "--set", "spacing=1.0")
     where = str(path) if path is not None and not settings else "--set"
     return record_from(PreparationConfig, merged(from_file, given), where)
 

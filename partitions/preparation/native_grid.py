@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -83,7 +84,17 @@ def geometry_from(content: Mapping[str, Any], kept: list[int]) -> SliceGeometry:
 def to_native_grid(
     slices: NDArray[Any], geometry: SliceGeometry, scale: Scale
 ) -> NDArray[np.float32]:
-    """Prepared or translated slices as a volume on the scan's own grid, in the unit of a scale.
+    """Prepared or translated slices as the scan would be stored, in the unit of a scale.
+
+    As `to_turned_grid`, with the axes of the stored scan: shape ``geometry.shape``.
+    """
+    return np.ascontiguousarray(turned_to_native(to_turned_grid(slices, geometry, scale), geometry))
+
+
+def to_turned_grid(
+    slices: NDArray[Any], geometry: SliceGeometry, scale: Scale
+) -> NDArray[np.float32]:
+    """Prepared or translated slices on the voxels of their scan, in the unit of a scale.
 
     Pixels are interpolated linearly between the centres of the slices' pixels, as preparation did,
     and continued by half a pixel at the border of what was cut out. Where no pixel grid was changed
@@ -97,7 +108,7 @@ def to_native_grid(
         scale: of the domain that they show.
 
     Returns:
-        Shape ``geometry.shape``, float32.
+        float32, axes (x, y, z) as `Volume` has them.
 
     Raises:
         ValueError: not as many slices as the geometry has.
@@ -106,8 +117,8 @@ def to_native_grid(
         raise ValueError(f"{len(slices)} slices, but the geometry has {len(geometry.kept)}")
     values = scale.to_unit(slices).astype(np.float32)
     found = _resampled_back(values, geometry, "nearest", 1, scale.low)
-    found[~covered(geometry, slices.shape[1:])] = scale.low
-    return _turned_back(found, geometry)
+    found[~covered(geometry, tuple(slices.shape[1:]))] = scale.low
+    return found
 
 
 def mask_to_native_grid(mask: NDArray[np.uint8], geometry: SliceGeometry) -> NDArray[np.bool_]:
@@ -118,9 +129,10 @@ def mask_to_native_grid(mask: NDArray[np.uint8], geometry: SliceGeometry) -> NDA
         geometry: where its slices lie.
     """
     found = _resampled_back((mask > 0).astype(np.float32), geometry, "grid-constant", 0)
-    return np.asarray(_turned_back(found, geometry) > 0)
+    return np.asarray(turned_to_native(found, geometry) > 0)
 
 
+@lru_cache(maxsize=1)  # the arms of an evaluation ask one after the other for the same patient
 def covered(geometry: SliceGeometry, size: tuple[int, ...]) -> NDArray[np.bool_]:
     """Which voxels of the turned scan lie in a pixel of a prepared slice, axes (x, y, z)."""
     whole = np.ones((len(geometry.kept), *size), dtype=np.float32)
@@ -130,10 +142,6 @@ def covered(geometry: SliceGeometry, size: tuple[int, ...]) -> NDArray[np.bool_]
 def turned_to_native(volume: NDArray[Any], geometry: SliceGeometry) -> NDArray[Any]:
     """A volume whose axes were turned when it was read, with the axes of the stored scan."""
     return turned(volume, from_lps(geometry.grid))
-
-
-def _turned_back(volume: NDArray[Any], geometry: SliceGeometry) -> NDArray[Any]:
-    return np.ascontiguousarray(turned_to_native(volume, geometry))
 
 
 def _resampled_back(

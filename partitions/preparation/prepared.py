@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fedi2i.errors import DataError
 from fedi2i.typed_config import choose, record_from
-from partitions.manifest import PATIENT_ID, SPLITS
+from partitions.manifest import PATIENT_ID, SPLITS, SiteManifest
 from partitions.preparation.configuration import DOMAINS, PreparationConfig
 from partitions.preparation.inputs import FORMAT_VERSION
 from partitions.preparation.intensities import Scale
@@ -94,6 +94,7 @@ class PreparedSite:
         config: how the slices were made.
         skipped: subjects left out because a sequence is missing, with the missing sequences.
         folder: the cache folder.
+        manifest: where the scans lie; None for a cache that was opened without it.
     """
 
     site: str
@@ -103,6 +104,7 @@ class PreparedSite:
     config: PreparationConfig
     skipped: Mapping[str, tuple[str, ...]]
     folder: Path
+    manifest: SiteManifest | None = field(default=None, compare=False, repr=False)
 
     def split(self, name: str) -> PreparedSplit:
         """Map the arrays of one split; a split without subjects gives arrays of no slices.

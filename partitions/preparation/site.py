@@ -7,6 +7,7 @@ import logging
 import shutil
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ def prepare_site(
     records, skipped, content_hash = _identify(manifest, config)
     folder = cache / content_hash[:12]
     if (folder / RECORD_NAME).is_file():
-        return open_prepared(folder)
+        return _opened(folder, manifest)
     try:
         cache.mkdir(parents=True, exist_ok=True)
         with _lock(lock_of(folder)):
@@ -73,7 +74,7 @@ def prepare_site(
                 _prepare(records, manifest.root, config, folder, facts, progress)
     except OSError as error:
         raise write_failure(error, cache, manifest.root, records, config) from error
-    return open_prepared(folder)
+    return _opened(folder, manifest)
 
 
 def find_prepared(
@@ -82,7 +83,12 @@ def find_prepared(
     """The site's cache if it is up to date, else None; nothing is prepared."""
     content_hash = _identify(manifest, config)[2]
     folder = cache / content_hash[:12]
-    return open_prepared(folder) if (folder / RECORD_NAME).is_file() else None
+    return _opened(folder, manifest) if (folder / RECORD_NAME).is_file() else None
+
+
+def _opened(folder: Path, manifest: SiteManifest) -> PreparedSite:
+    """The cache, with the way to its scans."""
+    return replace(open_prepared(folder), manifest=manifest)
 
 
 def _identify(

@@ -26,6 +26,7 @@ from partitions.preparation.inputs import domains_of, scan_findings, sequences_o
 from partitions.preparation.intensities import Scale, scale_of
 from partitions.preparation.masks import mask_of
 from partitions.preparation.scaling import SUV, SUV_FACTOR
+from partitions.preparation.shifts import shifted
 from partitions.preparation.subject_file import SubjectFacts, SubjectSlices
 from partitions.scans.grid import Grid, axes_of
 from partitions.scans.volume import Volume
@@ -56,8 +57,9 @@ def prepare_subject(record: SubjectRecord, root: Path, config: PreparationConfig
             lesion = voxels.scans[LESION]
             masks["lesion"] = lesion.scan.values.inside(lesion.volume.data)
         grid = _stored_grid(subject, config.sequence(domains[0]))
+        images = {name: scales[name].to_intensity(volumes[name].data) for name in domains}
         cut = cut_slices(
-            {name: scales[name].to_intensity(volumes[name].data) for name in domains},
+            shifted(images, mask, volumes[domains[0]].voxel_size(), record),
             masks,
             grid,
             config,

@@ -74,6 +74,8 @@ def find_brats(source: Path, sites: Path | None = None) -> Found:
         )
     usable = {name: case for name, case in cases.items() if len(case.missing()) < len(SEQUENCES)}
     placed = {name: case.institution or DATASET for name, case in usable.items()}
+    if sites is None and any(case.institution is None for case in usable.values()):
+        problems.append("no table says who was scanned where: all cases are one site; see --sites")
     if sites is not None:
         placed, left_out = _placed(usable, read_sites(sites))
         if left_out:

@@ -1,4 +1,6 @@
-"""Scans of one's own: a table of NIfTI files, one row per subject, becomes one manifest per site.
+"""Scans of one's own: a table with one row per subject becomes one manifest per site.
+
+The scans are NIfTI, MHA or NRRD files, and stay where they are.
 
 Every complaint names the row, counted as lines of the file with the header as line 1.
 """
@@ -30,7 +32,7 @@ from partitions.manifest import (
     with_grouped_age,
 )
 from partitions.readers import Reader
-from partitions.scans.header import NIFTI, format_of, read_scan_file
+from partitions.scans.header import SCANS, format_of, read_scan_file
 from partitions.scans.mask import DECLARATIONS, mask_values
 from partitions.site_folders import TO_BE_DRAWN, path_from, write_site_folders
 from partitions.table_file import Row, Table, read_table_file, without_missing
@@ -131,7 +133,7 @@ def import_csv(
 def read_table(path: Path, keep: Collection[str] = ()) -> tuple[TableRow, ...]:
     """Read and check all rows.
 
-    A column whose filled cells end in ``.nii`` or ``.nii.gz`` is a sequence. Of the others those of
+    A column whose filled cells end like ``SCANS`` is a sequence. Of the others those of
     ``METADATA`` and of ``keep`` are metadata, and the rest is dropped with a warning. Paths start
     at the table's folder. A subject is one within its site: ``sub-01`` at two hospitals is two
     people.
@@ -238,20 +240,20 @@ def _sequence_columns(table: Table) -> tuple[str, ...]:
         filled = [(row.number, text) for row in table.rows if (text := _text(row, name))]
         for number, text in filled if name not in ("subject", PATIENT_ID, "site", "split") else ():
             _refuse_other_format(table.path, number, name, text)
-        scans = [text.lower().endswith(NIFTI) for _, text in filled]
+        scans = [text.lower().endswith(SCANS) for _, text in filled]
         if name in _SPECIAL or not any(scans):
             continue
         if not all(scans):
             number, text = filled[scans.index(False)]
             raise DataError(
                 f"{table.path}: row {number}: '{text}' in the sequence column '{name}' is not a "
-                ".nii or .nii.gz file; correct it or leave the cell empty"
+                ".nii.gz, .nii, .mha or .nrrd file; correct it or leave the cell empty"
             )
         found.append(name)
     if len(found) < 2:
         raise DataError(
             f"{table.path}: found {len(found)} sequence columns, two are needed; fill one column "
-            "per sequence with .nii or .nii.gz paths"
+            "per sequence with paths of .nii.gz, .nii, .mha or .nrrd files"
         )
     return tuple(found)
 
@@ -267,15 +269,15 @@ def _refuse_other_format(table: Path, number: int, column: str, text: str) -> No
     try:
         if other is None and path.is_dir() and path != table.parent and "/" in str(text):
             other = "a folder, as DICOM series are"
-        elif other is None and path.is_file() and not text.lower().endswith(NIFTI):
+        elif other is None and path.is_file() and not text.lower().endswith(SCANS):
             fault = read_scan_file(path).fault
             other = "a DICOM file" if fault and fault.rule == "other-format" else None
     except (OSError, ValueError):  # a text that cannot be a path
         return
     if other is not None:
         raise DataError(
-            f"{table}: row {number}: column '{column}' holds '{text}', {other}; only NIfTI is "
-            "read: convert it to .nii.gz"
+            f"{table}: row {number}: column '{column}' holds '{text}', {other}; a table names "
+            ".nii.gz, .nii, .mha or .nrrd files, and 'fedi2i data dicom' brings DICOM in"
         )
 
 
@@ -382,7 +384,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 
 READER = Reader(
-    help="make manifests from a table of NIfTI scans, which stay where they are",
+    help="make manifests from a table of NIfTI, MHA or NRRD scans, which stay where they are",
     add_options=_add_options,
     bring_in=lambda options: import_csv(
         options.table, options.out, options.dataset, options.seed, options.keep

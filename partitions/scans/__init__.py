@@ -1,1 +1,1 @@
-"""One NIfTI file: what its first bytes and its header say, its voxel grid, its voxels."""
+"""One scan's file, NIfTI, MetaImage or NRRD: what its header says, its voxel grid, its voxels."""

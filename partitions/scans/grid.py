@@ -87,7 +87,10 @@ def to_lps(grid: Grid) -> tuple[NDArray[np.float64], Grid]:
 
 def from_lps(grid: Grid) -> NDArray[np.float64]:
     """The turn that undoes the one of `to_lps`, for arrays with the axes of the turned grid."""
-    return ornt_transform(axcodes2ornt(("L", "P", "S")), io_orientation(grid.affine))
+    back: NDArray[np.float64] = ornt_transform(
+        axcodes2ornt(("L", "P", "S")), io_orientation(grid.affine)
+    )
+    return back
 
 
 def turned(data: NDArray[Any], turn: NDArray[np.float64]) -> NDArray[Any]:

@@ -1,8 +1,8 @@
 """What a scan's file says before any voxel is read: its name, its first bytes, its header.
 
-Which position a voxel has is decided here and nowhere else: the sform, where its code is positive;
-otherwise the qform, where its code is positive; otherwise the orientation is unknown. Nibabel and
-FSL have the same rule.
+Which position a voxel of a NIfTI file has is decided here and nowhere else: the sform, where its
+code is positive; otherwise the qform, where its code is positive; otherwise the orientation is
+unknown. Nibabel and FSL have the same rule. ``partitions.scans.itk`` reads MetaImage and NRRD.
 """
 
 from __future__ import annotations
@@ -22,13 +22,12 @@ from nibabel.nifti1 import Nifti1Header, data_type_codes
 from nibabel.nifti2 import Nifti2Header
 from nibabel.spatialimages import HeaderDataError
 
-from partitions.scans.grid import Affine, Grid
+from partitions.scans.grid import Affine, Grid, voxel_edges
+from partitions.scans.itk import ITK, RefusedScanError, read_itk_header
 
 OTHER_FORMATS = {
-    ".mha": "MetaImage",
-    ".mhd": "MetaImage",
-    ".nrrd": "NRRD",
-    ".nhdr": "NRRD",
+    ".mhd": "detached MetaImage",
+    ".nhdr": "detached NRRD",
     ".dcm": "DICOM",
     ".ima": "DICOM",
     ".img": "Analyze or NIfTI pair",
@@ -39,6 +38,8 @@ OTHER_FORMATS = {
 }
 """Endings of scans that are not read, and what they are."""
 NIFTI = (".nii", ".nii.gz")
+SCANS = (*NIFTI, *ITK)
+"""Endings of the scans that are read."""
 
 _START = 1024
 _CHUNK = 1 << 22
@@ -49,11 +50,11 @@ _DAMAGE = (OSError, EOFError, zlib.error)
 
 @dataclass(frozen=True)
 class ScanHeader:
-    """What the header of one NIfTI file says, as it stands there.
+    """What the header of one file says, as it stands there, in the words of NIfTI.
 
     Attributes:
         shape: the lengths of all axes.
-        datatype: NIfTI's name of the type of a voxel, e.g. ``int16``, ``complex64``, ``RGB``.
+        datatype: the format's name of the type of a voxel, e.g. ``int16``, ``complex64``, ``RGB``.
         kind: NumPy's letter for it: ``i``, ``u``, ``f``, ``c``, or ``V`` for anything else.
         pixdim: the three voxel edges as stored, possibly negative.
         unit: ``mm``, ``metre``, ``micron`` or ``unknown``.
@@ -63,7 +64,7 @@ class ScanHeader:
         qform: 4x4 with positive voxel edges; NaN where it is not meant or has no meaning.
         qform_code: positive when the qform is meant.
         guess: 4x4 for a file without either: centred, first axis running to the left.
-        needed: bytes of the whole file, decompressed.
+        needed: bytes of the whole file, decompressed where it is NIfTI.
     """
 
     shape: tuple[int, ...]
@@ -160,9 +161,14 @@ def read_scan_file(path: Path) -> ScanFile:
         fault = _first_bytes_fault(path, start)
         if fault is not None:
             return ScanFile(path, size, fault=fault)
+        if _is_itk(path):
+            header = _itk_header(path)
+            return ScanFile(path, size, header, _itk_truncation(size, header))
         block = _decompressed(path, _START) if _is_compressed(path) else start
         header = parse_header(block)
         return ScanFile(path, size, header, _truncation(path, size, header))
+    except RefusedScanError as refused:
+        return ScanFile(path, size, fault=Fault(refused.rule, refused.details))
     except (*_DAMAGE, HeaderDataError, ValueError, KeyError) as error:
         return ScanFile(path, fault=Fault("damaged", {"reason": reason_of(error)}))
 
@@ -226,6 +232,9 @@ def _first_bytes_fault(path: Path, start: bytes) -> Fault | None:
     other = "DICOM" if start[128:132] == b"DICM" else format_of(path)
     if other is not None:
         return Fault("other-format", {"format": other})
+    if _is_itk(path):
+        begins = start.startswith((b"NRRD000", b"ObjectType", b"Comment", b"NDims"))
+        return None if begins else Fault("damaged", {"reason": "it does not begin like one"})
     is_gzip = start.startswith(b"\x1f\x8b")
     if is_gzip and not _is_compressed(path):
         return Fault("compressed-name", {"right": f"{path.name}.gz"})
@@ -234,6 +243,37 @@ def _first_bytes_fault(path: Path, start: bytes) -> Fault | None:
     if not is_gzip and not _is_nifti(start):
         return Fault("damaged", {"reason": "it does not begin like one"})
     return Fault("header-pair") if _magic(start) == b"ni1\0" else None
+
+
+def _is_itk(path: Path) -> bool:
+    return path.suffix.lower() in ITK
+
+
+def _itk_header(path: Path) -> ScanHeader:
+    """The header of a MetaImage or NRRD file, as if its positions stood in a sform."""
+    found = read_itk_header(path)
+    edges = voxel_edges(found.affine)
+    unknown = np.full((4, 4), np.nan)
+    return ScanHeader(
+        shape=found.shape,
+        datatype=found.datatype,
+        kind=found.kind,
+        pixdim=edges,
+        unit="mm",
+        scale=(1.0, 0.0),
+        sform=found.affine,
+        sform_code=int(found.is_oriented),
+        qform=unknown,
+        qform_code=0,
+        guess=found.affine,
+        needed=found.needed,
+    )
+
+
+def _itk_truncation(size: int, header: ScanHeader) -> Fault | None:
+    if size >= header.needed:
+        return None
+    return Fault("truncated", {"expected": header.needed, "got": size})
 
 
 def _is_compressed(path: Path) -> bool:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from partitions.scans.grid import Affine, Grid, to_lps, turned
 from partitions.scans.header import ScanFile, reason_of
+from partitions.scans.itk import ITK, read_itk_voxels
 
 _DAMAGE = (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError)
 
@@ -78,6 +79,8 @@ def read_volume(file: ScanFile) -> Volume:
 
 def _voxels(path: Path) -> NDArray[np.float32]:
     """All voxels, as float32 after scaling in the precision that nibabel chooses."""
+    if path.suffix.lower() in ITK:
+        return read_itk_voxels(path)
     if path.suffix == ".gz":
         with gzip.open(path) as stream:
             content = stream.read()

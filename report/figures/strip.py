@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from report.figures.pictures import ERROR_COLOURS, absolute_error, content_box
 from report.figures.style import STYLE
-from report.run.records import Slice
+from report.run.records import ShownWindow, Slice
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class Strip:
         below_source: measured values of the source.
         below_prediction: measured values of the translation.
         window: upper end of the error's colours, in (0, 1].
+        shown: the values of black and white.
     """
 
     source: Slice
@@ -39,6 +40,7 @@ class Strip:
     below_source: str
     below_prediction: str
     window: float
+    shown: ShownWindow
 
 
 def draw_strip(strip: Strip, width: float) -> Figure:
@@ -76,5 +78,11 @@ def draw_strip(strip: Strip, width: float) -> Figure:
             axis.set_yticks([])
             axis.spines[:].set_visible(False)
         colours = ScalarMappable(Normalize(0.0, strip.window), ERROR_COLOURS)
-        figure.colorbar(colours, ax=axes[-1], fraction=0.05, pad=0.03, ticks=[0.0, strip.window])
+        bar = figure.colorbar(
+            colours, ax=axes[-1], fraction=0.05, pad=0.03, ticks=[0.0, strip.window]
+        )
+        if strip.shown.unit:
+            largest = f"{strip.shown.error(strip.window):g} {strip.shown.unit}"
+            bar.ax.set_yticklabels(["0", largest])
+            figure.supxlabel(f"black to white: {strip.shown.text}", fontsize=7)
         return figure

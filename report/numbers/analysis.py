@@ -25,7 +25,7 @@ from report.numbers.statistics import PairedTests, RankTest, compare, distinct_r
 from report.numbers.strategy_effects import StrategyEffects, strategy_effects
 from report.run.records import Run
 
-TESTED = ("psnr", "ssim", "mae", "nrmse", "lesion_mae")
+TESTED = ("psnr", "ssim", "ms_ssim", "mae", "mae_hu", "rmse_hu", "nrmse", "lesion_mae")
 """The metrics that are tested whatever the primary outcome; its own metric always is."""
 
 

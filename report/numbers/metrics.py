@@ -8,9 +8,9 @@ from report.run.metrics import Metric
 
 PSNR = "psnr"
 """The metric that the report ranks by; every run has it."""
-LEADING = (PSNR, "ssim")
+LEADING = (PSNR, "ssim", "ms_ssim", "mae_hu")
 """Those that stay in front where many arms make every table long."""
-MAIN = (*LEADING, "mae", "nrmse", "lesion_mae")
+MAIN = (*LEADING, "mae", "rmse_hu", "nrmse", "lesion_mae")
 """Those that stay in front where there are few arms; the page folds all others."""
 
 

@@ -91,7 +91,9 @@ class PicturesSection:
     Attributes:
         grids: one per site.
         ranked_by: label of the row that orders the patients.
-        window: upper end of every error map.
+        window: upper end of every error map, as a part of the distance from black to white.
+        window_text: the same with its unit.
+        shown: the values of black and white.
         colour_bar: ``data:`` address of the colours of error maps.
         borrowed: labels of the columns of an unseen site that show the model of another site.
     """
@@ -99,6 +101,8 @@ class PicturesSection:
     grids: tuple[PictureGrid, ...]
     ranked_by: str
     window: float
+    window_text: str
+    shown: str
     colour_bar: str
     borrowed: list[str]
 
@@ -113,6 +117,8 @@ def pictures_section(run: Run, featured: FeaturedRows) -> PicturesSection | None
         grids=tuple(_grid(run, panel, window) for panel in panels),
         ranked_by=panels[0].ranked_by.label,
         window=window,
+        window_text=f"{run.about.shown.error(window):g} {run.about.shown.unit}".rstrip(),
+        shown=run.about.shown.text,
         colour_bar=colour_bar(),
         borrowed=_borrowed(panels),
     )
@@ -197,6 +203,8 @@ def _lesions(patient: PatientPanel, missing: Sequence[str]) -> Iterable[PictureC
 def patient_scores(run: Run, site: Site, subject: str, arm: str, named: bool = False) -> str:
     """``27.31 dB · 0.912`` of this patient, or nothing when the arm has no such values.
 
+    With MS-SSIM and the error in HU where the preset has them.
+
     Args:
         run: the files read.
         site: of the patient.
@@ -212,4 +220,8 @@ def patient_scores(run: Run, site: Site, subject: str, arm: str, named: bool = F
         parts.append(f"{'PSNR ' * named}{number(float(values['psnr']), 2)} dB")
     if "ssim" in values.index:
         parts.append(f"{'SSIM ' * named}{number(float(values['ssim']), 3)}")
+    if "ms_ssim" in values.index:
+        parts.append(f"{'MS-SSIM ' * named}{number(float(values['ms_ssim']), 3)}")
+    if "mae_hu" in values.index:
+        parts.append(f"{'MAE ' * named}{number(float(values['mae_hu']), 1)} HU")
     return " · ".join(parts)

@@ -47,6 +47,7 @@ class ResultsSection:
         ranked: number of rows marked against each other: global strategies, personal ones.
         many: whether the best of so many rows is in part the luckiest.
         infinite: the largest number of patients with infinite PSNR in a cell.
+        undefined: labels of metrics, each with the number of patients for whom it is not defined.
         any_diverged: whether a row diverged.
         odd_counts: sites of which fewer patients were evaluated than ``run.json`` counts.
     """
@@ -59,6 +60,7 @@ class ResultsSection:
     ranked: tuple[int, int]
     many: bool
     infinite: int
+    undefined: tuple[tuple[str, int], ...]
     any_diverged: bool
     odd_counts: tuple[str, ...]
 
@@ -70,6 +72,7 @@ def results_section(run: Run, tables: Sequence[MetricTable]) -> ResultsSection:
         for place, table in enumerate(tables)
     ]
     rows = tables[0].rows
+    labels = {metric.name: metric.label for metric in run.about.metrics}
     # of many arms the two metrics that everyone reads first; the others one click away
     front = MAIN if are_few(rows) else LEADING
     ranked = (len(global_rows(rows)), len(personal_rows(rows)))
@@ -82,6 +85,7 @@ def results_section(run: Run, tables: Sequence[MetricTable]) -> ResultsSection:
         ranked=ranked,
         many=max(ranked) > FEW_ARMS,
         infinite=max((cell.infinite for t in tables for cell in t.cells.values()), default=0),
+        undefined=tuple((labels.get(name, name), count) for name, count in run.undefined.items()),
         any_diverged=any(row.diverged for row in rows),
         odd_counts=tuple(_odd_counts(run, tables[0])),
     )

@@ -43,6 +43,27 @@ def check_results(results: pd.DataFrame, about: RunDescription, where: str) -> N
     _check_psnr(results, about, where)
 
 
+def without_undefined(results: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
+    """Take out what a metric cannot say of a patient, and count it.
+
+    Some metrics are NaN for a patient whatever the prediction, such as MS-SSIM where nothing of the
+    mask is left at the coarsest scale: then all arms have NaN, among them the source. NaN of some
+    arms is what diverged models leave.
+
+    Args:
+        results: rows arm, site, split, subject, metric, value.
+
+    Returns:
+        The other rows, and the number of test patients without a value by metric.
+    """
+    keys = ["site", "split", "subject", "metric"]
+    nothing = results["value"].isna().groupby([results[key] for key in keys]).transform("all")
+    nothing &= results["metric"] != "psnr"  # without it there is no result at all
+    test = results[nothing & (results["split"] == "test")]
+    counts = test.drop_duplicates(keys).groupby("metric").size()
+    return results[~nothing], {str(metric): int(count) for metric, count in counts.items()}
+
+
 def check_names(rows: pd.DataFrame, arms: set[str], sites: set[str], where: str) -> None:
     """Refuse rows of arms (``source`` apart) and sites that ``run.json`` does not list."""
     _refuse_unknown(rows["arm"].unique(), arms | {SOURCE}, "arm", where)

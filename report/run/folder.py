@@ -12,11 +12,12 @@ import pandas as pd
 
 from fedi2i.errors import DataError
 from fedi2i.site_names import RESERVED
-from report.run.checks import check_names, check_results
+from report.run.checks import check_names, check_results, without_undefined
 from report.run.records import Run, RunDescription, Slice
 from report.run.run_json import read_run_json
 
 RESULT_KEYS = ("arm", "site", "split", "subject", "metric")
+PRESET = "preset"
 CURVE_KEYS = ("arm", "site", "round", "metric")
 FIRST_DATA_LINE = 2
 NOT_A_NUMBER = ("", "nan")
@@ -35,11 +36,39 @@ def read_run(folder: Path) -> Run:
     if not folder.is_dir():
         raise DataError(f"{folder}: no such run folder; give the folder of a finished run")
     about = read_run_json(folder / "run.json")
-    results = read_rows(folder / "results.csv", RESULT_KEYS)
-    check_results(results, about, str(folder / "results.csv"))
+    path = folder / "results.csv"
+    results, undefined = without_undefined(
+        _of_one_preset(read_rows(path, RESULT_KEYS), about, path)
+    )
+    check_results(results, about, str(path))
     curves = _read_curves(folder / "curves.csv", about)
-    run = Run(folder, about, results, curves, slices={})
+    run = Run(folder, about, results, curves, slices={}, undefined=undefined)
     return replace(run, slices=read_slices(folder / "slices.npz", run.diverged))
+
+
+def _of_one_preset(results: pd.DataFrame, about: RunDescription, path: Path) -> pd.DataFrame:
+    """The rows without their preset, once all have that of the run.
+
+    Releases before 0.3 wrote none: theirs are ``mr``.
+
+    Raises:
+        DataError: rows of two presets, or of another one than ``run.json`` names.
+    """
+    if PRESET not in results:
+        return results
+    found = sorted(results[PRESET].unique())
+    if len(found) > 1:
+        raise DataError(
+            f"{path}: mixes rows of the presets {' and '.join(map(repr, found))}, whose figures "
+            "cannot be compared; evaluate all arms by one preset"
+        )
+    named = about.preset.get("name")
+    if found != [named]:
+        raise DataError(
+            f"{path}: its rows are of preset '{found[0]}', but run.json names '{named}'; evaluate "
+            "again, or write the run folder again"
+        )
+    return results.drop(columns=PRESET)
 
 
 def read_rows(path: Path, keys: tuple[str, ...]) -> pd.DataFrame:
@@ -50,8 +79,8 @@ def read_rows(path: Path, keys: tuple[str, ...]) -> pd.DataFrame:
         keys: columns that together identify a row.
 
     Returns:
-        The rows in file order, columns ``keys`` (str) and ``value`` (float; infinite or NaN where
-        the file says so).
+        The rows in file order, columns ``keys`` (str), ``preset`` (str) where the file has it, and
+        ``value`` (float; infinite or NaN where the file says so).
 
     Raises:
         DataError: the file is missing, empty or damaged, a column is missing, a key is empty, a
@@ -63,8 +92,9 @@ def read_rows(path: Path, keys: tuple[str, ...]) -> pd.DataFrame:
         raise DataError(f"{path}: column '{missing[0]}' is missing; write the run folder again")
     if rows.empty:
         raise DataError(f"{path}: has a header but no rows; run the experiment again")
-    rows = rows[[*keys, "value"]].fillna("")
-    _refuse_empty_keys(rows, keys, path)
+    texts = (*keys, PRESET) if PRESET in rows.columns else keys
+    rows = rows[[*texts, "value"]].fillna("")
+    _refuse_empty_keys(rows, texts, path)
     numbers = pd.to_numeric(rows["value"], errors="coerce")
     words = numbers.isna() & ~rows["value"].str.strip().str.lower().isin(NOT_A_NUMBER)
     _refuse_first(words, rows, path, keys, "is not a number; write the run folder again")

@@ -167,8 +167,36 @@ class PrimaryOutcome:
 
 
 @dataclass(frozen=True)
+class ShownWindow:
+    """What grey values of pictures mean.
+
+    Attributes:
+        low: value of black.
+        high: value of white.
+        unit: of both, or "".
+    """
+
+    low: float = 0.0
+    high: float = 1.0
+    unit: str = ""
+
+    @property
+    def text(self) -> str:
+        """``-1000 to 1000 HU``."""
+        return f"{self.low:g} to {self.high:g} {self.unit}".rstrip()
+
+    def error(self, part: float) -> float:
+        """A part of the distance from black to white as a difference of values."""
+        return part * (self.high - self.low)
+
+
+@dataclass(frozen=True)
 class RunDescription:
-    """The content of ``run.json``: what was run, on whose data, with which settings."""
+    """The content of ``run.json``: what was run, on whose data, with which settings.
+
+    Attributes:
+        shown: the window of pictures, from ``preset``; 0 to 1 where it says nothing of it.
+    """
 
     title: str
     created: str
@@ -184,6 +212,7 @@ class RunDescription:
     sites: tuple[Site, ...]
     arms: tuple[Arm, ...]
     primary: PrimaryOutcome = PrimaryOutcome()
+    shown: ShownWindow = ShownWindow()
     study: tuple[SpentTogether, ...] = ()
 
     @property
@@ -208,6 +237,8 @@ class Run:
             diverged model gave no number.
         curves: rows arm, site, round, metric, value, or None when the run has none; NaN as above.
         slices: (site, subject, what) to a 2D array in [0, 1], row 0 anterior; empty when none.
+        undefined: by metric, the number of test patients for whom it is not defined, whatever the
+            prediction; they have no rows.
     """
 
     folder: Path
@@ -215,6 +246,7 @@ class Run:
     results: pd.DataFrame
     curves: pd.DataFrame | None
     slices: Mapping[tuple[str, str, str], Slice]
+    undefined: Mapping[str, int] = field(default_factory=dict)
 
     @cached_property
     def test_rows(self) -> pd.DataFrame:

@@ -17,6 +17,7 @@ from report.run.records import (
     PrimaryOutcome,
     Privacy,
     RunDescription,
+    ShownWindow,
     Site,
     SpentTogether,
 )
@@ -46,6 +47,7 @@ def read_run_json(path: Path) -> RunDescription:
         metrics=_metrics(content, where),
         sites=tuple(_site(*entry) for entry in _entries(content, "sites", where)),
         arms=tuple(_arm(*entry) for entry in _entries(content, "arms", where)),
+        shown=_shown(_value(content, "preset", dict, where), f"{where}: preset.shown"),
         primary=_primary(_value(content, "primary_outcome", dict, where, {}), where),
         study=tuple(
             _spent(entry, f"{where}: study[{number}]")
@@ -115,6 +117,14 @@ def _primary(entry: Mapping[str, Any], where: str) -> PrimaryOutcome:
             f"{where}: key 'patients' is '{patients}'; it must be 'federated' or 'unseen'"
         )
     return PrimaryOutcome(_value(entry, "metric", str, where, "psnr"), patients == "unseen")
+
+
+def _shown(preset: Mapping[str, Any], where: str) -> ShownWindow:
+    entry = _value(preset, "shown", dict, where, {})
+    low, high = _value(entry, "low", float, where, 0.0), _value(entry, "high", float, where, 1.0)
+    if not low < high:
+        raise DataError(f"{where}: low {low:g} and high {high:g} must rise")
+    return ShownWindow(low, high, _value(entry, "unit", str, where, ""))
 
 
 def _site(entry: Any, where: str) -> Site:

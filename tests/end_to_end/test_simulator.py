@@ -20,6 +20,7 @@ from simulator_runs import (
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from jobs.writing.federation import read_federated_experiment
+from lightning_modules.translation.model_file import read_model
 from partitions.manifest import read_manifest
 from partitions.preparation import prepare_site
 
@@ -70,6 +71,22 @@ def test_the_server_keeps_the_final_and_the_best_model(finished_run: SimulatorRu
     final_is_best = psnr[-1] == max(psnr[1:])
     equal = all(torch.equal(best[key], value) for key, value in finished_run.weights.items())
     assert equal == final_is_best
+
+
+def test_the_files_for_translate_hold_the_generator_its_last_rounds_and_the_results(
+    finished_run: SimulatorRun,
+) -> None:
+    app = finished_run.run_folder / "app_server"
+    final = read_model(app / "FL_global_model.safetensors")
+    generator = {f"generator.{key}": value for key, value in final.weights.items()}
+    assert all(torch.equal(finished_run.weights[key], value) for key, value in generator.items())
+    assert list(final.earlier) == [1, 2, 3]
+    last = final.earlier[3]
+    assert all(torch.equal(last[key], value) for key, value in final.weights.items())
+    assert final.card.training.results["val/psnr"] == global_metric(finished_run, "val/psnr")[-1]
+    assert final.card.training.samples.keys() == set(SITES)
+    best = read_model(app / "best_FL_global_model.safetensors")
+    assert best.card.training.chosen == "best" and best.card.training.rounds
 
 
 def test_the_global_model_holds_the_two_networks_and_nothing_else(

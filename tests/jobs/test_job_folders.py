@@ -17,12 +17,15 @@ from app_custom.executor.translation_executor import TranslationExecutor
 from app_custom.gates.allowed_update import AllowedUpdate
 from app_custom.participant.allowed_classes import ALLOWED_CLASSES, OPTIONAL_CLASSES
 from app_custom.participant.site_configuration import checked_run_name
+from app_custom.server.given_model import GivenModel
 from fedi2i.errors import ConfigError
 from jobs.commands.job_folders import JOBS_FOLDER
 from jobs.privacy.catalogue import PRIVACY_JOBS
+from jobs.writing.evaluation_job import EVALUATE, evaluation_of
 from jobs.writing.export import export_job, job_files
 from jobs.writing.federation import DEFAULT_FILE, FederatedExperiment, read_federated_experiment
 from jobs.writing.job_folder import meta, run_name, server_config, site_config
+from jobs.writing.statistics_job import NAME as STATISTICS
 from lightning_modules.configuration import experiment_from, experiment_values
 from lightning_modules.modules import build_module
 from lightning_modules.sharing.local_parts import sharing_scope
@@ -66,7 +69,7 @@ def test_the_committed_job_is_what_the_exporter_writes_byte_for_byte(strategy: s
 
 def test_every_strategy_has_a_committed_job_and_every_job_a_strategy() -> None:
     folders = {path.parent.name for path in JOBS_FOLDER.glob("*/meta.json")}
-    assert folders == {*STRATEGY_JOBS, *PRIVACY_JOBS}
+    assert folders == {*STRATEGY_JOBS, *PRIVACY_JOBS, STATISTICS, EVALUATE}
     assert {job.values["name"] for job in STRATEGY_JOBS.values()} == set(KNOWN_STRATEGIES)
 
 
@@ -209,7 +212,7 @@ def test_the_gate_lets_out_exactly_what_the_server_s_model_holds(
 def test_the_allow_list_holds_exactly_the_classes_that_the_jobs_name() -> None:
     used = {
         path
-        for strategy in (*STRATEGY_JOBS, *PRIVACY_JOBS)
+        for strategy in (*STRATEGY_JOBS, *PRIVACY_JOBS, STATISTICS)
         for name in (SERVER_CONFIG, SITE_CONFIG)
         for path in class_paths(config(JOBS_FOLDER / strategy, name))
     }
@@ -419,3 +422,21 @@ def test_the_time_of_a_round_bounds_training_and_evaluation() -> None:
     training, evaluation = server_config("fedavg", job)["workflows"]
     assert training["args"]["train_timeout"] == 900
     assert evaluation["args"]["validation_timeout"] == 900
+
+
+def test_the_job_that_only_evaluates_goes_to_all_sites_and_has_no_task_that_trains() -> None:
+    job = evaluation_of(read_federated_experiment(DEFAULT_FILE))
+    assert files_below(JOBS_FOLDER / EVALUATE) == job_files(EVALUATE, job)
+    written = meta(EVALUATE, job)
+    assert written["deploy_map"]["app_site"] == ["north", "east", "south", "west", "island"]
+    site = site_config(EVALUATE, job)
+    assert [entry["tasks"] for entry in site["executors"]] == [["validate"]]
+    assert [chain["tasks"] for chain in site["task_result_filters"]] == [["validate"]]
+    workflows = [entry["id"] for entry in server_config(EVALUATE, job)["workflows"]]
+    assert workflows == ["final_evaluation"]
+
+
+def test_nvflare_builds_both_sides_of_the_job_that_only_evaluates(workspace: Path) -> None:
+    server = build_server(JOBS_FOLDER / EVALUATE, workspace)
+    assert isinstance(server.components["given_model"], GivenModel)
+    assert build_site(JOBS_FOLDER / EVALUATE, workspace) is not None

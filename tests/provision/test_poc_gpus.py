@@ -27,7 +27,7 @@ from provision.poc.kits import PocConfig
 
 pytestmark = [pytest.mark.nightly, pytest.mark.slow, pytest.mark.timeout(1800)]
 
-ENDLESS = ("--sites", "north,east", "--rounds", "2", "--steps", "100000")
+ENDLESS = ("--sites", "north,east", "--rounds", "2", "--steps", "20000")
 
 
 @pytest.fixture(scope="module")

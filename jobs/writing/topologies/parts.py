@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fedi2i import __version__
-from jobs.privacy.catalogue import arriving, leaving
+from jobs.privacy.catalogue import arriving, description, leaving
 from jobs.writing.federation import FederatedExperiment
 from lightning_modules.configuration import experiment_values
 from lightning_modules.model_networks import MODELS
@@ -125,6 +125,18 @@ def best_model() -> Config:
     )
 
 
+def translation_models(run: str, job: FederatedExperiment, **args: Any) -> Config:
+    """Writes the files that ``fedi2i translate`` takes; it comes after what saves models."""
+    return component(
+        "translation_models",
+        "app_custom.server.translation_models.TranslationModels",
+        settings=experiment_values(job.experiment),
+        run_name=run,
+        privacy=description(job),
+        **args,
+    )
+
+
 def final_model_locator() -> Config:
     """Names the model that the final evaluation sends out."""
     return component("final_model_locator", "app_custom.server.outgoing_model.FinalModelLocator")
@@ -147,13 +159,13 @@ def watch_and_curves() -> list[Config]:
     ]
 
 
-def final_evaluation(job: FederatedExperiment) -> Config:
-    """The workflow that has every site validate the final model."""
+def final_evaluation(job: FederatedExperiment, locator: str = "final_model_locator") -> Config:
+    """The workflow that has every site validate a model, by default the final one."""
     return component(
         EVALUATION,
         "nvflare.app_common.workflows.global_model_eval.GlobalModelEval",
         task_check_period=0.1,
-        model_locator_id="final_model_locator",
+        model_locator_id=locator,
         validation_task_name="validate",
         validation_timeout=job.federation.round_timeout,
         # It sends out a copy of the final model, which would go into every result bundle.
@@ -161,13 +173,15 @@ def final_evaluation(job: FederatedExperiment) -> Config:
     )
 
 
-def learner(run: str, job: FederatedExperiment) -> Config:
+def learner(
+    run: str, job: FederatedExperiment, tasks: Sequence[str] = ("train", "validate")
+) -> Config:
     """The executor for training and validation."""
     # All settings, not only what differs from defaults: a site whose installed version has other
     # defaults must not silently train something else.
     settings = experiment_values(job.experiment)
     return executor(
-        ["train", "validate"],
+        tasks,
         "app_custom.executor.translation_executor.TranslationExecutor",
         settings=settings,
         run_name=run,

@@ -51,6 +51,7 @@ def server(run: str, job: FederatedExperiment) -> ServerSide:
                 persistor_id="persistor",
                 metrics_id="global_metrics",
             ),
+            parts.translation_models(run, job),
             *parts.watch_and_curves(),
         ],
         workflows=[_relay(job), parts.final_evaluation(job)],

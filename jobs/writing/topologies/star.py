@@ -44,6 +44,7 @@ def server(run: str, job: FederatedExperiment) -> ServerSide:
                 metrics_id="global_metrics",
                 aggregator_id="aggregator",
             ),
+            parts.translation_models(run, job, selector_id="best_model"),
             *parts.watch_and_curves(),
         ],
         workflows=[_scatter_and_gather(job), parts.final_evaluation(job)],

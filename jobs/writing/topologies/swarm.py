@@ -18,7 +18,7 @@ _TRANSFER_SECONDS = 600
 
 
 def server(run: str, job: FederatedExperiment) -> ServerSide:
-    """The server's side. A swarm cannot be continued, so it needs no name for its run."""
+    """The server's side. A swarm cannot be continued: the run's name only stands in its models."""
     has_best = job.experiment.training.rounds > 1
     asked = [(BEST_TASK, True)] * has_best + [(FINAL_TASK, False)]
     return ServerSide(
@@ -44,6 +44,8 @@ def server(run: str, job: FederatedExperiment) -> ServerSide:
                 )
                 for task, best in asked
             ),
+            # The server sees no model before the end.
+            parts.translation_models(run, job, keep_rounds=0),
             *parts.watch_and_curves(),
         ],
         workflows=[

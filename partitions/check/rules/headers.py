@@ -191,8 +191,8 @@ RULES: tuple[Rule[SubjectScan], ...] = (
     ),
     _fault(
         "other-format",
-        "is a {format} file, and only NIfTI is read",
-        "convert it to .nii.gz",
+        "is a {format} file, and only NIfTI, MHA and NRRD are read",
+        "bring DICOM series in with 'fedi2i data dicom', and convert anything else to .nii.gz",
     ),
     _fault(
         "compressed-name",
@@ -211,13 +211,30 @@ RULES: tuple[Rule[SubjectScan], ...] = (
     ),
     _fault(
         "damaged",
-        "damaged or not a NIfTI file ({reason})",
+        "damaged or not the kind of file that its name says ({reason})",
         "copy it again from its source",
     ),
     _fault(
         "truncated",
         "damaged: the file ends too early (expected {expected} bytes, got {got})",
         "copy it again from its source",
+    ),
+    _fault(
+        "detached-voxels",
+        "has its voxels in another file ({other})",
+        "write both as one {right} file",
+    ),
+    _fault(
+        "space-unknown",
+        "names no anatomical space that its axes run in (space: {space}), so that left and right "
+        "are unknown",
+        "write 'space: left-posterior-superior' into its header if that is right",
+    ),
+    _fault(
+        "scale-unread",
+        "asks for its values to be multiplied by {slope} and {offset} to be added, which readers "
+        "of MetaImage do not do",
+        "write the scaled values themselves",
     ),
     _kind(
         "complex-data",
@@ -304,8 +321,8 @@ RULES: tuple[Rule[SubjectScan], ...] = (
     Rule(
         "orientation-unknown",
         WARNING,
-        "does not say how the patient lies in it (sform and qform have code 0), so that left and "
-        "right are a guess",
+        "does not say how the patient lies in it (sform and qform have code 0; in MHA, there is no "
+        "TransformMatrix), so that left and right are a guess",
         "convert the scan again from its source, with its orientation",
         _no_orientation,
     ),

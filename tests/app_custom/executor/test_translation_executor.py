@@ -36,6 +36,7 @@ class Session:
         self.calls: list[tuple[str, int]] = []
         self.accepted: list[int | None] = []
         self.failure: Exception | None = None
+        self.kept: list[tuple[int, bool]] = []
 
     def train(
         self,
@@ -72,6 +73,17 @@ class Session:
     ) -> None:
         self.calls.append(("keep", round_number))
         self.accepted.append(accepted_round)
+
+    def keep_models(
+        self,
+        state: dict[str, np.ndarray],
+        round_number: int,
+        metrics: dict[str, float],
+        accepted_round: int | None,
+        final: bool = False,
+    ) -> None:
+        assert metrics["val/psnr"] == float(state["generator.w"].sum())
+        self.kept.append((round_number, final))
 
 
 @pytest.fixture
@@ -115,6 +127,7 @@ def test_the_received_model_is_validated_before_it_is_trained_in_the_server_s_ro
 ) -> None:
     execute("train")
     assert session.calls == [("validate", 3), ("train", 3)]
+    assert session.kept == [(3, False)]
 
 
 def test_a_validation_answer_holds_listed_metrics_only_of_the_model_after_all_rounds(
@@ -123,6 +136,7 @@ def test_a_validation_answer_holds_listed_metrics_only_of_the_model_after_all_ro
     answer = from_shareable(execute("validate"))
     assert (answer.data_kind, answer.data) == (DataKind.METRICS, {"val/psnr": 6.0})
     assert session.calls == [("validate", 7), ("keep", 7)]
+    assert session.kept == [(7, True)]
 
 
 def test_the_strategy_s_arrays_travel_beside_the_model_and_back(session: Session) -> None:

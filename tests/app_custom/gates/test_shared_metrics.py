@@ -17,7 +17,7 @@ from app_custom.gates.shared_metrics import (
     impossible_metrics,
     shared_metrics,
 )
-from lightning_modules.metrics.catalogue import METRICS
+from lightning_modules.metrics.presets.catalogue import PRESETS, SENDABLE
 from lightning_modules.model_networks import MODELS
 
 
@@ -45,10 +45,23 @@ def test_no_listed_name_points_to_single_patients() -> None:
 
 
 def test_a_metric_of_images_may_leave_where_its_own_file_says_so() -> None:
-    for name, metric in METRICS.items():
+    for name, metric in SENDABLE.items():
         for prefix in ("val", "personal"):
             assert (f"{prefix}/{name}" in SHARED_METRICS) == metric.shared
     assert {"val/psnr", "val/ssim", "personal/lesion_mae"} <= SHARED_METRICS
+
+
+def test_metrics_of_one_name_have_one_range_in_every_preset_and_those_in_hu_another_name() -> None:
+    for preset in PRESETS.values():
+        for name, metric in preset.metrics.items():
+            assert metric.sendable == SENDABLE[name].sendable, (preset.name, name)
+            assert metric.better == SENDABLE[name].better
+            assert (metric.unit == "HU") == name.endswith("_hu")
+    assert {"val/mae_hu", "val/ms_ssim", "val/rmse_hu", "val/vif"} <= SHARED_METRICS
+    assert impossible_metrics({"val/mae": 70.0, "val/mae_hu": 70.0}) == [
+        "val/mae = 70 (from 0 to 1)"
+    ]
+    assert impossible_metrics({"val/mae_hu": 1e5}) == ["val/mae_hu = 100000 (from 0 to 10000)"]
 
 
 def test_the_losses_of_every_model_may_leave() -> None:
@@ -58,9 +71,9 @@ def test_the_losses_of_every_model_may_leave() -> None:
 
 @pytest.mark.parametrize("shared", [True, False])
 def test_a_new_metric_leaves_if_it_is_shared_and_nothing_else_changes(shared: bool) -> None:
-    new = dataclasses.replace(METRICS["ssim"], name="ms_ssim", shared=shared)
-    names = set(bounds_of_what_may_leave({**METRICS, "ms_ssim": new}))
-    added = {"val/ms_ssim", "personal/ms_ssim"} if shared else set()
+    new = dataclasses.replace(SENDABLE["ssim"], name="lpips", shared=shared)
+    names = set(bounds_of_what_may_leave({**SENDABLE, "lpips": new}))
+    added = {"val/lpips", "personal/lpips"} if shared else set()
     assert names == SHARED_METRICS | added
 
 

@@ -51,6 +51,26 @@ def deploy(
     return JobAdmission().deploy(site, JOB, meta, "app_site", packed.getvalue(), ctx)
 
 
+def deploy_statistics(site: Workspace) -> str:
+    """Send the committed job of statistics to the site."""
+    job = JOBS / "statistics"
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        name = "config/config_fed_client.json"
+        archive.writestr(name, (job / "app_site" / name).read_text())
+    ctx = Engine(Path(site.get_root_dir()), name="north").new_context()
+    meta = json.loads((job / "meta.json").read_text()) | {"submitter_name": LEAD}
+    return JobAdmission().deploy(site, JOB, meta, "app_site", packed.getvalue(), ctx)
+
+
+def test_statistics_are_taken_only_where_the_site_s_own_file_says_so(site: Workspace) -> None:
+    own = Path(site.get_site_config_dir()) / "fedi2i.yaml"
+    assert "refused by 'statistics'" in deploy_statistics(site)
+    assert not Path(site.get_run_dir(JOB)).exists()
+    own.write_text(own.read_text() + "\nstatistics: {share: true}\n")
+    assert deploy_statistics(site) == ""
+
+
 def _training(**values: Any) -> Change:
     return lambda meta, args: args["settings"]["training"].update(values)
 

@@ -16,7 +16,7 @@ from fedi2i.errors import ConfigError, DataError
 from fedi2i.typed_config import as_dict
 from lightning_modules.configuration import ExperimentConfig
 from lightning_modules.evaluation.panels import middle_slice
-from lightning_modules.evaluation.results import evaluate, read_generator
+from lightning_modules.evaluation.results import COLUMNS, evaluate, read_generator
 from lightning_modules.evaluation.validation import patient_metrics, patients, translate
 from lightning_modules.metrics.catalogue import METRICS
 from lightning_modules.sharing.shared_networks import SharedNetworks
@@ -47,7 +47,8 @@ def test_there_is_one_row_per_arm_patient_and_metric(
     written: Path, sites: dict[str, PreparedSite]
 ) -> None:
     table = pd.read_csv(written / "results.csv")
-    assert list(table.columns) == ["arm", "site", "split", "subject", "metric", "value"]
+    assert list(table.columns) == [*COLUMNS]
+    assert set(table.preset) == {"mr"}
     expected = {
         (arm, name, "test", subject.subject, metric)
         for arm in ("source", "constant", "mean-target", "negative", "copy")
@@ -55,7 +56,7 @@ def test_there_is_one_row_per_arm_patient_and_metric(
         for subject in site.split("test").subjects
         for metric in MEASURED
     }
-    rows = list(table.drop(columns="value").itertuples(index=False, name=None))
+    rows = list(table.drop(columns=["preset", "value"]).itertuples(index=False, name=None))
     assert len(rows) == len(expected)
     assert set(rows) == expected
 

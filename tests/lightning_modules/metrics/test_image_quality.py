@@ -16,10 +16,11 @@ from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from lightning_modules.metrics import lesion_mae
-from lightning_modules.metrics.catalogue import measure
 from lightning_modules.metrics.interface import image_pair
+from lightning_modules.metrics.presets.catalogue import PRESETS
 from lightning_modules.metrics.ssim import ssim_map
 
+measure = PRESETS["mr"].measure
 SHAPE = (3, 40, 36)
 BORDER = 5  # pixels the 11 x 11 window reaches over the edge
 

@@ -18,6 +18,7 @@ from lightning_modules.training.hardware import Hardware
 from lightning_modules.training.learner import Learner, RoundResult
 from lightning_modules.training.local_state import LocalStateStore
 from lightning_modules.training.training_run import Arm, train_arm
+from lightning_modules.translation.model_file import read_model
 from partitions.preparation import PreparedSite
 
 MakeExperiment = Callable[..., ExperimentConfig]
@@ -198,3 +199,30 @@ def test_damaged_progress_is_named_in_one_sentence(
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "model.pt").exists()
+
+
+def test_the_file_for_translate_holds_the_model_its_last_rounds_and_what_it_was_trained_on(
+    make_experiment: MakeExperiment,
+    local: Arm,
+    hardware: Hardware,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    experiment = make_experiment(training=KEEP)
+    with monkeypatch.context() as patched:
+        _pull_plug_in_round(patched, 2)
+        with pytest.raises(_PulledPlugError):
+            train_arm(experiment, local, hardware, tmp_path)
+    train_arm(experiment, local, hardware, tmp_path)
+    found = read_model(tmp_path / "model.safetensors")
+    model = _model(tmp_path)
+    assert all(
+        torch.equal(value, model[f"generator.{key}"]) for key, value in found.weights.items()
+    )
+    assert list(found.earlier) == [2, 3, 4]
+    assert _same(dict(found.earlier[4]), dict(found.weights))
+    record = found.card.training
+    assert record.data == {"north": local.sites[0].content_hash}
+    assert record.samples == {"north": len(local.sites[0].split("train").source)}
+    assert record.results.keys() == METRICS and record.experiment["seed"] == experiment.seed
+    assert found.card.intensities is not None

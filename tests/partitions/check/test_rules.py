@@ -125,7 +125,16 @@ PLANTED: dict[str, Plant] = {
     "missing-file": lambda site: (site.root / "A0/t2.nii.gz").unlink(),
     "lfs-pointer": lambda site: write(site, b"version https://git-lfs.github.com/spec/v1\noid x"),
     "annex-pointer": annex,
-    "other-format": lambda site: rename(site, "t2.mha", b"ObjectType = Image"),
+    "other-format": lambda site: rename(site, "t2.mgz", b"any"),
+    "detached-voxels": lambda site: rename(
+        site, "t2.mha", b"NDims = 3\nElementDataFile = t2.raw\n"
+    ),
+    "space-unknown": lambda site: rename(site, "t2.nrrd", b"NRRD0004\ndimension: 3\n\n"),
+    "scale-unread": lambda site: rename(
+        site,
+        "t2.mha",
+        b"NDims = 3\nElementToIntensityFunctionSlope = 2\nElementDataFile = LOCAL\n",
+    ),
     "compressed-name": lambda site: rename(site, "t2.nii", t2(site)),
     "plain-name": lambda site: write(site, gzip.decompress(t2(site))),
     "header-pair": lambda site: rename(
@@ -230,7 +239,9 @@ def test_check_finds_what_is_planted_and_preparation_has_the_same_rule(
     if name in ONLY_CHECK:
         return
     assert first.subject == ("A3" if name == "copied-scan" else "A0")
-    assert f"{first.subject}/" in first.file or first.file.endswith((".mha", "t2.nii"))
+    assert f"{first.subject}/" in first.file or first.file.endswith(
+        (".mgz", ".mha", ".nrrd", "t2.nii")
+    )
     if found.count(ERROR):
         with pytest.raises(DataError) as refused:
             prepare_site(site, CONFIG, tmp_path / "cache", progress=False)

@@ -70,7 +70,8 @@ def test_incomplete_cases_are_named_and_come_with_what_they_have(release: Path) 
     assert set(by_name["BraTS-GLI-00646-001"].files) == {"t1", "t1ce", "flair"}
     assert by_name["BraTS-GLI-00003-000"].lesion_mask is None
     assert any("no segmentation" in said and "00003" in said for said in found.problems)
-    assert len(found.problems) == 2
+    assert "all cases are one site; see --sites" in found.problems[-1]
+    assert len(found.problems) == 3
 
 
 @pytest.mark.parametrize("name", ["BraTS2023_2017_GLI_Mapping.xlsx", "BraTS21-17_Mapping.csv"])

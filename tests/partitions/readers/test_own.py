@@ -70,6 +70,7 @@ def allow(package: Path, dotted: str = DOTTED) -> str:
     digest = package_digest("my_lab")
     path = package.parents[1] / "own-code.yaml"
     path.write_text(yaml.safe_dump({dotted: digest}))
+    path.chmod(0o644)
     return digest
 
 
@@ -126,6 +127,14 @@ def test_code_that_has_changed_since_it_was_allowed_is_not_imported(
     after = package_digest("my_lab")
     assert after != before
     with pytest.raises(ConfigError, match=f"is not the one .* then writes the digest {after}"):
+        load_own(DOTTED)
+    assert not was_imported(package)
+
+
+def test_a_list_that_others_may_change_allows_nothing(package: Path) -> None:
+    allow(package)
+    (package.parents[1] / "own-code.yaml").chmod(0o664)
+    with pytest.raises(ConfigError, match="others may change this list"):
         load_own(DOTTED)
     assert not was_imported(package)
 

@@ -1,0 +1,129 @@
+"""A site that agrees keeps the models that it would use, in its own folder, for ``translate``.
+
+Nothing is sent for it: the server's models pass by in the course of the run. The site adds to their
+cards what it knows of its own data, which is one more reason why the copies stay where they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from torch import Tensor
+
+from fedi2i.errors import DataError
+from lightning_modules.configuration import ExperimentConfig
+from lightning_modules.model_networks import MODELS
+from lightning_modules.translation.intensities import source_intensities
+from lightning_modules.translation.model_card import TrainingRecord, card_of, training_record
+from lightning_modules.translation.model_file import (
+    SUFFIX,
+    ModelFile,
+    read_card,
+    translator_weights,
+    write_model,
+)
+from partitions.preparation import PreparedSite
+
+FINAL, BEST = "final", "best"
+_MEASURES = ("personal/psnr", "val/psnr")
+"""What models are compared by: of the site's own model where it has one, else of the global one."""
+
+
+class KeptModels:
+    """The final model of a run, and the best one on this site's own validation patients.
+
+    Args:
+        folder: this site's folder for models; a folder of the run's name is made in it.
+        run: the run's name.
+        experiment: the run's.
+        prepared: this site's data.
+        privacy: settings of the privacy mechanism, as the site knows them.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        run: str,
+        experiment: ExperimentConfig,
+        prepared: PreparedSite,
+        privacy: Mapping[str, object] | None = None,
+    ) -> None:
+        self._folder = folder / run
+        self._run = run
+        self._experiment = experiment
+        self._prepared = prepared
+        self._privacy = dict(privacy or {})
+
+    def keep_if_best(
+        self, model: Mapping[str, Tensor], rounds: int, metrics: Mapping[str, float]
+    ) -> bool:
+        """Keep a model if it beats the best one so far; the initial model does not compete.
+
+        Args:
+            model: state_dict with the whole translator.
+            rounds: finished rounds.
+            metrics: on this site's validation patients; without any nothing is compared.
+        """
+        value = _measure(metrics)
+        if rounds == 0 or value is None:
+            return False
+        best = self._best_so_far(rounds)
+        if best is not None and value <= best:
+            return False
+        self._write(BEST, model, rounds, metrics)
+        return True
+
+    def keep_final(
+        self, model: Mapping[str, Tensor], rounds: int, metrics: Mapping[str, float]
+    ) -> Path:
+        """Keep the model after the last round, which competes for the best one, too."""
+        self.keep_if_best(model, rounds, metrics)
+        return self._write(FINAL, model, rounds, metrics)
+
+    def _best_so_far(self, rounds: int) -> float | None:
+        path = self._folder / f"{BEST}{SUFFIX}"
+        if not path.is_file():
+            return None
+        try:
+            record = read_card(path).training
+        except DataError:
+            return None
+        # A run that was started anew begins with its first round: what is there is an older one's.
+        return _measure(record.results) if (record.rounds or 0) < rounds else None
+
+    def _write(
+        self, chosen: str, model: Mapping[str, Tensor], rounds: int, metrics: Mapping[str, float]
+    ) -> Path:
+        translator = MODELS[self._experiment.model.name].translator
+        weights = translator_weights(model, translator, self._experiment.model.generator)
+        if weights is None:
+            raise DataError("the model that this site would use lacks a part of its translator")
+        training = self._prepared.split("train")
+        card = card_of(
+            self._experiment,
+            self._record(chosen, rounds, metrics, len(training.source)),
+            source_intensities([training]),
+        )
+        return write_model(self._folder / f"{chosen}{SUFFIX}", ModelFile(card, weights))
+
+    def _record(
+        self, chosen: str, rounds: int, metrics: Mapping[str, float], slices: int
+    ) -> TrainingRecord:
+        site = self._prepared.site
+        record = training_record(self._experiment, self._run, [], chosen, rounds, self._privacy)
+        return replace(
+            record,
+            samples={site: slices},
+            data={site: self._prepared.content_hash},
+            results={
+                name: value
+                for name, value in metrics.items()
+                if name.startswith(("val/", "personal/"))
+            },
+        )
+
+
+def _measure(metrics: Mapping[str, float]) -> float | None:
+    return next((metrics[name] for name in _MEASURES if name in metrics), None)

@@ -1,0 +1,1 @@
+"""What a published evaluation measures: metrics, range, window and mask, one file each."""

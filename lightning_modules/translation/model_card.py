@@ -1,0 +1,225 @@
+"""What a model says of itself: what it translates, which code builds it, how it was trained."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from fedi2i import __version__
+from fedi2i.epsilon import EPSILON_TOTAL
+from fedi2i.errors import ConfigError
+from fedi2i.metric_files import SAMPLES, MetricRow
+from fedi2i.site_names import ALL_SITES
+from fedi2i.typed_config import check_values, nearest
+from lightning_modules.configuration import (
+    ExperimentConfig,
+    GeneratorConfig,
+    check_levels,
+    experiment_values,
+)
+from lightning_modules.networks import generators
+from lightning_modules.networks.generators.catalogue import GENERATORS
+from partitions.preparation.configuration import PreparationConfig
+
+FORMAT = 1
+"""Raise it when a card changes meaning; older programs then refuse the file by name."""
+NOTICE = "The images that this model writes are synthetic: for research, not for diagnosis."
+ALLOWED_NETWORKS = {f"{generators.__name__}.{kind}": kind for kind in GENERATORS}
+"""What a model file may have this machine build, by dotted path: the installed generators."""
+_LAYERS = "lightning_modules.networks.layers"
+
+
+@dataclass(frozen=True)
+class NetworkCode:
+    """The network that translates: which code builds it, and with which settings.
+
+    Attributes:
+        path: dotted path of the generator's module.
+        digest: SHA-256 of that module and of the layers that generators are put together from.
+        generator: the generator's settings.
+    """
+
+    path: str = ""
+    digest: str = ""
+    generator: GeneratorConfig = field(default_factory=GeneratorConfig)
+
+
+@dataclass(frozen=True)
+class TrainingRecord:
+    """How a model came to be.
+
+    Attributes:
+        release: the release of FedI2I that trained it.
+        run: the run's name.
+        chosen: ``final``, ``best`` or, after training alone, the arm's name.
+        rounds: rounds after which it was the model; None where nobody has noted them.
+        experiment: all settings of the experiment.
+        samples: training slices, by site.
+        data: hash of the prepared data, by site. Of a federation a site knows its own alone.
+        privacy: the privacy mechanism with what it promises, and the largest epsilon that a site
+            has spent; empty without one.
+        results: metrics on validation patients, averaged over the sites.
+    """
+
+    release: str = __version__
+    run: str = ""
+    chosen: str = "final"
+    rounds: int | None = None
+    experiment: dict[str, Any] = field(default_factory=dict)
+    samples: dict[str, int] = field(default_factory=dict)
+    data: dict[str, str] = field(default_factory=dict)
+    privacy: dict[str, Any] = field(default_factory=dict)
+    results: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SourceIntensities:
+    """What the source scans of the training looked like after preparation.
+
+    Attributes:
+        shares: of the pixels inside the masks, how many lie in each of the equal bins of [0, 1];
+            the mean over patients.
+        spread: the largest distance of one training patient from ``shares``; the Wasserstein-1
+            distance, in parts of the scale.
+    """
+
+    shares: tuple[float, ...] = ()
+    spread: float = 0.0
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """Everything that is needed to run a model, and what a person should know of it.
+
+    Attributes:
+        preparation: how scans become slices; names the sequences it reads and writes.
+        network: what builds the network.
+        training: how it came to be.
+        weights: SHA-256 of the weights.
+        earlier: the rounds of the kept global models, the last one included; see ``--uncertainty``.
+        intensities: of the training's source scans, where they are known to who wrote the file.
+        notice: what the translations are not for.
+        format: see ``FORMAT``.
+    """
+
+    preparation: PreparationConfig = field(default_factory=PreparationConfig)
+    network: NetworkCode = field(default_factory=NetworkCode)
+    training: TrainingRecord = field(default_factory=TrainingRecord)
+    weights: str = ""
+    earlier: tuple[int, ...] = ()
+    intensities: SourceIntensities | None = None
+    notice: str = NOTICE
+    format: int = FORMAT
+
+    @property
+    def task(self) -> str:
+        """What is translated into what, in words."""
+        return f"{self.preparation.source} to {self.preparation.target}"
+
+    @property
+    def name(self) -> str:
+        """A short name: the run, which of its models, and the beginning of the weights' digest."""
+        words = (self.training.run or self.training.chosen, self.training.chosen, self.weights[:12])
+        return " ".join(dict.fromkeys(words))
+
+
+def card_of(
+    experiment: ExperimentConfig,
+    training: TrainingRecord,
+    intensities: SourceIntensities | None = None,
+) -> ModelCard:
+    """The card of a model of an experiment; ``write_model`` fills in what follows from weights."""
+    generator = experiment.model.generator
+    path = f"{generators.__name__}.{generator.kind}"
+    return ModelCard(
+        preparation=experiment.data.preparation,
+        network=NetworkCode(path, code_digest(path), generator),
+        training=training,
+        intensities=intensities,
+    )
+
+
+def training_record(
+    experiment: ExperimentConfig,
+    run: str,
+    rows: Iterable[MetricRow],
+    chosen: str,
+    rounds: int | None,
+    privacy: Mapping[str, Any] | None = None,
+) -> TrainingRecord:
+    """What a run's metrics say of one of its models.
+
+    Args:
+        experiment: the run's.
+        run: its name.
+        rows: site, round, metric, value; of site ``all`` the mean.
+        chosen: which of the run's models it is.
+        rounds: after how many rounds.
+        privacy: settings and promise of the mechanism, see ``TrainingRecord.privacy``.
+    """
+    found = list(rows)
+    spent = [value for site, _, name, value in found if name == EPSILON_TOTAL and site == ALL_SITES]
+    private = dict(privacy or {})
+    if spent:
+        private["epsilon_spent"] = max(spent)
+    return TrainingRecord(
+        run=run,
+        chosen=chosen,
+        rounds=rounds,
+        experiment=experiment_values(experiment),
+        samples={
+            site: int(value)
+            for site, _, name, value in found
+            if name == SAMPLES and site != ALL_SITES
+        },
+        privacy=private,
+        results={
+            name: value
+            for site, number, name, value in found
+            if (site, number) == (ALL_SITES, rounds) and name.startswith("val/")
+        },
+    )
+
+
+def check_card(card: ModelCard, where: str) -> None:
+    """Refuse a card of another format, and a network that this machine does not build.
+
+    Raises:
+        ConfigError: naming the file and what is wrong.
+    """
+    if card.format != FORMAT:
+        raise ConfigError(
+            f"{where}: a model file of format {card.format}, and this release reads {FORMAT}; "
+            f"install FedI2I {card.training.release}"
+        )
+    path, generator = card.network.path, card.network.generator
+    check_values(generator, where, "network.generator.")
+    if ALLOWED_NETWORKS.get(path) != generator.kind:
+        raise ConfigError(
+            f"{where}: its network '{path}' is not one that this machine builds; "
+            f"{nearest(path, ALLOWED_NETWORKS)}"
+        )
+    check_levels(generator, where)
+    try:
+        GENERATORS[generator.kind].refuse(generator, card.preparation.size)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
+
+
+@cache
+def code_digest(path: str) -> str:
+    """SHA-256 of the code that builds a network, however a checkout ends its lines.
+
+    Args:
+        path: dotted path of the generator's module, one of ``ALLOWED_NETWORKS``.
+    """
+    content = hashlib.sha256()
+    for module in (path, _LAYERS):
+        source = Path(import_module(module).__file__ or "").read_bytes()
+        content.update(module.encode() + b"\0" + source.replace(b"\r\n", b"\n"))
+    return content.hexdigest()

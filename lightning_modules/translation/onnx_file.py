@@ -1,0 +1,126 @@
+"""A translating network as an ONNX file, for programs that know neither torch nor FedI2I.
+
+The file holds the network alone, from prepared slices to slices; what comes before and after it is
+described in its metadata. It appears only after ONNX Runtime has opened it and computed the same.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from fedi2i.errors import ConfigError, DataError
+from fedi2i.files import replacing
+from fedi2i.typed_config import as_dict
+from lightning_modules.translation.model_card import ModelCard
+from lightning_modules.translation.model_file import ModelFile, build_network
+
+TOLERANCE = 1e-4
+"""Largest difference between torch and ONNX Runtime, in the network's range [-1, 1]."""
+_TRIED_BATCHES = (1, 2, 5)
+_INPUT, _OUTPUT = "source", "target"
+
+
+def export_onnx(model: ModelFile, path: Path) -> float:
+    """Write a model's network; any number of slices of the trained size go in together.
+
+    Input ``source`` and output ``target`` have shape (slices, 1, rows, columns) and range [-1, 1].
+
+    Args:
+        model: as it was read.
+        path: ends in ``.onnx``.
+
+    Returns:
+        The largest difference from torch on random slices.
+
+    Raises:
+        ConfigError: a package is missing.
+        DataError: ONNX Runtime computes something else; nothing is written.
+    """
+    onnx, runtime = _packages()
+    network = build_network(model.card, model.weights)
+    with replacing(path) as temporary:
+        with _quiet():
+            torch.onnx.export(
+                network,
+                (torch.zeros(2, 1, *model.card.preparation.size),),
+                temporary,
+                dynamo=True,
+                dynamic_shapes=({0: torch.export.Dim("slices")},),
+                input_names=[_INPUT],
+                output_names=[_OUTPUT],
+                external_data=False,
+                verbose=False,
+            )
+        content = onnx.load(temporary)
+        for key, value in described(model.card).items():
+            content.metadata_props.add(key=key, value=value)
+        onnx.save(content, temporary)
+        session = runtime.InferenceSession(temporary, providers=["CPUExecutionProvider"])
+        apart = _difference(session, network, model.card.preparation.size)
+        if not apart <= TOLERANCE:
+            raise DataError(
+                f"{path}: not written, as ONNX Runtime differs from torch by {apart:.2g}, and "
+                f"{TOLERANCE:g} is the most; another version of both packages may agree"
+            )
+    return apart
+
+
+def described(card: ModelCard) -> dict[str, str]:
+    """What an ONNX file or a bundle says of a model, as texts."""
+    return {
+        "notice": card.notice,
+        "task": card.task,
+        "model": card.name,
+        "weights": card.weights,
+        "preparation": json.dumps(as_dict(card.preparation)),
+        "network": json.dumps(as_dict(card.network)),
+        "range": "input and output are in [-1, 1]: 2 * intensity - 1; intensities by 'preparation'",
+    }
+
+
+def _packages() -> tuple[Any, Any]:
+    try:
+        import onnx
+        import onnxruntime
+        import onnxscript  # noqa: F401  # torch's exporter writes with it
+    except ImportError as error:
+        raise ConfigError(
+            f"export to ONNX needs the package '{error.name}'; install it with "
+            "pip install 'fedi2i[onnx]'"
+        ) from error
+    return onnx, onnxruntime
+
+
+def _difference(session: Any, network: nn.Module, size: tuple[int, int]) -> float:
+    random = np.random.default_rng(2026)
+    largest = 0.0
+    for batch in _TRIED_BATCHES:
+        slices = random.uniform(-1.0, 1.0, (batch, 1, *size)).astype(np.float32)
+        (found,) = session.run([_OUTPUT], {_INPUT: slices})
+        with torch.inference_mode():
+            expected = network(torch.from_numpy(slices)).numpy()
+        largest = max(largest, float(np.abs(found - expected).max()))
+    return largest
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Torch's exporter prints its progress, and warns of a package that we do not need."""
+    log = logging.getLogger("torch.onnx")
+    before = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with redirect_stdout(StringIO()):
+            yield
+    finally:
+        log.setLevel(before)

@@ -1,0 +1,206 @@
+"""Translate new patients one after the other; one that fails does not stop the others."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from fedi2i import __version__
+from fedi2i.errors import DataError, UserError
+from lightning_modules.translation.derived_series import SYNTHETIC, Provenance, write_series
+from lightning_modules.translation.intensities import far_from_training
+from lightning_modules.translation.new_scans import NewScan, read_scan, result_names
+from lightning_modules.translation.nifti_volume import write_volume
+from lightning_modules.translation.translator import Translator, modality_of
+from partitions.preparation.intensities import LEVELS, Scale
+from partitions.preparation.native_grid import to_native_grid
+from partitions.preparation.new_scan import PreparedSource, prepare_source
+from partitions.preparation.scaling import HOUNSFIELD, SUV_FACTOR
+
+logger = logging.getLogger(__name__)
+
+NIFTI = ".nii.gz"
+UNCERTAINTY = "_uncertainty"
+_IN_AIR = -200.0
+"""HU. A CT has much below it, and an MR image nothing at all."""
+_LEAST_AIR = 0.01
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is asked of a translation.
+
+    Attributes:
+        out: folder of the results.
+        as_nifti: write NIfTI for a DICOM series, too.
+        uncertainty: also write how much the run's last global models disagree.
+        suv_factor: what the source's values are multiplied by to be SUV; None where not needed.
+        largest: of several series in a folder, take the one with the most slices.
+    """
+
+    out: Path
+    as_nifti: bool = False
+    uncertainty: bool = False
+    suv_factor: float | None = None
+    largest: bool = False
+
+
+def translate_scans(
+    paths: Sequence[Path], translator: Translator, wish: Wish, progress: bool = True
+) -> tuple[list[Path], dict[Path, str]]:
+    """Translate scans into files of their own; those that are there already are left as they are.
+
+    One scan is in memory at a time, and ``batch`` slices of it at the network.
+
+    Args:
+        paths: files and DICOM folders.
+        translator: the model.
+        wish: what to write, and where.
+        progress: show a bar on standard error.
+
+    Returns:
+        What was written, and why a scan was not translated, by its path.
+
+    Raises:
+        DataError: two results would have one name.
+    """
+    written: list[Path] = []
+    refused: dict[Path, str] = {}
+    names = result_names(paths, translator.card.preparation.target)
+    for path in tqdm(paths, desc="translating", unit="scan", disable=not progress):
+        try:
+            written += _translate(path, names[path], translator, wish)
+        except UserError as error:
+            refused[path] = str(error)
+            logger.error("%s", error)
+    return written, refused
+
+
+def _translate(path: Path, name: str, translator: Translator, wish: Wish) -> list[Path]:
+    config = translator.card.preparation
+    is_series = path.is_dir() and not wish.as_nifti
+    result = wish.out / (name if is_series else f"{name}{NIFTI}")
+    if result.exists():
+        logger.warning("%s: is there already and stays as it is; delete it to make it anew", result)
+        return []
+    scan = read_scan(path, config.source, wish.largest)
+    prepared = prepare_source(
+        scan.volume, scan.grid, config, metadata={SUV_FACTOR: wish.suv_factor}
+    )
+    source = prepared.source.astype(np.float32) / np.float32(LEVELS)
+    for warning in (*scan.warnings, *doubts(scan, prepared, source, translator)):
+        logger.warning("%s: %s", path, warning)
+    written = []
+    if wish.uncertainty:  # first, so that a result that is there is complete
+        apart = translator.disagreement(source)
+        written.append(_write_disagreement(wish.out / name, apart, prepared, scan, translator))
+    values = to_native_grid(translator.translate(source), prepared.geometry, translator.scale)
+    write = _write_series if is_series else write_translation
+    return [write(result, values, scan, translator), *written]
+
+
+def doubts(
+    scan: NewScan, prepared: PreparedSource, source: NDArray[np.float32], translator: Translator
+) -> list[str]:
+    """What makes a translation doubtful, each with a figure where there is one.
+
+    Args:
+        scan: as it was read.
+        prepared: as the model takes it.
+        source: its intensities in [0, 1].
+        translator: the model.
+    """
+    card = translator.card
+    expected = modality_of(card.preparation.source, prepared.scale.unit)
+    found = [_other_modality(scan, expected)]
+    if card.intensities is not None:
+        found.append(far_from_training(source, prepared.mask > 0, card.intensities))
+    return [one for one in found if one]
+
+
+def _other_modality(scan: NewScan, expected: str) -> str:
+    """A sentence where the header, or else the values, speak of another modality."""
+    data = scan.volume.data
+    air = float((data < _IN_AIR).mean())
+    values = f"{air:.1%} of its voxels lie below {_IN_AIR:g} (lowest {data.min():g})"
+    if scan.modality and scan.modality != expected:
+        return f"its header says {scan.modality}, and the model translates {expected}; {values}"
+    if expected == "MR" and air > _LEAST_AIR:
+        return f"{values}: it looks like a CT, and the model translates MR"
+    if expected == "CT" and air < _LEAST_AIR:
+        return f"{values}: it has no air as a CT in {HOUNSFIELD} has, and the model translates CT"
+    return ""
+
+
+def write_translation(
+    path: Path, values: NDArray[np.float32], scan: NewScan, translator: Translator
+) -> Path:
+    """Write a translation as NIfTI.
+
+    Args:
+        path: ends in ``.nii.gz``.
+        values: on the scan's grid, axes as stored, in the target's unit.
+        scan: the source.
+        translator: the model.
+
+    Returns:
+        ``path``.
+    """
+    written = modality_of(translator.card.preparation.target, translator.scale.unit)
+    words = f"{SYNTHETIC.format(written).partition(',')[0]} {translator.card.name} {__version__}"
+    return write_volume(path, values, scan.grid.affine, translator.scale, words, scan.code)
+
+
+def _write_series(
+    folder: Path, values: NDArray[np.float32], scan: NewScan, translator: Translator
+) -> Path:
+    card, scale = translator.card, translator.scale
+    written = modality_of(card.preparation.target, scale.unit)
+    if written == "PT":
+        raise DataError(
+            f"{folder}: a translated PET cannot be written as DICOM, which wants dose and time of "
+            "an injection that never was; give --nifti"
+        )
+    if written == "CT" and scale.unit != HOUNSFIELD:
+        raise DataError(f"{folder}: a CT in '{scale.unit}' is no DICOM CT; give --nifti")
+    made = Provenance(
+        modality=written,
+        source=f"{scan.modality} {card.preparation.source}",
+        target=f"{written} {card.preparation.target}",
+        model=card.name,
+        digest=card.weights,
+    )
+    return write_series(folder, scan.headers, values, scale, made)
+
+
+def _write_disagreement(
+    stem: Path,
+    apart: NDArray[np.float32],
+    prepared: PreparedSource,
+    scan: NewScan,
+    translator: Translator,
+) -> Path:
+    """A map in the target's unit, always NIfTI: a DICOM reader would take it for an image."""
+    width = translator.scale.span
+    values = to_native_grid(apart, prepared.geometry, Scale(0.0, width))
+    inside = float(apart[prepared.mask > 0].mean()) * width
+    unit = translator.scale.unit or "thousandths of the scale"
+    logger.info("%s: last rounds disagree by %.3g %s inside the mask", stem.name, inside, unit)
+    path = stem.with_name(f"{stem.name}{UNCERTAINTY}{NIFTI}")
+    words = f"disagreement of the last rounds of {translator.card.name}"
+    return write_volume(path, values, scan.grid.affine, Scale(0.0, width), words, scan.code)
+
+
+def refusal_of(refused: Mapping[Path, str], paths: Iterable[Path]) -> str:
+    """One sentence about the scans that were not translated."""
+    total = len(list(paths))
+    first = next(iter(refused.values()))
+    if len(refused) == total == 1:
+        return first
+    return f"{len(refused)} of {total} scans were not translated; the first: {first}"

@@ -1,0 +1,111 @@
+"""From the series of one subject to NIfTI files in a site folder."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import nibabel
+import numpy as np
+
+from fedi2i.errors import DataError
+from fedi2i.files import replacing
+from partitions.dicom.groups import Group
+from partitions.dicom.metadata import facts_of, shared_facts
+from partitions.dicom.series import SeriesVolume, read_series
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+logger = logging.getLogger(__name__)
+
+SCANNER = 1
+"""NIfTI code of positions in the scanner's own coordinates."""
+
+
+def convert_subject(
+    chosen: Mapping[str, Group],
+    root: Path,
+    subject: str,
+    straighten: bool = False,
+    allow_synthetic: bool = False,
+) -> tuple[dict[str, str], dict[str, Any]]:
+    """Read the series of a subject, then write ``<root>/<subject>/<sequence>.nii.gz``.
+
+    All are read before the first is written, so that a subject is there with all of its
+    sequences or not at all.
+
+    Args:
+        chosen: sequence name to series.
+        root: the site folder.
+        subject: what the subject is called.
+        straighten: see `read_series`.
+        allow_synthetic: whether to take series that a program made up.
+
+    Returns:
+        The files by sequence, relative to ``root``, and the metadata.
+
+    Raises:
+        DataError: a series cannot be used.
+    """
+    volumes = {name: read_series(group, straighten) for name, group in chosen.items()}
+    for name, volume in volumes.items():
+        _look_at(subject, name, volume, allow_synthetic)
+    files = {}
+    for name, volume in volumes.items():
+        files[name] = f"{subject}/{name}.nii.gz"
+        write_nifti(root / files[name], volume)
+    facts = {name: _facts(volume) for name, volume in volumes.items()}
+    return files, shared_facts(facts)
+
+
+def write_nifti(path: Path, volume: SeriesVolume) -> None:
+    """Write a volume: integers as int16, anything else as float32; both forms of the header.
+
+    Args:
+        path: ends with ``.nii.gz``.
+        volume: straight, as the qform can hold no shear.
+    """
+    data = volume.data
+    limits = np.iinfo(np.int16)
+    whole = limits.min <= data.min() and data.max() <= limits.max and (data == np.rint(data)).all()
+    image: Any = nibabel.Nifti1Image(data.astype(np.int16) if whole else data, volume.affine)
+    image.header.set_xyzt_units("mm", "unknown")
+    image.set_sform(volume.affine, code=SCANNER)
+    image.set_qform(volume.affine, code=SCANNER)
+    with replacing(path) as temporary:
+        image.to_filename(temporary)
+
+
+def is_synthetic(header: Dataset) -> bool:
+    """Whether a series says that a program made it up (PS3.3 C.12.1, SyntheticData)."""
+    return str(header.get("SyntheticData", "")).upper() == "YES"
+
+
+def _look_at(subject: str, name: str, volume: SeriesVolume, allow_synthetic: bool) -> None:
+    """Refuse what a program made up, and say what a person should know."""
+    if not allow_synthetic and any(map(is_synthetic, volume.headers)):
+        raise DataError(
+            f"{volume.slices[0].path}: says that it was made up by a program (SyntheticData); "
+            "leave it out, or give --allow-synthetic"
+        )
+    if volume.lossy:
+        logger.warning("%s: '%s' was compressed with losses", subject, name)
+    if volume.tilt:
+        logger.warning(
+            "%s: '%s' was resampled, as its stack is tilted by %.1f degrees",
+            subject,
+            name,
+            volume.tilt,
+        )
+
+
+def _facts(volume: SeriesVolume) -> dict[str, Any]:
+    facts = facts_of(volume.headers[0])
+    if volume.lossy:
+        facts["lossy"] = "yes"
+    if volume.tilt:
+        facts["straightened_degrees"] = round(volume.tilt, 1)
+    return facts

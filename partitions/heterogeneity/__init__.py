@@ -1,0 +1,1 @@
+"""How unlike sites are, before anything is trained: sizes, people, intensities, distances."""

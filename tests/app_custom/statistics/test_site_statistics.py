@@ -1,0 +1,279 @@
+"""Federated statistics, by NVFlare's own handler, filter, cleansers and controller."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from nvflare.apis.dxo import DXO, DataKind, from_shareable
+from nvflare.apis.shareable import Shareable
+from nvflare.app_common.abstract.statistics_spec import Bin, Histogram, HistogramType
+from nvflare.app_common.app_constant import StatisticsConstants as Names
+from nvflare.app_common.executors.statistics.statistics_task_handler import StatisticsTaskHandler
+from nvflare.app_common.filters.statistics_privacy_filter import StatisticsPrivacyFilter
+from nvflare.app_common.statistics.numeric_stats import get_global_stats
+from nvflare.app_common.utils.json_utils import ObjectEncoder
+from nvflare.app_common.workflows.statistics_controller import StatisticsController
+from nvflare.fuel.utils import fobs
+from nvflare.fuel.utils.class_utils import instantiate_class
+from nvflare_fakes import Engine
+
+from app_custom.gates.allowed_update import AllowedUpdate, UpdateNotAllowedError
+from app_custom.gates.job_limits import JobRefusedError
+from app_custom.gates.site_policy import SitePolicy
+from app_custom.statistics import site_statistics
+from app_custom.statistics.site_statistics import SiteStatistics
+from jobs.writing.federation import DEFAULT_FILE, read_federated_experiment
+from jobs.writing.statistics_job import StatisticsSettings, statistics_files
+from partitions.heterogeneity.federated import GROUP, read_federated
+from partitions.heterogeneity.intensities import BINS, mean_histogram, wasserstein
+from partitions.heterogeneity.sites import Ages, SiteImages, SiteView
+from partitions.manifest import SiteManifest, write_manifest
+
+JOB = statistics_files(
+    "statistics", read_federated_experiment(DEFAULT_FILE, {}), StatisticsSettings()
+)
+SITE = json.loads(JOB["app_site/config/config_fed_client.json"])
+SERVER = json.loads(JOB["app_server/config/config_fed_server.json"])
+SHARES = "statistics: {share: true, least_patients: 10}\n"
+POLICY = SitePolicy(["generator"])
+
+
+@dataclass(frozen=True)
+class Site:
+    """A site whose patients are numbers, and what NVFlare makes of them at the site."""
+
+    name: str
+    view: SiteView
+    root: Path
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Site]:
+    """Make a site of some patients; images are drawn and not prepared from scans."""
+    views: dict[str, SiteView] = {}
+    monkeypatch.setattr(site_statistics, "prepare_site", lambda *_, **__: None)
+    monkeypatch.setattr(site_statistics, "view_of", lambda manifest, _: views[manifest.site])
+
+    def make(name: str, patients: int, own: str = SHARES) -> Site:
+        rng = np.random.default_rng([patients, *name.encode()])
+        ages = tuple(float(age) for age in rng.normal(50, 12, patients))
+        images = {}
+        for domain in ("source", "target"):
+            histograms = rng.dirichlet(np.linspace(1, 3, BINS), size=patients)
+            means = histograms @ ((np.arange(BINS) + 0.5) / BINS)
+            features = np.column_stack([means, rng.normal(size=(patients, 5))])
+            images[domain] = SiteImages(patients, mean_histogram(histograms), features)
+        views[name] = SiteView(
+            name, patients, patients, {}, Ages(patients, None, 0, ages), {}, images
+        )
+        root = tmp_path / name
+        write_manifest(SiteManifest("demo", name, (), root / "data"))
+        (root / "local").mkdir()
+        text = f"datasets: {{demo: {root / 'data'}}}\n{own}"
+        (root / "local" / "fedi2i.yaml").write_text(text)
+        return Site(name, views[name], root)
+
+    return make
+
+
+def generator(site: Site, **changes: Any) -> SiteStatistics:
+    """The component that the job builds, initialised at a site."""
+    given = {**SITE["components"][0]["args"], **changes}
+    found = SiteStatistics(**given)
+    found.initialize(Engine(site.root, site.name).new_context())
+    return found
+
+
+def computed(site: Site, inputs: Shareable, **changes: Any) -> dict[str, Any]:
+    """The answer of NVFlare's handler, before any filter."""
+    handler = StatisticsTaskHandler("site_statistics")
+    handler.stats_generator = generator(site, **changes)
+    ctx = Engine(site.root, site.name).new_context()
+    return dict(handler.execute_task(Names.FED_STATS_TASK, inputs, ctx, None))
+
+
+def answer(site: Site, inputs: Shareable, **changes: Any) -> dict[str, Any]:
+    """What leaves a site: the answer past the site's own gate and then the job's cleansers."""
+    components = {
+        one["id"]: instantiate_class(one["path"], one["args"]) for one in SITE["components"][1:]
+    }
+    ctx = Engine(site.root, site.name, components=components).new_context()
+    found = computed(site, inputs, **changes)
+    message = POLICY.process(DXO(DataKind.STATISTICS, data=found).to_shareable(), ctx)
+    cleaning = StatisticsPrivacyFilter(
+        SITE["task_result_filters"][0]["filters"][0]["args"]["result_cleanser_ids"]
+    )
+    return dict(cleaning.process_dxo(from_shareable(message), message, ctx).data)
+
+
+def run(*sites: Site, **changes: Any) -> dict[str, Any]:
+    """What the server writes, by the controller's own steps, as it is read from the file."""
+    (workflow,) = SERVER["workflows"]
+    controller = StatisticsController(**workflow["args"])
+    for task in (Names.STATS_1st_STATISTICS, Names.STATS_2nd_STATISTICS):
+        inputs = controller._prepare_inputs(task)
+        for site in sites:
+            found = fobs.loads(answer(site, inputs, **changes)[task])
+            for name, value in found.items():
+                controller.client_statistics.setdefault(name, {})[site.name] = value
+        controller.global_statistics = get_global_stats(
+            controller.global_statistics,
+            controller.client_statistics,
+            task,
+            controller.statistic_configs,
+        )
+    return dict(json.loads(json.dumps(controller._combine_all_statistics(), cls=ObjectEncoder)))
+
+
+def test_a_site_with_too_few_patients_counts_none_and_no_mean_is_divided_by_them(
+    site: Callable[..., Site],
+) -> None:
+    """40, 12 and 6 patients: NVFlare alone divides the sum of 52 by 58."""
+    sites = [site(name, count) for name, count in (("north", 40), ("east", 12), ("west", 6))]
+    found = run(*sites)
+    ages = np.concatenate([one.view.ages.values for one in sites[:2]])
+    assert found["age"]["mean"]["Global"][GROUP] == pytest.approx(ages.mean(), abs=1e-3)
+    assert found["age"]["stddev"]["Global"][GROUP] == pytest.approx(ages.std(ddof=1), abs=1e-3)
+    assert found["age"]["count"]["Global"][GROUP] == 52
+    assert found["age"]["count"]["west"][GROUP] == 0
+    given = {name for one in found.values() for name in one if one[name].get("west")}
+    assert given == {"count"}
+
+
+def test_the_job_s_least_number_holds_where_the_site_s_own_is_smaller(
+    site: Callable[..., Site],
+) -> None:
+    small = site("west", 6, "statistics: {share: true, least_patients: 2}\n")
+    assert run(site("north", 40), small)["age"]["count"]["Global"][GROUP] == 40
+    larger = site("east", 30, "statistics: {share: true, least_patients: 31}\n")
+    assert run(larger)["age"]["count"]["east"][GROUP] == 0
+
+
+def test_the_server_s_file_makes_the_report_that_the_sites_would_make_together(
+    site: Callable[..., Site], tmp_path: Path
+) -> None:
+    sites = [site("north", 40), site("east", 12), site("west", 6)]
+    path = tmp_path / "statistics.json"
+    path.write_text(json.dumps(run(*sites)))
+    east, north, west = read_federated(path)
+    assert (east.patients, north.patients, west.patients) == (12, 40, 0)
+    assert (west.images, west.ages.mean) == ({}, None)
+    assert north.ages.mean == pytest.approx(np.mean(sites[0].view.ages.values), abs=1e-3)
+    assert len(north.images["source"].histogram) == 8
+    here = [one.view.images["source"].histogram for one in sites[:2]]
+    there = [one.images["source"].histogram for one in (north, east)]
+    assert wasserstein(*there) == pytest.approx(wasserstein(*here), abs=1 / 64)
+
+
+def test_a_single_patient_of_many_voxels_is_no_crowd(site: Callable[..., Site]) -> None:
+    found = run(site("north", 40), site("west", 1))
+    assert found["source"]["count"]["west"][GROUP] == 0
+    assert "west" not in found["source"]["mean"]
+
+
+def test_no_smallest_or_largest_value_is_asked_of_a_site(site: Callable[..., Site]) -> None:
+    north = generator(site("north", 40))
+    for ask in (north.min_value, north.max_value):
+        with pytest.raises(NotImplementedError):
+            ask(GROUP, "age")
+
+
+@pytest.mark.parametrize(("bins", "low", "high"), [(64, 0, 1), (8, 0, 0.5), (7, 0, 1), (0, 0, 1)])
+def test_other_bins_than_ours_are_not_given(
+    bins: int, low: float, high: float, site: Callable[..., Site]
+) -> None:
+    with pytest.raises(ValueError, match="are not given"):
+        generator(site("north", 40)).histogram(GROUP, "source", bins, low, high)
+
+
+def test_ages_have_no_histogram(site: Callable[..., Site]) -> None:
+    assert generator(site("north", 40)).histogram(GROUP, "age", 8, 0, 1).bins == []
+
+
+@pytest.mark.parametrize(
+    ("own", "rule"),
+    [
+        ("", "'statistics\\.share' is false here"),
+        ("statistics: {share: false}\n", "'statistics\\.share' is false here"),
+        (f"{SHARES}patient_privacy: {{required: true}}\n", "'patient_privacy'"),
+        (f"{SHARES}limits: {{plain_updates: false}}\n", "'plain_updates'"),
+        (f"{SHARES}limits: {{most_pixels: 100}}\n", "'most_pixels'"),
+    ],
+)
+def test_a_site_s_own_file_refuses_statistics(
+    own: str, rule: str, site: Callable[..., Site]
+) -> None:
+    with pytest.raises(JobRefusedError, match=rule):
+        generator(site("north", 40, own))
+
+
+def test_a_job_of_another_release_is_refused(site: Callable[..., Site]) -> None:
+    with pytest.raises(JobRefusedError, match=r"FedI2I 0.1.9 wrote the job"):
+        generator(site("north", 40), release="0.1.9")
+
+
+@pytest.fixture
+def allowed(site: Callable[..., Site]) -> dict[str, Any]:
+    """An answer that may leave."""
+    (workflow,) = SERVER["workflows"]
+    controller = StatisticsController(**workflow["args"])
+    inputs = controller._prepare_inputs(Names.STATS_1st_STATISTICS)
+    return computed(site("north", 40), inputs)
+
+
+def passes(gate: AllowedUpdate, data: dict[str, Any], **meta: Any) -> None:
+    message = DXO(DataKind.STATISTICS, data=data, meta=meta).to_shareable()
+    assert gate.process(message, Engine().new_context()) is message
+
+
+def test_the_site_s_policy_lets_statistics_pass_and_a_training_job_s_gate_does_not(
+    allowed: dict[str, Any],
+) -> None:
+    passes(POLICY, allowed)
+    with pytest.raises(UpdateNotAllowedError, match="kind of data"):
+        passes(AllowedUpdate(["generator"]), allowed)
+
+
+_FINE = Histogram(HistogramType.STANDARD, [Bin(n / 64, (n + 1) / 64, 1.0) for n in range(64)])
+_NAMED = Histogram(HistogramType.STANDARD, [Bin(0.0, 1.0, 1.0)], "patient 7")
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        {"mean": {GROUP: {"weight": 81.0}}},
+        {"mean": {"patient-7": {"age": 81.0}}},
+        {"quantile": {GROUP: {"age": 81.0}}},
+        {"max": {GROUP: {"age": 81.0}}},
+        {"mean": {GROUP: {"age": "patient 7"}}},
+        {"histogram": {GROUP: {"source": _FINE}}},
+        {"histogram": {GROUP: {"source": _NAMED}}},
+        {"histogram": {GROUP: {"source": [1.0, 2.0]}}},
+        ["patient 7"],
+    ],
+)
+def test_anything_else_in_place_of_the_numbers_is_stopped(
+    secret: Any, allowed: dict[str, Any]
+) -> None:
+    with pytest.raises(UpdateNotAllowedError, match="statistics are refused"):
+        passes(POLICY, {**allowed, Names.STATS_1st_STATISTICS: fobs.dumps(secret)})
+
+
+def test_anything_beside_the_numbers_is_stopped(allowed: dict[str, Any]) -> None:
+    features = fobs.dumps({"patients": ["patient 7"]})
+    for data, meta in (
+        ({**allowed, "note": "patient 7"}, {}),
+        ({**allowed, Names.STATS_FEATURES: features}, {}),
+        ({**allowed, Names.STATISTICS_TASK_KEY: "patient 7"}, {}),
+        ({**allowed, Names.STATS_1st_STATISTICS: b"patient 7"}, {}),
+        ({**allowed, "__headers__": {"note": "patient 7"}}, {}),
+        (allowed, {"note": "patient 7"}),
+    ):
+        with pytest.raises(UpdateNotAllowedError):
+            passes(POLICY, data, **meta)

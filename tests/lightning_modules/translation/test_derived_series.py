@@ -1,0 +1,240 @@
+"""DICOM in, translate, DICOM out: equal geometry, honest words, and nothing of the scanner's."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+import SimpleITK
+from dicom_series import lps, uid, write_series
+from numpy.typing import NDArray
+from pydicom import Dataset
+from pydicom.uid import CTImageStorage, MRImageStorage
+from translated_scans import MakeModel, head
+
+from fedi2i.errors import DataError
+from lightning_modules.translation import derived_series
+from lightning_modules.translation.model_file import read_model
+from lightning_modules.translation.scans_to_scans import Wish, translate_scans
+from lightning_modules.translation.translator import Translator
+from partitions.preparation.intensities import Scale
+
+SECRETS = ("Secret Hospital", "of Secret", "Operator^Secret", "secret protocol", "private secret")
+
+
+def _source(folder: Path, modality: str = "MR", plane: str = "oblique") -> NDArray[np.float64]:
+    """A series with what must not be passed on, and geometry in unusual decimal strings."""
+    values = head(modality).astype(np.float64)
+
+    def edit(dataset: Dataset, _: int) -> None:
+        dataset.OperatorsName, dataset.ProtocolName = "Operator^Secret", "secret protocol"
+        dataset.AcquisitionDate, dataset.ContrastBolusAgent = "20200102", "private secret"
+        dataset.add_new(0x00091001, "LO", "private secret")
+        x, y, z = dataset.ImagePositionPatient
+        dataset.ImagePositionPatient = [f"{float(x):.6f}0", f"{float(y):.6f}", f"{float(z):.6f}"]
+
+    rescale = (1.0, -1024.0) if modality == "CT" else None
+    write_series(folder, values, lps(plane), modality, rescale=rescale, edit=edit)
+    return values
+
+
+def _translated(model: Path, source: Path, out: Path) -> Path:
+    translator = Translator(read_model(model))
+    written, refused = translate_scans([source], translator, Wish(out), progress=False)
+    assert not refused, refused
+    (folder,) = written
+    return folder
+
+
+def _headers(folder: Path) -> list[Dataset]:
+    """In the order of their positions along the normal."""
+    found = [pydicom.dcmread(path) for path in folder.iterdir()]
+    first = found[0].ImageOrientationPatient
+    normal = np.cross(first[:3], first[3:])
+    return sorted(found, key=lambda one: float(np.dot(one.ImagePositionPatient, normal)))
+
+
+def _itk(folder: Path) -> SimpleITK.Image:
+    reader = SimpleITK.ImageSeriesReader()
+    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(folder)))
+    return reader.Execute()
+
+
+@pytest.mark.parametrize("plane", ["axial", "sagittal", "oblique"])
+def test_mr_becomes_a_ct_series_on_the_same_grid_for_pydicom_and_for_simpleitk(
+    make_model: MakeModel, tmp_path: Path, plane: str
+) -> None:
+    source = tmp_path / "mr"
+    _source(source, plane=plane)
+    folder = _translated(make_model(), source, tmp_path / "out")
+    assert folder == tmp_path / "out" / "mr_ct"
+    before, after = _headers(source), _headers(folder)
+    for one, other in zip(before, after, strict=True):
+        for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"):
+            # The very strings, not numbers that are nearly equal.
+            assert [str(value) for value in other[keyword].value] == [
+                str(value) for value in one[keyword].value
+            ]
+        assert other.FrameOfReferenceUID == one.FrameOfReferenceUID
+        assert (other.Rows, other.Columns) == (one.Rows, one.Columns)
+        (item,) = other.SourceImageSequence
+        assert item.ReferencedSOPInstanceUID == one.SOPInstanceUID
+    assert [one.InstanceNumber for one in after] == list(range(1, 13))
+    mr, ct = _itk(source), _itk(folder)
+    assert ct.GetSize() == mr.GetSize()
+    for name in ("GetOrigin", "GetSpacing", "GetDirection"):
+        assert np.allclose(getattr(ct, name)(), getattr(mr, name)(), atol=1e-9)
+
+
+def test_the_series_says_in_every_place_that_it_is_computed(
+    make_model: MakeModel, tmp_path: Path
+) -> None:
+    _source(tmp_path / "mr")
+    model = make_model()
+    after = _headers(_translated(model, tmp_path / "mr", tmp_path / "out"))
+    weights = read_model(model).card.weights
+    for one in after:
+        assert one.SeriesDescription.startswith("SYNTHETIC CT, not for diagnosis")
+        assert one.SyntheticData == "YES" and one.BurnedInAnnotation == "NO"
+        assert list(one.ImageType) == ["DERIVED", "SECONDARY", "AXIAL"]
+        assert (one.Modality, one.SOPClassUID) == ("CT", CTImageStorage)
+        assert weights[:16] in one.DerivationDescription and "t1" in one.DerivationDescription
+        (equipment,) = one.ContributingEquipmentSequence
+        assert equipment.PurposeOfReferenceCodeSequence[0].CodeValue == "109100"
+        assert one.Manufacturer == "FedI2I"
+        assert (one.RescaleIntercept, one.RescaleSlope, one.RescaleType) == (-1024, 1, "HU")
+        assert one.SeriesNumber == 9003
+        assert one.PatientID == "P1" and one.StudyInstanceUID == uid("P1", "S1")
+    assert len({one.SOPInstanceUID for one in after}) == len(after)
+    assert len({one.SeriesInstanceUID for one in after}) == 1
+    assert after[0].SeriesInstanceUID != uid("P1", "S1", "one")
+
+
+def test_nothing_that_is_not_on_the_list_is_passed_on(
+    make_model: MakeModel, tmp_path: Path
+) -> None:
+    _source(tmp_path / "mr")
+    folder = _translated(make_model(), tmp_path / "mr", tmp_path / "out")
+    for path in folder.iterdir():
+        content = path.read_bytes()
+        assert not [secret for secret in SECRETS if secret.encode() in content]
+        dataset = pydicom.dcmread(path)
+        assert not [element for element in dataset if element.tag.is_private]
+        assert "AcquisitionDate" not in dataset
+
+
+@pytest.mark.usefixtures("identity")
+def test_every_hu_comes_back_through_dicom(make_model: MakeModel, tmp_path: Path) -> None:
+    hu = _source(tmp_path / "cbct", "CT")
+    folder = _translated(make_model("cbct:ct"), tmp_path / "cbct", tmp_path / "out")
+    found = np.stack([one.pixel_array.T for one in _headers(folder)], axis=2) - 1024.0
+    assert np.array_equal(found, hu)
+
+
+@pytest.mark.usefixtures("identity")
+def test_the_frames_of_one_file_become_slices_of_their_own(
+    make_model: MakeModel, tmp_path: Path
+) -> None:
+    legacy = pytest.importorskip("highdicom.legacy", reason="highdicom is not installed")
+    hu = _source(tmp_path / "single", "CT")
+    before = _headers(tmp_path / "single")
+    whole = legacy.LegacyConvertedEnhancedCTImage(
+        legacy_datasets=before,
+        series_instance_uid="1.2.3",
+        series_number=9,
+        sop_instance_uid="1.2.3.4",
+        instance_number=1,
+    )
+    (tmp_path / "multi").mkdir()
+    whole.save_as(tmp_path / "multi" / "one")
+    after = _headers(_translated(make_model("cbct:ct"), tmp_path / "multi", tmp_path / "out"))
+    for index, (one, other) in enumerate(zip(before, after, strict=True)):
+        assert np.allclose(other.ImagePositionPatient, one.ImagePositionPatient, atol=1e-6)
+        assert list(map(float, other.PixelSpacing)) == list(map(float, one.PixelSpacing))
+        assert np.array_equal(other.pixel_array.T - 1024.0, hu[:, :, index])
+        assert other.SourceImageSequence[0].ReferencedSOPInstanceUID == "1.2.3.4"
+    frames = {one.SourceImageSequence[0].ReferencedFrameNumber for one in after}
+    assert frames == set(range(1, 13))
+
+
+@pytest.mark.usefixtures("identity")
+def test_a_translated_mr_is_an_mr_series_in_thousandths_of_its_scale(
+    make_model: MakeModel, tmp_path: Path
+) -> None:
+    _source(tmp_path / "mr")
+    after = _headers(_translated(make_model("t1:t2"), tmp_path / "mr", tmp_path / "out"))
+    assert after[0].SOPClassUID == MRImageStorage
+    assert after[0].SeriesDescription.startswith("SYNTHETIC MR, not for diagnosis")
+    assert "RescaleSlope" not in after[0]
+    assert 900 < max(int(one.pixel_array.max()) for one in after) <= 1000
+
+
+def test_a_series_of_another_modality_and_a_computed_one_are_named(
+    make_model: MakeModel, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    values = head("CT").astype(np.float64)
+    write_series(tmp_path / "ct", values, modality="CT", SyntheticData="YES")
+    _translated(make_model(), tmp_path / "ct", tmp_path / "out")
+    assert "its header says CT, and the model translates MR; " in caplog.text
+    assert "was itself made by a program" in caplog.text
+
+
+def test_a_folder_of_two_series_is_refused_unless_one_is_told(
+    make_model: MakeModel, tmp_path: Path
+) -> None:
+    folder = tmp_path / "mr"
+    _source(folder)
+    write_series(folder, head("MR")[..., :5].astype(np.float64), modality="MR", name="two")
+    translator = Translator(read_model(make_model()))
+    _, refused = translate_scans([folder], translator, Wish(tmp_path / "out"), progress=False)
+    assert "holds 2 volumes" in refused[folder] and "--largest" in refused[folder]
+    wish = Wish(tmp_path / "out", largest=True)
+    written, _ = translate_scans([folder], translator, wish, progress=False)
+    assert len(list(written[0].iterdir())) == 12
+
+
+def test_values_are_clipped_before_they_are_cast() -> None:
+    values = np.array([-3000.0, -1024.4, 0.4, 3071.0, 1e6], dtype=np.float32)
+    found = derived_series.stored_values(values, Scale(-1024, 3071, "HU"))
+    assert list(found) == [0, 0, 1024, 4095, 65535]
+
+
+def test_no_number_is_never_written(make_model: MakeModel, tmp_path: Path) -> None:
+    made = derived_series.Provenance("CT", "MR t1", "CT", "tiny", "0" * 64)
+    values = np.full((2, 2, 1), np.nan, dtype=np.float32)
+    with pytest.raises(DataError, match="no number"):
+        derived_series.write_series(
+            tmp_path / "out", [Dataset()], values, Scale(-1024, 3071, "HU"), made
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def _die_in_the_fourth_slice(model: Path, source: Path, out: Path) -> None:
+    save = Dataset.save_as
+
+    def dying(dataset: Dataset, path: Path, **options: bool) -> None:
+        if Path(path).name == "00004.dcm":
+            os._exit(9)
+        save(dataset, path, **options)
+
+    Dataset.save_as = dying  # type: ignore[method-assign]
+    _translated(model, source, out)
+
+
+def test_a_killed_process_leaves_no_series_and_the_same_command_writes_it(
+    make_model: MakeModel, tmp_path: Path
+) -> None:
+    source, out, model = tmp_path / "mr", tmp_path / "out", make_model()
+    _source(source)
+    process = multiprocessing.get_context("fork").Process(
+        target=_die_in_the_fourth_slice, args=(model, source, out)
+    )
+    process.start()
+    process.join(600)
+    assert process.exitcode == 9
+    assert [path for path in out.iterdir() if not path.name.startswith(".writing-")] == []
+    assert len(list(_translated(model, source, out).iterdir())) == 12

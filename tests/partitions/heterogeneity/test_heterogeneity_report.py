@@ -1,0 +1,154 @@
+"""The report on how unlike sites are: on the console, as JSON, as a page."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from partitions.__main__ import main
+from partitions.heterogeneity.comparison import compare
+from partitions.heterogeneity.sites import view_of
+from partitions.manifest import SiteManifest, SubjectRecord, write_manifest
+from partitions.preparation.shifts import SHIFT
+
+MakeSite = Callable[..., SiteManifest]
+SETTINGS = ["--set", "spacing=null", "--set", "size=[40,30]"]
+
+
+def many(site: str, ages: list[Any], sexes: str, folder: Path) -> SiteManifest:
+    """A site of patients without scans."""
+    records = tuple(
+        SubjectRecord(
+            f"{site}-{n:04d}",
+            site,
+            ("train", "val", "test")[n % 3],
+            {"t1": f"{n}/t1.nii"},
+            metadata={"sex": sexes[n % len(sexes)], "name": f"Secret {n}"}
+            | ({} if age is None else {"age": age}),
+        )
+        for n, age in enumerate(ages)
+    )
+    return SiteManifest("set", site, records, folder / site)
+
+
+def test_demographics_are_counted_and_tested_and_unknown_ages_stay_unknown(tmp_path: Path) -> None:
+    young = many("north", [20, 22, 24, 26, 28, None], "F", tmp_path)
+    old = many("south", [60, 62, 64, "90+", 68, 70], "FM", tmp_path)
+    found = compare("set", [view_of(old, None), view_of(young, None)], {}, seed=0)
+    north, south = found.views
+    assert (north.ages.known, north.ages.quartiles) == (5, (22, 24, 26))
+    assert south.ages.quartiles == pytest.approx((62.5, 66, 69.5))
+    assert south.categories["sex"] == {"F": 3, "M": 3}
+    assert found.tests["age"][0] == "Kruskal-Wallis"
+    assert found.tests["age"][2] < 0.01
+    # Pearson's with the correction for two by two tables, by hand.
+    corrected = 12 * (abs(6 * 3 - 0 * 3) - 6) ** 2 / (6 * 6 * 9 * 3)
+    assert found.tests["sex"][1] == pytest.approx(corrected)
+    assert "name" not in north.categories
+
+
+def test_a_thousand_patients_metadata_are_read_from_their_manifests(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(0)
+    for site in range(10):
+        ages = [int(age) for age in rng.normal(40 + 3 * site, 10, 100).clip(18, 89)]
+        write_manifest(many(f"s{site}", ages, "FFM", tmp_path))
+    page, record = tmp_path / "page.html", tmp_path / "report.json"
+    command = ["heterogeneity", str(tmp_path), "--metadata-only"]
+    assert main([*command, "--out", str(page), "--json", str(record)]) == 0
+    assert "s0: 100 patients, age" in capsys.readouterr().out
+    content = json.loads(record.read_text())
+    assert sum(site["patients"] for site in content["sites"]) == 1000
+    assert content["tests"]["age"]["p"] < 1e-6
+    assert content["distances"] == []
+    assert "Secret" not in page.read_text() + record.read_text()
+
+
+@pytest.mark.slow
+def test_sites_with_another_contrast_are_apart_and_the_page_shows_it_by_itself(
+    make_site: MakeSite, tmp_path: Path
+) -> None:
+    make_site(name="A")
+    make_site(name="B", shift=1000)
+    other = make_site(name="C", shift=2000)
+    shift = {SHIFT: {"contrast": 1.0, "on": "source", "seed": 3}}
+    shifted = [replace(one, metadata=one.metadata | shift) for one in other.subjects]
+    write_manifest(replace(other, subjects=tuple(shifted)))
+    page, record = tmp_path / "page.html", tmp_path / "report.json"
+    command = ["heterogeneity", str(tmp_path / "data"), *SETTINGS, "--seed", "1"]
+    assert main([*command, "--out", str(page), "--json", str(record)]) == 0
+    found = {
+        (one["domain"], one["one"], one["other"]): one
+        for one in json.loads(record.read_text())["distances"]
+    }
+    assert len(found) == 6
+    assert found["source", "A", "C"]["wasserstein"] > 10 * found["source", "A", "B"]["wasserstein"]
+    assert found["target", "A", "C"]["wasserstein"] < 0.02
+    assert found["source", "A", "C"]["p"] < 0.05 < found["source", "A", "B"]["p"]
+    text = page.read_text(encoding="utf-8")
+    assert text.count("<polyline") == 6
+    assert text.count("<img ") == 12
+    assert not re.search(r"(?:src|href)=\"(?!data:)|https?://|<script", text)
+    written = record.read_text()
+    assert main([*command, "--json", str(record)]) == 0
+    assert record.read_text() == written
+
+
+def test_a_federated_result_makes_the_same_page_without_patients(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def bins(*shares: float) -> list[list[float]]:
+        return [[n / 4, (n + 1) / 4, share] for n, share in enumerate(shares)]
+
+    result: dict[str, Any] = {
+        "age": {
+            "count": {"north": {"patients": 20}, "west": {"patients": 0}, "Global": {}},
+            "mean": {"north": {"patients": 51.5}, "west": {}, "Global": {"patients": 99}},
+        }
+    }
+    for domain in ("source", "target"):
+        result[domain] = {
+            "count": {site: {"patients": n} for site, n in (("north", 20), ("east", 40))},
+            "histogram": {
+                "north": {"patients": bins(20, 0, 0, 0)},
+                "east": {"patients": bins(0, 0, 40, 0)},
+            },
+        }
+    path, record = tmp_path / "statistics.json", tmp_path / "out.json"
+    path.write_text(json.dumps(result))
+    assert main(["heterogeneity", "--federated", str(path), "--json", str(record)]) == 0
+    content = json.loads(record.read_text())
+    assert {site["site"]: site["patients"] for site in content["sites"]} == {
+        "east": 40,
+        "north": 20,
+        "west": 0,
+    }
+    assert [one["wasserstein"] for one in content["distances"]] == [0.5, 0.5]
+    assert content["distances"][0]["mmd"] is None
+    said = capsys.readouterr().out
+    assert "north: 20 patients, age mean 51.5" in said
+    assert "99" not in said + record.read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ([], "name site folders, or --federated"),
+        (["--federated", "nothing.json"], "is not the result of the job 'statistics'"),
+    ],
+)
+def test_what_cannot_be_read_is_one_sentence(
+    words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["heterogeneity", *words]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1
+    assert sentence in said[0]
