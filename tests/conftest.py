@@ -12,7 +12,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 LONGEST_FIRST = (
     "provision/one_federation/test_who_may_do_what.py",
-    "provision/one_federation/test_refused_jobs.py",
+    "provision/one_federation/test_refused_submissions.py",
     "provision/one_federation/test_jobs_beside_each_other.py",
     "provision/one_federation/test_lost_sites.py",
     "provision/one_federation/test_runs_that_go_on.py",

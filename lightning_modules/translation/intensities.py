@@ -42,7 +42,9 @@ def distance(one: Iterable[float], other: Iterable[float]) -> float:
 def source_intensities(splits: Iterable[PreparedSplit]) -> SourceIntensities | None:
     """The training's source scans as a model file keeps them; None where there is none."""
     found = [
-        histogram(split.source[where] / np.float32(_LEVELS), split.mask[where] > 0)
+        histogram(
+            np.asarray(split.source[where] / _LEVELS, dtype=np.float32), split.mask[where] > 0
+        )
         for split in splits
         for subject in split.subjects
         if "source" in subject.domains

@@ -152,7 +152,8 @@ def weights_digest(weights: Weights) -> str:
     content = hashlib.sha256()
     for key, value in sorted(weights.items()):
         content.update(f"{key} {value.dtype} {tuple(value.shape)}\0".encode())
-        content.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        flat = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        content.update(flat.numpy().data)
     return content.hexdigest()
 
 
