@@ -14,8 +14,8 @@ DOMAINS = ("source", "target")
 MOST_PIXELS_A_SIDE = 4096
 """Of a prepared slice. A site may allow less in its own file."""
 PAIRINGS = ("paired", "unpaired")
-NONE, RIGID, AFFINE, N4 = "none", "rigid", "affine", "n4"
-REGISTRATIONS = (NONE, RIGID, AFFINE)
+NONE, RIGID, N4 = "none", "rigid", "n4"
+REGISTRATIONS = (NONE, RIGID)
 BIAS_CORRECTIONS = (NONE, N4)
 
 
@@ -37,7 +37,7 @@ class PreparationConfig:
         min_mask_fraction: slices whose mask covers less than this part of the slice are left out.
         source_scaling: how the source's values become intensities.
         target_scaling: how the target's do. A CT needs a window in HU.
-        registration: ``rigid`` or ``affine`` lays the target over the source first; with ``none``
+        registration: ``rigid`` lays the target over the source first; with ``none``
             both must lie on one voxel grid.
         bias_correction: ``n4`` takes the slow shading out of MR images.
 

@@ -22,7 +22,7 @@ def laid_on_source(volumes: Volumes, config: PreparationConfig) -> tuple[Volumes
 
     Args:
         volumes: source and target, or one of them.
-        config: which registration.
+        config: whether to.
 
     Returns:
         The volumes, and what the record keeps: nothing, or ``registration``.
@@ -34,7 +34,7 @@ def laid_on_source(volumes: Volumes, config: PreparationConfig) -> tuple[Volumes
         return volumes, {}
     source, target = volumes["source"], volumes["target"]
     heads = tuple(foreground_in(volumes[name], name, config)[0] for name in ("source", "target"))
-    found = registration.register(source, target, (heads[0], heads[1]), config.registration)
+    found = registration.register(source, target, (heads[0], heads[1]))
     hounsfield = config.scaling("target").unit == HOUNSFIELD
     laid = registration.laid_over(target, source, found, hounsfield)
     return {**volumes, "target": laid}, {"registration": found.to_json()}

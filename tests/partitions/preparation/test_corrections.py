@@ -73,7 +73,7 @@ def test_settings_that_are_not_asked_for_stand_in_no_record_and_change_no_hash()
     assert "registration" not in plain
     assert "bias_correction" not in plain
     assert as_dict(settings(registration="none", bias_correction="none")) == plain
-    assert as_dict(settings(registration="affine"))["registration"] == "affine"
+    assert as_dict(settings(registration="rigid"))["registration"] == "rigid"
 
 
 @pytest.mark.parametrize(

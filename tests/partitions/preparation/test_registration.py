@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from fedi2i.errors import DataError
@@ -76,7 +77,7 @@ def pair(seed: int = 0) -> tuple[Volume, Volume, tuple[Any, Any]]:
 
 @pytest.fixture(scope="module")
 def found() -> Registration:
-    return register(*pair(), "rigid")
+    return register(*pair())
 
 
 def distance_mm(found: Registration) -> float:
@@ -92,30 +93,24 @@ def test_a_known_displacement_is_found_across_contrasts_and_grids(found: Registr
     assert list(found.faults()) == []
 
 
-def test_an_affine_registration_finds_it_as_well_and_says_how_it_stretched() -> None:
-    affine = register(*pair(), "affine")
-    assert distance_mm(affine) < 2.5
-    assert affine.stretch == pytest.approx((1, 1, 1), abs=0.05)
-
-
 def test_the_same_seed_gives_the_same_bits(found: Registration) -> None:
-    assert register(*pair(), "rigid").to_json() == found.to_json()
+    assert register(*pair()).to_json() == found.to_json()
 
 
 def test_a_mirrored_target_is_refused_although_it_overlaps() -> None:
     source, target, (here, there) = pair()
     mirrored = replace(target, data=target.data[::-1].copy())
     with pytest.raises(DataError, match=r"t2\.nii\.gz: cannot be registered to t1\.nii\.gz: .*"):
-        register(source, mirrored, (here, there[::-1]), "rigid")
+        register(source, mirrored, (here, there[::-1]))
     with pytest.raises(DataError, match="left and right exchanged"):
-        register(source, mirrored, (here, there[::-1]), "rigid")
+        register(source, mirrored, (here, there[::-1]))
 
 
 def test_noise_is_refused() -> None:
     source, target, heads = pair()
     noise = np.random.default_rng(1).normal(0, 1, target.data.shape).astype(np.float32)
     with pytest.raises(DataError, match="cannot be registered"):
-        register(source, replace(target, data=noise), heads, "rigid")
+        register(source, replace(target, data=noise), heads)
 
 
 @pytest.mark.parametrize(
@@ -125,8 +120,6 @@ def test_noise_is_refused() -> None:
         ({"overlap": 0.8}, "overlap by 0.80"),
         ({"degrees": 40.0}, "turns by 40 degrees"),
         ({"shift_mm": 60.0}, "shifts by 60 mm"),
-        ({"stretch": (0.8, 1.0, 1.0)}, "stretches by 0.80"),
-        ({"stretch": (1.1, 1.1, 1.1)}, "stretches by 1.10 to 1.10"),
         ({"stopped": "Maximum number of iterations (200) exceeded."}, "had not ended"),
         ({"mirrored": -0.49}, "may be mirrored"),
         ({"mirrored": 0.1, "after": 0.05, "before": 0.2}, "may be mirrored"),
@@ -149,8 +142,8 @@ def test_the_target_comes_to_the_sources_grid_and_a_translation_goes_back(
     assert np.abs(laid.data - expected)[deep].mean() < 40
     back = laid_back(laid, target, found, outside=0.0)
     assert back.data.shape == target.data.shape
-    inside = there & (np.abs(target.data - back.data) < 1e6)
-    assert np.corrcoef(back.data[inside], target.data[inside])[0, 1] > 0.97
+    inside = ndimage.binary_erosion(there, iterations=3)
+    assert np.corrcoef(back.data[inside], target.data[inside])[0, 1] > 0.95
 
 
 def test_where_a_ct_does_not_reach_there_is_air(found: Registration) -> None:
@@ -177,4 +170,4 @@ def test_axes_that_are_not_at_right_angles_are_refused() -> None:
     sheared = source.affine.copy()
     sheared[0, 2] += 0.5
     with pytest.raises(DataError, match="axes are not at right angles"):
-        register(replace(source, affine=sheared), target, heads, "rigid")
+        register(replace(source, affine=sheared), target, heads)
