@@ -111,7 +111,7 @@ types: $(VENV)/installed-dev ## mypy --strict on our packages
 # Simulator runs wait and start processes much of the time: two files at a time fill two cores.
 # Threads of torch below that would only compete. tests/conftest.py begins with the longest files, and
 # says which tests stay on one worker: those of a file, and those of the one federation.
-PYTEST := OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(TEST_FILES_AT_ONCE) --dist loadgroup --no-loadscope-reorder
+PYTEST := OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(TEST_FILES_AT_ONCE) --dist loadfile --no-loadscope-reorder
 
 test: $(VENV)/installed-dev ## all tests but the nightly ones, which have a faster stand-in here
 	@$(PYTEST) -m "not nightly"

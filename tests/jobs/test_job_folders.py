@@ -212,7 +212,7 @@ def test_the_gate_lets_out_exactly_what_the_server_s_model_holds(
 def test_the_allow_list_holds_exactly_the_classes_that_the_jobs_name() -> None:
     used = {
         path
-        for strategy in (*STRATEGY_JOBS, *PRIVACY_JOBS, STATISTICS)
+        for strategy in (*STRATEGY_JOBS, *PRIVACY_JOBS, STATISTICS, EVALUATE)
         for name in (SERVER_CONFIG, SITE_CONFIG)
         for path in class_paths(config(JOBS_FOLDER / strategy, name))
     }
