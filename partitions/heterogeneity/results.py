@@ -136,7 +136,8 @@ def _plot(views: Sequence[SiteView], domain: str) -> list[tuple[str, str, str, s
     styles = _styles(views)
     shown = {v.site: v.images[domain].histogram for v in views if domain in v.images}
     densities = {site: shares * len(shares) for site, shares in shown.items()}
-    top = max(float(values[1:-1].max()) for values in densities.values()) * 1.05 or 1.0
+    inner = [values[1:-1] if len(values) > 2 else values for values in densities.values()]
+    top = max(float(values.max()) for values in inner) * 1.05 or 1.0
     lines = []
     for site, values in densities.items():
         points = " ".join(

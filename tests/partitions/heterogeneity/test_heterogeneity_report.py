@@ -102,11 +102,13 @@ def test_sites_with_another_contrast_are_apart_and_the_page_shows_it_by_itself(
     assert record.read_text() == written
 
 
+@pytest.mark.parametrize("bins_at_the_end", [0, 2])
 def test_a_federated_result_makes_the_same_page_without_patients(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    bins_at_the_end: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def bins(*shares: float) -> list[list[float]]:
-        return [[n / 4, (n + 1) / 4, share] for n, share in enumerate(shares)]
+        shares += (0,) * bins_at_the_end
+        return [[n, n + 1, share] for n, share in enumerate(shares)]
 
     result: dict[str, Any] = {
         "age": {
@@ -118,20 +120,23 @@ def test_a_federated_result_makes_the_same_page_without_patients(
         result[domain] = {
             "count": {site: {"patients": n} for site, n in (("north", 20), ("east", 40))},
             "histogram": {
-                "north": {"patients": bins(20, 0, 0, 0)},
-                "east": {"patients": bins(0, 0, 40, 0)},
+                "north": {"patients": bins(20, 0)},
+                "east": {"patients": bins(0, 40)},
             },
         }
     path, record = tmp_path / "statistics.json", tmp_path / "out.json"
     path.write_text(json.dumps(result))
-    assert main(["heterogeneity", "--federated", str(path), "--json", str(record)]) == 0
+    page = tmp_path / "page.html"
+    command = ["heterogeneity", "--federated", str(path), "--out", str(page)]
+    assert main([*command, "--json", str(record)]) == 0
+    assert page.read_text(encoding="utf-8").count("<polyline") == 4
     content = json.loads(record.read_text())
     assert {site["site"]: site["patients"] for site in content["sites"]} == {
         "east": 40,
         "north": 20,
         "west": 0,
     }
-    assert [one["wasserstein"] for one in content["distances"]] == [0.5, 0.5]
+    assert [one["wasserstein"] for one in content["distances"]] == [1 / (2 + bins_at_the_end)] * 2
     assert content["distances"][0]["mmd"] is None
     said = capsys.readouterr().out
     assert "north: 20 patients, age mean 51.5" in said
