@@ -56,7 +56,7 @@ class StudyConfig:
     title: str = "FedI2I study"
     experiment: str = "../experiments/demo.yaml"
     settings: dict[str, Any] = field(default_factory=dict)
-    strategies: tuple[str, ...] = ("fedavg", "fedprox")
+    strategies: tuple[str, ...] = ()
     seeds: tuple[int, ...] = (101, 102, 103, 104, 105, 106)
     primary: PrimaryOutcome = field(default_factory=PrimaryOutcome)
     margin: float = number(0.3, above=True, most=1e6)

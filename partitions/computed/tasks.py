@@ -112,6 +112,7 @@ def _ct_facts(profile: HeadProfile) -> dict[str, Any]:
         "ct_photons": profile.ct.photons,
         "ct_views": profile.ct.views,
         "kernel": profile.ct.kernel,
+        "body_part": "head",
     }
 
 

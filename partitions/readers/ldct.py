@@ -156,6 +156,7 @@ def choose_images(folder: Path) -> dict[str, Group]:
 def _import_patient(folder: Path, chosen: Mapping[str, Group], out: Path) -> SubjectRecord:
     site = SITES[folder.name[0]]
     files, metadata = convert_subject(chosen, out / site, folder.name)
+    metadata["body_part"] = site  # the letter tells it, whatever the headers say
     if "ct_low" in files:
         metadata["low_dose"] = DOSES[folder.name[0]]
     return SubjectRecord(folder.name, site, TO_BE_DRAWN, files, metadata=metadata)

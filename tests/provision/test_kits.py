@@ -227,6 +227,8 @@ def test_the_site_s_policy_lets_all_our_jobs_share_and_no_more(provisioned: Prov
     arrays: set[str] = set()
     for path in JOBS.glob("*/app_site/config/config_fed_client.json"):
         for entry in json.loads(path.read_text())["task_result_filters"]:
+            if entry["tasks"] == ["fed_stats"]:
+                continue  # no update: what may leave is another list, see allowed_statistics.py
             gates = [f for f in entry["filters"] if ".gates." in f["path"]]
             assert gates
             for gate in gates:

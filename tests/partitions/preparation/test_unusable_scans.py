@@ -100,7 +100,8 @@ def test_a_truncated_uncompressed_nifti_is_named(site: SiteManifest, tmp_path: P
 
 def test_a_text_file_in_the_place_of_a_scan_is_named(site: SiteManifest, tmp_path: Path) -> None:
     (site.root / "A0/t1.nii.gz").write_bytes(gzip.compress(b"not an image" * 100))
-    assert "A0/t1.nii.gz: damaged or not a NIfTI" in _refused(site, tmp_path / "cache")
+    said = _refused(site, tmp_path / "cache")
+    assert "A0/t1.nii.gz: damaged or not the kind of file that its name says" in said
 
 
 def _shift(data: NDArray[Any], affine: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -79,6 +79,7 @@ def test_each_region_is_a_site_with_pairs_in_hu(
         name: np.asarray(nibabel.load(manifests[1].root / path).dataobj)
         for name, path in chest.files.items()
     }
+    assert chest.metadata["body_part"] == "chest"
     np.testing.assert_array_equal(pair["ct"], body(2))
     np.testing.assert_array_equal(pair["ct_low"], body(2) + 7)
 

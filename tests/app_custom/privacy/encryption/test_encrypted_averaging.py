@@ -460,6 +460,7 @@ def test_every_site_writes_the_final_model_that_the_server_cannot_read(
 ) -> None:
     session = object.__new__(site_session.SiteSession)
     session._run_folder = tmp_path
+    session._kept = None
     monkeypatch.setattr(session, "validate", lambda *_: {"val/psnr": 20.0}, raising=False)
     monkeypatch.setattr(session, "keep_personal_model", lambda *_: None, raising=False)
     monkeypatch.setattr(site_session, "open_session", lambda *_: session)
