@@ -108,7 +108,6 @@ def _brain_facts(profile: SiteProfile) -> dict[str, Any]:
 
 def _ct_facts(profile: HeadProfile) -> dict[str, Any]:
     return {
-        "body_part": "head",
         "ct_photons": profile.ct.photons,
         "ct_views": profile.ct.views,
         "kernel": profile.ct.kernel,
