@@ -19,6 +19,7 @@ from fedi2i.typed_config import merged
 from jobs.writing.federation import read_federated_experiment
 from lightning_modules.configuration import experiment_from, experiment_values
 from lightning_modules.evaluation.validation import load_translator, validate
+from lightning_modules.metrics.presets.catalogue import PRESETS
 from lightning_modules.networks.generators.catalogue import build_generator
 from lightning_modules.strategies.catalogue import STRATEGY_JOBS
 from lightning_modules.training.hardware import Hardware
@@ -80,13 +81,15 @@ def federation(
     return make
 
 
-def psnr(federation: InProcessFederation, sites: Sites) -> float:
+def psnr(federation: InProcessFederation, sites: Sites, preset: str = "mr") -> float:
     generator = build_generator(federation.experiment.model.generator)
     values = []
     for site, prepared in sites.items():
         state = federation.learner(site).complete(federation.tensors(), federation.round_number)
         load_translator(generator, state)
-        values.append(validate(generator, prepared.split("val"), HARDWARE)["val/psnr"])
+        values.append(
+            validate(generator, prepared.split("val"), HARDWARE, PRESETS[preset])["val/psnr"]
+        )
     return fmean(values)
 
 
@@ -97,6 +100,7 @@ def test_a_federation_learns_each_ct_task(federation: Any, name: str) -> None:
     before = psnr(trained, sites)
     trained.run(rounds=2)
     assert psnr(trained, sites) > before + 2.0
+    assert np.isfinite(psnr(trained, sites, trained.experiment.preset))
 
 
 def test_prepared_ct_keeps_the_hounsfield_units_of_its_window(federation: Any, heads: Path) -> None:
