@@ -29,12 +29,12 @@ class DittoSettings:
     """Pull of the personal model towards the received one, one coefficient per role."""
 
     lambda_generator: float = number(
-        0.03,
+        0.01,
         most=STRONGEST_PULL,
         meaning="pull of the personal model; 0 trains it without the others",
     )
     lambda_discriminator: float = number(
-        0.01, most=STRONGEST_PULL, meaning="the same for discriminators"
+        0.0033, most=STRONGEST_PULL, meaning="the same for discriminators"
     )
 
 

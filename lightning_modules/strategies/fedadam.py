@@ -33,10 +33,10 @@ class FedAdamSettings:
     """The server's adaptive optimizer."""
 
     server_learning_rate_generator: float = number(
-        0.03, above=True, most=FASTEST_SERVER, meaning="step of the server's optimizer"
+        0.1, above=True, most=FASTEST_SERVER, meaning="step of the server's optimizer"
     )
     server_learning_rate_discriminator: float = number(
-        0.03, above=True, most=FASTEST_SERVER, meaning="the same for discriminators"
+        0.1, above=True, most=FASTEST_SERVER, meaning="the same for discriminators"
     )
     server_optimizer: str = word("adam", "adam", "yogi", meaning="rule of the second moment")
     server_beta1: float = number(0.9, high=1.0, meaning="decay of the first moment")
@@ -99,7 +99,7 @@ STRATEGY = Strategy(
             "fedyogi",
             "FedYogi",
             "takes an adaptive step at the server, with Yogi's second moment",
-            {"server_optimizer": "yogi"},
+            {"server_optimizer": "yogi", **pairs("server_learning_rate", [0.03])[0]},
         ),
     ),
     grid=pairs("server_learning_rate", [0.003, 0.01, 0.03, 0.1]),

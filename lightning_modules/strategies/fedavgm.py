@@ -36,7 +36,7 @@ class FedAvgMSettings:
     server_learning_rate_discriminator: float = number(
         1.0, above=True, most=FASTEST_SERVER, meaning="the same for discriminators"
     )
-    server_momentum: float = number(0.3, high=1.0, meaning="momentum of the server's step")
+    server_momentum: float = number(0.5, high=1.0, meaning="momentum of the server's step")
 
 
 class FedAvgMRule(ServerRule):
