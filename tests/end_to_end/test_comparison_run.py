@@ -67,7 +67,9 @@ def weights(run: Path, strategy: str) -> dict[str, torch.Tensor]:
 
 def test_all_models_of_all_arms_are_evaluated_and_the_federation_has_learnt(run: Path) -> None:
     results = pd.read_csv(run / "results.csv")
-    assert list(results.columns) == ["arm", "site", "split", "subject", "metric", "value"]
+    keys = ["arm", "site", "split", "subject", "preset", "metric"]
+    assert list(results.columns) == [*keys, "value"]
+    assert set(results["preset"]) == {"mr"}
     assert set(results["arm"]) == ARMS
     assert set(results["site"]) == {*SITES, "island"}
     unseen = results[(results.site == "island") & (results.metric == "psnr")]

@@ -51,8 +51,10 @@ def server(run: str, job: FederatedExperiment) -> ServerSide:
                 persistor_id="persistor",
                 metrics_id="global_metrics",
             ),
-            parts.translation_models(run, job),
             *parts.watch_and_curves(),
+            # Last, as writing takes time: in the simulator the sites' processes end meanwhile, and
+            # SiteWatch must have looked whether they were there to the end.
+            parts.translation_models(run, job),
         ],
         workflows=[_relay(job), parts.final_evaluation(job)],
     )

@@ -44,8 +44,10 @@ def server(run: str, job: FederatedExperiment) -> ServerSide:
                 metrics_id="global_metrics",
                 aggregator_id="aggregator",
             ),
-            parts.translation_models(run, job, selector_id="best_model"),
             *parts.watch_and_curves(),
+            # Last, as writing takes time: in the simulator the sites' processes end meanwhile, and
+            # SiteWatch must have looked whether they were there to the end.
+            parts.translation_models(run, job, selector_id="best_model"),
         ],
         workflows=[_scatter_and_gather(job), parts.final_evaluation(job)],
     )

@@ -44,9 +44,11 @@ def server(run: str, job: FederatedExperiment) -> ServerSide:
                 )
                 for task, best in asked
             ),
+            *parts.watch_and_curves(),
+            # Last, as writing takes time: in the simulator the sites' processes end meanwhile, and
+            # SiteWatch must have looked whether they were there to the end.
             # The server sees no model before the end.
             parts.translation_models(run, job, keep_rounds=0),
-            *parts.watch_and_curves(),
         ],
         workflows=[
             _swarm(job),
