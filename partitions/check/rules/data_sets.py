@@ -10,7 +10,7 @@ from pathlib import Path
 
 from partitions.check.finding import ERROR, NOTE, WARNING, Hit, Place, Rule
 from partitions.check.scans import shown_path
-from partitions.manifest import SiteManifest, SubjectRecord, split_counts
+from partitions.manifest import ORIGIN_SITE, SiteManifest, SubjectRecord, split_counts
 
 Manifests = Sequence[SiteManifest]
 
@@ -124,13 +124,22 @@ def _alike(manifest: SiteManifest) -> dict[str, list[SubjectRecord]]:
         known, other = _SESSION.fullmatch(record.subject), _LAST_PART.fullmatch(record.subject)
         if known:
             certain[next(name for name in known.groups() if name)].append(record)
-        elif other and other.group("patient").lower() != manifest.site.lower():
+        elif other and not _is_site(other.group("patient"), record):
             likely[other.group("patient")].append(record)
     sizes = [len(records) for records in likely.values()]
     if len(sizes) < 2 or max(sizes) > MOST_SESSIONS:
         likely.clear()
     found = {**certain, **likely}
     return {patient: records for patient, records in found.items() if len(records) > 1}
+
+
+def _is_site(name: str, record: SubjectRecord) -> bool:
+    """Whether a name is the site's own, or that of the site from which a division took the scan.
+
+    A division puts that site's name in front where two sites have a subject of one name.
+    """
+    origin = str(record.metadata.get(ORIGIN_SITE, record.site)).lower()
+    return name.lower() in (record.site.lower(), origin, f"{origin}_{origin}")
 
 
 def _personal_metadata(manifests: Manifests) -> Iterator[Hit]:

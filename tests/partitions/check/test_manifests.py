@@ -88,6 +88,17 @@ def test_names_that_only_count_are_no_sessions(names: tuple[str, ...]) -> None:
     assert check_partition([site_of(*(record(name, "test") for name in names))]) == []
 
 
+def test_subjects_that_a_former_site_counted_are_no_sessions_after_a_division() -> None:
+    names = ("s0-0001", "s0-0002", "s1-0001", "s1-0002", "s1_s1-0003", "s1_s1-0004")
+    divided = site_of(
+        *(
+            SubjectRecord(name, "north", "test", {}, metadata={"origin_site": name[:2]})
+            for name in names
+        )
+    )
+    assert check_partition([divided]) == []
+
+
 def test_a_site_without_test_patients_and_personal_metadata_are_worth_a_warning() -> None:
     named = SubjectRecord("a", "north", "train", {"t1": "a.nii"}, metadata={"PatientName": "x"})
     rules = [finding.rule for finding in check_partition([site_of(named)])]
