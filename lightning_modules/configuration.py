@@ -17,12 +17,12 @@ from fedi2i.typed_config import (
     record_from,
     word,
 )
-from lightning_modules.metrics.presets.catalogue import DEFAULT, PRESETS
+from lightning_modules.metrics.presets.catalogue import DEFAULT, PREPARED, PRESETS, needs_scans
 from lightning_modules.metrics.presets.interface import HOUNSFIELD
 from lightning_modules.model_networks import MODELS, shared_networks
 from lightning_modules.networks.generators.catalogue import GENERATORS
 from lightning_modules.strategies.catalogue import StrategyConfig, strategy_from, strategy_values
-from partitions.preparation.configuration import PreparationConfig
+from partitions.preparation.configuration import NONE, PreparationConfig
 
 OPTIMIZERS = ("adam", "sgd")
 OPTIMIZER_STATES = ("reset", "keep")
@@ -237,11 +237,32 @@ def _check_preset(experiment: ExperimentConfig, where: str) -> None:
             f"'{target.kind}'; set data.preparation.target_scaling to a window in HU, or take "
             f"preset '{DEFAULT}'"
         )
+    _check_native_grid(experiment, where)
     if target.unit == HOUNSFIELD and not PRESETS[experiment.preset].in_hu:
         known = ", ".join(name for name, preset in PRESETS.items() if preset.in_hu)
         raise ConfigError(
             f"{where}: the target is in HU, which preset '{experiment.preset}' does not measure; "
             f"name one of {known} under 'preset'"
+        )
+
+
+def _check_native_grid(experiment: ExperimentConfig, where: str) -> None:
+    """What cannot be measured on the scan as it is stored, or not over the preset's range."""
+    preset, preparation = PRESETS[experiment.preset], experiment.data.preparation
+    if not preset.in_hu:
+        return
+    if needs_scans(preset) and preparation.registration != NONE:
+        raise ConfigError(
+            f"{where}: preset '{experiment.preset}' compares with the target as it is stored, "
+            f"which nobody has registered; take '{experiment.preset}{PREPARED}', or register the "
+            "scans before they are brought in"
+        )
+    window, measured = preparation.target_scaling.limits(), preset.facts["clip"]
+    if window[0] > measured[0] or window[1] < measured[1]:
+        raise ConfigError(
+            f"{where}: the target's window from {window[0]:g} to {window[1]:g} HU is narrower than "
+            f"that of preset '{experiment.preset}', {measured[0]:g} to {measured[1]:g} HU: what is "
+            "cut off could never be translated; widen data.preparation.target_scaling"
         )
 
 

@@ -43,6 +43,7 @@ class Comparison:
         title: heading of the report.
         primary: the primary outcome, named before anything is run.
         regression: whether the arm ``regression`` is run.
+        design: digest of the study's design, where the comparison belongs to a study.
     """
 
     job: FederatedExperiment
@@ -53,6 +54,7 @@ class Comparison:
     title: str
     primary: PrimaryOutcome = field(default_factory=PrimaryOutcome)
     regression: bool = True
+    design: str = ""
 
 
 def run_comparison(comparison: Comparison) -> None:
@@ -82,7 +84,9 @@ def run_comparison(comparison: Comparison) -> None:
     outcomes = [*federated, *regression, *baselines]
     _evaluate(comparison, outcomes, data_key)
     write_curves(out, outcomes)
-    write_run_record(out, comparison.title, job, manifests, outcomes, comparison.primary)
+    write_run_record(
+        out, comparison.title, job, manifests, outcomes, comparison.primary, comparison.design
+    )
     print(strategies_text(lines))
 
 

@@ -92,8 +92,19 @@ def write_run_record(
     manifests: Sequence[SiteManifest],
     outcomes: Sequence[ArmOutcome],
     primary: PrimaryOutcome = PrimaryOutcome(),
+    design: str = "",
 ) -> None:
-    """Write ``run.json``: everything needed to repeat the run and to read its results."""
+    """Write ``run.json``: everything needed to repeat the run and to read its results.
+
+    Args:
+        out: the run folder.
+        title: heading of the report.
+        job: experiment and federation.
+        manifests: of all sites.
+        outcomes: the arms.
+        primary: the primary outcome.
+        design: digest of the design of the study that the run belongs to, if any.
+    """
     experiment = job.experiment
     computed = any(manifest.computed for manifest in manifests)
     preparation, preset = experiment.data.preparation, PRESETS[experiment.preset]
@@ -104,6 +115,7 @@ def write_run_record(
         "computed": computed,
         "data_note": _COMPUTED_NOTE if computed else "",
         "primary_outcome": asdict(primary),
+        **({"design": design} if design else {}),
         "metrics": [metric.description() for metric in preset.metrics.values()],
         "preset": {**preset.description(), "percentiles": list(preparation.percentiles)},
         "experiment": {
@@ -121,7 +133,7 @@ def write_run_record(
         ],
     }
     together = spent_together(trainings_of(record, out.name))
-    record["study"] = [asdict(spent) for spent in together]
+    record["spent_together"] = [asdict(spent) for spent in together]
     write_text(out / RUN_FILE, json.dumps(record, indent=1) + "\n")
 
 

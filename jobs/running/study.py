@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +21,7 @@ from fedi2i.digest import digest
 from fedi2i.errors import ConfigError, DataError
 from fedi2i.files import write_csv, write_text
 from fedi2i.typed_config import as_dict, check_values, choose, number, read_yaml, record_from
+from jobs.privacy.catalogue import privacy_values
 from jobs.running.comparison import Comparison, run_comparison
 from jobs.running.prepared_data import prepared_manifests
 from jobs.running.run_record import PrimaryOutcome
@@ -32,7 +33,12 @@ from jobs.writing.federation import (
 )
 from lightning_modules.configuration import experiment_values
 from lightning_modules.metrics.presets.catalogue import PRESETS
+from lightning_modules.strategies.catalogue import STRATEGY_JOBS
 
+REFERENCE = next(
+    name for name, job in STRATEGY_JOBS.items() if job.strategy.reference and job.is_default
+)
+"""The job that every other one is compared with, whatever comes out."""
 RESULTS_FILE = "results.csv"
 PATIENTS = ("federated", "unseen")
 
@@ -75,8 +81,30 @@ class Study:
     config: StudyConfig
     job: FederatedExperiment
 
-    def comparison(self, seed: int, data: Path, out: Path, at_once: int | None) -> Comparison:
-        """The comparison of one seed."""
+    def design(self, manifests: Mapping[str, str]) -> dict[str, Any]:
+        """What may not change once the first run has begun.
+
+        Args:
+            manifests: site to the hash of its data.
+        """
+        return {
+            "title": self.config.title,
+            "release": __version__,
+            "strategies": list(self.config.strategies),
+            "reference": REFERENCE,
+            "primary_outcome": as_dict(self.config.primary),
+            "margin": self.config.margin,
+            "regression": self.config.regression,
+            "experiment": {**experiment_values(self.job.experiment), "seed": None},
+            "federation": as_dict(self.job.federation),
+            "privacy": privacy_values(self.job.privacy),
+            "manifests": dict(manifests),
+        }
+
+    def comparison(
+        self, seed: int, data: Path, out: Path, at_once: int | None, design: str = ""
+    ) -> Comparison:
+        """The comparison of one seed; its record names the digest of the design."""
         job = replace(self.job, experiment=replace(self.job.experiment, seed=seed))
         return Comparison(
             job=job,
@@ -87,6 +115,7 @@ class Study:
             title=f"{self.config.title}: seed {seed}",
             primary=self.config.primary,
             regression=self.config.regression,
+            design=design,
         )
 
 
@@ -133,6 +162,11 @@ def _check(config: StudyConfig, where: str) -> None:
             raise ConfigError(f"{where}: {key} names {twice[0]} twice; name every one once")
         if not values:
             raise ConfigError(f"{where}: {key} is empty; name one or more")
+    if REFERENCE not in config.strategies:
+        raise ConfigError(
+            f"{where}: strategies leave out '{REFERENCE}', with which all others are compared; "
+            "name it"
+        )
     if config.settings.get("seed") is not None or "strategy" in config.settings:
         raise ConfigError(
             f"{where}: settings name a seed or a strategy; write them under 'seeds' and "
@@ -147,14 +181,14 @@ def run_study(study: Study, data: Path, out: Path, at_once: int | None = None) -
         UserError: data or settings that cannot be used, a folder that holds another study, or an
             arm that failed; the same command goes on from there.
     """
-    _begin(study, data, out)
+    seeds, design = _begin(study, data, out)
     started = time.perf_counter()
-    for done, seed in enumerate(study.config.seeds, start=1):
-        print(f"[study] seed {seed}, {done} of {len(study.config.seeds)}", flush=True)
-        run_comparison(study.comparison(seed, data, out, at_once))
-        left = (time.perf_counter() - started) / done * (len(study.config.seeds) - done)
+    for done, seed in enumerate(seeds, start=1):
+        print(f"[study] seed {seed}, {done} of {len(seeds)}", flush=True)
+        run_comparison(study.comparison(seed, data, out, at_once, digest(design)))
+        left = (time.perf_counter() - started) / done * (len(seeds) - done)
         print(f"[study] seed {seed} finished; about {left / 60:.0f} minutes left", flush=True)
-    columns, rows = collected(out, study.config.seeds)
+    columns, rows = collected(out, seeds)
     write_csv(out / RESULTS_FILE, columns, rows)
 
 
@@ -186,37 +220,31 @@ def _rows(path: Path) -> Iterator[tuple[str, ...]]:
         raise DataError(f"{path}: cannot be read ({error}); run the study again") from error
 
 
-def _begin(study: Study, data: Path, out: Path) -> None:
-    """Write ``study.json`` before the first run, or refuse a folder that holds another study."""
-    manifests = {site.site: site.content_hash() for site in prepared_manifests(study.job, data)}
-    design = {
-        "title": study.config.title,
-        "release": __version__,
-        "strategies": list(study.config.strategies),
-        "primary_outcome": as_dict(study.config.primary),
-        "margin": study.config.margin,
-        "regression": study.config.regression,
-        "experiment": {**experiment_values(study.job.experiment), "seed": None},
-        "manifests": manifests,
-    }
+def _begin(study: Study, data: Path, out: Path) -> tuple[list[int], dict[str, Any]]:
+    """Write ``study.json`` before the first run, or refuse a folder that holds another study.
+
+    Returns:
+        All seeds of the study, those of earlier calls first; and its design, as it is written.
+    """
+    sites = prepared_manifests(study.job, data)
+    written = json.dumps(study.design({site.site: site.content_hash() for site in sites}))
+    design: dict[str, Any] = json.loads(written)
     path = out / STUDY_FILE
-    if path.exists():
-        _refuse_another(path, design)
-    record = {
-        **design,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "design": digest(design),
-        "seeds": list(study.config.seeds),
-        "folders": {str(seed): seed_folder(seed) for seed in study.config.seeds},
-    }
+    begun = _begun(path, design) if path.exists() else {}
+    # What has been run stays part of the study: nobody chooses among its seeds afterwards.
+    folders = {**begun.get("folders", {}), **{str(s): seed_folder(s) for s in study.config.seeds}}
+    created = begun.get("created", datetime.now(UTC).isoformat(timespec="seconds"))
+    record = {"created": created, "design": design, "folders": folders}
     write_text(path, json.dumps(record, indent=1) + "\n")
+    return [int(seed) for seed in folders], design
 
 
-def _refuse_another(path: Path, design: dict[str, Any]) -> None:
-    """More seeds may join a study; nothing else about it may change once it has begun."""
+def _begun(path: Path, design: dict[str, Any]) -> dict[str, Any]:
+    """What an earlier call wrote. More seeds may join a study; nothing else about it may change."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        differing = [key for key in design if found[key] != design[key]]
+        found = dict(json.loads(path.read_text(encoding="utf-8")))
+        differing = [key for key in design if found["design"][key] != design[key]]
+        dict(found["folders"]), str(found["created"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: damaged ({error}); run the study into a new folder") from error
     if differing:
@@ -224,3 +252,4 @@ def _refuse_another(path: Path, design: dict[str, Any]) -> None:
             f"{path}: this folder holds a study with another {', '.join(differing)}; runs of the "
             "two cannot be compared: take a new folder"
         )
+    return found

@@ -38,7 +38,9 @@ STEP_MM = 2
 MARGIN_MM = 28.0
 """How far the distance map and a head's coarse grid reach beyond the atlas."""
 
-CLOSING_MM = 6
+CLOSING_VOXELS = 4
+"""How far the closing of the brain reaches along the axes; less along diagonals."""
+
 DISTANCE_SIGMA_MM = 2.0
 """Smoothing of the distance; without it the sulci print through to the skull."""
 
@@ -131,8 +133,8 @@ def grow_head(atlas: Atlas) -> HeadAtlas:
     """Close the brain, fill it, and measure the distance from it."""
     margin = int(MARGIN_MM)
     brain = np.pad(atlas.gm + atlas.wm + atlas.csf, margin)[::STEP_MM, ::STEP_MM, ::STEP_MM] > 0.5
-    ball = ndimage.iterate_structure(ndimage.generate_binary_structure(3, 1), 2)
-    closed = ndimage.binary_closing(brain, ball, iterations=CLOSING_MM // (2 * STEP_MM) + 1)
+    reach = ndimage.iterate_structure(ndimage.generate_binary_structure(3, 1), CLOSING_VOXELS)
+    closed = ndimage.binary_closing(brain, reach)
     closed = ndimage.binary_fill_holes(closed)
     # Half a voxel from either side: the surface lies between an inner and an outer voxel.
     outside = ndimage.distance_transform_edt(~closed) - 0.5

@@ -94,6 +94,11 @@ def crossed_t(differences: Table, margin: float) -> CrossedT:
     _refuse(differences, seeds, patients)
     mean = float(differences.mean())
     squares = _mean_squares(differences)
+    if not squares.total > 0:
+        raise NotTestableError(
+            "neither runs nor patients differ in their means, so that nothing tells how the "
+            "difference would vary"
+        )
     error = float(np.sqrt(squares.total / differences.size))
     degrees = squares.total**2 / (
         squares.runs**2 / (seeds - 1) + squares.patients**2 / (patients - 1)

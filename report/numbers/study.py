@@ -20,7 +20,6 @@ from report.numbers.rows import (
     Population,
     TableRow,
     patient_values,
-    reference_row,
     table_columns,
     table_rows,
     tested_populations,
@@ -185,8 +184,12 @@ def _run_means(values: pd.DataFrame) -> RunMeans | None:
 def _tests(
     study: Study, rows: tuple[TableRow, ...], patients: pd.DataFrame
 ) -> Iterator[StudyTests]:
-    """The reference against every other trained row, for each metric and group of patients."""
-    reference = reference_row(rows)
+    """The reference against every other trained row, for each metric and group of patients.
+
+    The reference is the design's, also where it diverged: which arm is tested must not depend on
+    what came out.
+    """
+    reference = next((row for row in rows if row.name == study.about.reference), None)
     if reference is None:
         return
     others = [row for row in rows if row != reference and row.is_trained]
@@ -232,9 +235,9 @@ def _differences(values: pd.DataFrame, reference: TableRow, other: TableRow) -> 
 
 
 def _corrected(comparisons: Sequence[StudyComparison]) -> tuple[StudyComparison, ...]:
-    """Holm over the comparisons that could be tested."""
-    tested = {place: found.test.p for place, found in enumerate(comparisons) if found.test}
-    corrected = dict(zip(tested, holm(list(tested.values())), strict=True))
+    """Holm over all comparisons of the family; one that could not be tested counts as p = 1."""
+    corrected = holm([found.test.p if found.test else 1.0 for found in comparisons])
     return tuple(
-        replace(found, p_holm=corrected.get(place)) for place, found in enumerate(comparisons)
+        replace(found, p_holm=p if found.test else None)
+        for found, p in zip(comparisons, corrected, strict=True)
     )

@@ -101,7 +101,7 @@ def privacy_section(run: Run) -> PrivacySection:
             plain.append(label)
         else:
             private.append(PrivateJob(label, privacy, sites))
-    return PrivacySection(private, list(_sentences(private, plain, run.about.study)))
+    return PrivacySection(private, list(_sentences(private, plain, run.about.spent_together)))
 
 
 def _sentences(

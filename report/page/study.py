@@ -56,7 +56,9 @@ def render_study(analysis: StudyAnalysis) -> str:
             curves=_curves(analysis),
             mean_and_spread=mean_and_spread,
             verdict=verdict,
-            settings=flattened(study.about.experiment),
+            settings=flattened(
+                {key: value for key, value in study.about.experiment.items() if key != "seed"}
+            ),
             few_seeds=len(study.runs) < FEWEST_SEEDS,
             fewest_seeds=FEWEST_SEEDS,
         )
@@ -121,7 +123,7 @@ def _primary_sentence(tests: StudyTests, margin: float) -> str:
     return (
         f"The primary outcome, named before the first run, is {tests.metric.label} over the "
         f"patients of {_whose(tests)}, {tests.reference.label} against every other arm; arms that "
-        f"differ by less than {number(margin, decimals_for(margin))}{unit} are of equal use."
+        f"differ by less than {margin:g}{unit} are of equal use."
     )
 
 

@@ -55,6 +55,11 @@ def _of_one_preset(results: pd.DataFrame, about: RunDescription, path: Path) -> 
         DataError: rows of two presets, or of another one than ``run.json`` names.
     """
     if PRESET not in results:
+        if about.preset.get("unit"):
+            raise DataError(
+                f"{path}: has no column '{PRESET}', but run.json names '{about.preset['name']}'; "
+                "evaluate again"
+            )
         return results
     found = sorted(results[PRESET].unique())
     if len(found) > 1:

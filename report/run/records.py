@@ -213,7 +213,8 @@ class RunDescription:
     arms: tuple[Arm, ...]
     primary: PrimaryOutcome = PrimaryOutcome()
     shown: ShownWindow = ShownWindow()
-    study: tuple[SpentTogether, ...] = ()
+    spent_together: tuple[SpentTogether, ...] = ()
+    design: str = ""
 
     @property
     def federated_sites(self) -> tuple[Site, ...]:

@@ -49,10 +49,11 @@ def read_run_json(path: Path) -> RunDescription:
         arms=tuple(_arm(*entry) for entry in _entries(content, "arms", where)),
         shown=_shown(_value(content, "preset", dict, where), f"{where}: preset.shown"),
         primary=_primary(_value(content, "primary_outcome", dict, where, {}), where),
-        study=tuple(
-            _spent(entry, f"{where}: study[{number}]")
-            for number, entry in enumerate(_value(content, "study", list, where, []))
+        spent_together=tuple(
+            _spent(entry, f"{where}: spent_together[{number}]")
+            for number, entry in enumerate(_value(content, "spent_together", list, where, []))
         ),
+        design=_value(content, "design", str, where, ""),
     )
     _check_names(about, where)
     return about

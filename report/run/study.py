@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fedi2i.digest import digest
 from fedi2i.errors import DataError
 from report.run.folder import read_run
 from report.run.records import PrimaryOutcome, Run
 
 STUDY_FILE = "study.json"
+FEDERATED, UNSEEN = PATIENTS = ("federated", "unseen")
 
 
 @dataclass(frozen=True)
@@ -22,9 +25,11 @@ class StudyDescription:
     Attributes:
         title: heading of the page.
         created: when the study was begun.
+        design: digest of all that may not change; every run of the study names it.
         release: of this software.
+        reference: the arm that all others are compared with.
         primary: the outcome that the study is about.
-        margin: of equivalence, in the primary metric's unit.
+        margin: of equivalence, in the primary metric's unit; positive.
         experiment: all settings; its seed is None.
         manifests: site to the hash of its data.
         folders: seed to the name of its run folder, in the order of the runs.
@@ -32,7 +37,9 @@ class StudyDescription:
 
     title: str
     created: str
+    design: str
     release: str
+    reference: str
     primary: PrimaryOutcome
     margin: float
     experiment: Mapping[str, Any]
@@ -81,50 +88,58 @@ def read_study(folder: Path) -> Study:
     for seed, name in about.folders.items():
         try:
             run = read_run(folder / name)
-            _refuse_foreign(run, about, seed, next(iter(runs.values()), run))
+            _refuse_foreign(run, about, seed)
             runs[seed] = run
         except DataError as error:
             gaps.append(f"Seed {seed} is left out: {error}.")
     if not runs:
-        raise DataError(f"{folder}: no run of this study can be used; {gaps[0] if gaps else ''}")
+        raise DataError(f"{folder}: no run of this study can be used; {gaps[0]}")
     return Study(folder, about, runs, tuple(gaps))
 
 
-def _refuse_foreign(run: Run, about: StudyDescription, seed: int, first: Run) -> None:
-    """Refuse a run with other data, settings, release or arms than the rest of the study."""
+def _refuse_foreign(run: Run, about: StudyDescription, seed: int) -> None:
+    """Refuse a run with other data, settings or release, or of a study of another design.
+
+    The design's digest covers the rest: federation, strategies, privacy, outcome and margin. An
+    outcome or a margin that is written into ``study.json`` afterwards therefore fits no run.
+    """
     settings = {key: value for key, value in about.experiment.items() if key != "seed"}
     comparable = {
         "seed": (run.about.seed, seed),
         "data": (dict(run.about.manifests), dict(about.manifests)),
         "release": (run.about.versions.get("fedi2i"), about.release),
         "settings": ({key: run.about.experiment.get(key) for key in settings}, settings),
-        "metric preset": (run.about.preset, first.about.preset),
-        "arms": (_arms(run), _arms(first)),
+        "design": (run.about.design, about.design),
     }
     differing = [name for name, (found, expected) in comparable.items() if found != expected]
     if differing:
         raise DataError(
-            f"{run.folder} has another {' and another '.join(differing)} than the study; run the "
+            f"{run.folder} differs from the study in its {' and its '.join(differing)}; run the "
             "study again"
         )
-
-
-def _arms(run: Run) -> list[str]:
-    return [arm.name for arm in run.about.arms]
 
 
 def _description(path: Path) -> StudyDescription:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        primary = content["primary_outcome"]
+        design = content["design"]
+        primary, margin = design["primary_outcome"], float(design["margin"])
+        if primary["patients"] not in PATIENTS:
+            raise ValueError(f"patients '{primary['patients']}'")
+        if not 0 < margin < math.inf:
+            raise ValueError(f"margin {margin:g}")
+        if not content["folders"]:
+            raise ValueError("no seeds")
         return StudyDescription(
-            title=str(content["title"]),
+            title=str(design["title"]),
             created=str(content["created"]),
-            release=str(content["release"]),
-            primary=PrimaryOutcome(str(primary["metric"]), primary["patients"] == "unseen"),
-            margin=float(content["margin"]),
-            experiment=dict(content["experiment"]),
-            manifests=dict(content["manifests"]),
+            design=digest(design),
+            release=str(design["release"]),
+            reference=str(design["reference"]),
+            primary=PrimaryOutcome(str(primary["metric"]), primary["patients"] == UNSEEN),
+            margin=margin,
+            experiment=dict(design["experiment"]),
+            manifests=dict(design["manifests"]),
             folders={int(seed): str(name) for seed, name in content["folders"].items()},
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -136,7 +136,7 @@ def test_trainings_under_one_mechanism_are_composed_in_the_record(
     both = [replace(outcome, privacy=private) for outcome in outcomes[:2]]
     write_run_record(tmp_path, "A title", job(), MANIFESTS, [*both, *outcomes[2:]])
     record = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))
-    (spent,) = record["study"]
+    (spent,) = record["spent_together"]
     assert (spent["sites"], spent["trainings"]) == (["east", "north"], 2)
     assert private["epsilon"] < spent["epsilon"] < spent["added_up"]
 

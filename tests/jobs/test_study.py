@@ -10,6 +10,7 @@ import pytest
 from simulator_runs import SITES, TWO_SITES
 from tiny_cohort import UNSEEN, write_tiny_cohort
 
+from fedi2i.digest import digest
 from fedi2i.errors import ConfigError, DataError
 from jobs.running import study as running
 from jobs.running.comparison import Comparison
@@ -77,7 +78,8 @@ def test_the_outcome_and_the_margin_are_written_before_the_first_run(
     file: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(comparison: Comparison) -> None:
-        content = json.loads((tmp_path / "out" / STUDY_FILE).read_text(encoding="utf-8"))
+        content = json.loads((tmp_path / "out" / STUDY_FILE).read_text(encoding="utf-8"))["design"]
+        assert comparison.design == digest(content)
         assert content["primary_outcome"] == {"metric": "ssim", "patients": "federated"}
         assert content["margin"] == 0.01
         assert set(content["manifests"]) == {*SITES, UNSEEN}
@@ -110,6 +112,33 @@ def test_more_seeds_may_join_and_nothing_else_may_change(
         run_study(read_study(file), data, tmp_path / "out")
 
 
+def test_sites_and_what_they_send_belong_to_the_design_as_well(
+    file: Path, data: Path, tmp_path: Path, ran: list[Comparison]
+) -> None:
+    run_study(read_study(file), data, tmp_path / "out")
+    experiment = tmp_path / "experiment.yaml"
+    text = experiment.read_text(encoding="utf-8")
+    for changed in (
+        text.replace("federation:", "federation:\n  compression: fp16", 1),
+        f"{text}\nprivacy: {{mechanism: percentile}}\n",
+    ):
+        experiment.write_text(changed, encoding="utf-8")
+        with pytest.raises(ConfigError, match=r"a study with another (federation|privacy)"):
+            run_study(read_study(file), data, tmp_path / "out")
+
+
+def test_a_later_call_with_fewer_seeds_leaves_none_of_the_finished_ones_out(
+    file: Path, data: Path, tmp_path: Path, ran: list[Comparison]
+) -> None:
+    run_study(read_study(file), data, tmp_path / "out")
+    begun = json.loads((tmp_path / "out" / STUDY_FILE).read_text(encoding="utf-8"))
+    run_study(read_study(file, [6]), data, tmp_path / "out")
+    again = json.loads((tmp_path / "out" / STUDY_FILE).read_text(encoding="utf-8"))
+    assert again == begun
+    seeds = {line.split(",")[0] for line in (tmp_path / "out" / "results.csv").open()}
+    assert seeds == {"seed", "5", "6"}
+
+
 def test_tables_of_two_releases_are_not_mixed(
     file: Path, data: Path, tmp_path: Path, ran: list[Comparison]
 ) -> None:
@@ -127,6 +156,7 @@ def test_tables_of_two_releases_are_not_mixed(
         ("[fedavg, fedprox]", "[fedavg, fedporx]", "fedprox"),
         ("metric: ssim", "metric: psrn", "did you mean 'psnr'"),
         ("patients: federated", "patients: all", "primary.patients: unknown value 'all'"),
+        ("[fedavg, fedprox]", "[fedprox, scaffold]", "strategies leave out 'fedavg'"),
         ("margin: 0.01", "margin: 0", "margin is 0"),
         ("margin:", "margine:", "did you mean 'margin'"),
         ("{training: {rounds: 2}}", "{seed: 4}", "settings name a seed or a strategy"),

@@ -120,6 +120,7 @@ def test_of_arms_at_the_margin_no_more_than_a_twentieth_pass_as_equivalent() -> 
         (np.full((3, 8), np.nan), "missing, infinite or of a diverged run"),
         (np.zeros((3, 8)), "the arms are identical"),
         (np.full((3, 8), 0.5), "the difference is constant"),
+        (np.array([[1.0, -1], [-1, 1], [1, -1], [-1, 1]]), "neither runs nor patients differ"),
     ],
 )
 def test_what_cannot_be_tested_is_refused_with_its_reason(table: Table, reason: str) -> None:

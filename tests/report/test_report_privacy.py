@@ -95,7 +95,7 @@ def test_what_the_accountant_has_composed_stands_in_place_of_the_sum(
         "epsilon": 4.25,
         "added_up": 7.0,
     }
-    about = with_privacy(about, fedavg=NOISED, fedprox=NOISED) | {"study": [spent]}
+    about = with_privacy(about, fedavg=NOISED, fedprox=NOISED) | {"spent_together": [spent]}
     folder = write_run(about, curves=both)
     said = " ".join(text for text, _ in privacy_section(read_run(folder)).sentences)
     assert "The 2 trainings were on the same patients of a and b. Composed, they spend" in said

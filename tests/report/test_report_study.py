@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from fedi2i.digest import digest
 from fedi2i.errors import DataError
 from report.__main__ import main
 from report.numbers.crossed_t import crossed_t
@@ -73,6 +74,17 @@ def write_study(tmp_path: Path, about: dict[str, Any]) -> WriteStudy:
         about["arms"] = [arm for arm in about["arms"] if arm["name"] in GAIN]
         about["versions"] = {"fedi2i": "0.3.0"}
         folders = {str(seed): f"seed-{seed}" for seed in seeds}
+        outcome = {"metric": "psnr", "patients": patients}
+        design = {
+            "title": "A study of two strategies",
+            "release": "0.3.0",
+            "reference": "fedavg",
+            "primary_outcome": outcome,
+            "margin": margin,
+            "experiment": {**about["experiment"], "seed": None},
+            "manifests": about["manifests"],
+        }
+        about.update(primary_outcome=outcome, design=digest(design))
         for seed in seeds:
             if seed in without:
                 continue
@@ -82,16 +94,7 @@ def write_study(tmp_path: Path, about: dict[str, Any]) -> WriteStudy:
             (run / "run.json").write_text(json.dumps(record), encoding="utf-8")
             _results(seed, noise).to_csv(run / "results.csv", index=False)
             _curves().to_csv(run / "curves.csv", index=False)
-        study = {
-            "title": "A study of two strategies",
-            "created": "2025-01-02T03:04:05+00:00",
-            "release": "0.3.0",
-            "primary_outcome": {"metric": "psnr", "patients": patients},
-            "margin": margin,
-            "experiment": {**about["experiment"], "seed": None},
-            "manifests": about["manifests"],
-            "folders": folders,
-        }
+        study = {"created": "2025-01-02T03:04:05+00:00", "design": design, "folders": folders}
         (folder / "study.json").write_text(json.dumps(study), encoding="utf-8")
         return folder
 
@@ -141,6 +144,7 @@ def test_a_clear_difference_is_said_an_equal_arm_is_equivalent_and_both_stand_in
         summary
     )
     assert "named before the first run, is PSNR over the patients of the federated sites" in summary
+    assert "arms that differ by less than 0.3 dB are of equal use" in summary
 
 
 def test_with_much_noise_arms_are_neither_different_nor_equivalent(
@@ -198,11 +202,12 @@ def test_a_missing_run_is_named_and_the_others_are_reported(
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"manifests": {"a": "0" * 64}}, "another data"),
-        ({"versions": {"fedi2i": "0.2.0"}}, "another release"),
-        ({"preset": {"name": "ct"}}, "another metric preset"),
-        ({"experiment": {"model": {"generator": {"depth": 4}}, "rounds": 2}}, "another settings"),
-        ({"seed": 99}, "another seed"),
+        ({"manifests": {"a": "0" * 64}}, "in its data"),
+        ({"versions": {"fedi2i": "0.2.0"}}, "in its release"),
+        ({"experiment": {"model": {"generator": {"depth": 4}}, "rounds": 2}}, "in its settings"),
+        ({"seed": 99}, "in its seed"),
+        ({"design": "0" * 64}, "in its design"),
+        ({"design": ""}, "in its design"),
     ],
 )
 def test_a_run_of_another_study_is_left_out_by_name(
@@ -213,6 +218,51 @@ def test_a_run_of_another_study_is_left_out_by_name(
     assert len(study.gaps) == 1
     assert "Seed 13 is left out" in study.gaps[0]
     assert named in study.gaps[0]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("margin", 99.0), ("primary_outcome", {"metric": "psnr", "patients": "unseen"})],
+)
+def test_an_outcome_or_a_margin_that_is_changed_afterwards_fits_no_run(
+    write_study: WriteStudy, key: str, value: object
+) -> None:
+    folder = write_study()
+    path = folder / "study.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["design"][key] = value
+    path.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(DataError, match="no run of this study can be used"):
+        read_study(folder)
+
+
+@pytest.mark.parametrize("seed", SEEDS[:2])
+def test_a_reference_that_diverged_stays_the_reference_whichever_run_it_was(
+    write_study: WriteStudy, seed: int
+) -> None:
+    folder = write_study()
+    path = folder / f"seed-{seed}" / "results.csv"
+    results = pd.read_csv(path)
+    results.loc[results["arm"] == "fedavg", "value"] = np.nan
+    results.to_csv(path, index=False, na_rep="nan")
+    analysis = _analysis(folder)
+    assert analysis.primary is not None
+    assert analysis.primary.reference.name == "fedavg"
+    assert all(c.test is None for c in analysis.primary.comparisons)
+
+
+def test_an_arm_that_cannot_be_tested_still_counts_among_the_comparisons(
+    write_study: WriteStudy,
+) -> None:
+    folder = write_study()
+    whole = {c.other.name: c for c in (_analysis(folder).primary or pytest.fail()).comparisons}
+    path = folder / "seed-12" / "results.csv"
+    results = pd.read_csv(path)
+    results.loc[results["arm"] == "centralised", "value"] = np.nan
+    results.to_csv(path, index=False, na_rep="nan")
+    less = {c.other.name: c for c in (_analysis(folder).primary or pytest.fail()).comparisons}
+    assert less["centralised"].p_holm is None
+    assert less["fedprox"].p_holm == whole["fedprox"].p_holm
 
 
 def test_a_diverged_arm_has_no_test_and_says_why(write_study: WriteStudy) -> None:
@@ -256,6 +306,16 @@ def test_without_any_usable_run_there_is_one_sentence_and_no_page(
 
 def test_a_damaged_design_is_one_sentence(write_study: WriteStudy) -> None:
     folder = write_study()
-    (folder / "study.json").write_text("{}", encoding="utf-8")
-    with pytest.raises(DataError, match=r"study\.json: damaged"):
-        read_study(folder)
+    path = folder / "study.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    design = content["design"]
+    for damaged in (
+        {},
+        {**content, "folders": {}},
+        {**content, "design": {**design, "margin": 0}},
+        {**content, "design": {**design, "margin": float("nan")}},
+        {**content, "design": {**design, "primary_outcome": {"metric": "psnr", "patients": "a"}}},
+    ):
+        path.write_text(json.dumps(damaged), encoding="utf-8")
+        with pytest.raises(DataError, match=r"study\.json: damaged"):
+            read_study(folder)
