@@ -7,8 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
+from fedi2i.html_pages import page_templates
 from partitions.check.finding import ERROR, EXIT_CODES, NOTE, SEVERITIES, WARNING, Finding
 from partitions.check.inspection import MOST_PICTURES, Inspection
 from partitions.check.manifests import data_set_hash
@@ -72,7 +71,7 @@ def as_page(inspection: Inspection) -> str:
         if finding.severity in (ERROR, WARNING):
             named[finding.site, finding.subject].add(finding.rule)
     return (
-        _environment()
+        page_templates("partitions.check")
         .get_template("check.html")
         .render(
             dataset=inspection.manifests[0].dataset,
@@ -140,15 +139,3 @@ def _place(finding: Finding) -> str:
 
 def _counted(count: int, what: str) -> str:
     return f"{count} {what}" if count == 1 else f"{count} {what}s"
-
-
-def _environment() -> Environment:
-    """Templates in which every text is escaped and every unknown name is an error."""
-    return Environment(
-        loader=PackageLoader("partitions.check"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )

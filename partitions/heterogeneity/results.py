@@ -6,8 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
+from fedi2i.html_pages import page_templates
 from partitions.heterogeneity.comparison import Comparison, Distance
 from partitions.heterogeneity.intensities import FEATURES
 from partitions.heterogeneity.sites import SiteView, shown_categories
@@ -59,7 +58,7 @@ def as_page(comparison: Comparison) -> str:
     """A page in HTML that refers to no other file or address."""
     views = comparison.views
     return (
-        _environment()
+        page_templates("partitions.heterogeneity")
         .get_template("heterogeneity.html")
         .render(
             dataset=comparison.dataset,
@@ -169,15 +168,3 @@ def _cell(distance: Distance | None, most: float) -> dict[str, Any]:
         more = f"{distance.mmd:.2f}, p {distance.p:.3f}"
     shade = 0.6 * distance.wasserstein / most
     return {"text": f"{distance.wasserstein:.3f}", "more": more, "shade": round(shade, 3)}
-
-
-def _environment() -> Environment:
-    """Templates in which every text is escaped and every unknown name is an error."""
-    return Environment(
-        loader=PackageLoader("partitions.heterogeneity"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )

@@ -144,10 +144,18 @@ def shown_categories(views: Sequence[SiteView]) -> dict[str, list[str]]:
         for key, counts in view.categories.items():
             found.setdefault(key, set()).update(counts)
     return {
-        key: sorted(values)
+        key: sorted(values, key=_numbers_first)
         for key, values in sorted(found.items())
         if 2 <= len(values - {MISSING}) <= MOST_VALUES and key != ORIGIN_SITE
     }
+
+
+def _numbers_first(value: str) -> tuple[bool, float, str]:
+    """Numbers by their size, then words by the alphabet."""
+    try:
+        return False, float(value), value
+    except ValueError:
+        return True, 0.0, value
 
 
 def _images(splits: Sequence[PreparedSplit]) -> dict[str, SiteImages]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 
+from fedi2i.html_pages import page_templates
 from report import number_format
 from report.numbers.analysis import Analysis
 from report.numbers.cross_site import cross_site_matrix
@@ -58,15 +59,8 @@ def render_page(analysis: Analysis) -> str:
 
 
 def environment() -> Environment:
-    """Templates in which every text is escaped and every unknown name is an error."""
-    environment = Environment(
-        loader=PackageLoader("report.page"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    """The report's templates with their formats and constants."""
+    environment = page_templates("report.page")
     environment.filters |= {name: getattr(number_format, name) for name in FORMATS}
     environment.filters |= {
         "length_class": length_class,

@@ -14,7 +14,7 @@ import pytest
 
 from partitions.__main__ import main
 from partitions.heterogeneity.comparison import compare
-from partitions.heterogeneity.sites import view_of
+from partitions.heterogeneity.sites import shown_categories, view_of
 from partitions.manifest import SiteManifest, SubjectRecord, write_manifest
 from partitions.preparation.shifts import SHIFT
 
@@ -52,6 +52,17 @@ def test_demographics_are_counted_and_tested_and_unknown_ages_stay_unknown(tmp_p
     corrected = 12 * (abs(6 * 3 - 0 * 3) - 6) ** 2 / (6 * 6 * 9 * 3)
     assert found.tests["sex"][1] == pytest.approx(corrected)
     assert "name" not in north.categories
+
+
+def test_numbers_stand_by_their_size_and_words_by_the_alphabet(tmp_path: Path) -> None:
+    times = ("10000", "800", "unknown", "3.5", "none")
+    site = many("north", [40] * len(times), "F", tmp_path)
+    subjects = tuple(
+        replace(subject, metadata={"t1_tr": time})
+        for subject, time in zip(site.subjects, times, strict=True)
+    )
+    view = view_of(replace(site, subjects=subjects), None)
+    assert shown_categories([view])["t1_tr"] == ["3.5", "800", "10000", "none", "unknown"]
 
 
 def test_a_thousand_patients_metadata_are_read_from_their_manifests(
