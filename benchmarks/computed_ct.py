@@ -12,15 +12,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from partitions.computed.head import load_head
-from partitions.computed.head_profiles import NORTH
-from partitions.computed.head_subject import (
+from partitions.computed.ct.head import load_head
+from partitions.computed.ct.head_profiles import NORTH
+from partitions.computed.ct.head_subject import (
     SEEDS,
     cone_beam_image,
     ct_image,
     draw_head,
 )
-from partitions.computed.projections import angles, attenuation, project
+from partitions.computed.ct.projections import angles, attenuation, project
 
 LOW_DOSE = 0.25
 

@@ -37,9 +37,9 @@ from partitions.site_folders import find_site_folders
 
 PARTS = {
     "decoding": (("volume.py", "read_volume"),),
-    "resampling": (("grids.py", "resample"), ("registration.py", "register")),
+    "resampling": (("resampling.py", "resample"), ("registration.py", "register")),
     "foreground and scale": (("masks.py", "mask_of"), ("subject.py", "volume_scale")),
-    "bias field": (("corrections.py", "evened"),),
+    "bias field": (("applied.py", "evened"),),
     "hashes of files": (("inputs.py", "file_digests"),),
     "joining arrays": (("assembly.py", "assemble_split"),),
 }

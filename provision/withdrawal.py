@@ -17,8 +17,8 @@ from app_custom.participant.site_configuration import (
 from app_custom.participant.used_data import Use, UsedData
 from fedi2i.errors import ConfigError
 from fedi2i.typed_config import choose
+from partitions.layouts.table_rows import remove_rows, rows_of
 from partitions.preparation.cache_folders import half_removed, remove_folder
-from partitions.table_rows import remove_rows, rows_of
 from partitions.withdrawal import Holding, UnknownPatientError, holding_of, withdraw
 from provision.prune import is_state
 

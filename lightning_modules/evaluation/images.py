@@ -13,9 +13,9 @@ from lightning_modules.metrics.interface import ImagePair, image_pair
 from lightning_modules.metrics.presets.interface import Preset
 from partitions.manifest import SiteManifest
 from partitions.preparation.configuration import PreparationConfig
+from partitions.preparation.grids.native_grid import SliceGeometry, covered, to_turned_grid
+from partitions.preparation.grids.stored_target import StoredTarget, stored_target
 from partitions.preparation.intensities import Scale
-from partitions.preparation.native_grid import SliceGeometry, covered, to_turned_grid
-from partitions.preparation.stored_target import StoredTarget, stored_target
 
 if TYPE_CHECKING:
     from lightning_modules.evaluation.validation import Patient

@@ -17,8 +17,8 @@ from lightning_modules.metrics.presets.interface import Preset
 from lightning_modules.training.hardware import Hardware
 from partitions.preparation import PreparedSplit, PreparedSubject
 from partitions.preparation.configuration import DOMAINS
+from partitions.preparation.grids.native_grid import SliceGeometry
 from partitions.preparation.intensities import Scale
-from partitions.preparation.native_grid import SliceGeometry
 
 _SLICES_AT_ONCE = 8
 

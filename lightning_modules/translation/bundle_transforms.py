@@ -15,7 +15,7 @@ from lightning_modules.translation.model_file import read_model
 from lightning_modules.translation.new_scans import read_scan, result_names
 from lightning_modules.translation.scans_to_scans import NIFTI, write_translation
 from lightning_modules.translation.translator import Translator
-from partitions.preparation.native_grid import to_native_grid
+from partitions.preparation.grids.native_grid import to_native_grid
 from partitions.preparation.new_scan import prepare_source
 
 Item = dict[str, Any]

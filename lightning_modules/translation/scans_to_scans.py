@@ -18,8 +18,8 @@ from lightning_modules.translation.intensities import far_from_training
 from lightning_modules.translation.new_scans import NewScan, read_scan, result_names
 from lightning_modules.translation.nifti_volume import write_volume
 from lightning_modules.translation.translator import Translator, modality_of
+from partitions.preparation.grids.native_grid import to_native_grid
 from partitions.preparation.intensities import LEVELS, Scale
-from partitions.preparation.native_grid import to_native_grid
 from partitions.preparation.new_scan import PreparedSource, prepare_source
 from partitions.preparation.scaling import HOUNSFIELD, SUV_FACTOR
 

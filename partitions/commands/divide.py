@@ -15,7 +15,7 @@ from partitions.commands.manifests import SEED, print_next, site_table
 
 if TYPE_CHECKING:
     from partitions.divisions.dividing import Division
-    from partitions.preparation.shifts import Shift
+    from partitions.preparation.corrections.shifts import Shift
 
 
 def add_divide(commands: Commands) -> None:
@@ -64,7 +64,7 @@ def read_shifts(texts: Sequence[str], seed: int) -> dict[str, Shift]:
         ConfigError: a text without site or kind, an unknown kind, or a severity out of range.
     """
     # Imported here, as scipy takes a while.
-    from partitions.preparation.shifts import Shift
+    from partitions.preparation.corrections.shifts import Shift
 
     by_site: dict[str, list[str]] = defaultdict(list)
     for text in texts:

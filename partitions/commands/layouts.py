@@ -12,8 +12,8 @@ from pathlib import Path, PurePosixPath
 
 from fedi2i.commands import Commands
 from fedi2i.errors import DataError, UserError
-from partitions.folder_walk import files_below, source_folder
-from partitions.found_scans import Recognised
+from partitions.layouts.folder_walk import files_below, source_folder
+from partitions.layouts.found_scans import Recognised
 from partitions.manifest import FILE_NAME
 from partitions.readers import Reader, load_reader, reader_names
 

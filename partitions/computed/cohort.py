@@ -21,9 +21,9 @@ from fedi2i.digest import digest
 from fedi2i.errors import ConfigError, DataError
 from fedi2i.files import write_text
 from fedi2i.typed_config import choose
+from partitions.computed.ct.tasks import TASKS, Task
 from partitions.computed.subject import PlannedSubject
 from partitions.computed.subject_folder import read_record, write_subject
-from partitions.computed.tasks import TASKS, Task
 from partitions.manifest import (
     SPLITS,
     SiteManifest,

@@ -11,8 +11,8 @@ from partitions.computed.acquisition import noise_free_magnitude, receive_field,
 from partitions.computed.ageing import csf_weight, draw_age, draw_lesions, ventricle_shift_mm
 from partitions.computed.anatomy import Fractions, sample_fractions
 from partitions.computed.atlas import Atlas
+from partitions.computed.ct.head_profiles import HeadProfile
 from partitions.computed.deformation import draw_backward_map
-from partitions.computed.head_profiles import HeadProfile
 from partitions.computed.site_profiles import SiteProfile
 from partitions.computed.tissues import Tissue, draw_tissues
 

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from fedi2i.files import replacing, write_text
 from partitions.computed.anatomy import grid_axes
+from partitions.computed.ct.tasks import TASKS
 from partitions.computed.site_profiles import ImageGrid
 from partitions.computed.subject import ComputedSubject, PlannedSubject
-from partitions.computed.tasks import TASKS
 from partitions.manifest import SubjectRecord
 
 NOTE = "computed.json"

@@ -27,7 +27,7 @@ from partitions.manifest import (
     SubjectRecord,
     read_manifest,
 )
-from partitions.preparation.shifts import SHIFT, Shift, shift_entry
+from partitions.preparation.corrections.shifts import SHIFT, Shift, shift_entry
 from partitions.site_folders import (
     TO_BE_DRAWN,
     find_site_folders,

@@ -23,7 +23,7 @@ from partitions.heterogeneity.intensities import (
 from partitions.manifest import AGE, ORIGIN_SITE, PATIENT_ID, SPLITS, SiteManifest
 from partitions.preparation import PreparedSite, PreparedSplit
 from partitions.preparation.configuration import DOMAINS
-from partitions.preparation.shifts import SHIFT
+from partitions.preparation.corrections.shifts import SHIFT
 
 MOST_PANELS = 4
 """Patients of a site who are shown."""

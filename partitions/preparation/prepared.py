@@ -15,9 +15,9 @@ from fedi2i.errors import DataError
 from fedi2i.typed_config import choose, record_from
 from partitions.manifest import PATIENT_ID, SPLITS, SiteManifest
 from partitions.preparation.configuration import DOMAINS, PreparationConfig
+from partitions.preparation.grids.native_grid import SliceGeometry, geometry_from
 from partitions.preparation.inputs import FORMAT_VERSION
 from partitions.preparation.intensities import Scale
-from partitions.preparation.native_grid import SliceGeometry, geometry_from
 
 RECORD_NAME = "prepared.json"
 

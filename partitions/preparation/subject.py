@@ -20,13 +20,13 @@ from partitions.check.scans import LESION, SubjectScans, SubjectVoxels, open_sca
 from partitions.check.subject import read_voxels
 from partitions.manifest import SubjectRecord
 from partitions.preparation.configuration import NONE, PreparationConfig
-from partitions.preparation.corrections import evened, laid_on_source
-from partitions.preparation.cutting import MASK_NAME, cut_slices
+from partitions.preparation.corrections.applied import evened, laid_on_source
+from partitions.preparation.corrections.shifts import shifted
+from partitions.preparation.grids.cutting import MASK_NAME, cut_slices
 from partitions.preparation.inputs import domains_of, scan_findings, sequences_of
 from partitions.preparation.intensities import Scale, scale_of
 from partitions.preparation.masks import mask_of
 from partitions.preparation.scaling import SUV, SUV_FACTOR
-from partitions.preparation.shifts import shifted
 from partitions.preparation.subject_file import SubjectFacts, SubjectSlices
 from partitions.scans.grid import Grid, axes_of
 from partitions.scans.volume import Volume

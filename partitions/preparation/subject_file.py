@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from fedi2i.files import replacing
 from partitions.manifest import SubjectRecord
 from partitions.preparation.configuration import DOMAINS
+from partitions.preparation.grids.native_grid import SliceGeometry, geometry_from
 from partitions.preparation.intensities import Scale
-from partitions.preparation.native_grid import SliceGeometry, geometry_from
 
 _DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile)
 

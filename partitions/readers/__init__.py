@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 # The names of the readers are part of the command line's help, which should not wait for more.
 if TYPE_CHECKING:
-    from partitions.found_scans import Recognised
+    from partitions.layouts.found_scans import Recognised
     from partitions.manifest import SiteManifest
 
 

@@ -21,7 +21,7 @@ from partitions.dicom.conversion import convert_subject
 from partitions.dicom.folder import read_slices
 from partitions.dicom.groups import Group, group
 from partitions.dicom.slices import LeftOutError, Slice
-from partitions.found_scans import Found, FoundScan, Recognised
+from partitions.layouts.found_scans import Found, FoundScan, Recognised
 from partitions.manifest import SiteManifest, SubjectRecord
 from partitions.readers import Reader
 from partitions.readers.ldct import CT_SETTINGS

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from partitions.folder_walk import files_below, source_folder
-from partitions.found_scans import Found, FoundScan, Recognised, some_of, write_found
+from partitions.layouts.folder_walk import files_below, source_folder
+from partitions.layouts.found_scans import Found, FoundScan, Recognised, some_of, write_found
 from partitions.manifest import SiteManifest
 from partitions.readers import Reader
 

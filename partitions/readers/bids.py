@@ -15,12 +15,12 @@ from typing import Any
 
 from fedi2i.errors import ConfigError, DataError
 from fedi2i.typed_config import nearest
-from partitions.bids_names import BidsName, best_of, parse_name, sidecar_metadata
-from partitions.folder_walk import files_below, source_folder
-from partitions.found_scans import Found, FoundScan, Recognised, some_of, write_found
+from partitions.layouts.bids_names import BidsName, best_of, parse_name, sidecar_metadata
+from partitions.layouts.folder_walk import files_below, source_folder
+from partitions.layouts.found_scans import Found, FoundScan, Recognised, some_of, write_found
+from partitions.layouts.table_file import Table, read_table_file, without_missing
 from partitions.manifest import AGE, OLDEST, SiteManifest
 from partitions.readers import Reader
-from partitions.table_file import Table, read_table_file, without_missing
 
 PARTICIPANTS = "participants.tsv"
 FOLDERS = ("anat", "ct", "pet")

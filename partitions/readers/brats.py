@@ -17,13 +17,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fedi2i.errors import DataError
-from partitions.folder_walk import files_below, source_folder
-from partitions.found_scans import Found, FoundScan, Recognised, some_of, write_found
+from partitions.layouts.folder_walk import files_below, source_folder
+from partitions.layouts.found_scans import Found, FoundScan, Recognised, some_of, write_found
+from partitions.layouts.table_file import Table
+from partitions.layouts.workbook_file import read_table
 from partitions.manifest import LESION_VALUES, SiteManifest
 from partitions.readers import Reader
 from partitions.scans.mask import LABELS
-from partitions.table_file import Table
-from partitions.workbook_file import read_table
 
 DATASET = "brats"
 SEQUENCES = ("t1", "t1ce", "t2", "flair")

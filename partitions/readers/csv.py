@@ -19,7 +19,8 @@ from fedi2i.errors import ConfigError, DataError
 from fedi2i.site_names import check_site_name, check_site_names
 from fedi2i.typed_config import nearest
 from partitions.check.rules.data_sets import is_personal
-from partitions.found_scans import Found, FoundScan, Recognised
+from partitions.layouts.found_scans import Found, FoundScan, Recognised
+from partitions.layouts.table_file import Row, Table, read_table_file, without_missing
 from partitions.manifest import (
     AGE,
     LESION_VALUES,
@@ -35,7 +36,6 @@ from partitions.readers import Reader
 from partitions.scans.header import SCANS, format_of, read_scan_file
 from partitions.scans.mask import DECLARATIONS, mask_values
 from partitions.site_folders import TO_BE_DRAWN, path_from, write_site_folders
-from partitions.table_file import Row, Table, read_table_file, without_missing
 
 logger = logging.getLogger(__name__)
 

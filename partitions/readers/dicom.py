@@ -19,7 +19,7 @@ from partitions.dicom.conversion import convert_subject
 from partitions.dicom.folder import read_folder
 from partitions.dicom.groups import Group, group
 from partitions.dicom.metadata import pseudonym, site_key
-from partitions.found_scans import Found, FoundScan, Recognised
+from partitions.layouts.found_scans import Found, FoundScan, Recognised
 from partitions.manifest import PATIENT_ID, SiteManifest, SubjectRecord
 from partitions.readers import Reader
 from partitions.site_folders import TO_BE_DRAWN, write_site_folders

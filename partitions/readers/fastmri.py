@@ -22,8 +22,8 @@ import numpy as np
 
 from fedi2i.errors import DataError
 from fedi2i.files import replacing
-from partitions.folder_walk import files_below, source_folder
-from partitions.found_scans import (
+from partitions.layouts.folder_walk import files_below, source_folder
+from partitions.layouts.found_scans import (
     Found,
     FoundScan,
     Recognised,
@@ -32,7 +32,7 @@ from partitions.found_scans import (
     say,
     some_of,
 )
-from partitions.hdf5_files import opened
+from partitions.layouts.hdf5_files import opened
 from partitions.manifest import SiteManifest
 from partitions.readers import Reader
 from partitions.site_folders import write_site_folders

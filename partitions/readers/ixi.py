@@ -19,14 +19,14 @@ from typing import Any
 
 from fedi2i.errors import DataError
 from partitions.check.rules.subjects import ONE_GRID
-from partitions.folder_walk import files_below, source_folder
-from partitions.found_scans import Found, FoundScan, Recognised, some_of, write_found
+from partitions.layouts.folder_walk import files_below, source_folder
+from partitions.layouts.found_scans import Found, FoundScan, Recognised, some_of, write_found
+from partitions.layouts.table_file import Row
+from partitions.layouts.workbook_file import read_table
 from partitions.manifest import AGE, SiteManifest
 from partitions.readers import Reader
 from partitions.scans.grid import Grid, largest_distance, to_lps
 from partitions.scans.header import read_scan_file
-from partitions.table_file import Row
-from partitions.workbook_file import read_table
 
 DATASET = "ixi"
 SHEET = "Table"

@@ -19,7 +19,7 @@ from fedi2i.errors import DataError
 from partitions.dicom.conversion import convert_subject
 from partitions.dicom.folder import in_silence, read_folder
 from partitions.dicom.groups import Group, group
-from partitions.found_scans import Found, FoundScan, Recognised
+from partitions.layouts.found_scans import Found, FoundScan, Recognised
 from partitions.manifest import SiteManifest, SubjectRecord
 from partitions.readers import Reader
 from partitions.site_folders import TO_BE_DRAWN, write_site_folders

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fedi2i.errors import DataError
-from partitions.found_scans import Found, FoundScan, Recognised
+from partitions.layouts.found_scans import Found, FoundScan, Recognised
+from partitions.layouts.stacks import write_stack
 from partitions.manifest import (
     PATIENT_ID,
     UNKNOWN_VOXEL_SIZE,
@@ -30,7 +31,6 @@ from partitions.manifest import (
 )
 from partitions.readers import Reader
 from partitions.site_folders import TO_BE_DRAWN, write_site_folders
-from partitions.stacks import write_stack
 
 logger = logging.getLogger(__name__)
 DATASET = "lgg"

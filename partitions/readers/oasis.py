@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from fedi2i.errors import DataError
-from partitions.bids_names import best_of, parse_name, sidecar_metadata
-from partitions.folder_walk import files_below, source_folder
-from partitions.found_scans import (
+from partitions.layouts.bids_names import best_of, parse_name, sidecar_metadata
+from partitions.layouts.folder_walk import files_below, source_folder
+from partitions.layouts.found_scans import (
     Found,
     FoundScan,
     Recognised,
@@ -26,9 +26,9 @@ from partitions.found_scans import (
     some_of,
     write_found,
 )
+from partitions.layouts.table_file import read_table_file, without_missing
 from partitions.manifest import AGE, SiteManifest
 from partitions.readers import Reader
-from partitions.table_file import read_table_file, without_missing
 
 DATASET = "oasis"
 UNKNOWN_SITE = "unknown-scanner"

@@ -16,10 +16,9 @@ from pathlib import Path
 
 from fedi2i.errors import DataError
 from fedi2i.site_names import check_site_name
-from partitions.folder_walk import source_folder
-from partitions.found_scans import Found, FoundScan, Recognised, say
-from partitions.manifest import SiteManifest
-from partitions.picture_folders import (
+from partitions.layouts.folder_walk import source_folder
+from partitions.layouts.found_scans import Found, FoundScan, Recognised, say
+from partitions.layouts.picture_folders import (
     Picture,
     PictureStack,
     find_stacks,
@@ -29,6 +28,7 @@ from partitions.picture_folders import (
     import_stacks,
     read_picture,
 )
+from partitions.manifest import SiteManifest
 from partitions.readers import Reader
 
 DATASET = "pflsynth"

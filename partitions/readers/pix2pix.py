@@ -12,9 +12,8 @@ from functools import partial
 from pathlib import Path
 
 from fedi2i.errors import ConfigError
-from partitions.found_scans import Recognised, say
-from partitions.manifest import SiteManifest
-from partitions.picture_folders import (
+from partitions.layouts.found_scans import Recognised, say
+from partitions.layouts.picture_folders import (
     Picture,
     find_stacks,
     found_in,
@@ -24,6 +23,7 @@ from partitions.picture_folders import (
     import_stacks,
     read_picture,
 )
+from partitions.manifest import SiteManifest
 from partitions.readers import Reader
 
 DATASET = "pix2pix"

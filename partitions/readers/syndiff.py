@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 
 from fedi2i.errors import ConfigError, DataError
 from fedi2i.site_names import check_site_name
-from partitions.folder_walk import source_folder
-from partitions.found_scans import Found, FoundScan, Recognised, say
-from partitions.hdf5_files import opened
+from partitions.layouts.folder_walk import source_folder
+from partitions.layouts.found_scans import Found, FoundScan, Recognised, say
+from partitions.layouts.hdf5_files import opened
+from partitions.layouts.stacks import write_stack
 from partitions.manifest import SPLITS, UNKNOWN_VOXEL_SIZE, SiteManifest, SubjectRecord
 from partitions.readers import Reader
 from partitions.site_folders import write_site_folders
-from partitions.stacks import write_stack
 
 DATASET = "syndiff"
 ARRAY = "data_fs"

@@ -14,8 +14,8 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from partitions.folder_walk import files_below, source_folder
-from partitions.found_scans import Found, FoundScan, Recognised, some_of, write_found
+from partitions.layouts.folder_walk import files_below, source_folder
+from partitions.layouts.found_scans import Found, FoundScan, Recognised, some_of, write_found
 from partitions.manifest import SiteManifest
 from partitions.readers import Reader
 

@@ -24,9 +24,9 @@ from lightning_modules.networks.generators.catalogue import build_generator
 from lightning_modules.strategies.catalogue import STRATEGY_JOBS
 from lightning_modules.training.hardware import Hardware
 from partitions.computed.cohort import write_cohort
-from partitions.computed.head import load_head
-from partitions.computed.head_subject import compute_scans
-from partitions.computed.tasks import TASKS
+from partitions.computed.ct.head import load_head
+from partitions.computed.ct.head_subject import compute_scans
+from partitions.computed.ct.tasks import TASKS
 from partitions.manifest import read_manifest
 from partitions.preparation import PreparedSite, prepare_site
 

@@ -16,7 +16,7 @@ from PIL import Image
 from fedi2i.errors import DataError
 from partitions.__main__ import main
 from partitions.commands.manifests import COMPUTED
-from partitions.computed.tasks import TASKS
+from partitions.computed.ct.tasks import TASKS
 from partitions.manifest import SiteManifest, write_manifest
 
 MakeSite = Callable[..., SiteManifest]

@@ -13,7 +13,7 @@ import pytest
 
 from partitions.__main__ import main
 from partitions.commands.layouts import known_layouts
-from partitions.folder_walk import files_below, in_natural_order
+from partitions.layouts.folder_walk import files_below, in_natural_order
 from partitions.readers import load_reader, reader_names
 
 BRATS = ("t1", "t1ce", "t2", "flair")

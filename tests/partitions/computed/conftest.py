@@ -7,9 +7,9 @@ from filelock import FileLock
 
 from partitions.computed.atlas import load_atlas
 from partitions.computed.cohort import write_cohort
-from partitions.computed.head import grow_head
+from partitions.computed.ct.head import grow_head
+from partitions.computed.ct.tasks import TASKS
 from partitions.computed.site_profiles import PROFILES
-from partitions.computed.tasks import TASKS
 from partitions.manifest import read_manifest
 
 PAIR = {profile.site: (0, 0, 0) for profile in PROFILES}

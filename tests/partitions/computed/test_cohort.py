@@ -15,9 +15,9 @@ from fedi2i.errors import ConfigError, DataError
 from partitions.check.manifests import check_partition
 from partitions.computed import cohort
 from partitions.computed.cohort import plan_cohort, write_cohort
+from partitions.computed.ct.tasks import TASKS
 from partitions.computed.site_profiles import PROFILES
 from partitions.computed.subject_folder import write_volume
-from partitions.computed.tasks import TASKS
 
 SITES = ("north", "east")
 

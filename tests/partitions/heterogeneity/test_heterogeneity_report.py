@@ -16,7 +16,7 @@ from partitions.__main__ import main
 from partitions.heterogeneity.comparison import compare
 from partitions.heterogeneity.sites import shown_categories, view_of
 from partitions.manifest import SiteManifest, SubjectRecord, write_manifest
-from partitions.preparation.shifts import SHIFT
+from partitions.preparation.corrections.shifts import SHIFT
 
 MakeSite = Callable[..., SiteManifest]
 SETTINGS = ["--set", "spacing=null", "--set", "size=[40,30]"]

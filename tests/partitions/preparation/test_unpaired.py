@@ -16,8 +16,8 @@ from fedi2i.errors import ConfigError, DataError
 from partitions.__main__ import main
 from partitions.manifest import SiteManifest, SubjectRecord, write_manifest
 from partitions.preparation import PreparationConfig, PreparedSite, prepare_site
+from partitions.preparation.grids.native_grid import geometry_of
 from partitions.preparation.intensities import Scale
-from partitions.preparation.native_grid import geometry_of
 from partitions.preparation.subject_file import SubjectFacts, SubjectFile, SubjectSlices
 from partitions.scans.foreground import foreground_mask
 from partitions.scans.grid import Grid

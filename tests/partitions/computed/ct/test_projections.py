@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from partitions.computed.projections import (
+from partitions.computed.ct.projections import (
     WATER_PER_MM,
     angles,
     attenuation,

@@ -8,8 +8,8 @@ from typing import Any
 
 from fedi2i.errors import DataError
 from fedi2i.typed_config import nearest
+from partitions.layouts.table_file import Row, Table, column_name, read_table_file
 from partitions.scans.header import reason_of
-from partitions.table_file import Row, Table, column_name, read_table_file
 
 _WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 """The first bytes of workbooks, ``.xlsx`` and the older ``.xls``."""

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from partitions.computed.cohort import write_cohort
-from partitions.computed.head_profiles import NORTH, PROFILES, SOUTH, coarse
-from partitions.computed.head_subject import (
+from partitions.computed.ct.head_profiles import NORTH, PROFILES, SOUTH, coarse
+from partitions.computed.ct.head_subject import (
     CALIBRATED_HU,
     SEEDS,
     compute_scans,
@@ -17,7 +17,7 @@ from partitions.computed.head_subject import (
     draw_head,
     mr_volume,
 )
-from partitions.computed.tasks import TASKS
+from partitions.computed.ct.tasks import TASKS
 from partitions.manifest import read_manifest
 
 HEAD_TASKS = ("mr-ct", "cbct-ct", "ldct")
@@ -110,7 +110,7 @@ def test_every_federated_site_of_a_ct_task_has_all_splits_in_both_sizes(task):
 def test_a_written_ct_cohort_is_hounsfield_units_says_computed_and_names_its_scanners(
     tmp_path, head, monkeypatch
 ):
-    monkeypatch.setattr("partitions.computed.tasks.load_head", lambda: head)
+    monkeypatch.setattr("partitions.computed.ct.tasks.load_head", lambda: head)
     few = {profile.site: (0, 0, 0) for profile in PROFILES} | {"island": (0, 0, 1)}
     small = replace(TASKS["cbct-ct"], sizes={"smoke": few})
     monkeypatch.setitem(TASKS, "cbct-ct", small)

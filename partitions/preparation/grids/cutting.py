@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from fedi2i.errors import DataError
 from partitions.preparation.configuration import PreparationConfig
-from partitions.preparation.grids import cut_to_size, mask_loss, resample
+from partitions.preparation.grids.native_grid import SliceGeometry, geometry_of
+from partitions.preparation.grids.resampling import cut_to_size, mask_loss, resample
 from partitions.preparation.intensities import to_levels
-from partitions.preparation.native_grid import SliceGeometry, geometry_of
 from partitions.scans.grid import Grid, to_lps
 
 logger = logging.getLogger(__name__)

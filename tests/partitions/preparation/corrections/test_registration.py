@@ -13,8 +13,8 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from fedi2i.errors import DataError
-from partitions.preparation.itk_volume import itk_image, itk_transform, world_matrix
-from partitions.preparation.registration import (
+from partitions.preparation.corrections.itk_volume import itk_image, itk_transform, world_matrix
+from partitions.preparation.corrections.registration import (
     AIR_HU,
     Registration,
     laid_back,

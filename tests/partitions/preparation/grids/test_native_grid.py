@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from fedi2i.errors import DataError
 from partitions.manifest import SubjectRecord
 from partitions.preparation import PreparationConfig, open_prepared, prepare_site
-from partitions.preparation.intensities import LEVELS, Scale
-from partitions.preparation.native_grid import (
+from partitions.preparation.grids.native_grid import (
     SliceGeometry,
     geometry_from,
     mask_to_native_grid,
     to_native_grid,
 )
+from partitions.preparation.intensities import LEVELS, Scale
 from partitions.preparation.new_scan import prepare_source
 from partitions.preparation.scaling import Scaling
 from partitions.preparation.subject import prepare_subject

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from fedi2i.errors import DataError
-from partitions.preparation.itk_volume import itk_image, one_thread
+from partitions.preparation.corrections.itk_volume import itk_image, one_thread
 from partitions.scans.grid import Affine, voxel_edges
 from partitions.scans.volume import Volume
 

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedi2i.errors import DataError
-from partitions.preparation.itk_volume import (
+from partitions.preparation.corrections.itk_volume import (
     itk_image,
     itk_transform,
     one_thread,

@@ -5,8 +5,7 @@ import pytest
 from scipy import ndimage
 
 from partitions.computed.anatomy import grid_axes
-from partitions.computed.deformation import NODE_MM, draw_backward_map
-from partitions.computed.head import (
+from partitions.computed.ct.head import (
     AIR_CELLS_MM,
     LAYERS,
     MARGIN_MM,
@@ -17,9 +16,10 @@ from partitions.computed.head import (
     draw_skull,
     layer_shares,
 )
-from partitions.computed.head_profiles import NORTH, PROFILES
-from partitions.computed.head_subject import SEEDS, draw_head
-from partitions.computed.hounsfield import MEAN_AND_SD
+from partitions.computed.ct.head_profiles import NORTH, PROFILES
+from partitions.computed.ct.head_subject import SEEDS, draw_head
+from partitions.computed.ct.hounsfield import MEAN_AND_SD
+from partitions.computed.deformation import NODE_MM, draw_backward_map
 
 STEPS = np.arange(-20, 40, 0.01)
 """Distances from the closed brain, mm."""

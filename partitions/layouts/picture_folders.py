@@ -21,11 +21,11 @@ from PIL import Image
 
 from fedi2i.errors import DataError
 from fedi2i.site_names import check_site_name
-from partitions.folder_walk import in_natural_order, source_folder
-from partitions.found_scans import Found, FoundScan
+from partitions.layouts.folder_walk import in_natural_order, source_folder
+from partitions.layouts.found_scans import Found, FoundScan
+from partitions.layouts.stacks import write_stack
 from partitions.manifest import PATIENT_ID, SPLITS, UNKNOWN_VOXEL_SIZE, SiteManifest, SubjectRecord
 from partitions.site_folders import write_site_folders
-from partitions.stacks import write_stack
 
 ENDINGS = (".png", ".jpg", ".jpeg")
 Picture = NDArray[Any]

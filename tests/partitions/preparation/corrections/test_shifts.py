@@ -15,7 +15,7 @@ from scipy import ndimage
 from fedi2i.errors import ConfigError
 from partitions.manifest import SiteManifest, SubjectRecord, write_manifest
 from partitions.preparation import PreparationConfig, prepare_site
-from partitions.preparation.shifts import SHIFT, Shift, shift_entry, shifted
+from partitions.preparation.corrections.shifts import SHIFT, Shift, shift_entry, shifted
 
 MakeSite = Callable[..., SiteManifest]
 KINDS = ("contrast", "noise", "bias", "resolution", "misregistration")

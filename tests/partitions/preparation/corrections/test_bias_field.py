@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fedi2i.errors import DataError
-from partitions.preparation.bias_field import (
+from partitions.preparation.corrections.bias_field import (
     BiasField,
     bias_field_from,
     corrected,

@@ -21,17 +21,16 @@ from partitions.computed.acquisition import (
     tissue_signal,
 )
 from partitions.computed.ageing import csf_weight, draw_age, draw_lesions, ventricle_shift_mm
-from partitions.computed.deformation import draw_backward_map
-from partitions.computed.head import (
+from partitions.computed.ct.head import (
     MARGIN_MM,
     HeadAtlas,
     HeadFractions,
     draw_skull,
     sample_head,
 )
-from partitions.computed.head_profiles import ConeBeamScanner, CtScanner, HeadProfile
-from partitions.computed.hounsfield import AIR_HU, draw_hounsfield, hounsfield_image, to_int16
-from partitions.computed.projections import (
+from partitions.computed.ct.head_profiles import ConeBeamScanner, CtScanner, HeadProfile
+from partitions.computed.ct.hounsfield import AIR_HU, draw_hounsfield, hounsfield_image, to_int16
+from partitions.computed.ct.projections import (
     angles,
     attenuation,
     detect,
@@ -39,6 +38,7 @@ from partitions.computed.projections import (
     project,
     reconstruct,
 )
+from partitions.computed.deformation import draw_backward_map
 from partitions.computed.subject import LESION_THRESHOLD, ComputedSubject, stored
 from partitions.computed.tissues import SCALP_BY_FIELD, draw_tissues
 

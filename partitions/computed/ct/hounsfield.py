@@ -14,7 +14,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from partitions.computed.head import LAYERS, HeadFractions
+from partitions.computed.ct.head import LAYERS, HeadFractions
 
 FloatArray = NDArray[np.float64]
 

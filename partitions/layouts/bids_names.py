@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from partitions.folder_walk import in_natural_order
+from partitions.layouts.folder_walk import in_natural_order
 from partitions.scans.header import NIFTI
 
 logger = logging.getLogger(__name__)

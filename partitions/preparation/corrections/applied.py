@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from partitions.preparation import bias_field, registration
 from partitions.preparation.configuration import NONE, PreparationConfig
+from partitions.preparation.corrections import bias_field, registration
 from partitions.preparation.masks import foreground_in
 from partitions.preparation.scaling import HOUNSFIELD, is_computed_tomography
 from partitions.scans.volume import Volume

@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from partitions.computed import head_profiles, hounsfield, site_profiles, tissues
+from partitions.computed import site_profiles, tissues
 from partitions.computed.atlas import load_atlas
-from partitions.computed.head import load_head
-from partitions.computed.head_profiles import HeadProfile
-from partitions.computed.head_subject import compute_scans
+from partitions.computed.ct import head_profiles, hounsfield
+from partitions.computed.ct.head import load_head
+from partitions.computed.ct.head_profiles import HeadProfile
+from partitions.computed.ct.head_subject import compute_scans
 from partitions.computed.site_profiles import SiteProfile
 from partitions.computed.subject import ComputedSubject, compute_subject
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fedi2i.errors import DataError
 from fedi2i.files import replacing
-from partitions.table_file import read_table_file
+from partitions.layouts.table_file import read_table_file
 
 WHO = ("subject", "subject_id", "patient", "patient_id", "participant_id", "case_id", "case")
 """Columns, in lower case, that say whose row it is."""

@@ -1,0 +1,1 @@
+"""Computed heads in Hounsfield units, their projections, and the tasks made of them."""

@@ -1,0 +1,1 @@
+"""What several readers share: walking folders, names, tables, stacks of pictures."""

@@ -1,0 +1,1 @@
+"""What preparation may change of a scan before it is cut, recorded and undone."""

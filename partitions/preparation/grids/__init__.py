@@ -1,0 +1,1 @@
+"""From a scan's own voxel grid to prepared slices, and back."""
