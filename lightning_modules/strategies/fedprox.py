@@ -29,10 +29,10 @@ class FedProxSettings:
     """Coefficients of the proximal term, one per role."""
 
     mu_generator: float = number(
-        0.001, most=STRONGEST_PULL, meaning="proximal coefficient; 0 is FedAvg"
+        0.01, most=STRONGEST_PULL, meaning="proximal coefficient; 0 is FedAvg"
     )
     mu_discriminator: float = number(
-        0.00033, most=STRONGEST_PULL, meaning="the same for discriminators"
+        0.0033, most=STRONGEST_PULL, meaning="the same for discriminators"
     )
 
 

@@ -19,6 +19,7 @@ from jobs.writing.federation import read_federated_experiment, with_strategy
 from lightning_modules.strategies.catalogue import STRATEGY_JOBS, grid_of
 
 TINY = Path(__file__).parents[1] / "experiments" / "tiny.yaml"
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 TUNED = [name for name, job in STRATEGY_JOBS.items() if job.strategy.grid]
 METRICS = "site,round,metric,value\nall,1,val/psnr,{psnr}\nall,1,val/ssim,0.5\n"
 
@@ -35,6 +36,19 @@ def test_every_setting_of_a_grid_is_one_of_the_strategy_and_in_its_range(name: s
     for settings in grid_of(name):
         strategy = with_strategy(job, name, settings).experiment.strategy
         assert {key: getattr(strategy.settings, key) for key in settings} == settings
+
+
+@pytest.mark.parametrize("name", TUNED)
+def test_every_default_is_what_the_rule_chooses_from_the_committed_tables(name: str) -> None:
+    """Where a grid was run at the demo's length, that length decides."""
+    longer, shorter = (
+        [run for run in read_table(RESULTS / file) if run.grid == name]
+        for file in ("tuning_full_length.csv", "tuning.csv")
+    )
+    chosen = dict(pair.split("=") for pair in choose_point(longer or shorter).point.split())
+    settings = with_strategy(read_federated_experiment(TINY), name).experiment.strategy.settings
+    for key, value in chosen.items():
+        assert getattr(settings, key) == pytest.approx(float(value), rel=0.02), key
 
 
 def test_a_tuned_strategy_is_compared_as_it_was_tuned_and_the_others_with_their_defaults() -> None:
