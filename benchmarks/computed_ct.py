@@ -20,7 +20,7 @@ from partitions.computed.ct.head_subject import (
     ct_image,
     draw_head,
 )
-from partitions.computed.ct.projections import angles, attenuation, project
+from partitions.scans.projections import angles, attenuation, project
 
 LOW_DOSE = 0.25
 

@@ -59,7 +59,7 @@ def prepare_subject(record: SubjectRecord, root: Path, config: PreparationConfig
         grid = _stored_grid(subject, config.sequence(domains[0]))
         images = {name: scales[name].to_intensity(volumes[name].data) for name in domains}
         cut = cut_slices(
-            shifted(images, mask, volumes[domains[0]].voxel_size(), record),
+            shifted(images, mask, volumes[domains[0]].voxel_size(), record, scales),
             masks,
             grid,
             config,

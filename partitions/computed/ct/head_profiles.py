@@ -48,7 +48,7 @@ class CtScanner:
         photons: photons per ray in air at full dose.
         low_dose: photons at low dose, relative to full dose.
         views: projections over half a turn.
-        kernel: filter of the back-projection, see `partitions.computed.ct.projections.KERNELS`.
+        kernel: filter of the back-projection, see `partitions.scans.projections.KERNELS`.
     """
 
     photons: float

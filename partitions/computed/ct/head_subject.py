@@ -30,7 +30,10 @@ from partitions.computed.ct.head import (
 )
 from partitions.computed.ct.head_profiles import ConeBeamScanner, CtScanner, HeadProfile
 from partitions.computed.ct.hounsfield import AIR_HU, draw_hounsfield, hounsfield_image, to_int16
-from partitions.computed.ct.projections import (
+from partitions.computed.deformation import draw_backward_map
+from partitions.computed.subject import LESION_THRESHOLD, ComputedSubject, stored
+from partitions.computed.tissues import SCALP_BY_FIELD, draw_tissues
+from partitions.scans.projections import (
     angles,
     attenuation,
     detect,
@@ -38,9 +41,6 @@ from partitions.computed.ct.projections import (
     project,
     reconstruct,
 )
-from partitions.computed.deformation import draw_backward_map
-from partitions.computed.subject import LESION_THRESHOLD, ComputedSubject, stored
-from partitions.computed.tissues import SCALP_BY_FIELD, draw_tissues
 
 FloatArray = NDArray[np.float64]
 

@@ -16,8 +16,12 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
+from fedi2i.errors import ConfigError
 from fedi2i.typed_config import check_values, number, record_from, word
 from partitions.manifest import SubjectRecord
+from partitions.preparation.corrections.dose import with_dose
+from partitions.preparation.intensities import Scale
+from partitions.preparation.scaling import HOUNSFIELD
 
 Image = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -29,6 +33,7 @@ _GAMMA = 2.0
 _NOISE = 0.1
 _BIAS = 0.3
 _COARSER = 3.0
+_SMALLEST_DOSE = 0.05
 _MOVED_MM, _TURNED_DEGREES = 6.0, 6.0
 _FWHM = 2 * np.sqrt(2 * np.log(2))
 """Full width at half maximum of a Gaussian, over its standard deviation."""
@@ -42,12 +47,14 @@ class Shift:
         contrast: gamma inside the mask, at 1 about 2 at one site and 1/2 at another: the site draws
             the direction, the patient the amount.
         noise: Rician noise as of MR magnitude images, at 1 with a standard deviation of 0.1 of the
-            intensity range. It is no model of noise in CT.
+            intensity range. It is no model of noise in CT, which `dose` has.
         bias: a smooth field that multiplies, at 1 with a standard deviation of 0.3 in its
             logarithm inside the mask.
         resolution: coarser pixels within the slice, at 1 three times as wide.
         misregistration: the source is moved against target and masks, at 1 by 6 mm and 6 degrees
             at most, within the slice.
+        dose: a CT in HU at 0.05 to the power of the severity of its dose: a quarter at 0.46, a
+            tenth at 0.77, a twentieth at 1.
         on: which images: ``both``, ``source`` or ``target``; misregistration moves the source.
         seed: of what is drawn.
     """
@@ -57,6 +64,7 @@ class Shift:
     bias: float = number(0.0, most=1.0)
     resolution: float = number(0.0, most=1.0)
     misregistration: float = number(0.0, most=1.0)
+    dose: float = number(0.0, most=1.0)
     on: str = word("both", "both", "source", "target")
     seed: int = 0
 
@@ -68,12 +76,14 @@ class _Place:
     Attributes:
         mask: the head or brain, shape (x, y, z).
         edges: voxel edges in mm.
+        scale: what the intensities 0 and 1 are.
         site: draws that all patients of a site have in common.
         patient: draws of this patient and image.
     """
 
     mask: Mask
     edges: tuple[float, float, float]
+    scale: Scale
     site: np.random.Generator
     patient: np.random.Generator
 
@@ -88,6 +98,7 @@ def shifted(
     mask: Mask,
     edges: tuple[float, float, float],
     record: SubjectRecord,
+    scales: Mapping[str, Scale],
 ) -> dict[str, Image]:
     """The images of a subject as its site's shift leaves them; unchanged where it has none.
 
@@ -96,12 +107,13 @@ def shifted(
         mask: the head or brain, the same shape; it is not moved.
         edges: voxel edges in mm.
         record: whose images these are; its metadata say the shift.
+        scales: of the images, by the same names.
 
     Returns:
         The images by the same names, in [0, 1].
 
     Raises:
-        ConfigError: the metadata hold a shift that cannot be.
+        ConfigError: the metadata hold a shift that cannot be, or a dose of what is no CT in HU.
     """
     if SHIFT not in record.metadata:
         return dict(images)
@@ -114,7 +126,12 @@ def shifted(
             severity = getattr(shift, kind)
             moves = kind == "misregistration"
             if severity and (name == "source" if moves else shift.on in ("both", name)):
-                place = _Place(mask, edges, *_draws(shift.seed, record, kind, name))
+                if kind == "dose" and scales[name].unit != HOUNSFIELD:
+                    raise ConfigError(
+                        f"{where}.dose is of a CT, and the {name} is not scaled in HU; set "
+                        f"{name}_scaling to a window in HU, or restrict the shift by 'on'"
+                    )
+                place = _Place(mask, edges, scales[name], *_draws(shift.seed, record, kind, name))
                 image = np.clip(change(image, severity, place), 0.0, 1.0).astype(np.float32)
         found[name] = image
     return found
@@ -177,6 +194,12 @@ def _resized(image: NDArray[Any], sides: list[int]) -> NDArray[Any]:
     return found
 
 
+def _dose(image: Image, severity: float, place: _Place) -> NDArray[Any]:
+    scan = place.scale.to_unit(image)
+    noisy = with_dose(scan, place.edges, _SMALLEST_DOSE**severity, place.patient)
+    return place.scale.to_intensity(noisy)
+
+
 def _misregistration(image: Image, severity: float, place: _Place) -> NDArray[Any]:
     """Turn and move within the slice, about the middle of the mask; what comes in is 0."""
     from scipy import ndimage
@@ -201,6 +224,7 @@ _CHANGES: Mapping[str, Callable[[Image, float, _Place], NDArray[Any]]] = {
     "resolution": _resolution,
     "contrast": _contrast,
     "bias": _bias,
+    "dose": _dose,
     "noise": _noise,
 }
 """In the order in which they act: noise is of the receiver, and comes last."""

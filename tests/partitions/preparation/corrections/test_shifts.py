@@ -16,11 +16,13 @@ from fedi2i.errors import ConfigError
 from partitions.manifest import SiteManifest, SubjectRecord, write_manifest
 from partitions.preparation import PreparationConfig, prepare_site
 from partitions.preparation.corrections.shifts import SHIFT, Shift, shift_entry, shifted
+from partitions.preparation.intensities import Scale
 
 MakeSite = Callable[..., SiteManifest]
-KINDS = ("contrast", "noise", "bias", "resolution", "misregistration")
-SHAPE = (64, 48, 6)
+KINDS = ("contrast", "noise", "bias", "resolution", "misregistration", "dose")
+SHAPE = (64, 48, 4)
 EDGES = (1.0, 1.5, 4.0)
+SCALES = dict.fromkeys(("source", "target"), Scale(-1024, 3071, "HU"))
 X, Y = np.meshgrid(*(np.linspace(-1, 1, side) for side in SHAPE[:2]), indexing="ij")
 MASK = np.repeat((X**2 + Y**2 < 0.6)[..., np.newaxis], SHAPE[2], axis=2)
 
@@ -39,7 +41,7 @@ def image() -> NDArray[np.float32]:
 
 
 def changed(image: NDArray[np.float32], who: SubjectRecord) -> dict[str, NDArray[np.float32]]:
-    return shifted({"source": image, "target": image}, MASK, EDGES, who)
+    return shifted({"source": image, "target": image}, MASK, EDGES, who, SCALES)
 
 
 @pytest.mark.parametrize("shift", [None, {}, dict.fromkeys(KINDS, 0.0)])
@@ -108,16 +110,16 @@ def test_contrast_is_a_gamma_inside_the_mask_in_one_direction_for_a_site(
 def test_noise_has_the_mean_and_power_of_a_rician_distribution() -> None:
     flat = np.full((64, 64, 20), 0.5, np.float32)
     inside = np.ones(flat.shape, bool)
-    found = shifted({"source": flat}, inside, EDGES, record({"noise": 1.0}))["source"]
+    found = shifted({"source": flat}, inside, EDGES, record({"noise": 1.0}), SCALES)["source"]
     assert found.std() == pytest.approx(0.1, rel=0.03)
     assert np.mean(found.astype(float) ** 2) == pytest.approx(0.5**2 + 2 * 0.1**2, rel=0.01)
-    air = shifted({"source": 0 * flat}, inside, EDGES, record({"noise": 1.0}))["source"]
+    air = shifted({"source": 0 * flat}, inside, EDGES, record({"noise": 1.0}), SCALES)["source"]
     assert air.mean() == pytest.approx(0.1 * np.sqrt(np.pi / 2), rel=0.01)  # Rayleigh
 
 
 def test_a_bias_field_is_smooth_and_has_the_logarithm_s_mean_0_inside_the_mask() -> None:
     flat = np.full(SHAPE, 0.3, np.float32)
-    found = shifted({"source": flat}, MASK, EDGES, record({"bias": 0.5}))["source"]
+    found = shifted({"source": flat}, MASK, EDGES, record({"bias": 0.5}), SCALES)["source"]
     field = np.log(found.astype(float) / 0.3)
     assert field[MASK].mean() == pytest.approx(0, abs=1e-4)
     assert field[MASK].std() == pytest.approx(0.15, rel=1e-3)
@@ -129,12 +131,14 @@ def test_resolution_is_lost_within_the_slice_and_the_mean_is_kept() -> None:
     point = np.zeros((61, 61, 3), np.float32)
     point[30, 30, 1] = 1
     inside = np.ones(point.shape, bool)
-    found = shifted({"source": point}, inside, EDGES, record({"resolution": 1.0}))["source"]
+    found = shifted({"source": point}, inside, EDGES, record({"resolution": 1.0}), SCALES)["source"]
     assert found[..., [0, 2]].max() == 0
     # Of what is larger than a point the brightness is kept, whatever the sampling.
     disc = np.zeros((60, 60, 3), np.float32)
     disc[20:40, 20:40] = 0.5
-    blurred = shifted({"source": disc}, np.ones(disc.shape, bool), EDGES, record({"resolution": 1}))
+    blurred = shifted(
+        {"source": disc}, np.ones(disc.shape, bool), EDGES, record({"resolution": 1}), SCALES
+    )
     assert blurred["source"].sum() == pytest.approx(disc.sum(), rel=0.01)
     profile = blurred["source"][:, 30, 1]
     assert profile[30] == pytest.approx(0.5, abs=0.01)
@@ -158,7 +162,9 @@ def test_a_turn_keeps_distances_in_millimetres_where_voxels_are_not_square() -> 
     for x, y in ((20, 40), (60, 40), (40, 25), (40, 55)):
         spots[x - 1 : x + 2, y - 1 : y + 2] = 1
     inside = np.ones(spots.shape, bool)
-    found = shifted({"source": spots}, inside, (1.0, 2.0, 1.0), record({"misregistration": 1.0}))
+    found = shifted(
+        {"source": spots}, inside, (1.0, 2.0, 1.0), record({"misregistration": 1.0}), SCALES
+    )
     labels, count = ndimage.label(found["source"] > 0.3)
     assert count == 4
     centres = np.array(ndimage.center_of_mass(found["source"], labels, [1, 2, 3, 4]))
@@ -200,3 +206,13 @@ def test_a_manifest_s_shift_is_applied_when_the_site_is_prepared_and_recorded(
     assert not np.array_equal(before.source, after.source)
     assert np.array_equal(before.mask, after.mask)
     assert after.subjects[0].metadata[SHIFT] == {"noise": 0.5, "on": "both", "seed": 0}
+
+
+def test_a_smaller_dose_is_of_a_ct_in_hounsfield_units_alone(image: NDArray[np.float32]) -> None:
+    scales = {"source": SCALES["source"], "target": Scale(0.0, 900.0)}
+    with pytest.raises(ConfigError, match=r"shift\.dose is of a CT, and the target is not scaled"):
+        shifted({"source": image, "target": image}, MASK, EDGES, record({"dose": 0.5}), scales)
+    alone = record({"dose": 0.5, "on": "source"})
+    found = shifted({"source": image, "target": image}, MASK, EDGES, alone, scales)
+    assert found["target"].tobytes() == image.tobytes()
+    assert not np.array_equal(found["source"], image)

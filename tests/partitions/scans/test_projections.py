@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from partitions.computed.ct.projections import (
+from partitions.scans.projections import (
     WATER_PER_MM,
     angles,
     attenuation,
