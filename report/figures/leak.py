@@ -41,14 +41,20 @@ def draw_leak(audit: Audit) -> Figure:
         quality.set_title("Image quality")
         quality.set_xlabel("PSNR on other patients, dB  (right is better)")
         membership.axvline(0.5, color="#888888", linewidth=1)
-        membership.set_xlim(0.3, 1.02)
+        _show_all(membership, 0.3, 1.02)
         membership.set_title("Membership")
         membership.set_xlabel("AUC, reference models  (0.5 is guessing)")
         for axis in signs:
-            axis.set_xlim(45, 103)
+            _show_all(axis, 45, 103)
             axis.set_title("Linear inversion of one slice")
             axis.set_xlabel("signs right, % of pixels  (bar: guessing)")
         return figure
+
+
+def _show_all(axis: Axes, left: float, right: float) -> None:
+    """The usual range, or more where something was found below it: noise turns signs round."""
+    room = 0.03 * (right - left)
+    axis.set_xlim(min(left, axis.dataLim.x0 - room), right)
 
 
 def _draw_signs(axis: Axes, linear: Mapping[str, float], place: int) -> None:
