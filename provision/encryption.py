@@ -8,6 +8,7 @@ authority's private keys, and every later kit gets it.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from nvflare.lighter.entity import Project
 
 from app_custom.privacy.encryption.keys import SERVER_KEYS, SITE_KEYS
 from fedi2i.errors import ConfigError, DataError
+from fedi2i.files import PRIVATE_FILE, replacing
 from fedi2i.typed_config import read_yaml
 from lightning_modules.privacy.encrypted_model import decrypted_model, is_encrypted
 from lightning_modules.privacy.encrypted_sums import (
@@ -28,12 +30,14 @@ from lightning_modules.privacy.encrypted_sums import (
     open_keys,
     tenseal,
 )
-from provision.provisioning import provision
+from provision.provisioning import kit_folders, provision
 from provision.startup_folder import startup_is_genuine
 
 BUILDER = "provision.kit_builder.KitBuilder"
 _KEPT = "encryption.tenseal"
 """In the project's ``state``: with the secret key."""
+_BEFORE = f"{_KEPT}.before"
+"""Beside it while kits with a new key are made: the key that the kits so far hold."""
 
 
 @dataclass(frozen=True)
@@ -98,13 +102,17 @@ def _builder(bits: tuple[int, ...], scale_bits: int) -> Any:
 def refuse_kits_without_keys(project_file: Path, workspace: Path) -> None:
     """Refuse one more kit with a key where the first kits have none.
 
+    Where an earlier change of the key was cut off, the key that the newest kits hold counts.
+
     Raises:
         ConfigError: the project asks for encryption, and its kits were made before it did.
     """
     project = read_yaml(project_file)
     if not asks_for_keys(project):
         return
-    if not (workspace / str(project.get("name", "")) / "state" / _KEPT).is_file():
+    kept = workspace / str(project.get("name", "")) / "state" / _KEPT
+    _settle(kept, kit_folders(project_file, workspace))
+    if not kept.is_file():
         raise ConfigError(
             f"{project_file}: it says 'encryption: true', but the kits in {workspace} were made "
             "without; nobody could read what one new kit encrypts. Make everybody's kit anew: "
@@ -133,17 +141,36 @@ def replace_key(project_file: Path, workspace: Path) -> Path:
         )
     refuse_kits_without_keys(project_file, workspace)
     kept = workspace / str(project["name"]) / "state" / _KEPT
-    before = kept.read_bytes()
-    kept.unlink()
+    before, new = kept.with_name(_BEFORE), new_keys().site_file
+    _write_private(before, kept.read_bytes())
+    _write_private(kept, new)
     try:
         made = provision(project_file, workspace)
     except BaseException:
-        _write_private(kept, before)
+        before.replace(kept)
         raise
+    before.unlink()
     for participant in project["participants"]:
         if participant["type"] == "admin":  # they hold no key, and nothing of theirs has changed
             shutil.rmtree(made / str(participant["name"]))
     return made
+
+
+def _settle(kept: Path, folders: Sequence[Path]) -> None:
+    """End a change of the key that was cut off: what the newest kits hold is the project's key.
+
+    Args:
+        kept: the key in the project's state.
+        folders: of kits, oldest first.
+    """
+    before = kept.with_name(_BEFORE)
+    if not before.is_file():
+        return
+    held = [path for folder in folders for path in sorted(folder.glob(f"*/startup/{SITE_KEYS}"))]
+    if held and kept.is_file() and held[-1].read_bytes() == kept.read_bytes():
+        before.unlink()
+    else:
+        before.replace(kept)
 
 
 def asks_for_keys(project: dict[str, Any]) -> bool:
@@ -222,5 +249,5 @@ def open_model(kit: Path, path: Path) -> dict[str, Any]:
 
 
 def _write_private(path: Path, content: bytes) -> None:
-    path.touch(mode=0o600)
-    path.write_bytes(content)
+    with replacing(path, PRIVATE_FILE) as temporary:
+        temporary.write_bytes(content)

@@ -11,12 +11,14 @@ import numpy as np
 from nvflare.apis.client import Client
 from nvflare.apis.dxo import DXO, DataKind, MetaKey
 from nvflare.apis.event_type import EventType
+from nvflare.apis.executor import Executor
 from nvflare.apis.fl_constant import FLContextKey, ReservedKey, ServerCommandKey
 from nvflare.apis.fl_context import FLContext, FLContextManager
 from nvflare.apis.shareable import Shareable
 from nvflare.apis.signal import Signal
 from nvflare.apis.workspace import Workspace
 from nvflare.app_common.app_constant import AppConstants
+from nvflare.private.fed.client.client_runner import TaskRouter
 
 JOB = "job-1"
 
@@ -111,6 +113,14 @@ def train_answer(
     answer = DXO(kind, data=weights, meta=meta).to_shareable()
     answer.add_cookie(AppConstants.CONTRIBUTION_ROUND, round_number)
     return answer
+
+
+def task_router(*executors: Executor) -> TaskRouter:
+    """NVFlare's own router of tasks to a site's executors; the first of them trains."""
+    router = TaskRouter()
+    for number, executor in enumerate(executors):
+        router.add_executor([f"other_{number}"] if number else [AppConstants.TASK_TRAIN], executor)
+    return router
 
 
 def server_runner(controller: Any = None, aborted: bool = False) -> SimpleNamespace:

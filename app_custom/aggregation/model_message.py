@@ -26,6 +26,8 @@ PREFIX = "strategy/"
 ACCEPTED_ROUNDS = "accepted_rounds"
 """Key in the meta data of the global model."""
 NONE_YET = -1
+EXECUTOR = "app_custom.executor.translation_executor.TranslationExecutor"
+"""The executor that trains; whatever another one sends passes no filter of what is trained."""
 
 _IN_MEMORY = "accepted/"
 _ENCRYPTING = "nvflare.app_opt.he"
@@ -110,6 +112,14 @@ def filters_of_trained(fl_ctx: FLContext) -> list[Any]:
     chains: dict[str, Any] = getattr(runner, "task_result_filters", None) or {}
     name = f"{AppConstants.TASK_TRAIN}{FilterKey.DELIMITER}{FilterKey.OUT}"
     return list(chains.get(name) or [])
+
+
+def executors_of(fl_ctx: FLContext) -> set[str]:
+    """The classes, with their modules, of all executors that do tasks of the job at this site."""
+    runner = fl_ctx.get_prop(FLContextKey.RUNNER)
+    table: Mapping[str, object] = getattr(getattr(runner, "task_router", None), "task_table", {})
+    kinds = {type(executor) for executor in table.values()}
+    return {f"{kind.__module__}.{kind.__qualname__}" for kind in kinds}
 
 
 def _flat(filters: Mapping[str, Any]) -> Iterator[Any]:

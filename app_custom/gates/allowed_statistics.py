@@ -6,13 +6,20 @@ at the finished answer, as the other gates do, and knows nothing of how it came 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 from nvflare.apis.shareable import ReservedHeaderKey
-from nvflare.app_common.abstract.statistics_spec import DataType, Feature, Histogram
+from nvflare.app_common.abstract.statistics_spec import (
+    Bin,
+    DataType,
+    Feature,
+    Histogram,
+    HistogramType,
+)
 from nvflare.app_common.app_constant import StatisticsConstants as Names
 from nvflare.app_common.statistics.statisitcs_objects_decomposer import fobs_registration
 from nvflare.fuel.utils import fobs
@@ -20,9 +27,13 @@ from nvflare.fuel.utils import fobs
 from app_custom.gates.job_limits import JobRefusedError, Rule
 from fedi2i.typed_config import number, switch
 from partitions.heterogeneity.federated import FEATURES, GROUP
+from partitions.manifest import AGE
 
 MOST_BINS = 16
 """Of a histogram of intensities."""
+
+LEAST_PATIENTS = 2
+"""The fewest that a site's ``least_patients`` may ask for: of one patient no number is a mean."""
 
 _TASKS = (Names.STATS_1st_STATISTICS, Names.STATS_2nd_STATISTICS)
 _NUMBERS = frozenset(
@@ -50,7 +61,7 @@ class SharedStatistics:
     """
 
     share: bool = switch(False)
-    least_patients: int = number(10, low=2)
+    least_patients: int = number(10, low=LEAST_PATIENTS)
 
 
 def check_statistics(own: SharedStatistics, under_noise: bool = False) -> None:
@@ -111,26 +122,32 @@ def _numbers_fault(found: Mapping[str, Any]) -> str:
         for feature, value in groups.get(GROUP, {}).items():
             if feature not in FEATURES:
                 return f"'{statistic}' of '{feature}' is not on the list of what may leave"
-            if not _may_leave(statistic, value):
+            if not _may_leave(statistic, feature, value):
                 return f"'{statistic}' of '{feature}' is not of the kind that may leave"
     return ""
 
 
-def _may_leave(statistic: str, value: Any) -> bool:
+def _may_leave(statistic: str, feature: str, value: Any) -> bool:
     if statistic == Names.STATS_HISTOGRAM:
-        return isinstance(value, Histogram) and _is_coarse(value)
+        most = 0 if feature == AGE else MOST_BINS  # a bin of ages may hold a single patient
+        return isinstance(value, Histogram) and _is_coarse(value, most)
     if statistic in _RANGE:
         return value in (0, 1)
+    if statistic == Names.STATS_COUNT:
+        whole = isinstance(value, Integral) and not isinstance(value, bool)
+        return whole and (value == 0 or value >= LEAST_PATIENTS)
     return statistic in _NUMBERS and (value is None or _is_number(value))
 
 
-def _is_coarse(histogram: Histogram) -> bool:
+def _is_coarse(histogram: Histogram, most: int) -> bool:
     return (
-        len(histogram.bins) <= MOST_BINS
+        isinstance(histogram.hist_type, HistogramType)
         and histogram.hist_name is None
+        and len(histogram.bins) <= most
+        and all(isinstance(found, Bin) for found in histogram.bins)
         and all(_is_number(value) for found in histogram.bins for value in found)
     )
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)

@@ -8,7 +8,7 @@ finds something it does not know.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from numbers import Real
+from numbers import Integral
 
 import numpy as np
 from nvflare.apis.dxo import DXO, DataKind, MetaKey, from_shareable
@@ -23,6 +23,7 @@ from app_custom.gates.shared_metrics import SHARED_METRICS, TRAIN_METRICS, is_po
 from app_custom.privacy.secure_sum.key_exchange import MASKED, exchange_fault
 from fedi2i.errors import ConfigError
 from fedi2i.typed_config import choose
+from lightning_modules.combining.known_samples import MOST_SAMPLES
 from lightning_modules.model_networks import MODELS
 from lightning_modules.sharing.scope import SharingScope
 
@@ -106,8 +107,8 @@ class AllowedUpdate(Filter):
         _refuse_unlisted(dxo.meta, _META | {MetaKey.FILTER_HISTORY}, "meta key")
         for name in (MetaKey.INITIAL_METRICS, TRAIN_METRICS):
             _check_numbers(dxo.meta.get(name) or {})
-        if not isinstance(dxo.meta.get(MetaKey.NUM_STEPS_CURRENT_ROUND, 0), Real):
-            raise UpdateNotAllowedError("the number of training samples is not a number")
+        if MetaKey.NUM_STEPS_CURRENT_ROUND in dxo.meta:
+            _check_samples(dxo.meta[MetaKey.NUM_STEPS_CURRENT_ROUND])
         if dxo.data_kind == DataKind.METRICS:
             _check_numbers(dxo.data)
         elif dxo.data_kind in (DataKind.WEIGHTS, DataKind.WEIGHT_DIFF):
@@ -178,6 +179,15 @@ def _check_headers(headers: dict[str, object]) -> None:
     ):
         if key in headers:
             _refuse_unlisted([str(headers[key])], known, f"value of header '{key}'")
+
+
+def _check_samples(value: object) -> None:
+    """Let a whole number of samples pass that the server would take, and nothing else."""
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if not (whole and 1 <= int(value) <= MOST_SAMPLES):  # type: ignore[call-overload]
+        raise UpdateNotAllowedError(
+            f"the number of training samples is no whole number from 1 to {MOST_SAMPLES}"
+        )
 
 
 def _check_numbers(values: dict[str, object]) -> None:

@@ -3,7 +3,7 @@
 A job over few sites, few patients or few slices gives single patients away: after one step of plain
 gradient descent on one slice the "global model" is the gradient of that slice, and the slice can be
 computed from it. The limits stand below ``limits`` in a participant's ``fedi2i.yaml``. What a job
-says of itself is checked when it arrives (``ClassCheck``), and all of it when a site's session
+says of itself is checked when it arrives (``JobAdmission``), and all of it when a site's session
 opens, before anything is prepared or trained.
 """
 

@@ -20,6 +20,7 @@ from nvflare.fuel.sec.audit import AuditService
 from nvflare.fuel.utils.config_factory import ConfigFactory
 from nvflare.private.fed.utils.app_deployer import AppDeployer
 
+from app_custom.aggregation.model_message import EXECUTOR
 from app_custom.gates.job_limits import (
     REFUSED,
     JobRefusedError,
@@ -30,6 +31,7 @@ from app_custom.gates.job_limits import (
 from app_custom.participant.release import Releases
 from app_custom.participant.site_configuration import FILE_NAME, SiteConfig, read_site_config
 from app_custom.privacy.patient_noise.policy import check_demand, noise_from
+from app_custom.privacy.secure_sum.filters import MASK_KEYS
 from app_custom.statistics.site_statistics import check_job_statistics
 from fedi2i.errors import UserError
 from fedi2i.typed_config import record_from
@@ -38,8 +40,6 @@ from partitions.preparation import PreparationConfig
 
 ENCRYPT = "app_custom.privacy.encryption.filters.Encrypt"
 MASK = "app_custom.privacy.secure_sum.filters.MaskUpdate"
-EXECUTOR = "app_custom.executor.translation_executor.TranslationExecutor"
-MASK_KEYS = "app_custom.privacy.secure_sum.mask_keys.MaskKeys"
 GATE = "app_custom.gates.allowed_update.AllowedUpdate"
 STATISTICS = "app_custom.statistics.site_statistics.SiteStatistics"
 
@@ -64,6 +64,7 @@ class JobAdmission(AppDeployer, FLComponent):
         # NVFlare writes None where all is well.
         reason = str(super().deploy(workspace, job_id, job_meta, app_name, app_data, fl_ctx) or "")
         if reason:
+            shutil.rmtree(workspace.get_run_dir(job_id), ignore_errors=True)
             return reason
         try:
             config = read_site_config(Path(workspace.get_site_config_dir()))
@@ -73,6 +74,9 @@ class JobAdmission(AppDeployer, FLComponent):
         except UserError as error:
             self.log_error(fl_ctx, f"job {job_id} is refused: {error}", fire_event=False)
             reason = f"this site cannot read the job's settings or its own {FILE_NAME}; see its log"
+        except Exception as error:  # noqa: BLE001 - what is not understood must not stay deployed
+            self.log_exception(fl_ctx, f"job {job_id} is refused: {error}", fire_event=False)
+            reason = "this site cannot read what the job says of itself; see its log"
         if reason:
             shutil.rmtree(workspace.get_run_dir(job_id), ignore_errors=True)
             user = str(job_meta.get(JobMetaKey.SUBMITTER_NAME.value) or "system")

@@ -9,6 +9,8 @@ site with too few of them counts none and gives no other number.
 
 from __future__ import annotations
 
+import math
+import operator
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -104,9 +106,20 @@ class SiteStatistics(Statistics):
     def variance_with_mean(
         self, dataset_name: str, feature_name: str, global_mean: float, global_count: float
     ) -> float:
-        """This site's part of the variance over all patients of all sites."""
-        squares = (self._enough(feature_name) - global_mean) ** 2
-        return float(squares.sum() / max(global_count - 1, 1))
+        """This site's part of the variance over all patients of all sites.
+
+        The server chooses the mean and the count. A list in place of one mean, or a mean so large
+        that rounding sorts the values, would tell patients apart. Therefore the sum of squares is
+        computed from number, mean and variance of the values, which leave anyway.
+
+        Raises:
+            ValueError: no finite mean or count, or a site with too few patients.
+            TypeError: something else than a number in place of either.
+        """
+        values = self._enough(feature_name)
+        mean, count = _finite(global_mean), _finite(global_count)
+        squares = len(values) * (values.var() + (values.mean() - mean) ** 2)
+        return float(squares / max(count - 1, 1))
 
     def histogram(
         self, dataset_name: str, feature_name: str, num_of_bins: int, low: float, high: float
@@ -115,11 +128,13 @@ class SiteStatistics(Statistics):
 
         Raises:
             ValueError: bins that are not asked for by our jobs, or a site with too few patients.
+            TypeError: something else than numbers in place of the bins.
         """
         self._enough(feature_name)
         if feature_name == AGE:  # a bin of ages may hold a single patient
             return Histogram(HistogramType.STANDARD, [])
-        if (low, high) != (0, 1) or not 1 <= num_of_bins <= MOST_BINS or BINS % num_of_bins:
+        divides = 1 <= operator.index(num_of_bins) <= MOST_BINS and BINS % num_of_bins == 0
+        if (_finite(low), _finite(high)) != (0, 1) or not divides:
             raise ValueError(f"{num_of_bins} bins from {low} to {high} are not given")
         images = self._view.images[feature_name]
         shares = images.histogram.reshape(num_of_bins, -1).sum(axis=1) * images.patients
@@ -171,6 +186,19 @@ class SiteStatistics(Statistics):
         cache = path_for_site(config.cache, site) if config.cache else folder / "prepared"
         prepared = prepare_site(manifest, self._preparation, Path(cache), progress=False)
         return view_of(manifest, prepared)
+
+
+def _finite(value: Any) -> float:
+    """A number that the server sent.
+
+    Raises:
+        ValueError: it is not finite, or a text that is no number.
+        TypeError: it is something else, such as a list.
+    """
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{number} is no finite number; nothing is computed with it")
+    return number
 
 
 def check_job_statistics(

@@ -18,7 +18,13 @@ from fedi2i.cores import available_cores
 from fedi2i.files import write_csv, write_text
 from fedi2i.metric_files import COLUMNS, read_metrics
 from jobs.running.arm_outcome import ArmOutcome
-from jobs.running.spent_epsilon import RUN_FILE, spent_together, trainings_of
+from jobs.running.spent_epsilon import (
+    EARLIER,
+    RUN_FILE,
+    earlier_trainings,
+    spent_together,
+    trainings_of,
+)
 from jobs.writing.federation import FederatedExperiment
 from lightning_modules.configuration import experiment_values
 from lightning_modules.evaluation.baselines import (
@@ -104,6 +110,9 @@ def write_run_record(
         outcomes: the arms.
         primary: the primary outcome.
         design: digest of the design of the study that the run belongs to, if any.
+
+    Raises:
+        DataError: an earlier record in the folder is damaged.
     """
     experiment = job.experiment
     computed = any(manifest.computed for manifest in manifests)
@@ -132,6 +141,8 @@ def write_run_record(
             *(entry for arm in outcomes for entry in _arm(arm)),
         ],
     }
+    if earlier := earlier_trainings(out / RUN_FILE, record):
+        record[EARLIER] = earlier
     together = spent_together(trainings_of(record, out.name))
     record["spent_together"] = [asdict(spent) for spent in together]
     write_text(out / RUN_FILE, json.dumps(record, indent=1) + "\n")

@@ -13,14 +13,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fedi2i.digest import digest
 from fedi2i.epsilon import epsilon_text
 from fedi2i.errors import ConfigError, DataError
 from lightning_modules.evaluation.baselines import UNTRAINED_ARMS
 from lightning_modules.privacy.accountant import Release, epsilon
 
+OTHER_SITES = (
+    "these trainings were not all at the same sites, which are told apart by their names alone: "
+    "a patient who stands in two of them under other names, as in two divisions of the same "
+    "people, has spent more than any line says"
+)
+EARLIER = "earlier"
+"""Key of a run's record: trainings whose models later ones have replaced."""
 RUN_FILE, TUNING_FILE, STUDY_FILE = "run.json", "tuning.json", "study.json"
 EVERY_UNIT = "one patient, under all of these together"
-"""What holds site and patient alike: noise on a site's whole update covers each of its patients."""
+"""What holds site and patient alike: noise on a site's whole update covers each of its patients.
+
+It is promised for a patient who is added or removed, no more: noise by patient is accounted for
+that, and a site's data with and without a patient are other data in place of each other.
+"""
+EVERY_RELATION = "added or removed"
 
 
 @dataclass(frozen=True)
@@ -118,16 +131,67 @@ def _runs_of_study(folder: Path) -> list[str]:
 def trainings_of(about: Mapping[str, Any], run: str) -> list[Training]:
     """The trainings that a run's record names, each once, whatever models it ended with.
 
+    An arm may name sites of its own, and whatever tells its training from another of its name.
+
     Raises:
         DataError: an epsilon without what it was counted from, as earlier releases wrote it.
     """
-    sites = tuple(site["name"] for site in about["sites"] if not site["unseen"])
-    privacy = {
-        str(arm["name"]).partition("@")[0]: arm.get("privacy") or {}
-        for arm in about["arms"]
+    everywhere = [site["name"] for site in about.get("sites", ()) if not site["unseen"]]
+    arms = [
+        {"sites": everywhere, **arm, "name": str(arm["name"]).partition("@")[0]}
+        for arm in (*about.get(EARLIER, ()), *about["arms"])
         if arm["name"] not in UNTRAINED_ARMS
+    ]
+    told_apart = {
+        digest([arm["name"], arm["sites"], arm.get("privacy") or {}, arm.get("key")]): arm
+        for arm in arms
     }
-    return [_training(run, name, sites, said) for name, said in privacy.items()]
+    return [
+        _training(run, arm["name"], tuple(arm["sites"]), arm.get("privacy") or {})
+        for arm in told_apart.values()
+    ]
+
+
+def earlier_trainings(path: Path, record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What trainings have spent that a run's folder held before, and of which no model is left.
+
+    Args:
+        path: the record that is to be replaced, if there is one.
+        record: the new one.
+
+    Returns:
+        Each with an epsilon that is none of the new record's, for the new record's ``earlier``.
+
+    Raises:
+        DataError: the file at ``path`` is damaged, so that nobody knows what was spent.
+    """
+    if not path.is_file():
+        return []
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+        known = [*before.get(EARLIER, ()), *_accounted(before)]
+    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(
+            f"{path}: damaged ({error!r}), so what was spent here is not known; take a new folder"
+        ) from error
+    new = _accounted(json.loads(json.dumps(record)))
+    return [one for n, one in enumerate(known) if one not in new and one not in known[:n]]
+
+
+def _accounted(about: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The trainings of a record that have an epsilon, each with what it was trained on."""
+    settings = {k: v for k, v in about["experiment"].items() if k != "strategies"}
+    found: list[dict[str, Any]] = []
+    for arm in about["arms"]:
+        if (arm.get("privacy") or {}).get("epsilon") is not None:
+            entry = {
+                "name": str(arm["name"]).partition("@")[0],
+                "sites": [site["name"] for site in about["sites"] if not site["unseen"]],
+                "privacy": arm["privacy"],
+                "key": digest([settings, about["manifests"]])[:12],
+            }
+            found += [] if entry in found else [entry]
+    return found
 
 
 def spent_together(trainings: Iterable[Training], delta: float | None = None) -> Iterator[Spent]:
@@ -160,6 +224,8 @@ def study_sentences(trainings: Sequence[Training], delta: float | None = None) -
         ConfigError: a delta that is no probability.
     """
     accounted = [training for training in trainings if training.releases]
+    if len({frozenset(training.sites) for training in accounted}) > 1:
+        yield OTHER_SITES
     for training in accounted:
         yield (
             f"{training.run} {training.name}: epsilon {epsilon_text(training.epsilon)} at delta "
@@ -188,7 +254,7 @@ def _spent(own: Sequence[Training], sites: tuple[str, ...], delta: float) -> Ite
         for unit, relation in units
     ]
     if len(groups) > 1:
-        groups.append((EVERY_UNIT, "added, removed or replaced", list(own)))
+        groups.append((EVERY_UNIT, EVERY_RELATION, list(own)))
     for unit, relation, group in groups:
         if len(group) > 1:
             together = epsilon([r for training in group for r in training.releases], delta)

@@ -219,7 +219,7 @@ def run_tuning(
             for point in grid.points:
                 run = _run(job, grid, point, seed, _Place(data, data_key, out, in_process))
                 _keep(table, run)
-                _note_training(job, grid, point, seed, out)
+                _note_training(job, grid, point, run, out)
     return {grid.name: choose_point(_runs_of(table, grid, seeds)) for grid in grids}
 
 
@@ -271,16 +271,27 @@ def _called(grid: Grid, point: Mapping[str, Any], seed: int) -> str:
 
 
 def _note_training(
-    job: FederatedExperiment, grid: Grid, point: Mapping[str, Any], seed: int, out: Path
+    job: FederatedExperiment, grid: Grid, point: Mapping[str, Any], run: TunedRun, out: Path
 ) -> None:
-    """Note what a run has spent on the patients of all runs, for the epsilon of the study."""
+    """Note what a run has spent on the patients of all runs, for the epsilon of the study.
+
+    What an earlier run under the same name has spent with other settings, or at other sites, stays
+    spent; the same run counts once.
+    """
     path = out / TUNING_FILE
-    tuned = with_strategy(_changed(job, grid, point, seed), grid.strategy, point.get("strategy"))
-    arm = {"name": _called(grid, point, seed), "privacy": simulated_privacy(tuned)}
+    tuned = with_strategy(
+        _changed(job, grid, point, run.seed), grid.strategy, point.get("strategy")
+    )
+    arm = {
+        "name": _called(grid, point, run.seed),
+        "sites": list(job.federation.sites),
+        "key": run.key,
+        "privacy": simulated_privacy(tuned),
+    }
+    arm = json.loads(json.dumps(arm))
     known = json.loads(path.read_text(encoding="utf-8"))["arms"] if path.exists() else []
-    arms = [*(entry for entry in known if entry["name"] != arm["name"]), arm]
-    sites = [{"name": site, "unseen": False} for site in job.federation.sites]
-    write_text(path, json.dumps({"sites": sites, "arms": arms}, indent=1) + "\n")
+    arms = [*(entry for entry in known if entry != arm), arm]
+    write_text(path, json.dumps({"arms": arms}, indent=1) + "\n")
 
 
 def point_text(point: Mapping[str, Any]) -> str:

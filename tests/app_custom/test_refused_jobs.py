@@ -18,7 +18,7 @@ from nvflare.apis.shareable import Shareable
 from nvflare.apis.signal import Signal
 from nvflare.app_common.app_constant import AppConstants
 from nvflare.fuel.sec.audit import AuditService
-from nvflare_fakes import Engine, with_peer
+from nvflare_fakes import Engine, task_router, with_peer
 from omegaconf import OmegaConf
 from tiny_cohort import write_tiny_cohort
 
@@ -27,6 +27,7 @@ from app_custom.gates.allowed_update import AllowedUpdate
 from app_custom.gates.job_limits import REFUSED, REFUSED_BY
 from app_custom.gates.site_policy import SitePolicy
 from app_custom.privacy.secure_sum.filters import MaskUpdate
+from app_custom.privacy.secure_sum.mask_keys import MaskKeys
 from app_custom.privacy.update_filters import AddNoise, SpendBudget
 from app_custom.server.site_watch import SiteWatch
 from fedi2i import __version__
@@ -81,7 +82,11 @@ class Site:
             "submitter_name": LEAD,
         }
         ctx.set_prop(FLContextKey.JOB_META, meta, private=True, sticky=True)
-        runner = SimpleNamespace(task_result_filters={"train/out": list(filters)})
+        masking = [MaskKeys("run")] if any(isinstance(f, MaskUpdate) for f in filters) else []
+        runner = SimpleNamespace(
+            task_result_filters={"train/out": list(filters)},
+            task_router=task_router(executor, *masking),
+        )
         ctx.set_prop(FLContextKey.RUNNER, runner, private=True, sticky=False)
         if server is not None:
             peer = FLContext()

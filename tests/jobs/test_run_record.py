@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 import torch
 
+from fedi2i.errors import DataError
 from jobs.privacy.catalogue import description, epsilon_of
 from jobs.running.arm_outcome import ArmModel, ArmOutcome
 from jobs.running.run_record import _description, write_curves, write_run_record
+from jobs.running.spent_epsilon import read_trainings
 from jobs.writing.federation import FederatedExperiment, FederationConfig, with_strategy
 from lightning_modules.configuration import experiment_from
 from lightning_modules.strategies.catalogue import STRATEGY_JOBS
@@ -139,6 +141,42 @@ def test_trainings_under_one_mechanism_are_composed_in_the_record(
     (spent,) = record["spent_together"]
     assert (spent["sites"], spent["trainings"]) == (["east", "north"], 2)
     assert private["epsilon"] < spent["epsilon"] < spent["added_up"]
+
+
+def write_private(out: Path, outcomes: list[ArmOutcome], name: str, **experiment: Any) -> Any:
+    private = description(with_strategy(job(**experiment), name))
+    arms = [replace(outcomes[0], name=name, models=(), privacy=private)]
+    arms[0] = replace(arms[0], models=(ArmModel(name, name, out / "model.pt"),))
+    write_run_record(out, "A title", job(**experiment), MANIFESTS, arms)
+    return json.loads((out / "run.json").read_text(encoding="utf-8"))
+
+
+def test_what_replaced_trainings_have_spent_stays_in_the_record(
+    tmp_path: Path, outcomes: list[ArmOutcome]
+) -> None:
+    first = write_private(tmp_path, outcomes, "fedavg_dp")
+    assert "earlier" not in first and first["spent_together"] == []
+    assert "earlier" not in write_private(tmp_path, outcomes, "fedavg_dp")
+    # Another arm in its place, and then the same one in another seed.
+    second = write_private(tmp_path, outcomes, "fedprox_dp")
+    assert [one["name"] for one in second["earlier"]] == ["fedavg_dp"]
+    third = write_private(tmp_path, outcomes, "fedprox_dp", seed=12)
+    assert [one["name"] for one in third["earlier"]] == ["fedavg_dp", "fedprox_dp"]
+    for record, trainings in ((second, 2), (third, 3)):
+        (spent,) = record["spent_together"]
+        assert (spent["sites"], spent["trainings"]) == (["east", "north"], trainings)
+    assert third["spent_together"][0]["epsilon"] > second["spent_together"][0]["epsilon"]
+    # The first once more is no training besides.
+    again = write_private(tmp_path, outcomes, "fedavg_dp")
+    assert len(read_trainings(tmp_path)) == len(again["earlier"]) + 1 == 3
+
+
+def test_a_damaged_record_is_not_replaced_as_if_nothing_had_been_spent(
+    tmp_path: Path, outcomes: list[ArmOutcome]
+) -> None:
+    (tmp_path / "run.json").write_text('{"arms": [')
+    with pytest.raises(DataError, match=r"run\.json: damaged"):
+        write_private(tmp_path, outcomes, "fedavg_dp")
 
 
 def test_a_personal_arm_has_an_entry_per_site_with_the_cost_of_the_whole(record: Any) -> None:

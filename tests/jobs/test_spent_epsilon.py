@@ -14,7 +14,14 @@ from scipy.stats import norm
 
 from fedi2i.cli.program import main
 from fedi2i.errors import DataError
-from jobs.running.spent_epsilon import EVERY_UNIT, Training, read_trainings, spent_together
+from jobs.running.spent_epsilon import (
+    EVERY_UNIT,
+    OTHER_SITES,
+    Training,
+    read_trainings,
+    spent_together,
+    study_sentences,
+)
 from lightning_modules.privacy.accountant import Release, epsilon
 
 SITE = {"unit": "everything that a site holds", "relation": "replaced by other data"}
@@ -77,6 +84,35 @@ def test_units_are_not_mixed_but_for_the_patient_who_is_in_all_of_them() -> None
     assert (of_site.unit, of_site.trainings) == (SITE["unit"], 2)
     assert (of_patient.unit, of_patient.trainings) == (EVERY_UNIT, 3)
     assert of_patient.epsilon > of_site.epsilon
+
+
+def test_a_patient_under_noise_of_both_kinds_is_promised_what_both_are_accounted_for() -> None:
+    """Replacing a patient moves a sum of patients twice as far; dp_accounting says by how much."""
+    from dp_accounting import dp_event
+    from dp_accounting.pld import PLDAccountant
+    from dp_accounting.privacy_accountant import NeighboringRelation
+
+    *_, of_patient = spent_together([training("a"), training("p", SAMPLED)])
+    assert of_patient.relation == "added or removed"
+    # A site that is replaced moves its sum by 2 C, which is half the noise at 1 C.
+    found = {}
+    for relation in (NeighboringRelation.ADD_OR_REMOVE_ONE, NeighboringRelation.REPLACE_ONE):
+        accountant = PLDAccountant(relation)
+        whole = dp_event.GaussianDpEvent(10.0)
+        drawn = dp_event.GaussianDpEvent(SAMPLED.noise_multiplier)
+        accountant.compose(whole, 6)
+        accountant.compose(dp_event.PoissonSampledDpEvent(SAMPLED.sampling_rate, drawn), 40)
+        found[relation] = accountant.get_epsilon(1e-5)
+    assert of_patient.epsilon == pytest.approx(
+        found[NeighboringRelation.ADD_OR_REMOVE_ONE], rel=1e-3
+    )
+    assert of_patient.epsilon < found[NeighboringRelation.REPLACE_ONE] - 0.1
+
+
+def test_trainings_at_other_sites_come_with_the_warning_that_names_tell_sites_apart() -> None:
+    first, second = training("a", sites=("north",)), training("b", sites=("site-1",))
+    assert OTHER_SITES in study_sentences([first, second])
+    assert OTHER_SITES not in study_sentences([first, training("b", sites=("north",))])
 
 
 def test_a_site_counts_the_trainings_in_which_it_took_part() -> None:
@@ -151,6 +187,25 @@ def test_an_epsilon_that_cannot_be_counted_again_is_refused(
 ) -> None:
     with pytest.raises(DataError, match=words):
         read_trainings(write_run(tmp_path / "run", arm("fedavg_dp", **changes)))
+
+
+def test_trainings_of_one_name_are_one_only_where_noise_and_sites_are_the_same(
+    tmp_path: Path,
+) -> None:
+    other = arm("g", SAMPLED)
+    arms = (
+        {**arm("g"), "sites": ["north"], "key": "1"},
+        {**arm("g"), "sites": ["north"], "key": "2"},
+        {**arm("g"), "sites": ["north", "east"], "key": "1"},
+        {**other, "sites": ["north"], "key": "1"},
+    )
+    run = write_run(tmp_path / "tuning", *arms, arms[0], name="tuning.json")
+    assert [one.sites for one in read_trainings(run)] == [
+        ("north",),
+        ("north",),
+        ("north", "east"),
+        ("north",),
+    ]
 
 
 def test_a_folder_without_a_record_is_refused(tmp_path: Path) -> None:

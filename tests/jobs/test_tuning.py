@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -165,6 +167,20 @@ def test_a_tuning_under_noise_notes_what_its_runs_spend_on_the_same_patients(
     assert (spent.trainings, set(spent.sites)) == (8, set(job.federation.sites))
     for config in tmp_path.rglob("config_fed_client.json"):
         assert "update_filters.AddNoise" in config.read_text(encoding="utf-8")
+
+
+def test_what_a_tuning_with_other_noise_or_sites_has_spent_stays_spent(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(federated_arm, "run_process", Simulator(falling))
+    noise = {"privacy": {"mechanism": "update_noise"}}
+    job = read_federated_experiment(TINY, noise)
+    fewer = replace(job, federation=replace(job.federation, sites=job.federation.sites[:2]))
+    louder = {"privacy": {"mechanism": "update_noise", "noise_multiplier": 2.0}}
+    for one in (job, job, fewer, read_federated_experiment(TINY, louder)):
+        run_tuning(one, data, tmp_path, ["fedprox"], [1, 2])
+    sites = Counter(training.sites for training in read_trainings(tmp_path))
+    assert sites == {job.federation.sites: 16, fewer.federation.sites: 8}
 
 
 def test_an_interrupted_tuning_goes_on_and_keeps_the_rows_of_other_grids(

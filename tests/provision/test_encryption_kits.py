@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -230,6 +232,47 @@ def test_where_no_new_kits_can_be_made_the_old_key_stays(
     with pytest.raises(ProvisioningError, match="no room"):
         encryption.replace_key(encrypting.project_file, tmp_path / "kits")
     assert (state / "encryption.tenseal").read_bytes() == before
+
+
+def killed_while_replacing(project_file: Path, kits: Path, finished: bool) -> None:
+    """Change the key in a process that is killed, with or without new kits beside the old ones."""
+    child = os.fork()
+    if child:
+        assert os.waitpid(child, 0)[1] == signal.SIGKILL
+        return
+
+    def killing(*_: object) -> Path:
+        if finished:
+            startup = kits / "fedi2i" / "prod_99" / "north" / "startup"
+            startup.mkdir(parents=True)
+            shutil.copy(kits / "fedi2i" / "state" / "encryption.tenseal", startup / SITE_KEYS)
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError
+
+    try:
+        encryption.provision = killing  # type: ignore[assignment]
+        encryption.replace_key(project_file, kits)
+    finally:
+        os._exit(1)
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_a_change_of_the_key_that_was_killed_leaves_the_key_of_the_newest_kits(
+    finished: bool, encrypting: Provisioned, tmp_path: Path
+) -> None:
+    workspace = Path(shutil.copytree(encrypting.workspace, tmp_path / "kits"))
+    state = workspace / "fedi2i" / "state"
+    old = (state / "encryption.tenseal").read_bytes()
+    killed_while_replacing(encrypting.project_file, workspace, finished)
+    encryption.refuse_kits_without_keys(encrypting.project_file, workspace)
+    found = (state / "encryption.tenseal").read_bytes()
+    newest = workspace / "fedi2i" / ("prod_99" if finished else "prod_01") / "north"
+    if finished:
+        assert found == key_file(newest, SITE_KEYS) != old
+    else:
+        assert found == old
+    assert [path.name for path in state.glob("encryption.*")] == ["encryption.tenseal"]
+    assert (state / "encryption.tenseal").stat().st_mode & 0o077 == 0
 
 
 def test_a_project_without_keys_has_none_to_replace(

@@ -16,7 +16,12 @@ from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import Shareable
 
 from app_custom.aggregation.compression_filters import with_arrays
-from app_custom.aggregation.model_message import filters_of_trained, parts_of
+from app_custom.aggregation.model_message import (
+    EXECUTOR,
+    executors_of,
+    filters_of_trained,
+    parts_of,
+)
 from app_custom.nvflare_context import job_sites
 from app_custom.privacy.encryption.keys import site_keys
 from fedi2i.errors import ConfigError
@@ -80,11 +85,13 @@ class Decrypt(Filter):
 def encrypts(fl_ctx: FLContext) -> bool:
     """Whether what this site trains leaves encrypted: ``Encrypt`` is the last filter in its way.
 
+    No other executor may do a task of the job: what that one sends passes other filters.
+
     Args:
         fl_ctx: context of this site's run.
     """
     chain = filters_of_trained(fl_ctx)
-    return bool(chain) and isinstance(chain[-1], Encrypt)
+    return bool(chain) and isinstance(chain[-1], Encrypt) and executors_of(fl_ctx) == {EXECUTOR}
 
 
 def check_encryption(fl_ctx: FLContext, strategy: Strategy) -> None:
@@ -106,8 +113,8 @@ def check_encryption(fl_ctx: FLContext, strategy: Strategy) -> None:
     check_admitted(strategy)
     if not (decrypt and encrypts(fl_ctx)):
         raise ConfigError(
-            "the job encrypts by half: Encrypt must be the last filter of what is trained, and "
-            "Decrypt one of what arrives; export the job again"
+            "the job encrypts by half: Encrypt must be the last filter of what is trained, Decrypt "
+            "one of what arrives, and no other executor may do a task; export the job again"
         )
     site_keys(fl_ctx)
 

@@ -19,7 +19,12 @@ from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import Shareable
 from nvflare.app_common.app_constant import AppConstants
 
-from app_custom.aggregation.model_message import filters_of_trained, unpack
+from app_custom.aggregation.model_message import (
+    EXECUTOR,
+    executors_of,
+    filters_of_trained,
+    unpack,
+)
 from app_custom.gates.allowed_update import AllowedUpdate
 from app_custom.nvflare_context import site_name
 from app_custom.participant.site_configuration import checked_run_name
@@ -42,6 +47,9 @@ from lightning_modules.privacy.pairwise_masks import (
     masked,
     words_digest,
 )
+
+MASK_KEYS = "app_custom.privacy.secure_sum.mask_keys.MaskKeys"
+"""The executor that agrees on the masks; it sends keys alone."""
 
 
 @dataclass(frozen=True)
@@ -178,12 +186,15 @@ class MaskUpdate(Filter):
 def masks(fl_ctx: FLContext) -> bool:
     """Whether what this site trains leaves under masks: behind ``MaskUpdate`` stand gates alone.
 
+    No other executor may do a task of the job: what that one sends passes other filters.
+
     Args:
         fl_ctx: context of this site's run.
     """
     chain = filters_of_trained(fl_ctx)
     ungated = [part for part in chain if not isinstance(part, AllowedUpdate)]
-    return bool(ungated) and isinstance(ungated[-1], MaskUpdate)
+    behind = bool(ungated) and isinstance(ungated[-1], MaskUpdate)
+    return behind and executors_of(fl_ctx) == {EXECUTOR, MASK_KEYS}
 
 
 def _changed(received: Arrays, trained: Arrays, extras: Arrays) -> dict[str, np.ndarray]:

@@ -104,6 +104,10 @@ REFUSED = {
     "an array in a metric": plant(*META, TRAIN_METRICS, "train/l1", value=np.ones(9)),
     "text instead of metrics": plant(*META, TRAIN_METRICS),
     "text instead of the sample count": plant(*META, MetaKey.NUM_STEPS_CURRENT_ROUND),
+    **{
+        f"{value!r} as the sample count": plant(*META, MetaKey.NUM_STEPS_CURRENT_ROUND, value=value)
+        for value in (float("nan"), float("inf"), 12.5, 12.0, True, -3, 0, 10_000_001, None, [12])
+    },
     "another meta key": plant(*META, "site_note"),
     "something as the history of filters": plant(*META, MetaKey.FILTER_HISTORY),
     "a name as a filter": plant(*META, MetaKey.FILTER_HISTORY, value=[SECRET]),

@@ -13,8 +13,9 @@ from nvflare.apis.workspace import Workspace
 from nvflare.fuel.sec.audit import AuditService
 from nvflare_fakes import Engine, workspace_at
 
+from app_custom.aggregation.model_message import EXECUTOR
 from app_custom.gates.job_limits import REFUSED, JobLimits, JobRefusedError
-from app_custom.participant.job_admission import EXECUTOR, JobAdmission, check_job
+from app_custom.participant.job_admission import JobAdmission, check_job
 from app_custom.participant.site_configuration import SiteConfig
 from provision.kit_texts import site_config_template
 
@@ -111,6 +112,24 @@ def test_a_job_below_the_site_s_limits_is_refused_in_a_sentence_for_its_submitte
     assert not Path(site.get_run_dir(JOB)).exists()
     trail = Path(site.get_root_dir(), "audit.log").read_text()
     assert f"[U:{LEAD}][A:{REFUSED}]job {JOB}: {reason}" in trail
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _meta(min_clients="three"),
+        _meta(deploy_map=["server", "north", "east", "west"]),
+        _meta(deploy_map={"app": 3}),
+        lambda meta, args: args.update(settings="fast"),
+        lambda meta, args: args.update(patient_noise=[1]),
+    ],
+)
+def test_a_job_that_says_of_itself_what_no_site_understands_does_not_stay_deployed(
+    site: Workspace, change: Change
+) -> None:
+    reason = deploy(site, change)
+    assert "this site cannot read" in reason and "see its log" in reason
+    assert not Path(site.get_run_dir(JOB)).exists()
 
 
 def test_a_job_for_all_sites_there_are_is_counted_when_it_starts(site: Workspace) -> None:

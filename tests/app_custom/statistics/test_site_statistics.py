@@ -12,7 +12,12 @@ import numpy as np
 import pytest
 from nvflare.apis.dxo import DXO, DataKind, from_shareable
 from nvflare.apis.shareable import Shareable
-from nvflare.app_common.abstract.statistics_spec import Bin, Histogram, HistogramType
+from nvflare.app_common.abstract.statistics_spec import (
+    Bin,
+    Histogram,
+    HistogramType,
+    StatisticConfig,
+)
 from nvflare.app_common.app_constant import StatisticsConstants as Names
 from nvflare.app_common.executors.statistics.statistics_task_handler import StatisticsTaskHandler
 from nvflare.app_common.filters.statistics_privacy_filter import StatisticsPrivacyFilter
@@ -60,9 +65,9 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Site]
     monkeypatch.setattr(site_statistics, "prepare_site", lambda *_, **__: None)
     monkeypatch.setattr(site_statistics, "view_of", lambda manifest, _: views[manifest.site])
 
-    def make(name: str, patients: int, own: str = SHARES) -> Site:
+    def make(name: str, patients: int, own: str = SHARES, ages: tuple[float, ...] = ()) -> Site:
         rng = np.random.default_rng([patients, *name.encode()])
-        ages = tuple(float(age) for age in rng.normal(50, 12, patients))
+        drawn = tuple(float(age) for age in rng.normal(50, 12, patients))
         images = {}
         for domain in ("source", "target"):
             histograms = rng.dirichlet(np.linspace(1, 3, BINS), size=patients)
@@ -70,7 +75,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Site]
             features = np.column_stack([means, rng.normal(size=(patients, 5))])
             images[domain] = SiteImages(patients, mean_histogram(histograms), features)
         views[name] = SiteView(
-            name, patients, patients, {}, Ages(patients, None, 0, ages), {}, images
+            name, patients, patients, {}, Ages(patients, None, 0, ages or drawn), {}, images
         )
         root = tmp_path / name
         write_manifest(SiteManifest("demo", name, (), root / "data"))
@@ -184,6 +189,73 @@ def test_no_smallest_or_largest_value_is_asked_of_a_site(site: Callable[..., Sit
             ask(GROUP, "age")
 
 
+def ask_for_variance(site: Site, mean: Any, count: Any = 2) -> Any:
+    """What leaves when the server sends any mean and count; None where nothing does."""
+    inputs = Shareable()
+    inputs[Names.STATISTICS_TASK_KEY] = Names.STATS_2nd_STATISTICS
+    wanted = [StatisticConfig(Names.STATS_VAR, {})]
+    inputs[Names.STATS_TARGET_STATISTICS] = fobs.dumps(wanted)
+    for key, value in ((Names.STATS_GLOBAL_MEAN, mean), (Names.STATS_GLOBAL_COUNT, count)):
+        inputs[key] = {GROUP: {"age": value, "source": 0.0, "target": 0.0}}
+    found = fobs.loads(answer(site, inputs)[Names.STATS_2nd_STATISTICS])
+    return found[Names.STATS_VAR][GROUP].get("age")
+
+
+@pytest.mark.parametrize("kind", [list, tuple, np.array])
+def test_a_mean_for_each_patient_in_place_of_one_gets_no_variance(
+    kind: Callable[[list[float]], Any], site: Callable[..., Site]
+) -> None:
+    """Otherwise an answer with one more than there are patients gives every age exactly."""
+    north = site("north", 12)
+    assert ask_for_variance(north, 0.0) > 0
+    for patient in range(12):
+        means = [1000.0 if one == patient else 0.0 for one in range(12)]
+        assert ask_for_variance(north, kind(means)) is None
+        assert ask_for_variance(north, 0.0, kind(means)) is None
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "fifty", None, {}, 10**400])
+def test_a_variance_about_no_finite_number_is_not_given(
+    value: Any, site: Callable[..., Site]
+) -> None:
+    north = site("north", 12)
+    assert ask_for_variance(north, value) is None
+    assert ask_for_variance(north, 50.0, value) is None
+
+
+def test_a_site_s_part_of_the_variance_is_the_sum_of_squares_about_the_mean(
+    site: Callable[..., Site],
+) -> None:
+    north = site("north", 12)
+    squares = sum((age - 47.5) ** 2 for age in north.view.ages.values)
+    assert ask_for_variance(north, 47.5, 31) == pytest.approx(squares / 30, abs=1e-4)
+
+
+@pytest.mark.parametrize("exponent", range(50, 61))
+def test_patients_of_the_same_mean_and_variance_answer_alike_about_any_mean(
+    exponent: int, site: Callable[..., Site]
+) -> None:
+    """A mean so large that ages are rounded away would count those above the rounding's limit."""
+    even, spread = (40.0, 60.0) * 6, (30.0, 70.0, 40.0, 60.0, 40.0, 60.0, *(50.0,) * 6)
+    for ages in (even, spread):
+        assert (np.mean(ages), np.var(ages)) == (50, 100)
+    first, second = (site(f"site-{n}", 12, ages=ages) for n, ages in enumerate((even, spread)))
+    mean = -(2.0**exponent)
+    assert ask_for_variance(first, mean) == ask_for_variance(second, mean)
+
+
+@pytest.mark.parametrize("value", [[8] * 40, np.arange(40), None, "8", 8.0, {}])
+def test_something_else_than_numbers_in_place_of_bins_gets_no_histogram(
+    value: Any, site: Callable[..., Site]
+) -> None:
+    north = generator(site("north", 40))
+    with pytest.raises((TypeError, ValueError)):
+        north.histogram(GROUP, "source", value, 0, 1)
+    for low, high in ((value, 1), (0, value)):
+        with pytest.raises((TypeError, ValueError)):
+            north.histogram(GROUP, "source", 8, low, high)
+
+
 @pytest.mark.parametrize(("bins", "low", "high"), [(64, 0, 1), (8, 0, 0.5), (7, 0, 1), (0, 0, 1)])
 def test_other_bins_than_ours_are_not_given(
     bins: int, low: float, high: float, site: Callable[..., Site]
@@ -240,7 +312,9 @@ def test_the_site_s_policy_lets_statistics_pass_and_a_training_job_s_gate_does_n
         passes(AllowedUpdate(["generator"]), allowed)
 
 
+_NAN = float("nan")
 _FINE = Histogram(HistogramType.STANDARD, [Bin(n / 64, (n + 1) / 64, 1.0) for n in range(64)])
+_OF_PATIENTS = Histogram(HistogramType.STANDARD, [Bin(34.0, 34.0, 1.0), Bin(71.0, 71.0, 1.0)])
 _NAMED = Histogram(HistogramType.STANDARD, [Bin(0.0, 1.0, 1.0)], "patient 7")
 
 
@@ -255,6 +329,16 @@ _NAMED = Histogram(HistogramType.STANDARD, [Bin(0.0, 1.0, 1.0)], "patient 7")
         {"histogram": {GROUP: {"source": _FINE}}},
         {"histogram": {GROUP: {"source": _NAMED}}},
         {"histogram": {GROUP: {"source": [1.0, 2.0]}}},
+        {"histogram": {GROUP: {"age": _OF_PATIENTS}}},
+        {"histogram": {GROUP: {"source": Histogram("patient 7", [])}}},
+        {"histogram": {GROUP: {"source": Histogram(HistogramType.STANDARD, [(34.0,) * 9])}}},
+        {"histogram": {GROUP: {"source": Histogram(HistogramType.STANDARD, [Bin(0, 1, _NAN)])}}},
+        {"count": {GROUP: {"age": 1}}, "sum": {GROUP: {"age": 71.0}}},
+        {"count": {GROUP: {"age": 1.5}}},
+        {"count": {GROUP: {"age": -1}}},
+        {"sum": {GROUP: {"age": _NAN}}},
+        {"mean": {GROUP: {"age": float("inf")}}},
+        {"count": {GROUP: {"age": 12.5}}},
         ["patient 7"],
     ],
 )

@@ -154,6 +154,58 @@ def test_a_federated_result_makes_the_same_page_without_patients(
     assert "99" not in said + record.read_text()
 
 
+def _result_with(odd: dict[str, Any]) -> dict[str, Any]:
+    """A result of three sites, of which the site 'west' has sent some of its numbers odd."""
+    flat = [[n / 8, (n + 1) / 8, 2.5] for n in range(8)]
+    found: dict[str, Any] = {}
+    for feature in ("age", "source", "target"):
+        sent = {"count": 20, "mean": 50.0, "histogram": flat}
+        found[feature] = {
+            name: {
+                **{site: {"patients": value} for site in ("north", "east")},
+                "west": {"patients": odd.get(name, value)},
+            }
+            for name, value in sent.items()
+        }
+    return found
+
+
+def _bins(*shares: float) -> list[list[float]]:
+    return [[n / len(shares), (n + 1) / len(shares), share] for n, share in enumerate(shares)]
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"histogram": _bins(*[1.25] * 16)},
+        {"histogram": _bins(*[0.0] * 8)},
+        {"histogram": _bins(36, *[-5.0] * 7)},
+        {"histogram": _bins(float("nan"), *[1.0] * 7)},
+        {"histogram": _bins(*[1e308] * 8)},
+        {"count": float("inf")},
+        {"count": -3},
+        {"count": 1.5},
+        {"count": "many"},
+        {"mean": float("nan")},
+        {"mean": 10**400},
+        {"mean": [50.0]},
+    ],
+)
+def test_one_site_s_odd_numbers_are_refused_by_the_site_s_name(
+    odd: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, page = tmp_path / "statistics.json", tmp_path / "page.html"
+    command = ["heterogeneity", "--federated", str(path), "--out", str(page)]
+    path.write_text(json.dumps(_result_with({})))
+    assert main(command) == 0
+    page.unlink()
+    path.write_text(json.dumps(_result_with(odd)))
+    assert main(command) == 2
+    said = capsys.readouterr().err
+    assert "site 'west'" in said and "without the site" in said
+    assert not page.exists()
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [

@@ -20,8 +20,9 @@ from nvflare.apis.signal import Signal
 from nvflare.app_common.abstract.model import make_model_learnable
 from nvflare.app_common.app_constant import AppConstants
 from nvflare.app_common.app_event_type import AppEventType
+from nvflare.app_common.ccwf.swarm_client_ctl import SwarmClientController
 from nvflare.fuel.sec.audit import AuditService
-from nvflare_fakes import Engine, train_answer, with_peer
+from nvflare_fakes import Engine, task_router, train_answer, with_peer
 
 from app_custom.aggregation.aggregator import Aggregator
 from app_custom.checkpoints.checkpoint import FinishedRounds, RoundFiles
@@ -297,6 +298,7 @@ def runner(*filters: Any, decrypts: bool = True) -> SimpleNamespace:
     return SimpleNamespace(
         task_result_filters={"train/out": list(filters), "validate/out": list(filters)},
         task_data_filters={"train/in": [Decrypt()] if decrypts else []},
+        task_router=task_router(TranslationExecutor(SETTINGS, RUN)),
     )
 
 
@@ -380,6 +382,17 @@ def test_what_counts_as_encrypted_is_the_last_filter_of_what_is_trained() -> Non
     ):
         ctx = Site("east").context()
         ctx.set_prop(FLContextKey.RUNNER, runner(*filters), private=True)
+        assert encrypts(ctx) is expected
+
+
+def test_beside_another_executor_nothing_counts_as_encrypted() -> None:
+    """A job's other tasks pass other filters, and NVFlare's swarm sends models past them all."""
+    ours, swarm = TranslationExecutor(SETTINGS, RUN), SwarmClientController()
+    for executors, expected in (((ours,), True), ((ours, swarm), False), ((), False)):
+        ctx = Site("east").context()
+        found = runner(Encrypt())
+        found.task_router = task_router(*executors)
+        ctx.set_prop(FLContextKey.RUNNER, found, private=True)
         assert encrypts(ctx) is expected
 
 

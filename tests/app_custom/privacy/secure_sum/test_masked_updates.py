@@ -14,12 +14,15 @@ from masked_rounds import SAMPLES, MakeFederation, first_model, train, train_tas
 from nvflare.apis.dxo import DXO, DataKind, from_shareable
 from nvflare.apis.fl_constant import FLContextKey, ReturnCode
 from nvflare.apis.shareable import Shareable
-from nvflare_fakes import Engine
+from nvflare.app_common.ccwf.swarm_client_ctl import SwarmClientController
+from nvflare_fakes import Engine, task_router
 
+from app_custom.executor.translation_executor import TranslationExecutor
 from app_custom.gates.allowed_update import AllowedUpdate, UpdateNotAllowedError
 from app_custom.gates.site_policy import SitePolicy
 from app_custom.privacy.secure_sum.filters import MaskUpdate, masks
 from app_custom.privacy.secure_sum.key_exchange import ANNOUNCEMENT, KEYS, MASKED, OPEN, OPENING
+from app_custom.privacy.secure_sum.mask_keys import MaskKeys
 from app_custom.privacy.update_filters import AddNoise
 
 
@@ -152,6 +155,7 @@ def test_the_exchange_and_masked_words_pass_the_gates_and_nothing_beside_them(
 def test_what_counts_as_masked_is_that_gates_alone_stand_behind_the_masks() -> None:
     """A site with ``single_updates: false`` asks this; see ``test_job_admission.py``."""
     mask, gate = MaskUpdate(RUN, **CODE), AllowedUpdate(["generator"])
+    router = task_router(TranslationExecutor({}, RUN), MaskKeys(RUN))
     for chain, expected in (
         ([], False),
         ([gate], False),
@@ -160,6 +164,19 @@ def test_what_counts_as_masked_is_that_gates_alone_stand_behind_the_masks() -> N
         ([mask, gate, AddNoise()], False),
     ):
         ctx = Engine(name="east").new_context()
-        runner = SimpleNamespace(task_result_filters={"train/out": chain})
+        runner = SimpleNamespace(task_result_filters={"train/out": chain}, task_router=router)
+        ctx.set_prop(FLContextKey.RUNNER, runner, private=True, sticky=False)
+        assert masks(ctx) is expected
+
+
+def test_beside_another_executor_nothing_counts_as_masked() -> None:
+    """A job's other tasks pass other filters, and NVFlare's swarm sends models past them all."""
+    ours = TranslationExecutor({}, RUN), MaskKeys(RUN)
+    for executors, expected in ((ours, True), ((*ours, SwarmClientController()), False)):
+        ctx = Engine(name="east").new_context()
+        runner = SimpleNamespace(
+            task_result_filters={"train/out": [MaskUpdate(RUN, **CODE)]},
+            task_router=task_router(*executors),
+        )
         ctx.set_prop(FLContextKey.RUNNER, runner, private=True, sticky=False)
         assert masks(ctx) is expected
