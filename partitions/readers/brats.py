@@ -22,7 +22,7 @@ from partitions.found_scans import Found, FoundScan, Recognised, some_of, write_
 from partitions.manifest import LESION_VALUES, SiteManifest
 from partitions.readers import Reader
 from partitions.scans.mask import LABELS
-from partitions.table_file import Table
+from partitions.table_file import Table, without_missing
 from partitions.workbook_file import read_table
 
 DATASET = "brats"
@@ -174,9 +174,9 @@ def _placed(
 def _entries(table: Table, identifiers: Iterable[str], site: str) -> Iterator[tuple[str, str, int]]:
     """Every case and patient that a table names, its site, and the row."""
     for row in table.rows:
-        place = _site_name(row.cells[site])
+        place = _site_name(without_missing(row.cells[site]))
         for column in identifiers:
-            name = row.cells[column]
+            name = without_missing(row.cells[column])
             if place and name:
                 yield name, place, row.number
                 patient = re.fullmatch(r"(BraTS-.+-\d{5})-\d{3}", name)

@@ -25,7 +25,7 @@ from partitions.manifest import AGE, SiteManifest
 from partitions.readers import Reader
 from partitions.scans.grid import Grid, largest_distance, to_lps
 from partitions.scans.header import read_scan_file
-from partitions.table_file import Row
+from partitions.table_file import Row, without_missing
 from partitions.workbook_file import read_table
 
 DATASET = "ixi"
@@ -157,7 +157,7 @@ def _scan(
 
 def _number(path: Path, row: Row, name: str) -> float:
     """The number in a cell, 0 where there is none."""
-    text = row.cells[name].replace(",", ".")
+    text = without_missing(row.cells[name]).replace(",", ".")
     try:
         number = float(text) if text else 0.0
     except ValueError as error:
