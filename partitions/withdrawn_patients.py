@@ -77,6 +77,15 @@ def write_withdrawn(folder: Path, withdrawn: WithdrawnPatients) -> None:
     (folder / FILE_NAME).chmod(0o600)
 
 
+def is_withdrawn(folder: Path, patient: str) -> bool:
+    """Whether a patient is on a site folder's list: a reader that converts asks before it writes.
+
+    Raises:
+        DataError: the list is damaged.
+    """
+    return read_withdrawn(folder).day(patient) is not None
+
+
 def without_withdrawn(folder: Path, records: Iterable[SubjectRecord]) -> tuple[SubjectRecord, ...]:
     """The records of patients who are not on a site folder's list; a warning counts the others.
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import stat
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
 from fedi2i.commands import Commands
 from fedi2i.errors import DataError, UserError
@@ -19,6 +22,10 @@ from partitions.readers import Reader, load_reader, reader_names
 
 SHOWN_PROBLEMS = 10
 _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
+_COMPRESSED = (".tar.gz", ".tgz")
+_DAMAGE = (OSError, EOFError, RuntimeError, tarfile.TarError, zipfile.BadZipFile, zlib.error)
+_LARGE = 1 << 30
+"""Bytes of a compressed archive above which it is not looked into: all of it would be inflated."""
 
 
 @dataclass(frozen=True)
@@ -138,9 +145,14 @@ def _unknown(folder: Path, packed: bool) -> str:
 
 def _archive_sentence(path: Path) -> str:
     """What to do with an archive; one that would write outside its folder is named."""
+    if path.name.lower().endswith(_COMPRESSED) and path.stat().st_size > _LARGE:
+        return (
+            f"{path} is a large archive, which was not looked into: list it with 'tar -tvzf', and "
+            "unpack it if no member and no link leads outside the folder"
+        )
     try:
         outside = next((name for name in _members(path) if _leads_outside(name)), None)
-    except (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile) as error:
+    except _DAMAGE as error:
         return f"{path} is a damaged archive ({error}); copy it again"
     if outside is None:
         return f"{path} is an archive: unpack it, as only unpacked scans are read"
@@ -153,13 +165,20 @@ def _archive_sentence(path: Path) -> str:
 def _members(path: Path) -> Iterator[str]:
     if path.suffix.lower() == ".zip":
         with zipfile.ZipFile(path) as archive:
-            yield from archive.namelist()
-    elif path.suffix.lower() == ".tar":  # a compressed one would have to be unpacked to be read
-        with tarfile.open(path, "r:") as archive:
-            for member in archive:
-                yield member.name
-                if member.islnk() or member.issym():
-                    yield str(PurePosixPath(member.name).parent / member.linkname)
+            for info in archive.infolist():
+                yield info.filename
+                if stat.S_ISLNK(info.external_attr >> 16):
+                    target = archive.read(info).decode(errors="replace")
+                    yield str(PurePosixPath(info.filename).parent / target)
+        return
+    mode: Literal["r:gz", "r:"] = "r:gz" if path.name.lower().endswith(_COMPRESSED) else "r:"
+    with tarfile.open(path, mode) as archive:
+        for member in archive:
+            yield member.name
+            if member.issym():
+                yield str(PurePosixPath(member.name).parent / member.linkname)
+            elif member.islnk():  # a hard link's target is named from the top, as members are
+                yield member.linkname
 
 
 def _leads_outside(name: str) -> bool:

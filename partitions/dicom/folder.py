@@ -15,22 +15,12 @@ from partitions.dicom.slices import HEADER_TAGS, LeftOutError, Slice, slices_of
 
 NOT_DICOM = "not DICOM"
 DAMAGED = "DICOM with a damaged header"
+UNREADABLE = "that this account may not read, or the disk does not give"
 LINK = "links that lead out of the folder or nowhere"
 ARCHIVE = "archives: unpack them first"
 
 _ARCHIVES = (b"PK\x03\x04", b"\x1f\x8b", b"BZh", b"7z\xbc\xaf", b"Rar!", b"\xfd7zXZ")
 """How archives begin, whatever they are called."""
-_DAMAGE = (
-    ValueError,
-    TypeError,
-    KeyError,
-    IndexError,
-    AttributeError,
-    NotImplementedError,
-    RecursionError,
-    OSError,
-    EOFError,
-)
 
 
 @dataclass(frozen=True)
@@ -92,9 +82,13 @@ def read_slices(path: Path, folder: Path) -> tuple[Slice, ...]:
         with in_silence():
             header = dcmread(path, stop_before_pixels=True, specific_tags=[*HEADER_TAGS])
             return slices_of(header, path)
+    except LeftOutError:
+        raise
     except InvalidDicomError as error:
         raise LeftOutError(ARCHIVE if _is_archive(path) else NOT_DICOM) from error
-    except _DAMAGE as error:
+    except OSError as error:
+        raise LeftOutError(UNREADABLE) from error
+    except Exception as error:  # pydicom's errors about damage have no class in common
         raise LeftOutError(DAMAGED) from error
 
 

@@ -6,6 +6,7 @@ header. The attributes below do, and no others (compare PS3.15 annex E).
 
 from __future__ import annotations
 
+import math
 import re
 import secrets
 from collections.abc import Mapping
@@ -130,7 +131,9 @@ def _text(value: Any) -> str:
 
 
 def _number(value: Any) -> float | None:
+    """A finite number, or None; JSON has no word for any other."""
     try:
-        return float(value)
+        number = float(value)
     except (TypeError, ValueError):
         return None
+    return number if math.isfinite(number) else None

@@ -104,7 +104,7 @@ def _files(slices: tuple[Slice, ...]) -> Iterator[tuple[Path, NDArray[Any], Data
         for path in dict.fromkeys(one.path for one in slices):
             try:
                 header = dcmread(path)
-            except (OSError, EOFError, ValueError) as error:
+            except Exception as error:  # see `read_slices`
                 raise DataError(f"{path}: cannot be read any more ({error})") from error
             pixels = stored_pixels(header, path)
             for keyword in ("PixelData", "FloatPixelData", "DoubleFloatPixelData"):

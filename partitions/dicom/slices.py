@@ -100,7 +100,8 @@ def slices_of(header: Dataset, path: Path) -> tuple[Slice, ...]:
 
     Raises:
         LeftOutError: it holds none.
-        ValueError, TypeError, KeyError, AttributeError: the header is damaged.
+        ValueError, TypeError, KeyError, AttributeError: the header is damaged, or describes
+            another number of frames than it says there are.
     """
     if "Rows" not in header:
         raise LeftOutError(NO_PICTURE)
@@ -109,10 +110,13 @@ def slices_of(header: Dataset, path: Path) -> tuple[Slice, ...]:
         raise LeftOutError(IN_COLOUR)
     if header.get("Modality") in _OTHER_MODALITIES:
         raise LeftOutError(NO_IMAGE)
+    frames = int(header.get("NumberOfFrames") or 1)
     if "PerFrameFunctionalGroupsSequence" in header:
         count = len(header.PerFrameFunctionalGroupsSequence)
+        if count != frames:
+            raise ValueError(f"{frames} frames and functional groups of {count}")
         return tuple(_slice(header, frame, path) for frame in range(count))
-    if int(header.get("NumberOfFrames") or 1) > 1:
+    if frames > 1:
         raise LeftOutError(NO_POSITION)
     return (_slice(header, None, path),)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ NO_SIGNAL = 0.0
 _UNITS_OF_CT = ("", "HU", "US")
 """Hounsfield units, or unspecified."""
 _TRANSFORM = "PixelValueTransformationSequence"
+_REMEDY = "correct the export or leave the series out"
 
 
 def stored_pixels(dataset: Dataset, path: Path) -> NDArray[Any]:
@@ -31,7 +33,7 @@ def stored_pixels(dataset: Dataset, path: Path) -> NDArray[Any]:
     _check_syntax(dataset, path)
     try:
         pixels: NDArray[Any] = dataset.pixel_array
-    except (ValueError, AttributeError, RuntimeError, NotImplementedError, OSError) as error:
+    except Exception as error:  # every decoder has errors of its own
         reason = " ".join(str(error).split())
         raise DataError(
             f"{path}: its pixels are damaged ({reason}); copy it again from its source"
@@ -55,7 +57,7 @@ def values_of(
         path: the file, for messages.
 
     Raises:
-        DataError: the values are in no known unit.
+        DataError: the values are in no known unit, or their rescale is no usable one.
     """
     slope, intercept = _rescale(header, frame, path)
     stored = pixels if frame is None or pixels.ndim == 2 else pixels[frame]
@@ -75,15 +77,31 @@ def air_of(header: Dataset) -> float:
 def _rescale(header: Dataset, frame: int | None, path: Path) -> tuple[float, float]:
     if "ModalityLUTSequence" in header:
         raise DataError(f"{path}: has its values in a table (Modality LUT), which is not read")
-    slope = value_of_frame(header, frame, _TRANSFORM, "RescaleSlope")
-    intercept = value_of_frame(header, frame, _TRANSFORM, "RescaleIntercept")
+    slope = _number_of(header, frame, "RescaleSlope", path)
+    intercept = _number_of(header, frame, "RescaleIntercept", path)
     if header.get("Modality") == "CT":
         unit = str(value_of_frame(header, frame, _TRANSFORM, "RescaleType") or "")
         if slope is None or intercept is None:
             raise DataError(f"{path}: is a CT without a rescale, so its values are not in HU")
         if unit not in _UNITS_OF_CT:
             raise DataError(f"{path}: is a CT with values in '{unit}' and not in HU")
-    return float(1 if slope is None else slope), float(intercept or 0)
+    if slope == 0:
+        raise DataError(f"{path}: has a RescaleSlope of 0, which makes all values one; {_REMEDY}")
+    return 1.0 if slope is None else slope, intercept or 0.0
+
+
+def _number_of(header: Dataset, frame: int | None, keyword: str, path: Path) -> float | None:
+    """A finite number of a frame's rescale, or None where there is none."""
+    try:
+        value = value_of_frame(header, frame, _TRANSFORM, keyword)
+        if value is None or value == "":
+            return None
+        number = float(value)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{path}: its {keyword} is no number; {_REMEDY}") from error
+    if not math.isfinite(number):
+        raise DataError(f"{path}: its {keyword} is not finite; {_REMEDY}")
+    return number
 
 
 def _outside(stored: NDArray[Any], header: Dataset) -> NDArray[np.bool_] | None:
@@ -91,8 +109,9 @@ def _outside(stored: NDArray[Any], header: Dataset) -> NDArray[np.bool_] | None:
     value = header.get("PixelPaddingValue")
     if not isinstance(value, int):
         return None
-    limit = header.get("PixelPaddingRangeLimit", value)
-    low, high = sorted(_as_stored(one, stored.dtype) for one in (value, limit))
+    limit = header.get("PixelPaddingRangeLimit")
+    other = limit if isinstance(limit, int) else value
+    low, high = sorted(_as_stored(one, stored.dtype) for one in (value, other))
     return np.asarray((stored >= low) & (stored <= high))
 
 

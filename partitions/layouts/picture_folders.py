@@ -26,6 +26,7 @@ from partitions.layouts.found_scans import Found, FoundScan
 from partitions.layouts.stacks import write_stack
 from partitions.manifest import PATIENT_ID, SPLITS, UNKNOWN_VOXEL_SIZE, SiteManifest, SubjectRecord
 from partitions.site_folders import write_site_folders
+from partitions.withdrawn_patients import is_withdrawn
 
 ENDINGS = (".png", ".jpg", ".jpeg")
 Picture = NDArray[Any]
@@ -202,7 +203,8 @@ def _written(
                 )
             slices[name].append(picture)
     files = {name: f"{subject}/{name}.nii.gz" for name in slices}
-    for name, file in files.items():
-        write_stack(out / stack.site / file, np.stack(slices[name]))
+    if not is_withdrawn(out / stack.site, stack.patient):
+        for name, file in files.items():
+            write_stack(out / stack.site / file, np.stack(slices[name]))
     metadata = {**UNKNOWN_VOXEL_SIZE, PATIENT_ID: stack.patient}
     return SubjectRecord(subject, stack.site, stack.split, files, metadata=metadata)

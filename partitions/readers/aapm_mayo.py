@@ -112,7 +112,7 @@ def _import_patient(
         sequence: _only_volume(paths, source, kernel, f"{patient}: '{sequence}'")
         for sequence, paths in sorted(files.items())
     }
-    written, metadata = convert_subject(chosen, out / SITE, patient)
+    written, metadata = convert_subject(chosen, out / SITE, patient, patient)
     if "ct_low" in written:
         metadata["low_dose"] = LOW_DOSE
     return SubjectRecord(patient, SITE, TO_BE_DRAWN, written, metadata=metadata)

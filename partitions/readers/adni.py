@@ -24,7 +24,7 @@ _FILE = re.compile(
     r"ADNI_(?P<person>(?P<site>\d{3})_S_\d{4,5})_(?P<kind>MR|PT|PET)_(?P<description>.+?)_"
     r"(?:[Bb]r_)?(?:raw_)?\d{14,}.*_I(?P<image>\d+)\.nii(?:\.gz)?"
 )
-_DAY = re.compile(r"\d{4}-\d{2}-\d{2}_.*")
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}_\d{2}_\d{2}_\d{2}.*")
 _SEQUENCES = (
     (re.compile(r"FLAIR", re.IGNORECASE), "flair"),
     (re.compile(r"MP-?RAGE|\bMPR\b|MPR[_-]|SPGR", re.IGNORECASE), "t1"),
@@ -32,6 +32,9 @@ _SEQUENCES = (
     (re.compile(r"(?<![A-Z])T2(?!\d)", re.IGNORECASE), "t2"),
 )
 """What a description says, in the order in which it is looked at."""
+_TRACER = re.compile(r"(?<![A-Z])(FDG|AV-?1451|AV-?45|PIB|FBB)(?![A-Z0-9])", re.IGNORECASE)
+"""What a PET shows: glucose, tau or amyloid. Pictures of two tracers are no more alike than of two
+MR sequences."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +52,13 @@ def find_adni(source: Path) -> Found:
     highest image number is taken: the archive numbers its corrections in the order in which they
     were made.
 
+    A file that lies in no folder of a day is left out: nobody can tell the visits of such apart,
+    and images of years between would become a pair.
+
     Raises:
         DataError: the folder is missing.
     """
-    visits, unknown = _visits(source_folder(source, "the folder 'ADNI' of the archive"))
+    visits, unknown, dayless = _visits(source_folder(source, "the folder 'ADNI' of the archive"))
     scans, further = [], 0
     for person, days in sorted(visits.items()):
         for number, (_, images) in enumerate(sorted(days.items()), start=1):
@@ -64,8 +70,13 @@ def find_adni(source: Path) -> Found:
         problems.append(f"{further} earlier corrections or repeats of an image are left out")
     if unknown:
         problems.append(
-            f"{len(unknown)} images are left out, as their description names no known sequence: "
-            f"{some_of(unknown)}"
+            f"{len(unknown)} images are left out, as their description names no known sequence or "
+            f"tracer: {some_of(unknown)}"
+        )
+    if dayless:
+        problems.append(
+            f"{len(dayless)} images are left out, as they lie in no folder of their day such as "
+            f"'2006-04-18_08_20_30.0', which tells visits apart: {some_of(dayless)}"
         )
     return Found(tuple(scans), tuple(problems))
 
@@ -82,10 +93,10 @@ def recognise(folder: Path) -> Recognised | None:
     return Recognised(find_adni(folder), ("--source", str(folder)))
 
 
-def _visits(source: Path) -> tuple[Mapping[str, Mapping[str, list[_Image]]], list[str]]:
-    """The images of every person by day, and the names of those that are no known sequence."""
+def _visits(source: Path) -> tuple[Mapping[str, Mapping[str, list[_Image]]], list[str], list[str]]:
+    """The images of every person by day, and the names of those of no known sequence or day."""
     visits: dict[str, dict[str, list[_Image]]] = defaultdict(lambda: defaultdict(list))
-    unknown = []
+    unknown, dayless = [], []
     for path in files_below(source):
         match = _FILE.fullmatch(path.name)
         if match is None:
@@ -94,15 +105,19 @@ def _visits(source: Path) -> tuple[Mapping[str, Mapping[str, list[_Image]]], lis
         if sequence is None:
             unknown.append(path.name)
             continue
-        days = [part for part in path.parts if _DAY.fullmatch(part)]
+        days = [part for part in path.parent.parts if _DAY.fullmatch(part)]
+        if not days:
+            dayless.append(path.name)
+            continue
         image = _Image(path, sequence, int(match["image"]))
-        visits[match["person"]][days[-1][:10] if days else ""].append(image)
-    return visits, unknown
+        visits[match["person"]][days[-1][:10]].append(image)
+    return visits, unknown, dayless
 
 
 def _sequence(kind: str, description: str) -> str | None:
     if kind != "MR":
-        return "pet"
+        tracer = _TRACER.search(description)
+        return None if tracer is None else f"pet_{tracer[1].replace('-', '').lower()}"
     return next((name for pattern, name in _SEQUENCES if pattern.search(description)), None)
 
 

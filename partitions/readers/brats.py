@@ -19,7 +19,7 @@ from pathlib import Path
 from fedi2i.errors import DataError
 from partitions.layouts.folder_walk import files_below, source_folder
 from partitions.layouts.found_scans import Found, FoundScan, Recognised, some_of, write_found
-from partitions.layouts.table_file import Table
+from partitions.layouts.table_file import Table, without_missing
 from partitions.layouts.workbook_file import read_table
 from partitions.manifest import LESION_VALUES, SiteManifest
 from partitions.readers import Reader
@@ -174,9 +174,9 @@ def _placed(
 def _entries(table: Table, identifiers: Iterable[str], site: str) -> Iterator[tuple[str, str, int]]:
     """Every case and patient that a table names, its site, and the row."""
     for row in table.rows:
-        place = _site_name(row.cells[site])
+        place = _site_name(without_missing(row.cells[site]))
         for column in identifiers:
-            name = row.cells[column]
+            name = without_missing(row.cells[column])
             if place and name:
                 yield name, place, row.number
                 patient = re.fullmatch(r"(BraTS-.+-\d{5})-\d{3}", name)

@@ -301,7 +301,7 @@ def _metadata_columns(
 
 def _row(table: Table, row: Row, sequences: Sequence[str], metadata: Sequence[str]) -> TableRow:
     path, where = table.path, f"{table.path}: row {row.number}"
-    subject, site = row.cells["subject"], row.cells["site"]
+    subject, site = _text(row, "subject"), _text(row, "site")
     if not subject:
         raise DataError(f"{where}: the subject is empty; name it")
     check_site_name(site, where)

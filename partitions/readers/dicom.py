@@ -119,7 +119,7 @@ def _import_study(study: Sequence[Group], wanted: DicomImport) -> SubjectRecord:
     patient = pseudonym(key, first.patient)
     subject = f"{patient}-{pseudonym(key, first.study)[:6]}"
     files, metadata = convert_subject(
-        chosen, wanted.root, subject, wanted.straighten, wanted.allow_synthetic
+        chosen, wanted.root, subject, patient, wanted.straighten, wanted.allow_synthetic
     )
     return SubjectRecord(
         subject=subject,

@@ -36,6 +36,7 @@ from partitions.layouts.hdf5_files import opened
 from partitions.manifest import SiteManifest
 from partitions.readers import Reader
 from partitions.site_folders import write_site_folders
+from partitions.withdrawn_patients import is_withdrawn
 
 DATASET = "fastmri"
 IMAGES = "reconstruction_rss"
@@ -138,10 +139,12 @@ def import_fastmri(source: Path, out: Path, seed: int) -> tuple[SiteManifest, ..
     say(found.problems)
     records = []
     for scan in found.scans:
+        gone = is_withdrawn(out / scan.site, scan.patient)
         files = {}
         for name, path in scan.files.items():
             files[name] = out / scan.site / scan.subject / f"{name}.nii.gz"
-            _convert(read_info(path), files[name])
+            if not gone:
+                _convert(read_info(path), files[name])
         records.append(record_of(replace(scan, files=files), out))
     return write_site_folders(out, DATASET, records, seed)
 

@@ -21,7 +21,7 @@ from fedi2i.errors import DataError
 from partitions.check.rules.subjects import ONE_GRID
 from partitions.layouts.folder_walk import files_below, source_folder
 from partitions.layouts.found_scans import Found, FoundScan, Recognised, some_of, write_found
-from partitions.layouts.table_file import Row
+from partitions.layouts.table_file import Row, without_missing
 from partitions.layouts.workbook_file import read_table
 from partitions.manifest import AGE, SiteManifest
 from partitions.readers import Reader
@@ -157,7 +157,7 @@ def _scan(
 
 def _number(path: Path, row: Row, name: str) -> float:
     """The number in a cell, 0 where there is none."""
-    text = row.cells[name].replace(",", ".")
+    text = without_missing(row.cells[name]).replace(",", ".")
     try:
         number = float(text) if text else 0.0
     except ValueError as error:

@@ -17,7 +17,7 @@ from typing import Any
 
 from fedi2i.errors import DataError
 from partitions.dicom.conversion import convert_subject
-from partitions.dicom.folder import in_silence, read_folder
+from partitions.dicom.folder import DAMAGED, UNREADABLE, in_silence, read_folder
 from partitions.dicom.groups import Group, group
 from partitions.layouts.found_scans import Found, FoundScan, Recognised
 from partitions.manifest import SiteManifest, SubjectRecord
@@ -133,11 +133,15 @@ def choose_images(folder: Path) -> dict[str, Group]:
     """The series of a patient by sequence; empty where there are projections only.
 
     Raises:
-        DataError: two series have one dose, or the headers belong to somebody else.
+        DataError: a file is damaged, two series have one dose, or the headers belong to somebody
+            else.
     """
     chosen: dict[str, Group] = {}
     for series in _image_folders(folder):
-        for one in group(read_folder(series).slices):
+        found = read_folder(series)
+        if not found.left_out.keys().isdisjoint((DAMAGED, UNREADABLE)):
+            raise DataError(f"{series}: holds {found.left_out_text()}; copy it again")
+        for one in group(found.slices):
             sequence = SEQUENCES.get(_description(one.header()), "")
             if not sequence or not one.is_volume:
                 continue
@@ -155,7 +159,7 @@ def choose_images(folder: Path) -> dict[str, Group]:
 
 def _import_patient(folder: Path, chosen: Mapping[str, Group], out: Path) -> SubjectRecord:
     site = SITES[folder.name[0]]
-    files, metadata = convert_subject(chosen, out / site, folder.name)
+    files, metadata = convert_subject(chosen, out / site, folder.name, folder.name)
     metadata["body_part"] = site  # the letter tells it, whatever the headers say
     if "ct_low" in files:
         metadata["low_dose"] = DOSES[folder.name[0]]
@@ -172,7 +176,6 @@ def _image_folders(folder: Path) -> Iterator[Path]:
 
 def _first_description(folder: Path, names: list[str]) -> str:
     from pydicom import dcmread
-    from pydicom.errors import InvalidDicomError
 
     for name in sorted(names):
         try:
@@ -181,7 +184,7 @@ def _first_description(folder: Path, names: list[str]) -> str:
                 return _description(
                     dcmread(folder / name, stop_before_pixels=True, specific_tags=tags)
                 )
-        except (InvalidDicomError, OSError, EOFError, ValueError):
+        except Exception:  # noqa: BLE001 - see `read_slices`, which counts such files
             continue
     return ""
 

@@ -31,6 +31,7 @@ from partitions.manifest import (
 )
 from partitions.readers import Reader
 from partitions.site_folders import TO_BE_DRAWN, write_site_folders
+from partitions.withdrawn_patients import is_withdrawn
 
 logger = logging.getLogger(__name__)
 DATASET = "lgg"
@@ -192,13 +193,12 @@ def _import_subject(
 ) -> SubjectRecord:
     stack = read_stack(folder)
     missing = stack.missing_sequences()
-    files = {}
-    for name in SEQUENCES:
-        if name not in missing:
-            files[name] = f"{folder.subject}/{name}.nii.gz"
-            write_stack(root / files[name], stack.images[name])
+    files = {n: f"{folder.subject}/{n}.nii.gz" for n in SEQUENCES if n not in missing}
     lesion = f"{folder.subject}/lesion.nii.gz"
-    write_stack(root / lesion, stack.lesion)
+    if not is_withdrawn(root, folder.patient):
+        for name, file in files.items():
+            write_stack(root / file, stack.images[name])
+        write_stack(root / lesion, stack.lesion)
     metadata: dict[str, Any] = {
         **patients.get(folder.patient, {}),
         PATIENT_ID: folder.patient,

@@ -9,7 +9,8 @@ to unite them all", Medical Image Analysis 94, 2024, doi:10.1016/j.media.2024.10
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ from pathlib import Path
 from fedi2i.errors import DataError
 from fedi2i.site_names import check_site_name
 from partitions.layouts.folder_walk import source_folder
-from partitions.layouts.found_scans import Found, FoundScan, Recognised, say
+from partitions.layouts.found_scans import Found, FoundScan, Recognised, say, some_of
 from partitions.layouts.picture_folders import (
     Picture,
     PictureStack,
@@ -51,13 +52,14 @@ def import_pflsynth(source: Path, out: Path, task: str | None = None) -> tuple[S
     tasks = find_tasks(source, task)
     stacks = [stack for site, folder in tasks.items() for stack in _stacks(site, folder)]
     layouts = {site: folder.name for site, folder in tasks.items()}
-    say(found_in(stacks, ()).problems)
-    cut = partial(_cut, tasks={s.pictures[0].parent: layouts[s.site] for s in stacks})
+    say((*found_in(stacks, ()).problems, *_without_task(source, tasks)))
+    places = {picture.parent: layouts[s.site] for s in stacks for picture in s.pictures}
+    cut = partial(_cut, tasks=places)
     return import_stacks(stacks, out, DATASET, cut)
 
 
 def find_tasks(source: Path, task: str | None = None) -> dict[str, Path]:
-    """The folder of the task at every site.
+    """The folder of the task at every site that has it.
 
     Raises:
         DataError: there is none, or a site has several and none was chosen.
@@ -106,14 +108,34 @@ def recognise(folder: Path) -> Recognised | None:
     tasks: dict[str, set[str]] = {}
     for path in places:
         tasks.setdefault(path.parent.name, set()).add(path.name)
-    several = [names for names in tasks.values() if len(names) > 1]
-    task = sorted(set.intersection(*several))[0] if several else None
+    several = any(len(names) > 1 for names in tasks.values())
+    task = _most_frequent(name for names in tasks.values() for name in names) if several else None
     scans: list[FoundScan] = []
-    for site, path in find_tasks(folder, task).items():
+    chosen = find_tasks(folder, task)
+    for site, path in chosen.items():
         left, right = contrasts(path.name)
         scans += found_in(_stacks(site, path), (*left, *right)).scans
     given = () if task is None else ("--task", task)
-    return Recognised(Found(tuple(scans)), ("--source", str(folder), *given))
+    found = Found(tuple(scans), _without_task(folder, chosen))
+    return Recognised(found, ("--source", str(folder), *given))
+
+
+def _most_frequent(tasks: Iterable[str]) -> str:
+    """The task that most sites have, the first of their names where several are as frequent."""
+    counts = Counter(tasks)
+    return min(counts, key=lambda name: (-counts[name], name))
+
+
+def _without_task(source: Path, chosen: Iterable[str]) -> tuple[str, ...]:
+    """A sentence about the sites that have tasks, but not the one that was chosen."""
+    sites = {path.parent.name for path in source.glob("*/*") if has_splits(path)}
+    others = sorted(sites - set(chosen))
+    if not others:
+        return ()
+    return (
+        f"{len(others)} sites have other tasks than the chosen one and are left out: "
+        f"{some_of(others)}",
+    )
 
 
 def _stacks(site: str, folder: Path) -> Sequence[PictureStack]:

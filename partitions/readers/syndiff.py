@@ -27,6 +27,7 @@ from partitions.layouts.stacks import write_stack
 from partitions.manifest import SPLITS, UNKNOWN_VOXEL_SIZE, SiteManifest, SubjectRecord
 from partitions.readers import Reader
 from partitions.site_folders import write_site_folders
+from partitions.withdrawn_patients import is_withdrawn
 
 DATASET = "syndiff"
 ARRAY = "data_fs"
@@ -133,10 +134,11 @@ def _written(split: SplitFiles, out: Path, slices: int | None) -> Iterator[Subje
         )
     for number, start in enumerate(range(0, count, each), start=1):
         subject = split.split if each == count else f"{split.split}{number:04d}"
-        files = {}
-        for name, path in split.files.items():
-            files[name] = f"{subject}/{name}.nii.gz"
-            write_stack(out / split.site / files[name], _images(path, start, start + each))
+        files = {name: f"{subject}/{name}.nii.gz" for name in split.files}
+        if not is_withdrawn(out / split.site, subject):
+            for name, path in split.files.items():
+                images = _images(path, start, start + each)
+                write_stack(out / split.site / files[name], images)
         yield SubjectRecord(
             subject, split.site, split.split, files, metadata=dict(UNKNOWN_VOXEL_SIZE)
         )

@@ -2,16 +2,19 @@
 
 ITK's positions run to the left, to the back and upwards (LPS), as those of DICOM do. Some of what
 can be wrong with such files SimpleITK passes over without a word, so it is looked for here: voxels
-in another file, a space without a name, a scale that nobody applies, a damaged compressed block.
+in another file, a space without a name, a scale that nobody applies, a compressed block that is
+damaged or holds too few voxels.
 """
 
 from __future__ import annotations
 
+import gzip
+import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +35,8 @@ _SPACES = (
 )
 """NRRD's names of anatomical spaces, which ITK turns to LPS."""
 _IMAGE_IO = {".mha": "MetaImageIO", ".nrrd": "NrrdImageIO"}
+_GZIP = ("gzip", "gz")
+"""NRRD's names of the one compression that ITK reads in it."""
 _LONGEST_HEADER = 1 << 16
 _CHUNK = 1 << 22
 
@@ -105,15 +110,22 @@ def read_itk_voxels(path: Path) -> NDArray[np.float32]:
     """The voxels of such a file, axes as stored, the fastest one first.
 
     Raises:
-        ValueError: they are damaged.
+        ValueError, OSError, EOFError, zlib.error: they are damaged.
     """
-    _check_compressed(path)
+    inflated = _inflated_size(path)
     import SimpleITK
 
     try:
         image = _reader(path).Execute()
     except RuntimeError as error:
         raise ValueError(_reason(error)) from error
+    size = (
+        image.GetNumberOfPixels()
+        * image.GetNumberOfComponentsPerPixel()
+        * image.GetSizeOfPixelComponent()
+    )
+    if inflated is not None and inflated < size:
+        raise ValueError(f"its compressed voxels are {inflated} bytes, and {size} are needed")
     voxels: NDArray[np.float32] = SimpleITK.GetArrayViewFromImage(image).T.astype(np.float32)
     return voxels
 
@@ -154,8 +166,15 @@ def _refuse_metaimage(fields: Mapping[str, str]) -> None:
         raise RefusedScanError("detached-voxels", other=fields["elementdatafile"], right=".mha")
     slope = fields.get("elementtointensityfunctionslope", "1")
     offset = fields.get("elementtointensityfunctionoffset", "0")
-    if (slope, offset) != ("1", "0"):
+    if (_number(slope), _number(offset)) != (1, 0):
         raise RefusedScanError("scale-unread", slope=slope, offset=offset)
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def _refuse_nrrd(fields: Mapping[str, str]) -> None:
@@ -178,20 +197,40 @@ def _says_size(fields: Mapping[str, str]) -> bool:
     return fields.get("compresseddatasize", "").isdigit()
 
 
-def _check_compressed(path: Path) -> None:
-    """Hold a compressed MetaImage against its checksum: ITK returns a damaged one all the same."""
-    if path.suffix.lower() != ".mha":
-        return
+def _inflated_size(path: Path) -> int | None:
+    """Hold compressed voxels against their checksum: ITK returns damaged ones all the same.
+
+    Returns:
+        The bytes that come out of them, or None where they are not compressed. ITK fills up an
+        image for which they do not suffice with whatever is in the memory.
+    """
     fields, offset = _fields(path)
-    if fields.get("compresseddata", "").lower() != "true":
-        return
-    inflate = zlib.decompressobj()
     with path.open("rb") as stream:
         stream.seek(offset)
-        while not inflate.eof and (chunk := stream.read(_CHUNK)):
-            inflate.decompress(chunk)
+        if path.suffix.lower() == ".mha":
+            is_compressed = fields.get("compresseddata", "").lower() == "true"
+            return sum(map(len, _inflated(stream))) if is_compressed else None
+        if fields.get("encoding", "").lower() not in _GZIP:
+            return None
+        for _ in range(_count(fields, "line skip", "lineskip")):
+            stream.readline()
+        with gzip.open(stream) as voxels:
+            size = sum(map(len, iter(lambda: voxels.read(_CHUNK), b"")))
+        return size - _count(fields, "byte skip", "byteskip")
+
+
+def _inflated(stream: IO[bytes]) -> Iterator[bytes]:
+    """The blocks that come out of a zlib stream."""
+    inflate = zlib.decompressobj()
+    while not inflate.eof and (chunk := stream.read(_CHUNK)):
+        yield inflate.decompress(chunk)
     if not inflate.eof:
         raise ValueError("its compressed voxels end before their checksum")
+
+
+def _count(fields: Mapping[str, str], *names: str) -> int:
+    """A count that stands under one of two spellings; 0 where it stands nowhere."""
+    return next((int(fields[name]) for name in names if fields.get(name, "").isdigit()), 0)
 
 
 def _kind_of(reader: Any) -> tuple[str, int]:

@@ -91,7 +91,7 @@ def _missing_sd(integrals: FloatArray, dose: float) -> FloatArray:
     behind = photons * np.exp(-np.minimum(integrals, _MOST_INTEGRAL))
     quanta = (1 / dose - 1) / behind
     electronics = (1 / dose**2 - 1) * (ELECTRONIC_SD / behind) ** 2
-    return np.sqrt(quanta + electronics)
+    return np.asarray(np.sqrt(quanta + electronics))
 
 
 def _in_a_square(image: FloatArray) -> tuple[FloatArray, tuple[slice, slice]]:

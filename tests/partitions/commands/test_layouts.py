@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import shlex
+import stat
 import tarfile
 import zipfile
 from pathlib import Path
@@ -128,6 +130,48 @@ def test_archives_are_to_be_unpacked_and_one_that_writes_outside_is_not(
     assert "is a damaged archive" in lines["broken.zip"]
     assert "unpack the archives first" in said.err
     assert not (tmp_path.parent / "outside.nii.gz").exists()
+
+
+def archive_of(path: Path, kind: bytes, name: str, target: str = "", size: int = 0) -> None:
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname, member.size = kind, target, size
+    plain = path.suffix == ".tar"
+    with tarfile.open(path, "w") if plain else tarfile.open(path, "w:gz") as archive:
+        archive.addfile(member, io.BytesIO(bytes(size)))
+
+
+def test_what_links_lead_to_is_looked_at_as_unpacking_would_take_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The target of a symbolic link begins at the link, that of a hard link at the top."""
+    archive_of(tmp_path / "hard.tar", tarfile.LNKTYPE, "a/b/scan.nii", "../secret")
+    archive_of(tmp_path / "absolute.tgz", tarfile.LNKTYPE, "a/b/scan.nii", "/etc/passwd")
+    archive_of(tmp_path / "soft.tar.gz", tarfile.SYMTYPE, "a/b/scan.nii", "../../../secret")
+    archive_of(tmp_path / "slip.TGZ", tarfile.REGTYPE, "../slip.nii", size=9)
+    archive_of(tmp_path / "fine.tar", tarfile.SYMTYPE, "a/b/scan.nii", "../c/scan.nii")
+    archive_of(tmp_path / "good.tar.gz", tarfile.LNKTYPE, "a/b/scan.nii", "a/c/scan.nii")
+    link = zipfile.ZipInfo("a/scan.nii")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    with zipfile.ZipFile(tmp_path / "soft.zip", "w") as archive:
+        archive.writestr(link, "../../secret")
+    (tmp_path / "broken.tgz").write_bytes((tmp_path / "slip.TGZ").read_bytes()[:30])
+    assert main(["inspect", str(tmp_path)]) == 2
+    said = capsys.readouterr().out.splitlines()
+    lines = {line.split(" is ")[0].rsplit("/", 1)[1]: line for line in said}
+    for name in ("hard.tar", "absolute.tgz", "soft.tar.gz", "slip.TGZ", "soft.zip"):
+        assert "leads outside the folder" in lines[name], name
+    for name in ("fine.tar", "good.tar.gz"):
+        assert "is an archive: unpack it" in lines[name], name
+    assert "is a damaged archive" in lines["broken.tgz"]
+
+
+def test_a_large_compressed_archive_is_not_looked_into_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("partitions.commands.layouts._LARGE", 50)
+    archive_of(tmp_path / "slip.tgz", tarfile.REGTYPE, "../slip.nii", size=9)
+    assert main(["inspect", str(tmp_path)]) == 2
+    assert "was not looked into: list it with 'tar -tvzf'" in capsys.readouterr().out
 
 
 def test_links_in_circles_end_and_each_folder_is_entered_once(tmp_path: Path) -> None:

@@ -15,10 +15,25 @@ from pydicom import dcmread
 from pydicom.data import get_charset_files
 
 from fedi2i.errors import DataError
-from partitions.dicom.folder import ARCHIVE, DAMAGED, LINK, NOT_DICOM, read_folder
+from partitions.dicom.folder import (
+    ARCHIVE,
+    DAMAGED,
+    LINK,
+    NOT_DICOM,
+    UNREADABLE,
+    read_folder,
+    read_slices,
+)
 from partitions.dicom.groups import group
 from partitions.dicom.series import read_series
-from partitions.dicom.slices import IN_COLOUR, LOCALIZER, NO_IMAGE, NO_PICTURE, NO_POSITION
+from partitions.dicom.slices import (
+    IN_COLOUR,
+    LOCALIZER,
+    NO_IMAGE,
+    NO_PICTURE,
+    NO_POSITION,
+    LeftOutError,
+)
 
 HU = random_hu()
 FILES = Path(pydicom.__file__).parent / "data" / "test_files"
@@ -86,6 +101,34 @@ def test_archives_are_not_unpacked_whatever_they_are_called(tmp_path: Path) -> N
     with pytest.raises(DataError, match="gone: no such folder"):
         read_folder(tmp_path / "gone")
     assert [path.name for path in tmp_path.iterdir()] == ["IM0001"]
+
+
+def test_a_file_that_ends_anywhere_in_its_header_is_counted_and_ends_nothing(
+    tmp_path: Path,
+) -> None:
+    """Every place up to the pixels, which are not read here."""
+    (whole,) = write_series(tmp_path / "in", HU[:, :, :1])
+    content = whole.read_bytes()
+    cut = tmp_path / "cut"
+    for size in range(len(content) - HU[:, :, 0].size * 2):
+        cut.write_bytes(content[:size])
+        try:
+            slices = read_slices(cut, tmp_path)
+        except LeftOutError:
+            continue
+        assert len(slices) == 1
+
+
+def test_a_file_that_the_account_may_not_read_has_a_reason_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (path,) = write_series(tmp_path, HU[:, :, :1])
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(pydicom, "dcmread", refuse)
+    assert read_folder(tmp_path).left_out == {UNREADABLE: 1}
 
 
 def test_a_value_that_is_not_valid_is_not_repeated(

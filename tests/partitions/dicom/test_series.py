@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,11 @@ import pytest
 from dicom_series import SHAPE, lps, random_hu, uid, write_series
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
+from pydicom.dataelem import RawDataElement
+from pydicom.tag import Tag
 
 from fedi2i.errors import DataError
+from partitions.dicom.conversion import convert_subject
 from partitions.dicom.folder import read_folder
 from partitions.dicom.groups import Group, group
 from partitions.dicom.series import SeriesVolume, read_series
@@ -268,6 +272,97 @@ def test_values_in_no_known_unit_are_refused(
     write_series(tmp_path, HU.clip(0), rescale=rescale, **attributes)
     with pytest.raises(DataError, match=sentence):
         read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value", "sentence"),
+    [
+        ("RescaleSlope", b"1,0 ", "its RescaleSlope is no number; correct the export"),
+        ("RescaleIntercept", b"none", "its RescaleIntercept is no number"),
+        ("RescaleSlope", b"nan ", "its RescaleSlope is not finite"),
+        ("RescaleIntercept", b"-inf", "its RescaleIntercept is not finite"),
+        ("RescaleSlope", b"0 ", "has a RescaleSlope of 0"),
+    ],
+)
+@pytest.mark.parametrize("modality", ["CT", "MR"])
+def test_a_rescale_that_is_no_usable_number_is_refused(
+    tmp_path: Path, keyword: str, value: bytes, sentence: str, modality: str
+) -> None:
+    def spoil(dataset: Dataset, k: int) -> None:
+        put(dataset, keyword, "DS", value)
+
+    write_series(tmp_path, HU, modality=modality, edit=spoil)
+    with pytest.raises(DataError, match=rf"one-\d+\.IMA: {sentence}"):
+        read(tmp_path)
+
+
+def put(dataset: Dataset, keyword: str, vr: str, value: bytes) -> None:
+    """A value as it may stand in a file, which pydicom itself would refuse to write."""
+    tag = Tag(keyword)
+    dataset[tag] = RawDataElement(tag, vr, len(value), value, 0, False, True)
+
+
+def test_an_empty_limit_of_padding_is_none(tmp_path: Path) -> None:
+    padded = HU.copy()
+    padded[:3] = -2000
+
+    def pad(dataset: Dataset, k: int) -> None:
+        dataset.add_new("PixelPaddingValue", "SS", -2000)
+        put(dataset, "PixelPaddingRangeLimit", "SS", b"")
+
+    write_series(tmp_path, padded, rescale=(1.0, 0.0), signed=True, edit=pad)
+    volume = read(tmp_path)
+    assert volume.padded == padded[:3].size
+    np.testing.assert_array_equal(volume.data[3:], HU[3:])
+
+
+def test_a_volume_with_a_voxel_that_is_no_number_is_not_written(tmp_path: Path) -> None:
+    def as_floats(dataset: Dataset, k: int) -> None:
+        pixels = np.ones(SHAPE[1::-1], "<f4")
+        pixels[0, 0] = np.nan if k == 5 else 1
+        del dataset.PixelData
+        dataset.FloatPixelData, dataset.BitsAllocated = pixels.tobytes(), 32
+
+    write_series(tmp_path / "in", HU, modality="MR", rescale=None, edit=as_floats)
+    (only,) = groups_in(tmp_path / "in")
+    with pytest.raises(DataError, match="values that are no finite numbers; correct the export"):
+        convert_subject({"t1": only}, tmp_path / "out", "a", "a")
+    assert not (tmp_path / "out").exists()
+
+
+def simpleitk_reads(folder: Path) -> tuple[int, float, bool]:
+    """Slices, their distance in mm, and whether they lean, as SimpleITK has them."""
+    import SimpleITK
+
+    reader = SimpleITK.ImageSeriesReader()
+    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(folder)))
+    image = reader.Execute()
+    axes = np.array(image.GetDirection()).reshape(3, 3)
+    leans = not np.allclose(axes.T @ axes, np.eye(3), atol=1e-6)
+    return image.GetSize()[2], image.GetSpacing()[2], leans
+
+
+def test_simpleitks_series_reader_makes_of_bad_series_what_the_documents_say(
+    tmp_path: Path,
+) -> None:
+    without(write_series(tmp_path / "missing", HU), 5)
+    shutil.copy(write_series(tmp_path / "twice", HU)[9], tmp_path / "twice/zz.IMA")
+    write_series(tmp_path / "tilted", HU, tilted())
+    for echo in (20, 80):
+        write_series(tmp_path / "echoes", HU, modality="MR", EchoTime=echo)
+        for path in (tmp_path / "echoes").glob("one-*"):
+            path.rename(path.with_name(f"{echo}{path.name}"))
+    assert simpleitk_reads(tmp_path / "missing") == (11, pytest.approx(2.75), False)
+    assert simpleitk_reads(tmp_path / "twice") == (13, pytest.approx(1.875), False)
+    assert simpleitk_reads(tmp_path / "tilted") == (12, pytest.approx(2.59, abs=0.005), False)
+    assert simpleitk_reads(tmp_path / "echoes") == (24, pytest.approx(0.54, abs=0.005), False)
+    text = (Path(__file__).parents[3] / "docs/dicom.md").read_text()
+    sentence = " ".join(text.split())
+    assert (
+        "of 12 slices of 2.5 mm with one missing it gave slices of 2.75 mm, with a copy of the "
+        "tenth slice as the last file 1.875 mm, with a tilt of 15 degrees 2.59 mm and no tilt, and "
+        "of two echoes 24 slices of 0.54 mm"
+    ) in sentence
 
 
 def test_a_truncated_file_is_named_with_its_bytes(tmp_path: Path) -> None:

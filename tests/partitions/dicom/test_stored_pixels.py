@@ -19,7 +19,7 @@ from pydicom.uid import (
 )
 
 from fedi2i.errors import DataError
-from partitions.dicom.folder import read_folder
+from partitions.dicom.folder import DAMAGED, read_folder
 from partitions.dicom.groups import group
 from partitions.dicom.series import SeriesVolume, read_series
 from partitions.dicom.values import stored_pixels
@@ -81,6 +81,41 @@ def test_each_frame_has_its_own_rescale(tmp_path: Path) -> None:
     dataset.save_as(folder / "one")
     added = np.array([one.frame for one in before.slices])
     np.testing.assert_array_equal(read(folder).data, HU + added)
+
+
+def write_frames(path: Path, frames: int, described: int) -> None:
+    """A file of several frames that says where some of them lie."""
+    (one,) = write_series(path.parent, random_hu(shape=(*SHAPE[:2], 1)), modality="MR")
+    dataset = dcmread(one)
+    one.unlink()
+    dataset.NumberOfFrames = frames
+    pixels = np.random.default_rng(3).integers(0, 999, (frames, SHAPE[1], SHAPE[0]))
+    dataset.PixelData = pixels.astype("<u2").tobytes()
+    dataset.PerFrameFunctionalGroupsSequence = [_groups_of_frame(k) for k in range(described)]
+    dataset.save_as(path)
+
+
+def _groups_of_frame(k: int) -> Dataset:
+    groups, position, orientation, measures = Dataset(), Dataset(), Dataset(), Dataset()
+    position.ImagePositionPatient = [0, 0, 2.5 * k]
+    orientation.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+    measures.PixelSpacing = [1.5, 1.25]
+    groups.PlanePositionSequence = [position]
+    groups.PlaneOrientationSequence = [orientation]
+    groups.PixelMeasuresSequence = [measures]
+    return groups
+
+
+@pytest.mark.parametrize(("frames", "described"), [(1, 3), (2, 3), (4, 3), (3, 1)])
+def test_a_file_that_describes_another_number_of_frames_than_it_has_is_damaged(
+    tmp_path: Path, frames: int, described: int
+) -> None:
+    write_frames(tmp_path / "right", 3, 3)
+    assert read(tmp_path).data.shape == (*SHAPE[:2], 3)
+    write_frames(tmp_path / "wrong", frames, described)
+    found = read_folder(tmp_path)
+    assert found.left_out == {DAMAGED: 1}
+    assert {one.path.name for one in found.slices} == {"right"}
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ import yaml
 from numpy.typing import NDArray
 
 from partitions.__main__ import main
+from partitions.manifest import SiteManifest
+from partitions.withdrawn_patients import read_withdrawn, write_withdrawn
 
 SHAPE = (24, 24, 16)
 AXIAL = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -58,3 +62,21 @@ def settings_of(experiment: str) -> list[str]:
     preparation = yaml.safe_load(path.read_text())["experiment"]["data"]["preparation"]
     given = {name: value for name, value in preparation.items() if name != "size"}
     return [f"{name}={json.dumps(value)}" for name, value in given.items()]
+
+
+def check_withdrawn_stays_away(bring_in: Callable[[], Sequence[SiteManifest]]) -> None:
+    """Import, withdraw a patient of the largest site with the scans, and import again.
+
+    Nothing of that patient may come back, not even on the disk, and nobody else may be in another
+    split.
+    """
+    before = max(bring_in(), key=lambda one: len(one.subjects))
+    gone = before.subjects[0]
+    kept = {one.subject: one.split for one in before.subjects if one.patient != gone.patient}
+    assert (before.root / gone.subject).is_dir()
+    assert kept
+    shutil.rmtree(before.root / gone.subject)
+    write_withdrawn(before.root, read_withdrawn(before.root).with_patient(gone.patient))
+    (after,) = (one for one in bring_in() if one.site == before.site)
+    assert {one.subject: one.split for one in after.subjects} == kept
+    assert not (before.root / gone.subject).exists()

@@ -8,6 +8,7 @@ import nibabel
 import numpy as np
 import pytest
 from dicom_series import lps, random_hu, write_series
+from miniature_scans import check_withdrawn_stays_away
 
 from fedi2i.errors import DataError
 from partitions.__main__ import main
@@ -87,3 +88,7 @@ def test_a_file_that_is_no_scan_costs_one_patient_only(
 def test_a_folder_without_such_files_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no file of 3 mm such as 'L067_QD_3_1\.CT"):
         import_aapm_mayo(tmp_path, tmp_path / "out", 1, 3)
+
+
+def test_a_withdrawn_patients_scans_are_not_written_again(release: Path, tmp_path: Path) -> None:
+    check_withdrawn_stays_away(lambda: import_aapm_mayo(release, tmp_path / "out", 1, 3))

@@ -52,7 +52,39 @@ def test_the_last_correction_is_taken_and_what_is_left_out_is_counted(archive: P
     first = found.scans[0]
     assert first.files["t1"].name.endswith("_I45108.nii")
     assert set(first.files) == {"t1", "flair"}
-    assert set(found.scans[-1].files) == {"t1", "flair", "pet"}
+    assert set(found.scans[-1].files) == {"t1", "flair", "pet_av45"}
     said = "\n".join(found.problems)
     assert "1 earlier corrections or repeats" in said
     assert "1 images are left out" in said and "Axial_DTI" in said
+
+
+def test_pets_of_two_tracers_are_two_sequences(tmp_path: Path) -> None:
+    root, person = tmp_path / "ADNI", "002_S_0295"
+    for image, what in enumerate(
+        ("ADNI2_FDG", "AV45_Coreg,_Avg", "AV1451_Coreg", "PIB_Coreg", "FBB_Coreg", "Coreg,_Avg")
+    ):
+        write_image(root, person, what, "2012-04-18", 300 + image, "PT")
+    found = find_adni(root)
+    (scan,) = found.scans
+    assert {name: path.name.split("_I")[1] for name, path in scan.files.items()} == {
+        "pet_fdg": "300.nii",
+        "pet_av45": "301.nii",
+        "pet_av1451": "302.nii",
+        "pet_pib": "303.nii",
+        "pet_fbb": "304.nii",
+    }
+    (said,) = found.problems
+    assert "1 images are left out" in said and "PT_Coreg,_Avg" in said
+
+
+def test_images_without_a_folder_of_their_day_are_no_pair(archive: Path, tmp_path: Path) -> None:
+    """As in a folder to which all files of a download were moved."""
+    before = find_adni(archive)
+    flat = archive / "2024-05-01_download"
+    for what, image in ((T1, 1001), (FLAIR, 1002)):
+        name = f"ADNI_002_S_0500_MR_{what}_Br_20070319113623975_S13408_I{image}.nii"
+        write_scan(flat / name)
+    found = find_adni(archive)
+    assert found.scans == before.scans
+    (said,) = [one for one in found.problems if "folder of their day" in one]
+    assert said.startswith("2 images are left out")

@@ -149,3 +149,13 @@ def test_a_workbook_that_is_damaged_is_one_sentence(
     said = capsys.readouterr().err
     assert "m.xlsx: is damaged or no workbook" in said and said.count("\n") == 1
     assert not (tmp_path / "o").exists()
+
+
+def test_a_cell_that_stands_for_no_value_is_neither_case_nor_site(tmp_path: Path) -> None:
+    """The published mappings have such cells where a case was not part of an earlier year."""
+    path = tmp_path / "BraTS21-17_Mapping.csv"
+    path.write_text(
+        f"BraTS2021,BraTS2020,{SITE_NO}\nBraTS2021_00000,N/A,1\nBraTS2021_00002,N/A,18\n"
+        "BraTS2021_00003,NA,NA\nBraTS2021_00004,nan,\n"
+    )
+    assert read_sites(path) == {"BraTS2021_00000": "site01", "BraTS2021_00002": "site18"}

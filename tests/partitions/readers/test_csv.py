@@ -112,6 +112,8 @@ GOOD = "S0,P0,North,p0_t1.nii.gz,p0_t2.nii.gz,,,"
         ([GOOD, _row(1, rest=",,inf,")], "row 3: age 'inf' is not a finite number"),
         ([GOOD, "S1,P1,North"], "row 3: 3 cells under 8 columns"),
         ([GOOD, ",P1,North,p1_t1.nii.gz,p1_t2.nii.gz,,,"], "row 3: the subject is empty"),
+        ([GOOD, "NA,P1,North,p1_t1.nii.gz,p1_t2.nii.gz,,,"], "row 3: the subject is empty"),
+        ([GOOD, _row(1, site="n/a", rest=",,,")], "row 3: site '' cannot be used as a name"),
         ([GOOD, _row(1, site="a/b", rest=",,,")], "row 3: site 'a/b' cannot be used as a name"),
         ([GOOD, _row(1, site="..", rest=",,,")], "row 3: site '..' cannot be used as a name"),
         ([GOOD, _row(1, rest=",,old,")], "row 3: age 'old' is not a number"),

@@ -10,7 +10,8 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
-from dicom_series import lps, random_hu, write_series
+from dicom_series import lps, random_hu, uid, write_series
+from miniature_scans import check_withdrawn_stays_away
 
 from fedi2i.errors import ConfigError, DataError
 from partitions.__main__ import main
@@ -248,3 +249,62 @@ def test_short_patient_ids_cannot_be_found_by_trying_them() -> None:
     one, other = pseudonym("00" * 32, "12"), pseudonym("11" * 32, "12")
     assert one != other
     assert len(one) == 12
+
+
+def test_a_withdrawn_patients_scans_are_not_written_again(export: Path) -> None:
+    check_withdrawn_stays_away(lambda: [bring_in(export)])
+
+
+def test_a_cut_header_costs_one_file_and_the_import_goes_on(
+    export: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (whole, *_) = (export / "Name 0/t1").iterdir()
+    (export / "cut").write_bytes(whole.read_bytes()[:152])
+    assert len(bring_in(export).subjects) == 3
+    assert "1 DICOM with a damaged header" in caplog.text
+
+
+def test_series_of_two_frames_of_reference_are_said_to_belong_to_no_common_place(
+    export: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for path in (export / "Name 0/t2").iterdir():
+        _edit(path, FrameOfReferenceUID=uid("the patient got up"))
+    manifest = bring_in(export)
+    (said,) = [one.message for one in caplog.records if "frames of reference" in one.message]
+    (moved,) = [one for one in manifest.subjects if "frames_of_reference" in one.metadata]
+    assert moved.metadata["frames_of_reference"] == "different"
+    assert said.startswith(f"{moved.subject}: 't1' and 't2' have different frames of reference")
+
+
+def test_a_stack_that_leans_within_the_limit_has_one_form_in_both_places_of_the_header(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    leaning = lps()
+    leaning[0, 2] = 0.09 * 1.25 / 11  # the last slice lies 0.09 pixels beside the first
+    for number, name in enumerate(("t1", "t2")):
+        write_series(
+            tmp_path / "in" / name, random_hu(number), leaning, "MR", name, rescale=None,
+            signed=True,
+        )  # fmt: skip
+    manifest = bring_in(tmp_path / "in")
+    for path in manifest.root.rglob("*.nii.gz"):
+        header = nibabel.load(path).header
+        np.testing.assert_allclose(header.get_sform(), header.get_qform(), atol=1e-4)
+        edges = np.linalg.norm(header.get_sform()[:3, :3], axis=0)
+        axes = header.get_sform()[:3, :3] / edges
+        np.testing.assert_allclose(edges, (1.25, 1.5, 2.5), atol=1e-4)
+        np.testing.assert_allclose(axes.T @ axes, np.eye(3), atol=1e-6)
+    main(["check", str(tmp_path / "out")])
+    said = capsys.readouterr().out
+    assert "read the headers of 1 subject" in said and "forms-differ" not in said
+
+
+def test_numbers_of_a_header_that_are_not_finite_are_in_no_manifest(export: Path) -> None:
+    from pydicom import config
+
+    with config.disable_value_validation():
+        for path in (export / "Name 0/t2").iterdir():
+            _edit(path, FlipAngle="nan")
+    manifest = bring_in(export)
+    assert len(manifest.subjects) == 3
+    assert "NaN" not in (manifest.root / "manifest.json").read_text()

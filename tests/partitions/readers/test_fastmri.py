@@ -8,6 +8,7 @@ import h5py
 import nibabel
 import numpy as np
 import pytest
+from miniature_scans import check_withdrawn_stays_away
 
 from fedi2i.errors import DataError
 from partitions.__main__ import main
@@ -108,3 +109,8 @@ def test_without_the_package_for_hdf5_the_sentence_says_what_to_install(
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(DataError, match=r"pip install 'fedi2i\[hdf5\]'"):
         find_fastmri(files)
+
+
+def test_a_withdrawn_patients_scans_are_not_written_again(files: Path, tmp_path: Path) -> None:
+    write_file(files / "multicoil_val", "AXT2", 6000009, "d4", 3.0)
+    check_withdrawn_stays_away(lambda: import_fastmri(files, tmp_path / "out", seed=1))

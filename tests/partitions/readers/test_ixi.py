@@ -132,6 +132,9 @@ def test_another_table_and_a_wrong_cell_are_refused(tmp_path: Path) -> None:
     path.write_text('IXI_ID,"SEX_ID (1=m, 2=f)",AGE\n1,2,old\n')
     with pytest.raises(DataError, match="row 2: age 'old' is not a number"):
         read_demographics(path)
+    path.write_text('IXI_ID,"SEX_ID (1=m, 2=f)",AGE\n1,2,N/A\n')
+    persons, _ = read_demographics(path)
+    assert persons == {1: {"sex": "F"}}
     book = xlwt.Workbook()
     book.add_sheet("Tabelle")
     book.save(str(tmp_path / "o.xls"))

@@ -8,6 +8,7 @@ import nibabel
 import numpy as np
 import pytest
 from dicom_series import SHAPE, write_series
+from miniature_scans import check_withdrawn_stays_away
 from numpy.typing import NDArray
 from pydicom import dcmread
 
@@ -137,3 +138,21 @@ def test_a_folder_without_patients_is_named(tmp_path: Path) -> None:
         import_ldct(tmp_path, tmp_path / "out", seed=1)
     with pytest.raises(DataError, match="no such data folder"):
         import_ldct(tmp_path / "gone", tmp_path / "out", seed=1)
+
+
+def test_a_withdrawn_patients_scans_are_not_written_again(release: Path, tmp_path: Path) -> None:
+    check_withdrawn_stays_away(lambda: import_ldct(release, tmp_path / "out", seed=1))
+
+
+def test_a_cut_file_costs_one_patient_only(
+    release: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also where it is the first of its folder, which says what the folder holds, or an end slice.
+
+    Without the file, the others would be an even stack, shorter than the other dose's.
+    """
+    path = next(release.glob("*/L019/*/*Low*/1-01.dcm"))
+    path.write_bytes(path.read_bytes()[:152])
+    manifests = import_ldct(release, tmp_path / "out", seed=1)
+    assert [record.subject for record in manifests[0].subjects] == ["L004"]
+    assert "Low Dose Images-00959: holds 1 DICOM with a damaged header; copy it" in caplog.text

@@ -8,6 +8,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from miniature_scans import check_withdrawn_stays_away
 from PIL import Image
 
 from fedi2i.errors import DataError
@@ -201,3 +202,7 @@ def test_inspect_reads_the_slices_and_names_copies_and_damage(source: Path) -> N
     assert "TCGA_CS_0001_19990101: no t1gd" in copied
     assert "19990101_7.tif: damaged" in broken
     assert recognise(folder) is None
+
+
+def test_a_withdrawn_patients_scans_are_not_written_again(source: Path, tmp_path: Path) -> None:
+    check_withdrawn_stays_away(lambda: import_lgg(source, tmp_path / "out", seed=1))

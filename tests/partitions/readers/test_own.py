@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import json
+import os
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -61,6 +65,9 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.syspath_prepend(str(root.parent))
     monkeypatch.setenv("FEDI2I_OWN_CODE", str(tmp_path / "own-code.yaml"))
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.setattr(sys, "pycache_prefix", None)
+    for name in ("PYTHONPYCACHEPREFIX", "PYTHONDONTWRITEBYTECODE"):
+        monkeypatch.setenv(name, "")
     for name in [n for n in sys.modules if n == "my_lab" or n.startswith("my_lab.")]:
         monkeypatch.delitem(sys.modules, name)
     return root
@@ -137,6 +144,95 @@ def test_a_list_that_others_may_change_allows_nothing(package: Path) -> None:
     with pytest.raises(ConfigError, match="others may change this list"):
         load_own(DOTTED)
     assert not was_imported(package)
+
+
+def test_a_list_in_a_folder_where_others_may_put_another_one_allows_nothing(package: Path) -> None:
+    allow(package)
+    folder = package.parents[1]
+    folder.chmod(0o777)
+    with pytest.raises(ConfigError, match="others may change the folder of this list"):
+        load_own(DOTTED)
+    folder.chmod(0o755)
+    (folder / "open").mkdir()
+    (folder / "own-code.yaml").rename(folder / "open/own-code.yaml")
+    (folder / "own-code.yaml").symlink_to(folder / "open/own-code.yaml")
+    (folder / "open").chmod(0o775)
+    with pytest.raises(ConfigError, match="open: others may change the folder of this list"):
+        load_own(DOTTED)
+    assert not was_imported(package)
+
+
+def test_a_list_of_another_account_allows_nothing(
+    package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allow(package)
+    path = package.parents[1] / "own-code.yaml"
+    if os.getuid() == 0:
+        os.chown(path, 12345, -1)
+    else:
+        monkeypatch.setattr(os, "getuid", lambda: 12345)
+    with pytest.raises(ConfigError, match="this list belongs to another account"):
+        load_own(DOTTED)
+    assert not was_imported(package)
+
+
+def _compiled_without_a_check(source: Path, code: str) -> Path:
+    """A compiled copy that tells Python not to look at its source (PEP 552)."""
+    import marshal
+
+    path = Path(importlib.util.cache_from_source(str(source)))
+    path.parent.mkdir(exist_ok=True)
+    head = importlib.util.MAGIC_NUMBER + (1).to_bytes(4, "little") + bytes(8)
+    path.write_bytes(head + marshal.dumps(compile(code, str(source), "exec")))
+    return path
+
+
+def test_a_compiled_copy_that_nobody_has_read_does_not_run(package: Path) -> None:
+    digest = allow(package)
+    _compiled_without_a_check(package / "readers.py", "READER = 'never read'")
+    _compiled_without_a_check(package / "names.py", "SITE = 'never read'")
+    assert package_digest("my_lab") == digest
+    reader, _ = load_own(DOTTED)
+    assert reader.help == "scans of my lab"
+    assert sys.modules["my_lab.names"].SITE == "lab1"
+    assert was_imported(package)
+
+
+@pytest.mark.parametrize("name", ["more.py", "more.pyc", "table.csv"])
+def test_whatever_else_lies_among_compiled_copies_counts(package: Path, name: str) -> None:
+    """``my_lab.__pycache__.more`` is a module that can be imported."""
+    before = allow(package)
+    (package / "__pycache__").mkdir(exist_ok=True)
+    (package / "__pycache__" / name).write_bytes(b"1")
+    assert package_digest("my_lab") != before
+
+
+def test_a_package_below_a_folder_that_is_called_like_pythons_own_has_a_digest_of_its_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "__pycache__" / "other_lab"
+    root.mkdir(parents=True)
+    (root / "__init__.py").write_text("")
+    monkeypatch.syspath_prepend(str(root.parent))
+    before = package_digest("other_lab")
+    (root / "__init__.py").write_text("# changed\n")
+    assert package_digest("other_lab") != before
+
+
+def test_files_that_no_digest_covers_are_refused(
+    package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "__init__.py").write_text("READER = 1\n")
+    (package / "more").symlink_to(elsewhere, target_is_directory=True)
+    with pytest.raises(ConfigError, match="more: is a link to a folder, whose files no digest"):
+        load_own("my_lab.more:READER")
+    with zipfile.ZipFile(tmp_path / "packed.zip", "w") as archive:
+        archive.writestr("packed_lab/__init__.py", "READER = 1\n")
+    monkeypatch.syspath_prepend(str(tmp_path / "packed.zip"))
+    with pytest.raises(ConfigError, match="'packed_lab' has no files to read; install it as a"):
+        load_own("packed_lab:READER")
 
 
 def test_what_is_no_reader_no_package_or_no_path_is_refused(package: Path, tmp_path: Path) -> None:

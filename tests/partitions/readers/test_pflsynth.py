@@ -75,3 +75,41 @@ def test_a_task_without_contrasts_and_a_grey_picture_are_refused(
     with pytest.raises(DataError, match=r"0.png: has 1 channels, too few for t1, t2"):
         import_pflsynth(datasets, tmp_path / "out")
     assert not list((tmp_path / "out").rglob("manifest.json"))
+
+
+def test_a_site_without_the_chosen_task_is_said(
+    datasets: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    import_pflsynth(datasets, tmp_path / "out", "T1_T2__PD")
+    (said,) = [one.message for one in caplog.records if "other tasks" in one.message]
+    assert said == "1 sites have other tasks than the chosen one and are left out: MIDAS"
+
+
+def test_the_task_of_most_sites_is_recognised_where_none_is_common(datasets: Path) -> None:
+    write_task(datasets / "IXI" / "PD_T1", 16, 3)
+    write_task(datasets / "MIDAS" / "T2_T1", 16, 4)
+    recognised = recognise(datasets)
+    assert recognised is not None
+    assert recognised.arguments[-2:] == ("--task", "PD_T1")
+    assert recognised.found.patients_by_site() == {"IXI": 3}
+    assert recognised.found.problems[-1].endswith("left out: MIDAS")
+    write_task(datasets / "third" / "T2_T1", 16, 5)
+    again = recognise(datasets)
+    assert again is not None
+    assert again.arguments[-2:] == ("--task", "T2_T1")
+    assert again.found.patients_by_site() == {"MIDAS": 3, "third": 3}
+
+
+def test_a_patients_pictures_may_lie_in_two_folders_of_one_split(
+    datasets: Path, tmp_path: Path
+) -> None:
+    task = datasets / "IXI/T1_T2__PD"
+    (task / "validation").mkdir()
+    (task / "val/0.png").rename(task / "val/p9_1.png")
+    (task / "val/1.png").rename(task / "validation/p9_2.png")
+    ixi, _ = import_pflsynth(datasets, tmp_path / "out")
+    (record,) = [one for one in ixi.subjects if one.patient == "p9"]
+    volume = np.asarray(nibabel.load(ixi.root / record.files["t1"]).dataobj)
+    for number, path in enumerate((task / "val/p9_1.png", task / "validation/p9_2.png")):
+        picture = np.asarray(Image.open(path))
+        assert (picture[:, :16, 0] == volume[..., number].T).all()

@@ -7,7 +7,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from miniature_scans import check_and_prepare
+from miniature_scans import check_and_prepare, check_withdrawn_stays_away
 from PIL import Image
 
 from fedi2i.errors import ConfigError, DataError
@@ -115,3 +115,7 @@ def test_two_names_and_folders_with_pictures_are_asked_for(pictures: Path, tmp_p
         import_pix2pix(pictures / "north/train", tmp_path / "out")
     with pytest.raises(ConfigError, match="site 'Bilder mit ä 2' cannot be used"):
         import_pix2pix((pictures / "north").rename(tmp_path / "Bilder mit ä 2").parent, tmp_path)
+
+
+def test_a_withdrawn_patients_scans_are_not_written_again(pictures: Path, tmp_path: Path) -> None:
+    check_withdrawn_stays_away(lambda: import_pix2pix(pictures, tmp_path / "out"))

@@ -9,7 +9,7 @@ import nibabel
 import numpy as np
 import pytest
 import scipy.io
-from miniature_scans import check
+from miniature_scans import check, check_withdrawn_stays_away
 
 from fedi2i.errors import ConfigError, DataError
 from partitions.readers.syndiff import import_syndiff, recognise
@@ -81,3 +81,7 @@ def test_files_that_cannot_be_used_are_named(files: Path, tmp_path: Path) -> Non
     with pytest.raises(DataError, match=r"save MATLAB's arrays with '-v7\.3'"):
         import_syndiff(files, tmp_path / "out")
     assert not list((tmp_path / "out").rglob("manifest.json"))
+
+
+def test_a_withdrawn_patients_scans_are_not_written_again(files: Path, tmp_path: Path) -> None:
+    check_withdrawn_stays_away(lambda: import_syndiff(files, tmp_path / "out", slices=2))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
+import re
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +100,76 @@ def test_a_damaged_compressed_file_is_refused_although_itk_may_read_it(
         read_volume(file)
 
 
+def split_header(path: Path) -> tuple[bytes, bytes]:
+    """The header of a compressed file, and its compressed voxels."""
+    content = path.read_bytes()
+    end = b"ElementDataFile = LOCAL\n" if path.suffix == ".mha" else b"\n\n"
+    header, _, voxels = content.partition(end)
+    return header + end, voxels
+
+
+@pytest.mark.parametrize("name", ["a.mha", "a.nrrd"])
+def test_no_damaged_byte_of_compressed_voxels_passes(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path / name)
+    header, voxels = split_header(path)
+    data = read_volume(read_scan_file(path)).data
+    begin = 10 if path.suffix == ".nrrd" else 0  # gzip's own header holds a time and a name
+    for place in range(begin, len(voxels)):
+        damaged = bytearray(voxels)
+        damaged[place] ^= 0x01
+        path.write_bytes(header + damaged)
+        try:
+            found = read_volume(read_scan_file(path)).data
+        except DamagedScanError:
+            continue
+        np.testing.assert_array_equal(found, data, err_msg=f"byte {place}")
+
+
+@pytest.mark.parametrize("name", ["a.mha", "a.nrrd"])
+@pytest.mark.parametrize("missing", [2, 210])
+def test_a_sound_stream_of_too_few_voxels_is_refused(
+    tmp_path: Path, name: str, missing: int
+) -> None:
+    path = write(tmp_path / name)
+    header, _ = split_header(path)
+    few = DATA.T.tobytes()[:-missing]
+    stream = zlib.compress(few) if path.suffix == ".mha" else gzip.compress(few)
+    size = f"CompressedDataSize = {len(stream)}".encode()
+    path.write_bytes(re.sub(rb"CompressedDataSize = \d+", size, header) + stream)
+    file = read_scan_file(path)
+    assert file.fault is None
+    with pytest.raises(DamagedScanError, match=f"{420 - missing}"):
+        read_volume(file)
+
+
+def test_compressed_voxels_in_several_members_and_after_skipped_lines_are_read(
+    tmp_path: Path,
+) -> None:
+    """As bgzip writes them, and as NRRD allows a text of its own before the voxels."""
+    path = write(tmp_path / "a.nrrd")
+    expected = read_volume(read_scan_file(path)).data
+    header, _ = split_header(path)
+    voxels = DATA.T.tobytes()
+    stream = gzip.compress(voxels[:100]) + gzip.compress(voxels[100:])
+    path.write_bytes(header + stream)
+    np.testing.assert_array_equal(read_volume(read_scan_file(path)).data, expected)
+    header = header.replace(b"encoding:", b"line skip: 1\nbyte skip: 4\nencoding:")
+    path.write_bytes(header + b"a line\n" + gzip.compress(b"skip" + voxels))
+    np.testing.assert_array_equal(read_volume(read_scan_file(path)).data, expected)
+
+
+@pytest.mark.parametrize(("slope", "offset"), [("1.0", "0.0"), ("1e0", "-0"), ("1", "0.000")])
+def test_a_scale_that_changes_nothing_may_be_written_as_any_number(
+    tmp_path: Path, slope: str, offset: str
+) -> None:
+    scale = f"ElementToIntensityFunctionSlope = {slope}\n"
+    scale += f"ElementToIntensityFunctionOffset = {offset}\nElementType"
+    path = edit(write(tmp_path / "a.mha"), b"ElementType", scale.encode())
+    file = read_scan_file(path)
+    assert file.fault is None
+    assert read_volume(file).data.min() == DATA.min()
+
+
 @pytest.mark.parametrize("compress", [False, True])
 def test_a_cut_file_says_how_much_is_there_before_its_voxels_are_read(
     tmp_path: Path, compress: bool
@@ -125,6 +198,8 @@ def test_a_cut_file_says_how_much_is_there_before_its_voxels_are_read(
         ("a.nrrd", b"space: left-posterior-superior", b"space dimension: 3", "space-unknown"),
         ("a.nrrd", b"left-posterior-superior", b"scanner-xyz", "space-unknown"),
         ("a.mha", b"ElementType", b"ElementToIntensityFunctionSlope = 2\nElementType",
+         "scale-unread"),
+        ("a.mha", b"ElementType", b"ElementToIntensityFunctionOffset = none\nElementType",
          "scale-unread"),
         ("a.mha", b"ElementDataFile", b"Element", "damaged"),
         ("a.mha", b"DimSize", b"Dim", "damaged"),
