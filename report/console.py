@@ -46,8 +46,11 @@ def console_tables(tables: Sequence[MetricTable]) -> str:
     Global strategies and personal ones are ranked apart and have a mark each. Of many arms only the
     two leading metrics are printed; the page has all.
     """
-    shown = MAIN if are_few(tables[0].rows) else LEADING
+    few = are_few(tables[0].rows)
+    shown = MAIN if few else LEADING
     blocks = [_block(table) for table in tables if table.metric.name in shown]
+    if few:
+        blocks += _further([table for table in tables if table.metric.name not in shown])
     return "\n\n".join(filter(None, [*blocks, "\n".join(_legend(tables))]))
 
 
@@ -74,8 +77,32 @@ def _block(table: MetricTable) -> str:
             for column, count in zip(table.columns, table.counts, strict=True)
         ),
     ]
-    lines = [header, *_lines(table)]
-    widths = [max(len(line[i]) for line in lines if len(line) > 1) for i in range(len(header))]
+    return _columns(title, [header, *_lines(table)])
+
+
+def _further(tables: Sequence[MetricTable]) -> list[str]:
+    """The means of all other metrics side by side, a block per column that the summary quotes."""
+    tables = [table for table in tables if table.metric.higher_is_better is not None]
+    if not tables:
+        return []
+    header = [""] + [
+        f"{table.metric.name} ({'higher' if table.metric.higher_is_better else 'lower'})"
+        for table in tables
+    ]
+    blocks = []
+    for place, column in enumerate(tables[0].columns):
+        if column.headline:
+            lines = [header]
+            for row in tables[0].rows:
+                cells = (table.mean_and_std(row, place).partition(" ")[0] for table in tables)
+                lines.append([row.label, *cells])
+            title = f"Further metrics and their better way, mean over patients: {column.label}"
+            blocks.append(_columns(title, lines))
+    return blocks
+
+
+def _columns(title: str, lines: Sequence[list[str]]) -> str:
+    widths = [max(len(line[i]) for line in lines if len(line) > 1) for i in range(len(lines[0]))]
     return "\n".join([title, *(_aligned(line, widths) for line in lines)])
 
 

@@ -109,6 +109,7 @@ class SiteSession:
         held: IO[bytes] | None = None,
         patient_rounds: PatientRounds | None = None,
         kept: KeptModels | None = None,
+        every_metric: bool = False,
     ) -> None:
         self.patient_rounds = patient_rounds
         self._kept = kept
@@ -122,7 +123,8 @@ class SiteSession:
         self._ended = ended
         self._held = held  # nobody removes the prepared slices while this is open
         self._picture: np.ndarray | None = None
-        self._preset = on_prepared_slices(experiment.preset)
+        preset = on_prepared_slices(experiment.preset)
+        self._preset = preset if every_metric else preset.in_rounds
         self._translator = MODELS[experiment.model.name].translator
         self._generator = build_generator(experiment.model.generator)
 
@@ -252,10 +254,19 @@ def open_session(
     releases: Releases,
     fl_ctx: FLContext,
     noise: PatientNoise | None = None,
+    every_metric: bool = False,
 ) -> SiteSession:
     """Read this site's configuration and data, and build its learner.
 
     The site's own limits are held against the job first, and against the data before any training.
+
+    Args:
+        experiment: the job's.
+        run_name: names the run.
+        releases: of the job and its server.
+        fl_ctx: NVFlare's context.
+        noise: patient-level differential privacy, if the job trains with it.
+        every_metric: measure also by the metrics that are too slow for every round.
 
     Raises:
         JobRefusedError: the site's limits refuse the job.
@@ -307,6 +318,7 @@ def open_session(
         held,
         rounds,
         kept,
+        every_metric,
     )
 
 

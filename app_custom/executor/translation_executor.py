@@ -50,6 +50,8 @@ class TranslationExecutor(Executor):
         release: the release of FedI2I that wrote the job.
         patient_noise: settings of patient-level differential privacy that differ from the defaults
             of ``PatientNoise``; None trains without it.
+        every_metric: measure also by the metrics that are too slow for every round, for a job that
+            measures once.
 
     Raises:
         ConfigError: unknown or impossible settings, or a name that is a path.
@@ -61,12 +63,14 @@ class TranslationExecutor(Executor):
         run_name: str,
         release: str = "",
         patient_noise: Mapping[str, Any] | None = None,
+        every_metric: bool = False,
     ) -> None:
         super().__init__()
         self._releases = Releases(job=release)
         self._run_name = checked_run_name(run_name)
         self._experiment = experiment_from(settings, "job argument 'settings'")
         self._noise = noise_from(patient_noise, "job argument")
+        self._every_metric = every_metric
         self._session: SiteSession | None = None
 
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
@@ -173,6 +177,11 @@ class TranslationExecutor(Executor):
             refuse_encryption(fl_ctx, f"strategy '{strategy.label}'")
             check_encryption(fl_ctx, strategy)
             self._session = open_session(
-                self._experiment, self._run_name, self._releases, fl_ctx, self._noise
+                self._experiment,
+                self._run_name,
+                self._releases,
+                fl_ctx,
+                self._noise,
+                self._every_metric,
             )
         return self._session

@@ -79,7 +79,7 @@ class PlainLoop:
             sites_keep_optimizers=experiment.training.optimizer_state == "keep",
         )
         self._experiment = experiment
-        self._preset = on_prepared_slices(experiment.preset)
+        self._preset = on_prepared_slices(experiment.preset).in_rounds
         self._prepared = dict(sites)
         self._hardware = hardware
         self._tamper = tamper

@@ -10,10 +10,18 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
+
+    Image = NDArray[np.float64]
+    """(rows, columns)."""
+    Inside = NDArray[np.bool_]
+    """Of the same shape, true inside the mask."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +66,36 @@ class ImagePair:
         """Peak signal-to-noise ratio in dB inside the mask; infinite without an error."""
         return float(10.0 * (data_range**2 / self.mean_squared_error).log10())
 
+    @cached_property
+    def masked(self) -> tuple[Tensor, Tensor]:
+        """Prediction and target with 0 outside the mask."""
+        return self.prediction.where(self.mask, 0.0), self.target.where(self.mask, 0.0)
+
+    @cached_property
+    def similarity(self) -> Tensor | None:
+        """SSIM of every voxel, both images 0 outside the mask; computed once for several metrics.
+
+        None for slices that are smaller than its window.
+        """
+        # Imported here, as a list of metrics should not wait for it.
+        from lightning_modules.metrics.ssim import WINDOW, ssim_map
+
+        return None if min(self.mask.shape[1:]) < WINDOW else ssim_map(*self.masked)
+
+    def mean_over_slices(self, of_slice: Callable[[Image, Image, Inside], float | None]) -> float:
+        """The mean of what is measured slice by slice, both images 0 outside the mask.
+
+        Args:
+            of_slice: gets prediction, target and mask of a slice; None where the metric is not
+                defined for its target and mask, whatever the prediction.
+
+        Returns:
+            The mean over the slices that the mask touches and that have a value; NaN without any.
+        """
+        volumes = (*(image.numpy() for image in self.masked), self.mask.numpy())
+        values = [of_slice(*images) for images in zip(*volumes, strict=True) if images[2].any()]
+        return fmean([value for value in values if value is not None] or [math.nan])
+
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
@@ -73,6 +111,8 @@ class Metric:
         region: what is measured; where a patient has no lesion, ``lesion`` gives no value.
         shared: whether a site may send the mean over its validation patients to the server. A
             metric with False is measured, and stays at the site.
+        in_rounds: whether validation patients are measured by it in every round. A slow metric
+            with False is measured on finished models alone.
         measure: the value of one patient.
         sent_up_to: where the range has no end: the largest value that a server believes. A site
             whose metric is endless is no better than the others, it is wrong.
@@ -89,6 +129,7 @@ class Metric:
     decimals: int | None
     region: Literal["mask", "lesion"]
     shared: bool
+    in_rounds: bool
     measure: Callable[[ImagePair], float]
     sent_up_to: float = math.inf
 
@@ -114,6 +155,7 @@ class Metric:
             "decimals": self.decimals,
             "region": self.region,
             "shared": self.shared,
+            "in_rounds": self.in_rounds,
         }
 
 

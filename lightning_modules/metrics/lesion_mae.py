@@ -19,5 +19,6 @@ METRIC = Metric(
     decimals=None,
     region="lesion",
     shared=True,
+    in_rounds=True,
     measure=_measure,
 )

@@ -18,5 +18,6 @@ METRIC = Metric(
     decimals=None,
     region="mask",
     shared=True,
+    in_rounds=True,
     measure=_measure,
 )

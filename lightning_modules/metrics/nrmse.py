@@ -21,6 +21,7 @@ METRIC = Metric(
     decimals=None,
     region="mask",
     shared=True,
+    in_rounds=True,
     measure=_measure,
     # The error is at most 1; a target with a thousandth of that as its size is an empty image.
     sent_up_to=1000.0,

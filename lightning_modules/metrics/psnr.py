@@ -20,6 +20,7 @@ METRIC = Metric(
     decimals=2,
     region="mask",
     shared=True,
+    in_rounds=True,
     measure=_measure,
     # Prepared intensities are steps of 1 / 65535: an error of one step everywhere is 96 dB.
     sent_up_to=120.0,

@@ -155,7 +155,7 @@ class _Validation:
         self._translator = MODELS[experiment.model.name].translator
         self._sites = sorted(arm.sites, key=lambda site: site.site)
         self._hardware = hardware
-        self._preset = on_prepared_slices(experiment.preset)
+        self._preset = on_prepared_slices(experiment.preset).in_rounds
 
     def rows(self, state: State, round_number: int) -> list[MetricRow]:
         """Metrics of every site and their unweighted mean over sites, ``all``."""

@@ -107,7 +107,23 @@ def _metric(entry: Any, where: str) -> Metric:
         unit=_value(entry, "unit", str, where, ""),
         higher_is_better=better == "higher",
         decimals=decimals,
+        range=_range(entry, where),
     )
+
+
+def _range(entry: Any, where: str) -> tuple[float | None, float | None] | None:
+    """Smallest and largest value of a metric; a bound that is null does not exist."""
+    bounds = _value(entry, "range", list, where, None)
+    if bounds is None:
+        return None
+    if len(bounds) != 2 or any(
+        bound is not None and (isinstance(bound, bool) or not isinstance(bound, int | float))
+        for bound in bounds
+    ):
+        raise DataError(
+            f"{where}: key 'range' is {bounds}; it must be two numbers, null for no end"
+        )
+    return bounds[0], bounds[1]
 
 
 def _primary(entry: Mapping[str, Any], where: str) -> PrimaryOutcome:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from typing import Any
 
 import pandas as pd
@@ -10,6 +12,7 @@ import pytest
 from fedi2i.errors import DataError
 from lightning_modules.metrics.catalogue import METRICS
 from report.console import console_text
+from report.number_format import NONE
 from report.numbers.analysis import analyse
 from report.page.render import render_page
 from report.run.folder import read_run
@@ -38,7 +41,27 @@ def test_a_metric_is_named_marked_and_written_as_the_run_says(write_run, describ
     assert largest.best == mae.best != frozenset()  # the same order, so the same arms are best
     assert largest.decimals == 2
     text = render_page(analysis)
-    assert "Largest error (%)" in text and "max_error" not in text
+    assert "Largest error (%)" in text
+    assert text.count("max_error") == 1  # in the table of metrics, which says their names in files
+
+
+def test_page_and_console_say_direction_unit_and_range_of_further_metrics(
+    write_run, described, results
+):
+    described["metrics"].append(LARGEST | {"range": [0.0, None]})
+    analysis = analyse(read_run(write_run(described, with_metric(results, "max_error"))))
+    text = render_page(analysis)
+    table = text[text.index("Table 7. Metrics") :].partition("</table>")[0]
+    lines = [" ".join(re.findall(r">([^<>]+)<", line)) for line in table.split("<tr>")[2:]]
+    assert [" ".join(line.split()) for line in lines] == [
+        "PSNR higher dB 0 or more psnr",
+        f"MAE lower {NONE} 0 to 1 mae",
+        "Largest error lower % 0 or more max_error",
+    ]
+    further = console_text(analysis).partition("Further metrics")[2].split("\n")
+    assert further[1].split() == ["max_error", "(lower)"]
+    means = {row.label: table for row, table in zip(analysis.rows, further[2:], strict=False)}
+    assert all(line.startswith(label) for label, line in means.items())
 
 
 def test_the_direction_that_the_run_says_decides_which_arm_is_marked(write_run, described, results):
@@ -81,12 +104,16 @@ def test_what_a_run_writes_of_its_metrics_is_understood(write_run, about):
     assert {n: (m.label, m.unit, m.decimals, m.higher_is_better) for n, m in read.items()} == {
         n: (m.label, m.unit, m.decimals, m.better == "higher") for n, m in METRICS.items()
     }
+    for name, metric in METRICS.items():
+        ends = [None if math.isinf(bound) else bound for bound in metric.range]
+        assert list(read[name].range or ()) == ends
 
 
 WRONG = {
     "a direction that is none": ([LARGEST | {"better": "left"}], "must be 'higher' or 'lower'"),
     "no name": ([{"better": "lower"}], "key 'name' is missing"),
     "digits that are none": ([LARGEST | {"decimals": -1}], "'decimals' is -1"),
+    "a range that is none": ([LARGEST | {"range": [0, "x"]}], "must be two numbers"),
     "a metric twice": ([LARGEST, LARGEST], "metric 'max_error' is listed twice"),
     "an empty list": (None, "'metrics' is an empty list"),
 }

@@ -186,6 +186,8 @@ def learner(
         settings=settings,
         run_name=run,
         release=__version__,
+        # Measured once, so that slow metrics are worth their time.
+        **({"every_metric": True} if job.only_evaluates else {}),
     )
 
 

@@ -38,6 +38,6 @@ def needs_scans(preset: Preset) -> bool:
 
 
 def on_prepared_slices(name: str) -> Preset:
-    """The preset by which a site follows its validation patients, whose scans it does not open."""
+    """The preset by which a site measures its validation patients, whose scans it does not open."""
     preset = PRESETS[name]
     return PRESETS[name + PREPARED] if needs_scans(preset) else preset

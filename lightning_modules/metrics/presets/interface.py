@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lightning_modules.metrics.interface import ImagePair, Metric
@@ -36,6 +36,12 @@ class Preset:
     def in_hu(self) -> bool:
         """Whether its images are in HU, and test patients are measured on the scan's own grid."""
         return self.unit == HOUNSFIELD
+
+    @property
+    def in_rounds(self) -> Preset:
+        """The same without the metrics that are measured on finished models alone."""
+        kept = {name: metric for name, metric in self.metrics.items() if metric.in_rounds}
+        return replace(self, metrics=kept)
 
     def measure(self, images: ImagePair) -> dict[str, float]:
         """The value of every metric that has one for these images, by name.
@@ -79,6 +85,7 @@ MAE_HU = Metric(
     decimals=1,
     region="mask",
     shared=True,
+    in_rounds=True,
     measure=mean_absolute_error,
     sent_up_to=MOST_HU,
 )

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from lightning_modules.metrics import psnr, ssim
+from lightning_modules.metrics import psnr, ssim, vif
 from lightning_modules.metrics.interface import ImagePair, Metric
 from lightning_modules.metrics.presets.interface import HOUNSFIELD, MOST_HU, Preset, by_name
 
@@ -19,10 +19,6 @@ LOW, HIGH = -1024.0, 1900.0
 """0 to 2924 of HU + 1024: the range of RMSE and VIF."""
 WINDOWS = {"chest": (-600.0, 1500.0), "abdomen": (50.0, 400.0), "head": (40.0, 80.0)}
 """Centre and width in HU of the window in which PSNR and SSIM are computed."""
-NOISE = 2.0
-"""VIF's variance of the visual noise."""
-_LEAST_SIDE = 41
-"""Rows and columns that VIF needs."""
 
 
 def windowed(values: Any, anatomy: str) -> Any:
@@ -79,23 +75,18 @@ def _rmse(images: ImagePair) -> float:
 
 
 def _vif(images: ImagePair) -> float:
-    """Visual information fidelity in the pixel domain, by torchmetrics; NaN for small slices.
+    """Visual information fidelity in the pixel domain; NaN for small slices.
 
     The benchmark hands the target over as the image to be judged and the prediction as the
     reference. VIF is not symmetric, so that is kept.
     """
-    import torch
-    from torchmetrics.functional.image import visual_information_fidelity
-
-    if min(images.target.shape[1:]) < _LEAST_SIDE:
+    if min(images.target.shape[1:]) < vif.LEAST_SIDE:
         return math.nan
 
     def of_slice(target: Any, prediction: Any) -> float:
-        judged, reference = (
-            torch.from_numpy(image.clip(LOW, HIGH) - LOW)[None, None]
-            for image in (target, prediction)
-        )
-        return float(visual_information_fidelity(judged, reference, sigma_n_sq=NOISE))
+        judged, reference = (image.clip(LOW, HIGH) - LOW for image in (target, prediction))
+        found = vif.visual_information(judged, reference, vif.NOISE)
+        return math.nan if found is None else found
 
     return _over_slices(images, of_slice)
 
@@ -109,23 +100,12 @@ RMSE_HU = Metric(
     decimals=1,
     region="mask",
     shared=True,
+    in_rounds=True,
     measure=_rmse,
     sent_up_to=MOST_HU,
 )
 
-VIF = Metric(
-    name="vif",
-    label="VIF",
-    unit="",
-    better="higher",
-    range=(0.0, math.inf),
-    decimals=3,
-    region="mask",
-    shared=True,
-    measure=_vif,
-    # 1 for the target itself; a prediction with more contrast may be above it.
-    sent_up_to=100.0,
-)
+VIF = replace(vif.METRIC, measure=_vif, in_rounds=True)
 
 PRESET = Preset(
     name="ldct",

@@ -116,6 +116,7 @@ MS_SSIM = Metric(
     decimals=3,
     region="mask",
     shared=True,
+    in_rounds=True,
     measure=_ms_ssim,
 )
 

@@ -9,6 +9,7 @@ from nvflare.apis.fl_constant import FLContextKey
 from nvflare.apis.signal import Signal
 from nvflare_fakes import Engine
 
+from app_custom.executor import site_session
 from app_custom.executor.site_session import (
     RunEndedError,
     SiteSession,
@@ -16,8 +17,10 @@ from app_custom.executor.site_session import (
     settings_digest,
 )
 from app_custom.gates.job_limits import JobLimits
+from app_custom.gates.shared_metrics import shared_metrics
 from app_custom.participant.site_configuration import SiteConfig
 from lightning_modules.configuration import experiment_from
+from lightning_modules.metrics.presets.interface import Preset
 from lightning_modules.training.hardware import Hardware
 from lightning_modules.training.learner import RoundResult
 
@@ -134,3 +137,34 @@ def test_what_a_site_keeps_is_bound_to_the_submitter_and_in_the_simulator_to_the
         ctx.set_prop(FLContextKey.JOB_META, meta, private=True, sticky=False)
         names.add(kept_by(experiment, ctx))
     assert len(names) == 3 and settings_digest(experiment) in names
+
+
+@pytest.mark.parametrize("once", [True, False])
+def test_metrics_that_are_slow_are_measured_by_a_job_that_measures_once_and_not_in_rounds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, once: bool
+) -> None:
+    def measured(prediction: Any, patient: Any, preset: Preset) -> dict[str, float]:
+        return dict.fromkeys(preset.metrics, 0.5)
+
+    fakes = {
+        "load_translator": lambda *_: None,
+        "patients": lambda _: [SimpleNamespace(source=None)],
+        "translate": lambda *_: None,
+        "patient_metrics": measured,
+    }
+    for name, fake in fakes.items():
+        monkeypatch.setattr(site_session, name, fake)
+    session = SiteSession(
+        experiment_from({}, "test"),
+        SimpleNamespace(split=lambda _: None),  # type: ignore[arg-type]
+        SimpleNamespace(complete=lambda *_: {}, personal=lambda *_: None),  # type: ignore[arg-type]
+        Hardware("cpu", "32-true", 1),
+        SiteConfig(share_curves=False, share_images=False),
+        None,
+        tmp_path,
+        every_metric=once,
+    )
+    sent = shared_metrics(session.validate({}, 0)).keys() - {"time/validate_seconds"}
+    quick = {"val/psnr", "val/ssim", "val/mae", "val/mse", "val/nrmse", "val/lesion_mae"}
+    slow = {"val/ms_ssim_3_scales", "val/vif", "val/gmsd", "val/haarpsi", "val/ssim_inner"}
+    assert sent == (quick | slow if once else quick)

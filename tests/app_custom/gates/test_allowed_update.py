@@ -22,7 +22,7 @@ from nvflare.private.privacy_manager import Scope
 from nvflare_fakes import JOB, Engine, with_peer
 
 from app_custom.gates.allowed_update import AllowedUpdate, UpdateNotAllowedError
-from app_custom.gates.shared_metrics import SHARED_METRICS, TRAIN_METRICS
+from app_custom.gates.shared_metrics import BOUNDS, TRAIN_METRICS
 from fedi2i.errors import ConfigError
 
 SECRET = "Jane Doe"
@@ -45,7 +45,8 @@ def train_answer() -> Shareable:
 
 
 def validation_answer() -> Shareable:
-    return DXO(DataKind.METRICS, data=dict.fromkeys(SHARED_METRICS, 1.0)).to_shareable()
+    largest = {name: high for name, (_, high) in BOUNDS.items()}
+    return DXO(DataKind.METRICS, data=largest).to_shareable()
 
 
 def checked(answer: Shareable, networks: Sequence[str] = BOTH, **options: Any) -> Shareable:

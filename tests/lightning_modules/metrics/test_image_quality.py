@@ -21,7 +21,7 @@ from lightning_modules.metrics.presets.catalogue import PRESETS
 from lightning_modules.metrics.ssim import ssim_map
 
 measure = PRESETS["mr"].measure
-SHAPE = (3, 40, 36)
+SHAPE = (3, 48, 44)
 BORDER = 5  # pixels the 11 x 11 window reaches over the edge
 
 
