@@ -186,6 +186,7 @@ def learner(
         settings=settings,
         run_name=run,
         release=__version__,
+        **({"only_evaluates": True} if job.only_evaluates else {}),
     )
 
 
