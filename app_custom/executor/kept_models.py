@@ -12,7 +12,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from fedi2i.errors import DataError
+from fedi2i.errors import DataError, UserError
+from fedi2i.files import PRIVATE_FILE
 from lightning_modules.configuration import ExperimentConfig
 from lightning_modules.model_networks import MODELS
 from lightning_modules.translation.intensities import source_intensities
@@ -35,7 +36,7 @@ class KeptModels:
     """The final model of a run, and the best one on this site's own validation patients.
 
     Args:
-        folder: this site's folder for models; a folder of the run's name is made in it.
+        folder: of this run alone, in this site's folder for models.
         run: the run's name.
         experiment: the run's.
         prepared: this site's data.
@@ -50,7 +51,7 @@ class KeptModels:
         prepared: PreparedSite,
         privacy: Mapping[str, object] | None = None,
     ) -> None:
-        self._folder = folder / run
+        self._folder = folder
         self._run = run
         self._experiment = experiment
         self._prepared = prepared
@@ -88,7 +89,7 @@ class KeptModels:
             return None
         try:
             record = read_card(path).training
-        except DataError:
+        except UserError:  # damaged, or of another release
             return None
         # A run that was started anew begins with its first round: what is there is an older one's.
         return _measure(record.results) if (record.rounds or 0) < rounds else None
@@ -106,7 +107,8 @@ class KeptModels:
             self._record(chosen, rounds, metrics, len(training.source)),
             source_intensities([training]),
         )
-        return write_model(self._folder / f"{chosen}{SUFFIX}", ModelFile(card, weights))
+        path = self._folder / f"{chosen}{SUFFIX}"
+        return write_model(path, ModelFile(card, weights), PRIVATE_FILE)
 
     def _record(
         self, chosen: str, rounds: int, metrics: Mapping[str, float], slices: int

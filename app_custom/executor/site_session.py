@@ -6,6 +6,7 @@ reading a job's configuration does not wait for them.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -57,7 +58,7 @@ from app_custom.privacy.patient_noise.rounds import PatientRounds
 from app_custom.privacy.secure_sum.filters import masks
 from app_custom.privacy.update_filters import keeps_to_the_ledger
 from fedi2i.digest import digest
-from fedi2i.errors import DataError
+from fedi2i.errors import DataError, UserError
 from lightning_modules.configuration import ExperimentConfig, experiment_values
 from lightning_modules.data.slices import TrainingSlices
 from lightning_modules.evaluation.panels import panel
@@ -80,6 +81,8 @@ from lightning_modules.training.local_state import LocalStateStore
 from partitions.manifest import read_manifest
 from partitions.preparation import PreparedSite, prepare_site
 from partitions.preparation.cache_folders import hold, lock_of
+
+logger = logging.getLogger(__name__)
 
 WRITER_ID = "curve_sender"
 
@@ -197,6 +200,9 @@ class SiteSession:
     ) -> None:
         """Keep the received model as this site would use it, where the site's own file says so.
 
+        It is the site's own convenience: what cannot be kept is said in its log, and the round
+        goes on for everybody.
+
         Args:
             state: the received model.
             round_number: finished rounds.
@@ -208,7 +214,10 @@ class SiteSession:
             return
         model = self._own_model(state, round_number, accepted_round)
         keep = self._kept.keep_final if final else self._kept.keep_if_best
-        keep(model, round_number, metrics)
+        try:
+            keep(model, round_number, metrics)
+        except (UserError, OSError) as error:
+            logger.error("the model of round %d is not kept: %s", round_number, error)
 
     def _own_model(
         self, state: Mapping[str, np.ndarray], round_number: int, accepted_round: int | None
@@ -305,7 +314,7 @@ def open_session(
     if config.keep_models is not None:
         folder = path_for_site(config.keep_models, site)
         privacy = asdict(noise) if noise is not None else {}
-        kept = KeptModels(folder, run_name, experiment, prepared, privacy)
+        kept = KeptModels(folder / run, run_name, experiment, prepared, privacy)
     return SiteSession(
         experiment,
         prepared,

@@ -50,8 +50,9 @@ class TranslationExecutor(Executor):
         release: the release of FedI2I that wrote the job.
         patient_noise: settings of patient-level differential privacy that differ from the defaults
             of ``PatientNoise``; None trains without it.
-        every_metric: measure also by the metrics that are too slow for every round, for a job that
-            measures once.
+        only_evaluates: the job measures a given model, once: also by the metrics that are too slow
+            for every round. Nothing of it is kept, as its card would call this site's data those of
+            a training.
 
     Raises:
         ConfigError: unknown or impossible settings, or a name that is a path.
@@ -63,14 +64,14 @@ class TranslationExecutor(Executor):
         run_name: str,
         release: str = "",
         patient_noise: Mapping[str, Any] | None = None,
-        every_metric: bool = False,
+        only_evaluates: bool = False,
     ) -> None:
         super().__init__()
         self._releases = Releases(job=release)
         self._run_name = checked_run_name(run_name)
         self._experiment = experiment_from(settings, "job argument 'settings'")
         self._noise = noise_from(patient_noise, "job argument")
-        self._every_metric = every_metric
+        self._only_evaluates = only_evaluates
         self._session: SiteSession | None = None
 
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
@@ -164,7 +165,8 @@ class TranslationExecutor(Executor):
         shown = private is None or private.share_metrics
         metrics = session.validate(state, rounds, accepted) if shown else {}
         session.keep_personal_model(state, rounds, accepted)
-        session.keep_models(state, rounds, metrics, accepted, final=True)
+        if not self._only_evaluates:
+            session.keep_models(state, rounds, metrics, accepted, final=True)
         if encrypts(fl_ctx):  # the server cannot read it, so no result of a job holds it
             session.keep_global_model(state)
         return DXO(DataKind.METRICS, data=shared_metrics(metrics)).to_shareable()
@@ -182,6 +184,6 @@ class TranslationExecutor(Executor):
                 self._releases,
                 fl_ctx,
                 self._noise,
-                self._every_metric,
+                self._only_evaluates,
             )
         return self._session

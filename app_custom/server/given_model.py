@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,13 @@ from lightning_modules.model_networks import MODELS
 from lightning_modules.networks.building import build_networks
 from lightning_modules.sharing.tensor_file import read_model_state
 from lightning_modules.translation.model_file import SUFFIX, read_model
+from partitions.preparation.configuration import PreparationConfig
 
 GIVEN = "given"
 """What the server's ``fedi2i.yaml`` calls the model, below ``models``."""
+_FINDS_TARGETS = ("pairing", "registration")
+"""Of a preparation: which target a source is compared with, and where it lies. All other keys, new
+ones too, decide what the model is given and what its values mean."""
 
 
 class GivenModel(ModelLocator):
@@ -72,8 +77,8 @@ def given_translator(path: Path, experiment: ExperimentConfig) -> dict[str, Tens
     return read_model_state(path, shapes)
 
 
-def _check_task(path: Path, own: Any, wanted: Any) -> None:
-    for key in ("source", "target", "size", "spacing", "source_scaling", "target_scaling"):
+def _check_task(path: Path, own: PreparationConfig, wanted: PreparationConfig) -> None:
+    for key in (one.name for one in fields(own) if one.name not in _FINDS_TARGETS):
         if getattr(own, key) != getattr(wanted, key):
             raise ConfigError(
                 f"{path}: a model of another task: '{key}' of its preparation is "

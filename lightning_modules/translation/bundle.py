@@ -20,7 +20,7 @@ import torch
 
 from fedi2i import __version__
 from fedi2i.errors import ConfigError
-from lightning_modules.translation.model_card import ModelCard
+from lightning_modules.translation.model_card import NOTICE, ModelCard
 from lightning_modules.translation.model_file import SUFFIX, ModelFile, build_network, write_model
 from lightning_modules.translation.onnx_file import described
 
@@ -30,6 +30,7 @@ _SCHEMA = (
     "meta_schema_20240725.json"
 )
 _SLICES_AT_ONCE = 8
+_EVALUATED = ("$", "@", "%")
 
 
 def export_bundle(model: ModelFile, folder: Path) -> Path:
@@ -43,7 +44,7 @@ def export_bundle(model: ModelFile, folder: Path) -> Path:
         ``folder``.
 
     Raises:
-        ConfigError: the folder exists.
+        ConfigError: the folder exists, or MONAI would evaluate a word of the model or its name.
     """
     if folder.exists():
         raise ConfigError(f"{folder}: exists; name a folder that does not")
@@ -52,7 +53,9 @@ def export_bundle(model: ModelFile, folder: Path) -> Path:
         root = Path(temporary) / folder.name
         for name in ("configs", "models", "docs"):
             (root / name).mkdir(parents=True)
-        _write_json(root / "configs" / "metadata.json", metadata(model.card, folder.name))
+        described_as = metadata(model.card, folder.name)
+        _refuse_expressions(described_as, folder)
+        _write_json(root / "configs" / "metadata.json", described_as)
         _write_json(root / "configs" / "inference.json", inference(model.card))
         (root / "docs" / "README.md").write_text(_readme(model.card), encoding="utf-8")
         write_model(root / "models" / f"model{SUFFIX}", model)
@@ -83,10 +86,10 @@ def metadata(card: ModelCard, name: str) -> dict[str, Any]:
         "required_packages_version": {"fedi2i": __version__, "fire": "0.7.1"},
         "name": name,
         "task": f"image translation: {card.task}",
-        "description": f"{card.task}, trained by FedI2I. {card.notice}",
+        "description": f"{card.task}, trained by FedI2I. {NOTICE}",
         "authors": "see the training card in models/model.json",
         "copyright": "as the model's training data and its owners decide",
-        "intended_use": card.notice,
+        "intended_use": NOTICE,
         "fedi2i": described(card),
         "network_data_format": {
             "inputs": {"image": {**slices, "channel_def": {"0": card.preparation.source}}},
@@ -139,13 +142,28 @@ def _program(model: ModelFile) -> torch.export.ExportedProgram:
 
 def _readme(card: ModelCard) -> str:
     return (
-        f"# {card.task}\n\n{card.notice}\n\n"
+        f"# {card.task}\n\n{NOTICE}\n\n"
         "Install `fedi2i[bundle]` of the release in `configs/metadata.json`, and then, in this "
         "folder:\n\n"
         "    python -m monai.bundle run --config_file configs/inference.json \\\n"
         "        --meta_file configs/metadata.json --input SCAN --output FOLDER\n\n"
         "`models/model.json` says how the model was trained.\n"
     )
+
+
+def _refuse_expressions(content: Any, folder: Path) -> None:
+    """Metadata are words; MONAI evaluates those that begin as an expression or a reference does."""
+    if isinstance(content, dict):
+        for value in content.values():
+            _refuse_expressions(value, folder)
+    elif isinstance(content, list):
+        for value in content:
+            _refuse_expressions(value, folder)
+    elif isinstance(content, str) and content.startswith(_EVALUATED):
+        raise ConfigError(
+            f"{folder}: its metadata would hold {content!r}, which MONAI evaluates; name a folder "
+            "and a model that do not begin with $, @ or %"
+        )
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

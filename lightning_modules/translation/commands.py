@@ -10,7 +10,7 @@ from fedi2i.commands import Commands, commands_of
 from fedi2i.cores import available_cores
 from fedi2i.errors import ConfigError, DataError
 from lightning_modules.configuration import read_experiment
-from lightning_modules.translation.model_card import ModelCard
+from lightning_modules.translation.model_card import NOTICE, ModelCard
 
 
 class TranslateOptions(Protocol):
@@ -72,7 +72,7 @@ def translate_command(options: TranslateOptions) -> None:
     torch.set_num_threads(options.threads)
     device = "gpu" if torch.cuda.is_available() else "cpu"
     translator = Translator(model, device, options.threads, options.batch)
-    print(f"{model.card.task}: {model.card.name}. {model.card.notice}")
+    print(f"{model.card.task}: {model.card.name}. {NOTICE}")
     wish = Wish(
         options.out, options.nifti, options.uncertainty, options.suv_factor, options.largest
     )

@@ -56,8 +56,14 @@ _EMPTY_IF_MISSING = (
     *("StudyID", "AccessionNumber", "ReferringPhysicianName"),
     *("PositionReferenceIndicator", "PatientPosition", "BodyPartExamined"),
 )
+_MOST_NUMBER = 2**31 - 1
+"""The largest integer that DICOM writes (value representation IS)."""
+_NEEDED = ("StudyInstanceUID", "FrameOfReferenceUID")
+_COPIED = (*_GEOMETRY, "PatientID", "StudyInstanceUID")
 _HU_OFFSET = -1024
 _MOST = 65535
+_HALF_A_STEP = 0.5 + 2**-8
+"""Of whole numbers; with room for what float32 rounds."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +126,7 @@ def write_series(
         with in_silence():  # a patient's values are copied as they are, valid or not
             for number, dataset in enumerate(_datasets(headers, stored, scale, made), 1):
                 dataset.save_as(temporary / f"{number:05d}.dcm", enforce_file_format=True)
-            _check(temporary, headers, stored)
+            _check(temporary, headers, values)
         temporary.chmod(0o755)
         temporary.rename(folder)
     except OSError as error:
@@ -128,6 +134,24 @@ def write_series(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder
+
+
+def check_source(path: Path, headers: Sequence[Dataset]) -> None:
+    """Refuse a source whose study or frame of reference a new series cannot belong to.
+
+    Args:
+        path: of the source, for the message.
+        headers: its slices.
+
+    Raises:
+        DataError: naming what is missing.
+    """
+    missing = [name for name in _NEEDED if not all(one.get(name) for one in headers)]
+    if missing:
+        raise DataError(
+            f"{path}: has no {' and no '.join(missing)}, without which no DICOM series can be "
+            "added to its study; give --nifti"
+        )
 
 
 def stored_values(values: NDArray[np.float32], scale: Scale) -> NDArray[np.uint16]:
@@ -198,7 +222,8 @@ def _describe(dataset: Dataset, header: Dataset, made: Provenance, now: datetime
     dataset.DerivationDescription = made.words
     dataset.DerivationCodeSequence = [_code("TRANSLATION", "99FEDI2I", "Learned image translation")]
     number = header.get("SeriesNumber")
-    dataset.SeriesNumber = (int(number) if number else 0) + _SERIES_AFTER
+    following = (int(number) if number else 0) + _SERIES_AFTER
+    dataset.SeriesNumber = min(following, _MOST_NUMBER)
     dataset.Manufacturer = _SOFTWARE
     dataset.ManufacturerModelName = made.model[:LONG_STRING]
     dataset.DeviceSerialNumber = made.digest[:16]
@@ -280,16 +305,21 @@ def _reference(header: Dataset) -> Dataset:
     return item
 
 
-def _check(folder: Path, headers: Sequence[Dataset], stored: NDArray[np.uint16]) -> None:
-    """Read the series back: as many slices, at the same places, with the same values."""
+def _check(folder: Path, headers: Sequence[Dataset], values: NDArray[np.float32]) -> None:
+    """Read the series back: as many slices, of the same patient, at the same places.
+
+    Values are within half a step of those that were to be written, or at an end of what fits.
+    """
     import pydicom
 
     read = [pydicom.dcmread(path) for path in sorted(folder.glob("*.dcm"))]
     same = len(read) == len(headers) == len({one.SOPInstanceUID for one in read})
     for index, (one, header) in enumerate(zip(read, headers, strict=False)):
         same = same and all(
-            one[name].value == header[name].value for name in _GEOMETRY if name in header
+            one[name].value == header[name].value for name in _COPIED if name in header
         )
-        same = same and np.array_equal(one.pixel_array.T, stored[:, :, index])
+        low = float(one.get("RescaleIntercept", 0))
+        wanted = np.clip(values[:, :, index], low, low + _MOST)
+        same = same and bool(np.abs(one.pixel_array.T + low - wanted).max() <= _HALF_A_STEP)
     if not same:
         raise DataError(f"{folder}: what was written differs from what is read; check the disk")

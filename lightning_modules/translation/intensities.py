@@ -11,10 +11,9 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_modules.translation.model_card import SourceIntensities
+from lightning_modules.translation.model_card import BINS, SourceIntensities
 from partitions.preparation import PreparedSplit
 
-BINS = 64
 FAR = 2.0
 """A scan is far away when it is that many times farther than the farthest training patient ..."""
 LEAST_FAR = 0.05

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -31,6 +33,8 @@ FORMAT = 1
 NOTICE = "The images that this model writes are synthetic: for research, not for diagnosis."
 ALLOWED_NETWORKS = {f"{generators.__name__}.{kind}": kind for kind in GENERATORS}
 """What a model file may have this machine build, by dotted path: the installed generators."""
+BINS = 64
+"""Of the histogram in a card, over [0, 1]."""
 _LAYERS = "lightning_modules.networks.layers"
 
 
@@ -123,9 +127,12 @@ class ModelCard:
 
     @property
     def name(self) -> str:
-        """A short name: the run, which of its models, and the beginning of the weights' digest."""
+        """A short name: the run, which of its models, and the beginning of the weights' digest.
+
+        It is in plain characters, as it goes into DICOM headers and to terminals.
+        """
         words = (self.training.run or self.training.chosen, self.training.chosen, self.weights[:12])
-        return " ".join(dict.fromkeys(words))
+        return re.sub(r"[^A-Za-z0-9 _.:+-]", "_", " ".join(dict.fromkeys(words)))
 
 
 def card_of(
@@ -187,7 +194,7 @@ def training_record(
 
 
 def check_card(card: ModelCard, where: str) -> None:
-    """Refuse a card of another format, and a network that this machine does not build.
+    """Refuse a card whose format or intensities cannot be used, and a foreign network.
 
     Raises:
         ConfigError: naming the file and what is wrong.
@@ -197,6 +204,7 @@ def check_card(card: ModelCard, where: str) -> None:
             f"{where}: a model file of format {card.format}, and this release reads {FORMAT}; "
             f"install FedI2I {card.training.release}"
         )
+    _check_intensities(card.intensities, where)
     path, generator = card.network.path, card.network.generator
     check_values(generator, where, "network.generator.")
     if ALLOWED_NETWORKS.get(path) != generator.kind:
@@ -209,6 +217,17 @@ def check_card(card: ModelCard, where: str) -> None:
         GENERATORS[generator.kind].refuse(generator, card.preparation.size)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
+
+
+def _check_intensities(found: SourceIntensities | None, where: str) -> None:
+    if found is None:
+        return
+    numbers = (*found.shares, found.spread)
+    if len(found.shares) != BINS or not all(math.isfinite(one) and one >= 0 for one in numbers):
+        raise ConfigError(
+            f"{where}: its 'intensities' are not {BINS} shares and a spread, finite and not "
+            "negative; take another copy of the model"
+        )
 
 
 @cache

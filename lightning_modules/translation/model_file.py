@@ -11,10 +11,11 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+import unicodedata
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -57,12 +58,13 @@ class ModelFile:
     earlier: Mapping[int, Weights] = field(default_factory=dict)
 
 
-def write_model(path: Path, model: ModelFile) -> Path:
+def write_model(path: Path, model: ModelFile, mode: int = 0o644) -> Path:
     """Write a model and its card beside it, each as a whole or not at all.
 
     Args:
         path: ends in ``.safetensors``.
         model: digests in its card are filled in here.
+        mode: permissions of both files.
 
     Returns:
         ``path``.
@@ -82,9 +84,9 @@ def write_model(path: Path, model: ModelFile) -> Path:
     }
     text = json.dumps(as_dict(card), indent=1)
     try:
-        with replacing(path) as temporary:
+        with replacing(path, mode) as temporary:
             temporary.write_bytes(save(tensors, metadata={_CARD: text}))
-        write_text(path.with_suffix(CARD_SUFFIX), text + "\n")
+        write_text(path.with_suffix(CARD_SUFFIX), text + "\n", mode)
     except OSError as error:
         raise DataError(not_written(path, error)) from error
     return path
@@ -108,14 +110,49 @@ def read_card(path: Path) -> ModelCard:
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {})[_CARD]
         content = json.loads(text)
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        _check_texts(path, content)
+        card = _card_from(path, content)
+    except (SafetensorError, OSError, KeyError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: damaged, or no model file of this project") from error
-    if "${" in text or not isinstance(content, dict):
-        # OmegaConf would replace it, by a variable of the environment for one.
-        raise DataError(f"{path}: its card holds a reference '${{...}}', which no card needs")
-    card = record_from(ModelCard, content, f"{path}: card")
     check_card(card, str(path))
     return card
+
+
+def _card_from(path: Path, content: dict[str, Any]) -> ModelCard:
+    where = f"{path}: card"
+    try:
+        return record_from(ModelCard, content, where)
+    except ConfigError as error:  # records that check themselves do not know their file
+        text = str(error)
+        raise ConfigError(text if text.startswith(where) else f"{where}: {text}") from error
+
+
+def _check_texts(path: Path, content: Any) -> None:
+    """Refuse texts that OmegaConf (references) or a terminal (control characters) acts on.
+
+    It looks at the texts as they are read, since JSON can write every character as an escape.
+    """
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: damaged, or no model file of this project")
+    for text in _texts(content):
+        if "${" in text:
+            # OmegaConf would replace it, by a variable of the environment for one.
+            raise DataError(f"{path}: its card holds a reference '${{...}}', which no card needs")
+        if any(unicodedata.category(one) in ("Cc", "Cf") for one in text):
+            raise DataError(f"{path}: its card holds control characters, which no card needs")
+
+
+def _texts(content: Any) -> Iterator[str]:
+    """Every text in what JSON holds, keys too."""
+    if isinstance(content, str):
+        yield content
+    elif isinstance(content, dict):
+        for key, value in content.items():
+            yield key
+            yield from _texts(value)
+    elif isinstance(content, list):
+        for value in content:
+            yield from _texts(value)
 
 
 def read_model(path: Path) -> ModelFile:
@@ -165,9 +202,10 @@ def _part(tensors: Mapping[str, Tensor], name: str) -> Weights:
 
 
 def _check_weights(path: Path, model: ModelFile) -> None:
-    shapes = _shapes(model.card.network.generator)
+    empty = _empty(model.card.network.generator)
+    expected = {key: (value.shape, value.dtype) for key, value in empty.items()}
     for weights in (model.weights, *model.earlier.values()):
-        if {key: value.shape for key, value in weights.items()} != shapes:
+        if {key: (value.shape, value.dtype) for key, value in weights.items()} != expected:
             raise DataError(f"{path}: its weights do not fit the network that its card describes")
         if not all(bool(value.isfinite().all()) for value in weights.values()):
             raise DataError(f"{path}: holds weights that are no finite numbers; take another model")
@@ -202,7 +240,7 @@ def translator_weights(
     """
     prefix = f"{translator}."
     weights = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-    expected = _shapes(generator)
+    expected = {key: value.shape for key, value in _empty(generator).items()}
     if set(expected) - set(weights):
         return None
     if {key: value.shape for key, value in weights.items()} != expected:
@@ -210,8 +248,8 @@ def translator_weights(
     return weights
 
 
-def _shapes(generator: GeneratorConfig) -> dict[str, torch.Size]:
-    """The shapes of a network's weights; no memory is taken for them."""
+def _empty(generator: GeneratorConfig) -> Mapping[str, Tensor]:
+    """A network's weights without values: shapes and types, and no memory is taken for them."""
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
         built: Mapping[str, Tensor] = build_generator(generator).state_dict()
-    return {key: value.shape for key, value in built.items()}
+    return built

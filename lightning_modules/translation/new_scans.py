@@ -82,7 +82,8 @@ def result_names(paths: Sequence[Path], target: str) -> dict[Path, str]:
                 "into different folders"
             )
         taken[name] = path
-    return {path: f"{name}_{target}" for path, name in names.items()}
+    plain = re.sub(r"[^\w.-]+", "_", target)
+    return {path: f"{name}_{plain}" for path, name in names.items()}
 
 
 def read_scan(path: Path, sequence: str, largest: bool = False) -> NewScan:

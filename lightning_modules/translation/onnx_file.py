@@ -21,7 +21,7 @@ from torch import nn
 from fedi2i.errors import ConfigError, DataError
 from fedi2i.files import replacing
 from fedi2i.typed_config import as_dict
-from lightning_modules.translation.model_card import ModelCard
+from lightning_modules.translation.model_card import NOTICE, ModelCard
 from lightning_modules.translation.model_file import ModelFile, build_network
 
 TOLERANCE = 1e-4
@@ -78,7 +78,7 @@ def export_onnx(model: ModelFile, path: Path) -> float:
 def described(card: ModelCard) -> dict[str, str]:
     """What an ONNX file or a bundle says of a model, as texts."""
     return {
-        "notice": card.notice,
+        "notice": NOTICE,
         "task": card.task,
         "model": card.name,
         "weights": card.weights,

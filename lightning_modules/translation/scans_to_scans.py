@@ -13,10 +13,16 @@ from tqdm import tqdm
 
 from fedi2i import __version__
 from fedi2i.errors import DataError, UserError
-from lightning_modules.translation.derived_series import SYNTHETIC, Provenance, write_series
+from lightning_modules.translation.derived_series import (
+    SYNTHETIC,
+    Provenance,
+    check_source,
+    write_series,
+)
 from lightning_modules.translation.intensities import far_from_training
 from lightning_modules.translation.new_scans import NewScan, read_scan, result_names
 from lightning_modules.translation.nifti_volume import write_volume
+from lightning_modules.translation.results_folder import add_note, alone_in, check_note, note_of
 from lightning_modules.translation.translator import Translator, modality_of
 from partitions.preparation.grids.native_grid import to_native_grid
 from partitions.preparation.intensities import LEVELS, Scale
@@ -68,17 +74,18 @@ def translate_scans(
         What was written, and why a scan was not translated, by its path.
 
     Raises:
-        DataError: two results would have one name.
+        DataError: two results would have one name, or another command is writing there.
     """
     written: list[Path] = []
     refused: dict[Path, str] = {}
     names = result_names(paths, translator.card.preparation.target)
-    for path in tqdm(paths, desc="translating", unit="scan", disable=not progress):
-        try:
-            written += _translate(path, names[path], translator, wish)
-        except UserError as error:
-            refused[path] = str(error)
-            logger.error("%s", error)
+    with alone_in(wish.out):
+        for path in tqdm(paths, desc="translating", unit="scan", disable=not progress):
+            try:
+                written += _translate(path, names[path], translator, wish)
+            except UserError as error:
+                refused[path] = str(error)
+                logger.error("%s", error)
     return written, refused
 
 
@@ -86,10 +93,16 @@ def _translate(path: Path, name: str, translator: Translator, wish: Wish) -> lis
     config = translator.card.preparation
     is_series = path.is_dir() and not wish.as_nifti
     result = wish.out / (name if is_series else f"{name}{NIFTI}")
+    if is_series:
+        _check_dicom(result, translator)
+    note = note_of(path, translator.card.weights, wish.suv_factor)
     if result.exists():
+        check_note(result, note)
         logger.warning("%s: is there already and stays as it is; delete it to make it anew", result)
         return []
     scan = read_scan(path, config.source, wish.largest)
+    if is_series:
+        check_source(path, scan.headers)
     prepared = prepare_source(
         scan.volume, scan.grid, config, metadata={SUV_FACTOR: wish.suv_factor}
     )
@@ -101,6 +114,7 @@ def _translate(path: Path, name: str, translator: Translator, wish: Wish) -> lis
         apart = translator.disagreement(source)
         written.append(_write_disagreement(wish.out / name, apart, prepared, scan, translator))
     values = to_native_grid(translator.translate(source), prepared.geometry, translator.scale)
+    add_note(result, note)
     write = _write_series if is_series else write_translation
     return [write(result, values, scan, translator), *written]
 
@@ -162,13 +176,6 @@ def _write_series(
 ) -> Path:
     card, scale = translator.card, translator.scale
     written = modality_of(card.preparation.target, scale.unit)
-    if written == "PT":
-        raise DataError(
-            f"{folder}: a translated PET cannot be written as DICOM, which wants dose and time of "
-            "an injection that never was; give --nifti"
-        )
-    if written == "CT" and scale.unit != HOUNSFIELD:
-        raise DataError(f"{folder}: a CT in '{scale.unit}' is no DICOM CT; give --nifti")
     made = Provenance(
         modality=written,
         source=f"{scan.modality} {card.preparation.source}",
@@ -177,6 +184,24 @@ def _write_series(
         digest=card.weights,
     )
     return write_series(folder, scan.headers, values, scale, made)
+
+
+def _check_dicom(folder: Path, translator: Translator) -> None:
+    """Refuse a target that no CT or MR series can hold, before the scan is read."""
+    scale = translator.scale
+    written = modality_of(translator.card.preparation.target, scale.unit)
+    if written == "PT":
+        raise DataError(
+            f"{folder}: a translated PET cannot be written as DICOM, which wants dose and time of "
+            "an injection that never was; give --nifti"
+        )
+    if written == "CT" and scale.unit != HOUNSFIELD:
+        raise DataError(f"{folder}: a CT in '{scale.unit}' is no DICOM CT; give --nifti")
+    if scale.unit and scale.unit != HOUNSFIELD:
+        raise DataError(
+            f"{folder}: values in '{scale.unit}' would be whole numbers in a DICOM MR image; give "
+            "--nifti"
+        )
 
 
 def _write_disagreement(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field
 
 from fedi2i.errors import ConfigError
@@ -14,6 +15,9 @@ DOMAINS = ("source", "target")
 MOST_PIXELS_A_SIDE = 4096
 """Of a prepared slice. A site may allow less in its own file."""
 PAIRINGS = ("paired", "unpaired")
+_SEQUENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}")
+"""A sequence's name becomes part of file names, of DICOM headers and of configurations that MONAI
+evaluates."""
 NONE, RIGID, N4 = "none", "rigid", "n4"
 REGISTRATIONS = (NONE, RIGID)
 BIAS_CORRECTIONS = (NONE, N4)
@@ -77,6 +81,13 @@ def _check(config: PreparationConfig) -> None:
         raise ConfigError(
             f"preparation: source and target are both '{config.source}'; name two sequences"
         )
+    for domain in DOMAINS:
+        name = config.sequence(domain)
+        if not _SEQUENCE.fullmatch(name):
+            raise ConfigError(
+                f"preparation: {domain} {name!r} is no name of a sequence; write 1 to 64 letters, "
+                "digits and _ . + -, with a letter or a digit first"
+            )
     choose(config.pairing, PAIRINGS, "preparation: pairing")
     if len(config.size) != 2 or not 1 <= min(config.size) <= max(config.size) <= MOST_PIXELS_A_SIDE:
         raise ConfigError(

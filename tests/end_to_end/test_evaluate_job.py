@@ -80,11 +80,7 @@ def test_every_site_measures_the_model_as_it_does_without_nvflare(
     assert not [metric for _, _, metric in run.metrics if metric.startswith("train/")]
 
 
-def test_a_site_that_agrees_has_the_model_in_its_own_folder(run: SimulatorRun, given: Path) -> None:
-    """Faster: ``tests/app_custom/executor/test_kept_models.py``."""
-    weights = read_model(given).card.weights
+def test_no_site_keeps_a_model_that_it_did_not_train(run: SimulatorRun) -> None:
+    """Faster: ``tests/app_custom/executor/test_translation_executor.py``."""
     own = OmegaConf.load(run.workspace / "local/fedi2i.yaml").keep_models
-    kept = sorted(Path(own.replace("/{site}", "")).glob("*/*/final.safetensors"))
-    assert {path.parent.parent.name for path in kept} == set(ASKED)
-    assert {read_model(path).card.weights for path in kept} == {weights}
-    assert all(read_model(path).card.intensities is not None for path in kept)
+    assert list(Path(own.replace("/{site}", "")).rglob("*.safetensors")) == []

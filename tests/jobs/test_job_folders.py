@@ -431,7 +431,7 @@ def test_the_job_that_only_evaluates_goes_to_all_sites_and_has_no_task_that_trai
     assert written["deploy_map"]["app_site"] == ["north", "east", "south", "west", "island"]
     site = site_config(EVALUATE, job)
     assert [entry["tasks"] for entry in site["executors"]] == [["validate"]]
-    assert site["executors"][0]["executor"]["args"]["every_metric"] is True  # it measures once
+    assert site["executors"][0]["executor"]["args"]["only_evaluates"] is True
     assert [chain["tasks"] for chain in site["task_result_filters"]] == [["validate"]]
     workflows = [entry["id"] for entry in server_config(EVALUATE, job)["workflows"]]
     assert workflows == ["final_evaluation"]

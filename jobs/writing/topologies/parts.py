@@ -186,8 +186,7 @@ def learner(
         settings=settings,
         run_name=run,
         release=__version__,
-        # Measured once, so that slow metrics are worth their time.
-        **({"every_metric": True} if job.only_evaluates else {}),
+        **({"only_evaluates": True} if job.only_evaluates else {}),
     )
 
 

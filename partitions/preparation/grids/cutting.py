@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedi2i.errors import DataError
-from partitions.preparation.configuration import PreparationConfig
+from partitions.preparation.configuration import MOST_PIXELS_A_SIDE, PreparationConfig
 from partitions.preparation.grids.native_grid import SliceGeometry, geometry_of
 from partitions.preparation.grids.resampling import cut_to_size, mask_loss, resample
 from partitions.preparation.intensities import to_levels
-from partitions.scans.grid import Grid, to_lps
+from partitions.scans.grid import Affine, Grid, to_lps
 
 logger = logging.getLogger(__name__)
 MASK_NAME = "mask"
@@ -54,9 +54,11 @@ def cut_slices(
         owner: whose scan it is, at the beginning of messages: ``subject 'a'``.
 
     Raises:
-        DataError: the mask vanishes, does not fit into the slices, or no slice has enough of it.
+        DataError: the pixels are too small, the mask vanishes or does not fit into the slices, or
+            no slice has enough of it.
     """
     affine = to_lps(grid)[1].affine
+    _check_sides(owner, masks[MASK_NAME].shape, affine, config.spacing)
     whole, plane_affine = resample(
         masks[MASK_NAME].astype(np.float32), affine, config.spacing, "nearest"
     )
@@ -87,6 +89,18 @@ def cut_slices(
         },
         geometry=geometry_of(grid, plane_affine, corner, kept),
     )
+
+
+def _check_sides(owner: str, shape: tuple[int, ...], affine: Affine, spacing: float | None) -> None:
+    """Refuse pixels so small that one plane of them would not fit into memory."""
+    if spacing is None:
+        return
+    sides = np.asarray(shape[:2]) * np.linalg.norm(affine[:3, :2], axis=0) / spacing
+    if not sides.max() <= MOST_PIXELS_A_SIDE:
+        raise DataError(
+            f"{owner}: would have {sides.max():.0f} pixels a side at {spacing:g} mm, and "
+            f"{MOST_PIXELS_A_SIDE} are the most; set a larger 'spacing'"
+        )
 
 
 def _kept_slices(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from app_custom.executor.kept_models import KeptModels
@@ -33,7 +36,7 @@ def prepared(tiny_cohort: Path, experiment: ExperimentConfig) -> PreparedSite:
 
 @pytest.fixture
 def kept(tmp_path: Path, experiment: ExperimentConfig, prepared: PreparedSite) -> KeptModels:
-    return KeptModels(tmp_path, "tiny-0123", experiment, prepared)
+    return KeptModels(tmp_path / "tiny-0123", "tiny", experiment, prepared)
 
 
 def _model(experiment: ExperimentConfig, seed: int) -> dict[str, Tensor]:
@@ -85,6 +88,26 @@ def test_without_metrics_the_final_model_alone_is_kept(
     kept.keep_if_best(_model(experiment, 1), 1, {})
     kept.keep_final(_model(experiment, 2), 2, {})
     assert {path.name for path in tmp_path.rglob("*.safetensors")} == {"final.safetensors"}
+
+
+def test_a_kept_file_of_another_format_does_not_lock_the_site_out(
+    kept: KeptModels, tmp_path: Path, experiment: ExperimentConfig
+) -> None:
+    kept.keep_if_best(_model(experiment, 1), 1, _psnr(25.0))
+    path = tmp_path / "tiny-0123" / "best.safetensors"
+    with safe_open(path, framework="pt") as file:
+        card = json.loads(file.metadata()["fedi2i"])
+    save_file(load_file(path), path, metadata={"fedi2i": json.dumps({**card, "format": 2})})
+    assert kept.keep_if_best(_model(experiment, 2), 2, _psnr(20.0))
+    assert read_model(path).card.training.rounds == 2
+
+
+def test_what_tells_of_a_site_s_patients_is_for_its_own_account(
+    kept: KeptModels, experiment: ExperimentConfig
+) -> None:
+    path = kept.keep_final(_model(experiment, 1), 1, {})
+    found = [one.stat().st_mode & 0o777 for one in (path, path.with_suffix(".json"))]
+    assert found == [0o600, 0o600]
 
 
 def test_half_a_translator_is_refused(kept: KeptModels, experiment: ExperimentConfig) -> None:

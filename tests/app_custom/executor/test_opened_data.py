@@ -10,16 +10,20 @@ import pytest
 from nvflare.apis.fl_constant import FLContextKey
 from nvflare.apis.fl_context import FLContext
 from nvflare_fakes import JOB, Engine
+from omegaconf import OmegaConf
 from tiny_cohort import write_tiny_cohort
 
 from app_custom.executor import site_session
 from app_custom.executor.site_session import SiteSession, open_session
 from app_custom.participant.release import Releases
+from app_custom.participant.site_configuration import FILE_NAME
 from app_custom.participant.used_data import UsedData
 from fedi2i import __version__
 from fedi2i.errors import DataError
 from jobs.writing.workspace import prepare_workspace
 from lightning_modules.configuration import experiment_from
+from lightning_modules.networks.building import build_networks
+from lightning_modules.translation.model_file import read_card
 from partitions.manifest import read_manifest, write_manifest
 from partitions.preparation.cache_folders import hold, is_cache, nobody_uses
 
@@ -40,15 +44,16 @@ def site(tmp_path: Path) -> Path:
     return data / "north"
 
 
-def context(root: Path) -> FLContext:
+def context(root: Path, submitter: str = "lead") -> FLContext:
     ctx = Engine(root / "ws", name="north").new_context()
-    meta = {"submitter_name": "lead", "submitter_org": "east", "min_clients": 1}
+    meta = {"submitter_name": submitter, "submitter_org": "east", "min_clients": 1}
     ctx.set_prop(FLContextKey.JOB_META, meta, private=True, sticky=True)
     return ctx
 
 
-def opened(root: Path) -> SiteSession:
-    return open_session(EXPERIMENT, "fedavg-0123", Releases(job=__version__), context(root))
+def opened(root: Path, submitter: str = "lead") -> SiteSession:
+    releases = Releases(job=__version__)
+    return open_session(EXPERIMENT, "fedavg-0123", releases, context(root, submitter))
 
 
 def test_the_job_its_submitter_and_the_patients_by_split_are_written_down(
@@ -72,6 +77,21 @@ def test_the_slices_are_held_as_long_as_the_session_lives(site: Path, tmp_path: 
         sessions.pop()
     with nobody_uses(cache), pytest.raises(DataError, match="is being removed"):
         hold(cache)
+
+
+def test_two_people_s_jobs_of_one_name_keep_their_models_apart(site: Path, tmp_path: Path) -> None:
+    path = tmp_path / "ws" / "local" / FILE_NAME
+    own = OmegaConf.load(path)
+    own.keep_models = str(tmp_path / "kept")
+    OmegaConf.save(own, path)
+    drawn = build_networks(EXPERIMENT.model, 1).state_dict()
+    model = {key: value.numpy() for key, value in drawn.items()}
+    for submitter in ("lead", "guest"):
+        session = opened(tmp_path, submitter)
+        session.keep_models(model, 1, {}, final=True)
+    kept = list((tmp_path / "kept").glob("*/final.safetensors"))
+    assert len(kept) == 2 and all(one.parent.name.startswith("fedavg-0123-") for one in kept)
+    assert {read_card(one).training.run for one in kept} == {"fedavg-0123"}
 
 
 def test_data_that_changed_while_they_were_prepared_are_not_used(

@@ -19,6 +19,7 @@ from app_custom.executor.site_session import (
 from app_custom.gates.job_limits import JobLimits
 from app_custom.gates.shared_metrics import shared_metrics
 from app_custom.participant.site_configuration import SiteConfig
+from fedi2i.errors import DataError
 from lightning_modules.configuration import experiment_from
 from lightning_modules.metrics.presets.interface import Preset
 from lightning_modules.training.hardware import Hardware
@@ -57,6 +58,30 @@ def test_validation_leaves_as_a_curve_only_if_the_site_shares_curves(
     metrics = session.validate({}, 3)
     assert metrics["val/psnr"] == 20.0  # the numbers go with the answer, past the gates
     assert curves.tags == (["val/psnr", "personal/psnr"] if share else [])
+
+
+@pytest.mark.parametrize("final", [True, False])
+@pytest.mark.parametrize("error", [DataError("no space left"), PermissionError(13, "denied")])
+def test_a_model_that_cannot_be_kept_is_said_and_the_round_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, error: Exception, final: bool
+) -> None:
+    def fails(*_: Any) -> None:
+        raise error
+
+    session = SiteSession(
+        experiment_from({}, "test"),
+        SimpleNamespace(),  # type: ignore[arg-type]
+        SimpleNamespace(complete=lambda *_: {}, personal=lambda *_: None),  # type: ignore[arg-type]
+        Hardware("cpu", "32-true", 1),
+        SiteConfig(),
+        None,
+        tmp_path,
+        kept=SimpleNamespace(keep_final=fails, keep_if_best=fails),  # type: ignore[arg-type]
+    )
+    session.keep_models({}, 3, {}, final=final)
+    (record,) = caplog.records
+    assert record.levelname == "ERROR"
+    assert record.getMessage() == f"the model of round 3 is not kept: {error}"
 
 
 def test_training_stops_when_its_run_has_ended_whether_curves_are_shared_or_not(

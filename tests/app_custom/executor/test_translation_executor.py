@@ -139,6 +139,13 @@ def test_a_validation_answer_holds_listed_metrics_only_of_the_model_after_all_ro
     assert session.kept == [(7, True)]
 
 
+def test_a_job_that_only_evaluates_keeps_no_model(session: Session) -> None:
+    executor = TranslationExecutor(SETTINGS, RUN, only_evaluates=True)
+    answer = executor.execute("validate", task(), Engine(name="east").new_context(), Signal())
+    assert from_shareable(answer).data == {"val/psnr": 6.0}
+    assert session.kept == []
+
+
 def test_the_strategy_s_arrays_travel_beside_the_model_and_back(session: Session) -> None:
     sent = task()
     sent["DXO"]["data"]["strategy/control/generator.w"] = np.ones(4, np.float32)

@@ -53,6 +53,9 @@ def test_a_state_dict_that_a_run_left_does_as_well(tmp_path: Path) -> None:
     [
         ({"data": {"preparation": {"target": "flair"}}}, "a model of another task: 'target'"),
         ({"data": {"preparation": {"spacing": 2.0}}}, "'spacing' of its preparation is 1.5"),
+        ({"data": {"preparation": {"percentiles": [5.0, 60.0]}}}, "'percentiles' of its"),
+        ({"data": {"preparation": {"bias_correction": "n4"}}}, "'bias_correction' of its"),
+        ({"data": {"preparation": {"min_mask_fraction": 0.3}}}, "'min_mask_fraction' of its"),
         ({"model": {"generator": {"channels": [8, 32]}}}, "has another generator"),
     ],
 )

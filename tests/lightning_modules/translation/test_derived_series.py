@@ -127,6 +127,53 @@ def test_nothing_that_is_not_on_the_list_is_passed_on(
         assert "AcquisitionDate" not in dataset
 
 
+def _refused(model: Path, source: Path, out: Path) -> str:
+    translator = Translator(read_model(model))
+    written, refused = translate_scans([source], translator, Wish(out), progress=False)
+    assert not written and not list(out.rglob("*.dcm"))
+    return refused[source]
+
+
+@pytest.mark.parametrize("keyword", ["StudyInstanceUID", "FrameOfReferenceUID"])
+def test_a_source_that_no_series_can_be_added_to_is_refused(
+    make_model: MakeModel, tmp_path: Path, keyword: str
+) -> None:
+    def edit(dataset: Dataset, _: int) -> None:
+        if keyword in dataset:
+            delattr(dataset, keyword)
+
+    write_series(tmp_path / "mr", head("MR").astype(float), lps("oblique"), "MR", edit=edit)
+    sentence = _refused(make_model(), tmp_path / "mr", tmp_path / "out")
+    assert f"has no {keyword}" in sentence and "give --nifti" in sentence
+
+
+def test_a_target_in_a_unit_that_dicom_cannot_hold_is_refused_before_the_scan_is_read(
+    make_model: MakeModel, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    scaling = {"kind": "window", "low": 0.0, "high": 0.003, "unit": "mm2/s"}
+    model = make_model("t1:t2", target="adc", target_scaling=scaling)
+    assert "values in 'mm2/s'" in _refused(model, tmp_path / "empty", tmp_path / "out")
+
+
+def test_values_that_are_stored_wrongly_are_found_when_they_are_read_back(
+    make_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _source(tmp_path / "mr")
+    right = derived_series.stored_values
+    monkeypatch.setattr(derived_series, "stored_values", lambda *given: right(*given) + 1)
+    assert "differs from what is read" in _refused(make_model(), tmp_path / "mr", tmp_path / "out")
+
+
+def test_a_series_number_fits_into_32_bits(make_model: MakeModel, tmp_path: Path) -> None:
+    def edit(dataset: Dataset, _: int) -> None:
+        dataset.SeriesNumber = 2147483000
+
+    write_series(tmp_path / "mr", head("MR").astype(float), lps("oblique"), "MR", edit=edit)
+    after = _headers(_translated(make_model(), tmp_path / "mr", tmp_path / "out"))
+    assert {one.SeriesNumber for one in after} == {2**31 - 1}
+
+
 @pytest.mark.usefixtures("identity")
 def test_every_hu_comes_back_through_dicom(make_model: MakeModel, tmp_path: Path) -> None:
     hu = _source(tmp_path / "cbct", "CT")
@@ -236,5 +283,7 @@ def test_a_killed_process_leaves_no_series_and_the_same_command_writes_it(
     process.start()
     process.join(600)
     assert process.exitcode == 9
-    assert [path for path in out.iterdir() if not path.name.startswith(".writing-")] == []
+    (left,) = out.glob(".writing-*")
+    assert sorted(path.name for path in out.iterdir()) == [left.name, "translated.json"]
     assert len(list(_translated(model, source, out).iterdir())) == 12
+    assert not left.exists()

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +21,7 @@ from fedi2i.cli.program import main
 from fedi2i.errors import ConfigError, DataError
 from lightning_modules.translation import onnx_file
 from lightning_modules.translation.bundle import export_bundle
+from lightning_modules.translation.model_card import NOTICE
 from lightning_modules.translation.model_file import build_network, read_model
 from lightning_modules.translation.onnx_file import export_onnx
 
@@ -124,6 +126,21 @@ def test_a_bundle_is_run_from_its_own_folder_by_the_command_that_it_names(
     assert done.returncode == 0, done.stderr
     found = nibabel.load(folder / "output" / "scan_ct.nii.gz")
     assert _same(found, _translated(model, scan, tmp_path / "by-us"))
+
+
+def test_no_word_of_a_card_is_evaluated_by_a_bundle(make_model: MakeModel, tmp_path: Path) -> None:
+    bundle = pytest.importorskip("monai.bundle")
+    model = read_model(make_model())
+    trap = f"$open({str(tmp_path / 'made')!r}, 'w')"
+    hostile = replace(model, card=replace(model.card, notice=trap))
+    folder = export_bundle(hostile, tmp_path / "bundle")
+    parser = bundle.ConfigParser(json.loads((folder / "configs" / "metadata.json").read_text()))
+    parser.get_parsed_content()
+    assert not (tmp_path / "made").exists()
+    assert NOTICE in (folder / "docs" / "README.md").read_text()
+    with pytest.raises(ConfigError, match="which MONAI evaluates"):
+        export_bundle(model, tmp_path / "$other")
+    assert [path.name for path in tmp_path.glob("*other*")] == []
 
 
 def test_a_bundle_has_the_fields_that_monai_asks_for_and_no_pickle(

@@ -39,7 +39,7 @@ def model(make_experiment: MakeExperiment) -> ModelFile:
     experiment = make_experiment()
     drawn = [build_generator(experiment.model.generator).state_dict() for _ in range(3)]
     record = training_record(experiment, "tiny", [("all", 2, "val/psnr", 20.0)], "final", 2)
-    card = card_of(experiment, record, SourceIntensities((0.5, 0.5), 0.1))
+    card = card_of(experiment, record, SourceIntensities((0.5, 0.5, *[0.0] * 62), 0.1))
     return ModelFile(card, drawn[2], {1: drawn[1], 2: drawn[2]})
 
 
@@ -112,6 +112,13 @@ def _set(*keys: str, value: object) -> Callable[[dict[str, Any]], None]:
         (_set("weighs", value=1), "unknown key 'weighs'; did you mean 'weights'?"),
         (_set("format", value=2), "of format 2, and this release reads 1"),
         (_set("training", "run", value="${oc.env:HOME}"), "holds a reference"),
+        (_set("training", "run", value="\x1b[2K"), "holds control characters"),
+        (_set("notice", value="\x1b[2K\rapproved"), "holds control characters"),
+        (_set("preparation", "target", value="ct/../../escaped/ct"), "is no name of a sequence"),
+        (_set("preparation", "source", value="$open('a', 'w')"), "is no name of a sequence"),
+        (_set("intensities", value={}), "are not 64 shares and a spread"),
+        (_set("intensities", value={"shares": [0.5, 0.5], "spread": 0.1}), "are not 64 shares"),
+        (_set("intensities", "spread", value=float("nan")), "finite and not negative"),
         (_set("preparation", "size", value=[33, 32]), "must be divisible"),
     ],
 )
@@ -121,6 +128,46 @@ def test_a_card_that_does_not_hold_is_refused_by_name(
     with pytest.raises(UserError, match=r"model\.safetensors") as refused:
         read_model(_rewritten(written, change))
     assert expected in str(refused.value)
+
+
+def _with_text(path: Path, text: str) -> Path:
+    save_file(load_file(path), path, metadata={"fedi2i": text})
+    return path
+
+
+def test_a_reference_behind_escapes_is_refused_and_no_variable_is_read(
+    written: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOSPITAL_TOKEN", "secret-token")
+    with safe_open(written, framework="pt") as file:
+        text = file.metadata()["fedi2i"]
+    escaped = text.replace('"tiny"', '"\\u0024{oc.env:HOSPITAL_TOKEN}"')
+    assert "${" not in escaped and escaped != text
+    with pytest.raises(DataError, match="holds a reference"):
+        read_card(_with_text(written, escaped))
+
+
+def test_a_card_nested_without_end_is_one_sentence(written: Path) -> None:
+    deep = '{"a":' * 100_000 + "1" + "}" * 100_000
+    with pytest.raises(DataError, match="damaged, or no model file"):
+        read_card(_with_text(written, f'{{"training":{{"experiment":{deep}}}}}'))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float8_e4m3fn, torch.complex64])
+def test_weights_of_another_type_do_not_fit(
+    model: ModelFile, tmp_path: Path, dtype: torch.dtype
+) -> None:
+    cast = {key: value.to(dtype) for key, value in model.weights.items()}
+    path = write_model(tmp_path / "model.safetensors", replace(model, weights=cast))
+    with pytest.raises(DataError, match="do not fit the network"):
+        read_model(path)
+
+
+def test_a_model_s_name_is_in_plain_characters(model: ModelFile) -> None:
+    record = replace(model.card.training, run="Z\u00fcrich\\A")
+    assert (
+        replace(model.card, training=record, weights="0" * 64).name == "Z_rich_A final " + "0" * 12
+    )
 
 
 def test_changed_weights_are_found(written: Path) -> None:

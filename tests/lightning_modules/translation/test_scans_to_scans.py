@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +34,18 @@ def _translate(model: Path, scans: list[Path], out: Path, **wish: Any) -> list[P
     written, refused = translate_scans(scans, translator, Wish(out, **wish), progress=False)
     assert not refused, refused
     return written
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    handle = os.open(folder, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    yield
+    os.close(handle)
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
 
 
 @pytest.mark.usefixtures("identity")
@@ -159,7 +175,7 @@ def test_a_scan_that_cannot_be_used_does_not_stop_the_others(
     arguments = ["translate", "--model", str(model), "--threads", "1", "--out", str(out)]
     assert main([*arguments, str(cut), str(good), str(empty)]) == 2
     shown = capsys.readouterr()
-    assert [path.name for path in out.iterdir()] == ["good_scan_ü_ct.nii.gz"]
+    assert _names(out) == ["good_scan_ü_ct.nii.gz", "translated.json"]
     assert "synthetic: for research, not for diagnosis" in shown.out
     last = shown.err.splitlines()[-1]
     assert last.startswith("error: 2 of 3 scans were not translated") and "cut.nii.gz" in last
@@ -237,8 +253,66 @@ def test_results_that_are_there_stay_so_that_the_same_command_goes_on(
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(scans_to_scans, "write_volume", stopped)
         _translate(model, scans, out)
-    assert [path.name for path in out.iterdir()] == ["a_ct.nii.gz"]
+    assert _names(out) == ["a_ct.nii.gz", "translated.json"]
     assert [path.name for path in _translate(model, scans, out)] == ["b_ct.nii.gz", "c_ct.nii.gz"]
+
+
+@pytest.mark.parametrize("other", ["patient", "model", "content"])
+def test_a_result_of_another_scan_or_model_is_not_taken_for_this_one(
+    make_model: MakeModel, tmp_path: Path, capsys: pytest.CaptureFixture[str], other: str
+) -> None:
+    scan = save_nifti(tmp_path / "a" / "t1.nii.gz", head("MR", 1))
+    out = tmp_path / "out"
+    command = ["translate", "--threads", "1", "--out", str(out), "--model"]
+    assert main([*command, str(make_model()), str(scan)]) == 0
+    before = (out / "t1_ct.nii.gz").read_bytes()
+    assert main([*command, str(make_model()), str(scan)]) == 0
+    if other != "model":
+        scan = save_nifti(
+            tmp_path / ("b" if other == "patient" else "a") / "t1.nii.gz", head("MR", 2)
+        )
+    model = make_model(seeds=(2,) if other == "model" else (1,))
+    assert main([*command, str(model), str(scan)]) == 2
+    assert "is the translation of another scan" in capsys.readouterr().err
+    assert (out / "t1_ct.nii.gz").read_bytes() == before
+    assert (out / "translated.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_target_s_name_never_leads_out_of_the_folder() -> None:
+    (name,) = result_names([Path("x/t1.nii")], "ct/../../escaped/ct").values()
+    assert name == "t1_ct_.._.._escaped_ct"
+
+
+def test_what_a_killed_command_left_half_written_is_removed(
+    make_model: MakeModel, tmp_path: Path
+) -> None:
+    scan, out = save_nifti(tmp_path / "t1.nii.gz", head("MR")), tmp_path / "out"
+    (out / ".writing-folder").mkdir(parents=True)
+    (out / ".writing-folder" / "00001.dcm").write_bytes(b"a patient's name")
+    (out / ".writing-file.nii.gz").write_bytes(b"half")
+    _translate(make_model(), [scan], out)
+    assert _names(out) == ["t1_ct.nii.gz", "translated.json"]
+
+
+def test_a_folder_that_another_command_writes_to_is_left_alone(
+    make_model: MakeModel, tmp_path: Path
+) -> None:
+    scan, out = save_nifti(tmp_path / "t1.nii.gz", head("MR")), tmp_path / "out"
+    (out / ".writing-folder").mkdir(parents=True)
+    model = make_model()
+    with _locked(out), pytest.raises(DataError, match="another"):
+        _translate(model, [scan], out)
+    assert _names(out) == [".writing-folder"]
+
+
+def test_pixels_too_small_for_any_memory_are_refused_with_the_figure(
+    make_model: MakeModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scan = save_nifti(tmp_path / "t1.nii.gz", head("MR"))
+    arguments = ["translate", "--threads", "1", "--out", str(tmp_path / "out"), str(scan)]
+    assert main([*arguments, "--model", str(make_model(spacing=1e-3))]) == 2
+    # 30 voxels of 1.5 mm
+    assert "would have 45000 pixels a side at 0.001 mm" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

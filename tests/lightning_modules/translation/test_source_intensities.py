@@ -7,13 +7,12 @@ import pytest
 from scipy.stats import wasserstein_distance
 
 from lightning_modules.translation.intensities import (
-    BINS,
     distance,
     far_from_training,
     histogram,
     source_intensities,
 )
-from lightning_modules.translation.model_card import SourceIntensities
+from lightning_modules.translation.model_card import BINS, SourceIntensities
 from partitions.preparation import PreparedSite
 
 EVERYWHERE = np.ones((4, 32, 32), dtype=bool)
