@@ -87,7 +87,8 @@ def round_started(federation: Federation, job_id: str, number: int) -> str:
 def devices(federation: Federation, site: str, job_id: str) -> str:
     """CUDA_VISIBLE_DEVICES of a site's process of a job."""
     kit = federation.kits / site
-    wait_for(lambda: processes_of_job(kit, job_id), 60)
+    # The scheduler looks less and less often after a job that waits, at last every 300 seconds.
+    wait_for(lambda: processes_of_job(kit, job_id), 330)
     (found,) = {p.environ()["CUDA_VISIBLE_DEVICES"] for p in processes_of_job(kit, job_id)}
     return str(found)
 
