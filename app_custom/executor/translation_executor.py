@@ -173,7 +173,7 @@ class TranslationExecutor(Executor):
 
     def _opened(self, fl_ctx: FLContext) -> SiteSession:
         if self._session is None:
-            from app_custom.executor.site_session import open_session
+            from app_custom.executor.session_opening import open_session
 
             strategy = self._experiment.strategy.record
             refuse_encryption(fl_ctx, f"strategy '{strategy.label}'")

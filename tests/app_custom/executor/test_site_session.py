@@ -5,17 +5,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from nvflare.apis.fl_constant import FLContextKey
 from nvflare.apis.signal import Signal
-from nvflare_fakes import Engine
 
 from app_custom.executor import site_session
-from app_custom.executor.site_session import (
-    RunEndedError,
-    SiteSession,
-    kept_by,
-    settings_digest,
-)
+from app_custom.executor.site_session import RunEndedError, SiteSession
 from app_custom.gates.job_limits import JobLimits
 from app_custom.gates.shared_metrics import shared_metrics
 from app_custom.participant.site_configuration import SiteConfig
@@ -137,31 +130,6 @@ def test_what_leaves_is_rounded_as_the_site_says(
     assert session.validate({}, 0)["val/psnr"] == sent
     assert session.train({}, {}, 0).metrics == {"train/l1": sent}
     assert values == [sent, sent]
-
-
-def test_what_a_site_keeps_is_bound_to_every_setting() -> None:
-    digests = {
-        settings_digest(experiment_from(values, "test"))
-        for values in (
-            {},
-            {"seed": 1},
-            {"training": {"steps": 151}},
-            {"data": {"preparation": {"target": "flair"}}},
-            {"strategy": {"name": "fedprox", "mu_generator": 0.5}},
-        )
-    }
-    assert len(digests) == 5
-
-
-def test_what_a_site_keeps_is_bound_to_the_submitter_and_in_the_simulator_to_the_settings() -> None:
-    experiment = experiment_from({}, "test")
-    names = set()
-    for submitter in (None, "lead@north.example.org", "lead@south.example.org"):
-        ctx = Engine(name="north").new_context()
-        meta = {"submitter_name": submitter} if submitter else {}
-        ctx.set_prop(FLContextKey.JOB_META, meta, private=True, sticky=False)
-        names.add(kept_by(experiment, ctx))
-    assert len(names) == 3 and settings_digest(experiment) in names
 
 
 @pytest.mark.parametrize("once", [True, False])

@@ -16,7 +16,7 @@ from nvflare.apis.signal import Signal
 from nvflare.app_common.app_constant import AppConstants
 from nvflare_fakes import Engine
 
-from app_custom.executor import site_session
+from app_custom.executor import session_opening
 from app_custom.executor.site_session import RunEndedError
 from app_custom.executor.translation_executor import TranslationExecutor
 from app_custom.gates.allowed_update import AllowedUpdate
@@ -89,7 +89,7 @@ class Session:
 @pytest.fixture
 def session(monkeypatch: pytest.MonkeyPatch) -> Session:
     fake = Session()
-    monkeypatch.setattr(site_session, "open_session", lambda *_: fake)
+    monkeypatch.setattr(session_opening, "open_session", lambda *_: fake)
     return fake
 
 
@@ -207,7 +207,7 @@ def test_a_configuration_error_at_the_site_is_answered_like_any_failure(
     def refuse(*_: Any) -> None:
         raise ConfigError(LEAK)
 
-    monkeypatch.setattr(site_session, "open_session", refuse)
+    monkeypatch.setattr(session_opening, "open_session", refuse)
     assert execute("validate").get_return_code() == ReturnCode.EXECUTION_EXCEPTION
 
 
@@ -264,7 +264,7 @@ def test_a_session_is_opened_once_for_all_tasks_of_a_process(
         opened.append(Session())
         return opened[-1]
 
-    monkeypatch.setattr(site_session, "open_session", open_session)
+    monkeypatch.setattr(session_opening, "open_session", open_session)
     executor = TranslationExecutor(SETTINGS, RUN)
     for name in ("train", "train", "validate"):
         executor.execute(name, task(), Engine(name="east").new_context(), Signal())
@@ -296,7 +296,7 @@ def test_reading_the_job_imports_no_training_code() -> None:
 def test_a_session_that_only_validates_does_without_lightning() -> None:
     """In the simulator a process may live for one task: what it imports is part of its time."""
     code = (
-        "import sys, app_custom.executor.site_session;"
+        "import sys, app_custom.executor.session_opening;"
         "print('torch' in sys.modules, 'pytorch_lightning' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -26,7 +26,7 @@ from nvflare_fakes import Engine, task_router, train_answer, with_peer
 
 from app_custom.aggregation.aggregator import Aggregator
 from app_custom.checkpoints.checkpoint import FinishedRounds, RoundFiles
-from app_custom.executor import site_session
+from app_custom.executor import session_opening, site_session
 from app_custom.executor.translation_executor import TranslationExecutor
 from app_custom.gates.allowed_update import AllowedUpdate
 from app_custom.nvflare_files import GLOBAL_MODEL
@@ -307,7 +307,7 @@ def no_session(monkeypatch: pytest.MonkeyPatch) -> None:
     def opened(*_: object) -> None:
         raise AssertionError("the site opened its data")
 
-    monkeypatch.setattr(site_session, "open_session", opened)
+    monkeypatch.setattr(session_opening, "open_session", opened)
 
 
 @pytest.mark.usefixtures("no_session")
@@ -476,7 +476,7 @@ def test_every_site_writes_the_final_model_that_the_server_cannot_read(
     session._kept = None
     monkeypatch.setattr(session, "validate", lambda *_: {"val/psnr": 20.0}, raising=False)
     monkeypatch.setattr(session, "keep_personal_model", lambda *_: None, raising=False)
-    monkeypatch.setattr(site_session, "open_session", lambda *_: session)
+    monkeypatch.setattr(session_opening, "open_session", lambda *_: session)
     task = DXO(DataKind.WEIGHTS, data={"generator.w": np.arange(3, dtype=np.float32)})
     for filters, written in (([], False), ([Encrypt()], True)):
         ctx = Site("east").context()

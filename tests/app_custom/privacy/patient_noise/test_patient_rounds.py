@@ -19,7 +19,8 @@ from nvflare_fakes import Engine
 from omegaconf import OmegaConf
 from tiny_cohort import write_tiny_cohort
 
-from app_custom.executor.site_session import WRITER_ID, SiteSession, kept_by
+from app_custom.executor.session_opening import WRITER_ID, kept_by
+from app_custom.executor.site_session import SiteSession
 from app_custom.executor.translation_executor import TranslationExecutor
 from app_custom.gates.allowed_update import AllowedUpdate
 from app_custom.gates.job_limits import REFUSED_BY

@@ -1,4 +1,4 @@
-"""A session that opens a site's data writes it down, and nobody removes the data under it."""
+"""Opening a session: what data it opens, that nobody removes them under it, whose run it is."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from nvflare_fakes import JOB, Engine
 from omegaconf import OmegaConf
 from tiny_cohort import write_tiny_cohort
 
-from app_custom.executor import site_session
-from app_custom.executor.site_session import SiteSession, open_session
+from app_custom.executor import session_opening
+from app_custom.executor.session_opening import kept_by, open_session, settings_digest
+from app_custom.executor.site_session import SiteSession
 from app_custom.participant.release import Releases
 from app_custom.participant.site_configuration import FILE_NAME
 from app_custom.participant.used_data import UsedData
@@ -102,8 +103,33 @@ def test_data_that_changed_while_they_were_prepared_are_not_used(
         write_manifest(replace(read_manifest(site), subjects=manifest.subjects[1:]))
         return prepared
 
-    real = site_session.prepare_site
-    monkeypatch.setattr(site_session, "prepare_site", prepare)
+    real = session_opening.prepare_site
+    monkeypatch.setattr(session_opening, "prepare_site", prepare)
     with pytest.raises(DataError, match="manifest changed while the site was prepared"):
         opened(tmp_path)
     assert UsedData(tmp_path / "ws_state" / "north").of("north-001") == ()
+
+
+def test_what_a_site_keeps_is_bound_to_every_setting() -> None:
+    digests = {
+        settings_digest(experiment_from(values, "test"))
+        for values in (
+            {},
+            {"seed": 1},
+            {"training": {"steps": 151}},
+            {"data": {"preparation": {"target": "flair"}}},
+            {"strategy": {"name": "fedprox", "mu_generator": 0.5}},
+        )
+    }
+    assert len(digests) == 5
+
+
+def test_what_a_site_keeps_is_bound_to_the_submitter_and_in_the_simulator_to_the_settings() -> None:
+    experiment = experiment_from({}, "test")
+    names = set()
+    for submitter in (None, "lead@north.example.org", "lead@south.example.org"):
+        ctx = Engine(name="north").new_context()
+        meta = {"submitter_name": submitter} if submitter else {}
+        ctx.set_prop(FLContextKey.JOB_META, meta, private=True, sticky=False)
+        names.add(kept_by(experiment, ctx))
+    assert len(names) == 3 and settings_digest(experiment) in names
