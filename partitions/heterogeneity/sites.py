@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -151,11 +152,12 @@ def shown_categories(views: Sequence[SiteView]) -> dict[str, list[str]]:
 
 
 def _numbers_first(value: str) -> tuple[bool, float, str]:
-    """Numbers by their size, then words by the alphabet."""
+    """Numbers by their size, then words by the alphabet; ``nan`` is a word, as it has no size."""
     try:
-        return False, float(value), value
+        number = float(value)
     except ValueError:
-        return True, 0.0, value
+        number = math.nan
+    return (True, 0.0, value) if math.isnan(number) else (False, number, value)
 
 
 def _images(splits: Sequence[PreparedSplit]) -> dict[str, SiteImages]:

@@ -55,14 +55,14 @@ def test_demographics_are_counted_and_tested_and_unknown_ages_stay_unknown(tmp_p
 
 
 def test_numbers_stand_by_their_size_and_words_by_the_alphabet(tmp_path: Path) -> None:
-    times = ("10000", "800", "unknown", "3.5", "none")
+    times = ("10000", "800", "unknown", "nan", "3.5", "none")
     site = many("north", [40] * len(times), "F", tmp_path)
     subjects = tuple(
         replace(subject, metadata={"t1_tr": time})
         for subject, time in zip(site.subjects, times, strict=True)
     )
     view = view_of(replace(site, subjects=subjects), None)
-    assert shown_categories([view])["t1_tr"] == ["3.5", "800", "10000", "none", "unknown"]
+    assert shown_categories([view])["t1_tr"] == ["3.5", "800", "10000", "nan", "none", "unknown"]
 
 
 def test_a_thousand_patients_metadata_are_read_from_their_manifests(
