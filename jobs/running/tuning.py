@@ -214,6 +214,7 @@ def run_tuning(
     grids = [grid_named(name) for name in names]
     data_key = key_of(prepared_manifests(job, data))
     table = out / TABLE_FILE
+    _noted(out / TUNING_FILE)  # a damaged one is said before anything is trained
     for seed in seeds:
         for grid in grids:
             for point in grid.points:
@@ -289,9 +290,24 @@ def _note_training(
         "privacy": simulated_privacy(tuned),
     }
     arm = json.loads(json.dumps(arm))
-    known = json.loads(path.read_text(encoding="utf-8"))["arms"] if path.exists() else []
-    arms = [*(entry for entry in known if entry != arm), arm]
+    arms = [*(entry for entry in _noted(path) if entry != arm), arm]
     write_text(path, json.dumps({"arms": arms}, indent=1) + "\n")
+
+
+def _noted(path: Path) -> list[Any]:
+    """The trainings that earlier calls have noted.
+
+    Raises:
+        DataError: the file is damaged, so that nobody knows what was spent.
+    """
+    if not path.exists():
+        return []
+    try:
+        return list(json.loads(path.read_text(encoding="utf-8"))["arms"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{path}: damaged ({error!r}), so what was spent here is not known; take a new folder"
+        ) from error
 
 
 def point_text(point: Mapping[str, Any]) -> str:

@@ -294,3 +294,14 @@ def test_one_seed_or_a_misspelt_grid_is_refused_before_anything_runs(
     (tmp_path / "tuning.csv").write_text("a,b\n", encoding="utf-8")
     with pytest.raises(DataError, match="no table of a tuning"):
         read_table(tmp_path / "tuning.csv")
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"sites": []}', '{"arms": 3}'])
+def test_a_record_of_what_was_spent_that_is_damaged_stops_a_tuning_before_it_trains(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str
+) -> None:
+    monkeypatch.setattr(federated_arm, "run_process", lambda *_: pytest.fail("it has trained"))
+    (tmp_path / "tuning.json").write_text(content, encoding="utf-8")
+    with pytest.raises(DataError, match=r"tuning.json: damaged .* take a new folder"):
+        run_tuning(read_federated_experiment(TINY), data, tmp_path, ["fedprox"], [1, 2])
+    assert (tmp_path / "tuning.json").read_text(encoding="utf-8") == content
