@@ -317,3 +317,30 @@ def test_a_killed_process_leaves_no_series_and_the_same_command_writes_it(
     assert sorted(path.name for path in out.iterdir()) == [left.name, "translated.json"]
     assert len(list(_translated(model, source, out).iterdir())) == 12
     assert not left.exists()
+
+
+@pytest.mark.usefixtures("identity")
+@pytest.mark.parametrize("weight", ["70", ""])
+def test_a_pet_is_turned_to_suv_by_its_headers_or_refused_with_what_they_lack(
+    make_model: MakeModel, tmp_path: Path, weight: str
+) -> None:
+    drug = Dataset()
+    drug.RadionuclideTotalDose = "350000000"
+    activity = head("MR").astype(np.float64) * 10
+    write_series(
+        tmp_path / "pet", activity, modality="PT", rescale=None, Units="BQML",
+        DecayCorrection="ADMIN", CorrectedImage=["DECY", "ATTN"], PatientWeight=weight,
+        RadiopharmaceuticalInformationSequence=[drug],
+    )  # fmt: skip
+    suv = {"kind": "suv", "low": 0.0, "high": 4.0}
+    model = make_model("t1:t2", source="pet", target="pet_full", source_scaling=suv,
+                       target_scaling=suv)  # fmt: skip
+    translator = Translator(read_model(model))
+    wish = Wish(tmp_path / "out", as_nifti=True)
+    written, refused = translate_scans([tmp_path / "pet"], translator, wish, progress=False)
+    if not weight:
+        assert "it has no PatientWeight; give --suv-factor" in refused[tmp_path / "pet"]
+        return
+    # 70,000 g / 350,000,000 Bq
+    found = np.asarray(nibabel.load(written[0]).dataobj)
+    assert np.abs(np.sort(found.ravel()) - np.sort(activity.ravel()) * 2e-4).max() < 1e-3
