@@ -90,7 +90,7 @@ def _percentiles_of_patients(split: PreparedSplit) -> Iterator[NDArray[np.float6
             scans.setdefault(subject.patient, []).append(slice(subject.start, subject.stop))
     for where in scans.values():
         inside = np.concatenate([split.source[one][split.mask[one] > 0] for one in where])
-        yield np.quantile(inside / _LEVELS, SOURCE_LEVELS)
+        yield np.asarray(np.quantile(inside / _LEVELS, SOURCE_LEVELS), dtype=np.float64)
 
 
 def intensities_of_sites(rows: Iterable[MetricRow]) -> SourceIntensities | None:

@@ -105,11 +105,13 @@ def _injection(drug: Dataset, header: Dataset) -> datetime:
         day = _day(header, "SeriesDate")
         return datetime.combine(day, _clock(drug, "RadiopharmaceuticalStartTime"))
     try:
-        moment = DT(str(whole))
+        moment: datetime | None = DT(str(whole))
     except ValueError as error:
         raise DataError("its RadiopharmaceuticalStartDateTime is no time") from error
+    if moment is None:
+        raise DataError("its RadiopharmaceuticalStartDateTime is empty")
     # All times of a header are of one clock; where only this one has an offset it says no more.
-    return datetime.combine(moment.date(), moment.time())  # type: ignore[union-attr]
+    return datetime.combine(moment.date(), moment.time())
 
 
 def _positive(dataset: Dataset, keyword: str) -> float:
@@ -129,7 +131,7 @@ def _day(dataset: Dataset, keyword: str) -> date:
     from pydicom.valuerep import DA
 
     try:
-        found = DA(str(dataset.get(keyword) or ""))
+        found: date | None = DA(str(dataset.get(keyword) or ""))
     except ValueError as error:
         raise DataError(f"its {keyword} is no date") from error
     if found is None:
@@ -141,7 +143,7 @@ def _clock(dataset: Dataset, keyword: str) -> time:
     from pydicom.valuerep import TM
 
     try:
-        found = TM(str(dataset.get(keyword) or ""))
+        found: time | None = TM(str(dataset.get(keyword) or ""))
     except ValueError as error:
         raise DataError(f"its {keyword} is no time of the day") from error
     if found is None:
