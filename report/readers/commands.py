@@ -7,10 +7,8 @@ import json
 from pathlib import Path
 
 from fedi2i.commands import Commands
-from fedi2i.errors import ConfigError, DataError
 
 SCORES = "scores"
-MOST_READERS = 50
 
 
 def add_commands(commands: Commands) -> None:
@@ -54,35 +52,28 @@ def prepare_command(options: argparse.Namespace) -> None:
         UserError: the run cannot be used or an option is out of range; nothing is written.
     """
     # Imported here, as help should not wait seconds for pandas.
-    from report.readers.design import TASKS, draw_sheets
-    from report.readers.folders import write_study
+    from report.readers.design import TASKS, TURING, Plan
     from report.readers.key import KEY_FILE
-    from report.readers.pictures import chosen_rows, gather
-    from report.readers.preparation import key_of
-    from report.run.folder import read_run
-    from report.run.study import is_study
+    from report.readers.preparation import prepare
 
-    _check(options)
-    if is_study(options.run_folder):
-        raise DataError(
-            f"{options.run_folder}: is a study of several seeds; give the folder of one of them"
-        )
-    run = read_run(options.run_folder)
-    rows = chosen_rows(run, options.arm)
-    gallery = gather(run, rows, options.site, options.patients)
-    readers = [f"reader-{number}" for number in range(1, options.readers + 1)]
-    tasks = (options.task,) if options.task else TASKS if len(rows) > 1 else TASKS[:1]
-    sheets = draw_sheets(
-        gallery.patients, options.arm, tasks, readers, options.repeated, options.seed
+    every_task = TASKS if len(options.arm) > 1 else (TURING,)
+    plan = Plan(
+        arms=tuple(options.arm),
+        readers=tuple(f"reader-{number}" for number in range(1, options.readers + 1)),
+        tasks=(options.task,) if options.task else every_task,
+        question=options.question,
+        repeated=options.repeated,
+        seed=options.seed,
+        sites=tuple(options.site),
+        patients=options.patients,
     )
-    key = key_of(run, rows, gallery, sheets, options)
-    write_study(options.out, key, gallery)
-    for reader, items in sheets.items():
+    key, gallery = prepare(options.run_folder, plan, options.out)
+    for reader, items in key.sheets.items():
         print(f"{options.out / reader}: {len(items)} items; hand this folder to the reader")
     if gallery.left_out:
         print(f"left out: {len(gallery.left_out)} test patient(s) without a picture of every arm")
     print(f"{options.out / KEY_FILE}: the key; readers must not see it")
-    if not run.about.computed:
+    if not key.computed:
         print("these are patients' pictures: the folder stays at the site")
 
 
@@ -110,12 +101,3 @@ def score_command(options: argparse.Namespace) -> None:
     write_csv(out / "scores.csv", COLUMNS, csv_rows(scores))
     write_text(out / "scores.txt", text + "\n")
     print(f"{text}\n\nwritten: {out}")
-
-
-def _check(options: argparse.Namespace) -> None:
-    if not 1 <= options.readers <= MOST_READERS:
-        raise ConfigError(f"--readers {options.readers}: give a number from 1 to {MOST_READERS}")
-    if options.patients is not None and options.patients < 1:
-        raise ConfigError(f"--patients {options.patients}: give 1 or more")
-    if options.seed < 0:
-        raise ConfigError(f"--seed {options.seed}: give 0 or more")

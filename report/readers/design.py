@@ -19,7 +19,12 @@ TURING = "turing"
 PREFERENCE = "preference"
 TASKS = (TURING, PREFERENCE)
 """In the order in which readers do them: targets shown as such must not be seen before."""
+CLOSER = "closer"
+BETTER = "better"
+QUESTIONS = (CLOSER, BETTER)
+"""Which of two pictures is closer to the target, which is shown; which is better, without it."""
 TARGET = "target"
+MOST_READERS = 50
 LARGEST_SHARE = 0.5
 _TRIES = 200
 _LETTER = {TURING: "T", PREFERENCE: "P"}
@@ -76,46 +81,75 @@ class Item:
         return self.case.shown[::-1] if self.swapped else self.case.shown
 
 
-def draw_sheets(
-    patients: Sequence[Patient],
-    arms: Sequence[str],
-    tasks: Sequence[str],
-    readers: Sequence[str],
-    repeated: float,
-    seed: int,
-) -> dict[str, tuple[Item, ...]]:
+@dataclass(frozen=True)
+class Plan:
+    """What a study is to be, decided before anything is seen.
+
+    Attributes:
+        arms: names of rows of the results table: one or more for the visual Turing test, two or
+            more for a preference.
+        readers: names of the readers; a reader's sheet does not depend on how many follow.
+        seed: of everything drawn.
+        tasks: some of ``TASKS``.
+        question: of the preference, one of ``QUESTIONS``.
+        repeated: share of the cases of each task that is shown again, at most one half.
+        sites: whose patients are shown; all sites where empty.
+        patients: largest number of each site, or None for all.
+    """
+
+    arms: tuple[str, ...]
+    readers: tuple[str, ...]
+    seed: int
+    tasks: tuple[str, ...] = TASKS
+    question: str = CLOSER
+    repeated: float = 0.2
+    sites: tuple[str, ...] = ()
+    patients: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what no study can be.
+
+        Raises:
+            ConfigError: a number is out of range, or there are too few arms.
+        """
+        if not 1 <= len(self.readers) <= MOST_READERS:
+            raise ConfigError(
+                f"--readers {len(self.readers)}: give a number from 1 to {MOST_READERS}"
+            )
+        if self.patients is not None and self.patients < 1:
+            raise ConfigError(f"--patients {self.patients}: give 1 or more")
+        if self.seed < 0:
+            raise ConfigError(f"--seed {self.seed}: give 0 or more")
+        if not 0 <= self.repeated <= LARGEST_SHARE:
+            raise ConfigError(
+                f"--repeated {self.repeated:g}: give a share from 0 to {LARGEST_SHARE:g}"
+            )
+        if PREFERENCE in self.tasks and len(self.arms) < 2:
+            raise ConfigError("a preference needs two arms: name another --arm, or --task turing")
+
+
+def draw_sheets(patients: Sequence[Patient], plan: Plan) -> dict[str, tuple[Item, ...]]:
     """Draw every reader's items.
 
     Args:
         patients: who is shown; two or more.
-        arms: names of the arms: one or more for the visual Turing test, two for a preference.
-        tasks: some of ``TASKS``.
-        readers: names of the readers; a reader's sheet does not depend on how many follow.
-        repeated: share of the cases that is shown again, at most one half.
-        seed: of everything drawn.
+        plan: of the study.
 
     Returns:
         Reader to items, in the order in which they are judged.
-
-    Raises:
-        ConfigError: the share is out of range, or there are too few arms.
     """
-    if not 0 <= repeated <= LARGEST_SHARE:
-        raise ConfigError(f"--repeated {repeated:g}: give a share from 0 to {LARGEST_SHARE:g}")
-    if PREFERENCE in tasks and len(arms) < 2:
-        raise ConfigError("a preference needs two arms: name another --arm, or give --task turing")
     cases = {
-        TURING: turing_cases(patients, arms, np.random.default_rng([seed, 0])),
-        PREFERENCE: preference_cases(patients, arms),
+        TURING: turing_cases(patients, plan.arms, np.random.default_rng([plan.seed, 0])),
+        PREFERENCE: preference_cases(patients, plan.arms),
     }
     return {
         reader: tuple(
             item
             for task in TASKS
-            if task in tasks
-            for item in _items(task, cases[task], repeated, seed, place)
+            if task in plan.tasks
+            for item in _items(task, cases[task], plan, place)
         )
-        for place, reader in enumerate(readers)
+        for place, reader in enumerate(plan.readers)
     }
 
 
@@ -205,17 +239,15 @@ def _shuffled(
     return [*((case, False) for case in order[:middle]), *mixed]
 
 
-def _items(
-    task: str, cases: Sequence[Case], share: float, seed: int, reader: int
-) -> Iterable[Item]:
+def _items(task: str, cases: Sequence[Case], plan: Plan, reader: int) -> Iterable[Item]:
     """One reader's items of a task; a repetition has its pictures on the other sides."""
     stream = TASKS.index(task) + 1
     order = drawn_order(
         cases,
-        repeated_count(len(cases), share),
-        np.random.default_rng([seed, stream, reader]),
+        repeated_count(len(cases), plan.repeated),
+        np.random.default_rng([plan.seed, stream, reader]),
     )
-    swapped = _reader_sides(task, cases, seed, reader)
+    swapped = _reader_sides(task, cases, plan.seed, reader)
     numbers: dict[Case, str] = {}
     for place, (case, again) in enumerate(order, start=1):
         number = f"{_LETTER[task]}{place:03d}"

@@ -17,9 +17,9 @@ from pathlib import Path
 from fedi2i.digest import file_digest
 from fedi2i.errors import ConfigError
 from fedi2i.files import private_folder
-from report.readers.design import PREFERENCE, TARGET, Item
+from report.readers.design import CLOSER, PREFERENCE, TARGET, Item
 from report.readers.form import instructions, render_form
-from report.readers.key import CLOSER, Key, write_key
+from report.readers.key import Key, write_key
 from report.readers.pictures import Gallery, png
 
 FILLED = "filled"
@@ -94,7 +94,7 @@ def pictures_of(item: Item, key: Key, gallery: Gallery) -> dict[str, bytes]:
         (f"{item.number}-{side}.png", png(gallery.pictures[patient, arm]))
         for side, arm in zip(SIDES, item.shown, strict=True)
     )
-    if key.question != CLOSER:
+    if key.plan.question != CLOSER:
         return dict((left, right))
     middle = (f"{item.number}-target.png", png(gallery.pictures[patient, TARGET]))
     return dict((left, middle, right))

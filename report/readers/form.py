@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 from jinja2 import ChoiceLoader, Environment, PackageLoader
 
 from report.page.render import environment
-from report.readers.design import PREFERENCE, TURING, Item
-from report.readers.key import BETTER, CLOSER, EQUAL, LEFT, REAL, RIGHT, TRANSLATED, Key
+from report.readers.design import BETTER, CLOSER, PREFERENCE, TURING, Item
+from report.readers.key import EQUAL, LEFT, REAL, RIGHT, TRANSLATED, Key
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ _PREFERENCE = {
 
 def questions(key: Key) -> dict[str, Question]:
     """Task to question, for the tasks of a study."""
-    all_of_them = {TURING: _TURING, PREFERENCE: _PREFERENCE[key.question]}
+    all_of_them = {TURING: _TURING, PREFERENCE: _PREFERENCE[key.plan.question]}
     return {task: all_of_them[task] for task in key.tasks}
 
 

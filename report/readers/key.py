@@ -15,14 +15,10 @@ from typing import Any
 from fedi2i.digest import digest
 from fedi2i.errors import DataError
 from fedi2i.files import PRIVATE_FILE, write_text
-from report.readers.design import PREFERENCE, TASKS, TURING, Case, Item, Patient
+from report.readers.design import PREFERENCE, TURING, Case, Item, Patient, Plan
 
 KEY_FILE = "key.json"
 LAYOUT = 1
-CLOSER = "closer"
-BETTER = "better"
-QUESTIONS = (CLOSER, BETTER)
-"""Which of two pictures is closer to the target, which is shown; which is better, without it."""
 REAL, TRANSLATED = "real", "translated"
 LEFT, RIGHT, EQUAL = "left", "right", "equal"
 ANSWERS = {TURING: (REAL, TRANSLATED), PREFERENCE: (LEFT, RIGHT, EQUAL)}
@@ -53,11 +49,8 @@ class Key:
         release: of this software.
         title: of the run.
         computed: whether the images are computed, not acquired.
-        seed: of everything drawn.
-        question: one of ``QUESTIONS``.
-        repeated: the share of cases that is shown twice.
-        patients_of_a_site: the largest number asked for, or None for all.
-        arms: in the order in which they were named.
+        plan: what the study was to be.
+        arms: those of the plan, in its order.
         run_files: names of the run's files to their digests.
         sheets: reader to items, in the order in which they are judged.
         pictures: reader to names of picture files to their digests.
@@ -68,10 +61,7 @@ class Key:
     release: str
     title: str
     computed: bool
-    seed: int
-    question: str
-    repeated: float
-    patients_of_a_site: int | None
+    plan: Plan
     arms: tuple[StudiedArm, ...]
     run_files: Mapping[str, str]
     sheets: Mapping[str, tuple[Item, ...]]
@@ -85,8 +75,7 @@ class Key:
     @property
     def tasks(self) -> tuple[str, ...]:
         """The tasks that readers have."""
-        first = next(iter(self.sheets.values()))
-        return tuple(task for task in TASKS if any(item.case.task == task for item in first))
+        return self.plan.tasks
 
     @property
     def patients(self) -> int:
@@ -130,12 +119,19 @@ def _key(content: dict[str, Any]) -> Key:
     return Key(
         **content
         | {
+            "plan": _plan(content["plan"]),
             "arms": tuple(StudiedArm(**arm) for arm in content["arms"]),
             "sheets": {
                 reader: tuple(_item(item) for item in items)
                 for reader, items in content["sheets"].items()
             },
         }
+    )
+
+
+def _plan(content: dict[str, Any]) -> Plan:
+    return Plan(
+        **{name: tuple(one) if isinstance(one, list) else one for name, one in content.items()}
     )
 
 

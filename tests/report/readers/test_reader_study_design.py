@@ -8,7 +8,16 @@ from collections import Counter
 import pytest
 
 from fedi2i.errors import ConfigError
-from report.readers.design import PREFERENCE, TARGET, TASKS, TURING, Item, Patient, draw_sheets
+from report.readers.design import (
+    PREFERENCE,
+    TARGET,
+    TASKS,
+    TURING,
+    Item,
+    Patient,
+    Plan,
+    draw_sheets,
+)
 
 ARMS = ("one", "two", "three")
 PATIENTS = [Patient("a", f"a{n}") for n in range(7)] + [Patient("b", f"b{n}") for n in range(4)]
@@ -16,7 +25,7 @@ READERS = ("r1", "r2", "r3", "r4")
 
 
 def sheets(seed: int = 11, repeated: float = 0.2, readers=READERS) -> dict[str, tuple[Item, ...]]:
-    return draw_sheets(PATIENTS, ARMS, TASKS, readers, repeated, seed)
+    return draw_sheets(PATIENTS, Plan(ARMS, readers, repeated=repeated, seed=seed))
 
 
 def first_showings(items: tuple[Item, ...], task: str) -> list[Item]:
@@ -108,4 +117,4 @@ def test_a_share_of_repetitions_out_of_range_is_refused(share: float) -> None:
 
 def test_a_preference_of_one_arm_is_refused() -> None:
     with pytest.raises(ConfigError, match="two arms"):
-        draw_sheets(PATIENTS, ("one",), TASKS, READERS, 0.2, 1)
+        Plan(("one",), READERS, seed=1)

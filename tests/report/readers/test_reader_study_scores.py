@@ -16,7 +16,7 @@ from readable_run import PATIENTS, SEED
 from fedi2i.cli.program import main
 from fedi2i.errors import DataError
 from report.readers.commands import SCORES
-from report.readers.design import PREFERENCE, TARGET, TURING, Patient, draw_sheets
+from report.readers.design import PREFERENCE, TARGET, TURING, Patient, Plan, draw_sheets
 from report.readers.folders import FILLED, PICTURES, SHEET_FILE
 from report.readers.key import Key, StudiedArm, read_key
 from report.readers.page import render_scores
@@ -126,9 +126,10 @@ def test_strengths_and_rates_that_made_the_answers_are_found_again() -> None:
         left, right = (strength[arm] for arm in shown)
         return "left" if random.random() < left / (left + right) else "right"
 
-    sheets = draw_sheets(patients, arms, (TURING, PREFERENCE), readers, 0.1, 9)
+    plan = Plan(arms, readers, repeated=0.1, seed=9)
+    sheets = draw_sheets(patients, plan)
     key = Key(
-        *("s", "c", "r", "t", True, 9, "closer", 0.1, None),
+        *("s", "c", "r", "t", True, plan),
         tuple(StudiedArm(arm, arm, {}) for arm in arms),
         *({}, sheets, {}),
     )

@@ -166,3 +166,37 @@ def test_a_kappa_is_not_defined_where_nothing_differs_or_nothing_is_there() -> N
     assert math.isnan(cohen(["real"] * 4, ["real"] * 4).kappa)
     assert math.isnan(fleiss([["real"] * 3] * 4).kappa)
     assert cohen([], []).cases == fleiss([]).cases == 0
+
+
+def coverage(draws: int) -> tuple[float, float, float]:
+    """How often 95 % intervals hold the truth where three readers always agree on a patient.
+
+    Returns:
+        Of strengths by the model's own errors; by the larger ones; of a share of 0.3.
+    """
+    random, truth = np.random.default_rng(1), np.log([1.0, 2.0, 0.5])
+    held = np.zeros(3)
+    for _ in range(draws):
+        clusters = [three_alike(random, truth) for _ in range(30)]
+        fitted = fit(np.sum(clusters, axis=0))
+        away = np.abs(np.array(fitted.logs) - truth)[1:]
+        own, alike = np.array(fitted.errors)[1:], np.array(clustered_errors(fitted, clusters))[1:]
+        held[0] += (away < 1.96 * own).mean()
+        held[1] += (away < 1.96 * np.maximum(own, alike)).mean()
+        share = proportion({n: (3 * int(random.random() < 0.3), 3) for n in range(30)})
+        held[2] += share.low < 0.3 < share.high
+    return tuple((held / draws).tolist())
+
+
+def three_alike(random: np.random.Generator, truth: np.ndarray) -> np.ndarray:
+    """A patient's wins when three readers give one answer to each pair."""
+    chances = 1 / (1 + np.exp(truth[None, :] - truth[:, None]))
+    won = np.triu(random.random((3, 3)) < chances, 1)
+    return 3.0 * (won + np.triu(~won, 1).T)
+
+
+def test_intervals_hold_the_truth_also_where_readers_are_alike() -> None:
+    own, larger, share = coverage(150)
+    assert own < 0.85
+    assert larger > 0.9
+    assert share > 0.9
