@@ -11,6 +11,7 @@ import stat
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -48,7 +49,7 @@ def chunks(content: bytes) -> list[bytes]:
     return names
 
 
-def asked_items(page: str) -> list[dict[str, object]]:
+def asked_items(page: str) -> list[dict[str, Any]]:
     found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
     assert found
     content = json.loads(found[1])
@@ -162,6 +163,18 @@ def test_a_study_that_cannot_be_written_whole_is_not_there(
     monkeypatch.setattr("report.readers.folders.write_key", broken)
     assert prepare(read_run_folder, tmp_path / "study") == 2
     assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_target_between_them_two_pictures_are_shown(
+    read_run_folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "study"
+    assert prepare(read_run_folder, out, "--question", "better", "--task", "preference") == 0
+    names = {path.name for path in (out / "reader-1" / PICTURES).iterdir()}
+    assert {name[4:] for name in names} == {"-left.png", "-right.png"}
+    page = (out / "reader-1" / FORM_FILE).read_text(encoding="utf-8")
+    assert {len(one["pictures"]) for one in asked_items(page)} == {2}
+    assert "would you rather work with" in page
 
 
 # --- which patients ---
