@@ -82,7 +82,8 @@ def information(logs: Matrix, wins: Matrix) -> Matrix:
     """Second derivatives of the negative log-likelihood by the logarithms of strengths."""
     probability = expit(logs[:, None] - logs[None, :])
     weights = (wins + wins.T) * probability * probability.T
-    return np.diag(weights.sum(axis=1)) - weights
+    second: Matrix = np.diag(weights.sum(axis=1)) - weights
+    return second
 
 
 def _loss(free: Matrix, wins: Matrix) -> float:

@@ -233,8 +233,8 @@ def _shuffled(
 ) -> list[tuple[Case, bool]]:
     order = [cases[index] for index in random.permutation(len(cases))]
     middle = len(order) // 2
-    again = random.choice(middle, size=repeats, replace=False) if repeats else []
-    second = [(case, False) for case in order[middle:]] + [(order[int(i)], True) for i in again]
+    again = random.choice(middle, size=repeats, replace=False).tolist() if repeats else []
+    second = [(case, False) for case in order[middle:]] + [(order[i], True) for i in again]
     mixed = [second[index] for index in random.permutation(len(second))]
     return [*((case, False) for case in order[:middle]), *mixed]
 

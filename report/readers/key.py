@@ -130,9 +130,10 @@ def _key(content: dict[str, Any]) -> Key:
 
 
 def _plan(content: dict[str, Any]) -> Plan:
-    return Plan(
-        **{name: tuple(one) if isinstance(one, list) else one for name, one in content.items()}
-    )
+    lists: dict[str, Any] = {
+        name: tuple(content[name]) for name in ("arms", "readers", "tasks", "sites")
+    }
+    return Plan(**content | lists)
 
 
 def _item(content: dict[str, Any]) -> Item:
