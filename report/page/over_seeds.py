@@ -169,9 +169,9 @@ def _decimals(analysis: StudyAnalysis, metric: Metric) -> int:
     return decimals_for(1.0) if table is None else table.decimals
 
 
-def means_text(means: RunMeans, decimals: int) -> str:
+def means_text(means: RunMeans, decimals: int, signed: bool = False) -> str:
     """``21.31 ± 0.40`` over runs; of one run, or what no seed changes, the mean alone."""
-    mean = number(means.mean, decimals)
+    mean = number(means.mean, decimals, signed=signed)
     return f"{mean} ± {number(means.spread, decimals)}" if means.spread else mean
 
 
