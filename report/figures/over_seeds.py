@@ -88,10 +88,11 @@ def _ways(arms: Sequence[ArmConvergence], axis: str) -> list[tuple[ArmConvergenc
 
 
 def _way(arm: ArmConvergence, axis: str) -> _Way | None:
-    places = pd.DataFrame({seed: line[axis] for seed, line in arm.lines.items()})
-    values = pd.DataFrame({seed: line[VALUE] for seed, line in arm.lines.items()})
-    if places.isna().any(axis=None):
+    """The rounds that all runs of an arm have; None where a run did not record the axis."""
+    if any(line[axis].isna().any() for line in arm.lines.values()):
         return None
+    places = pd.DataFrame({seed: line[axis] for seed, line in arm.lines.items()}).dropna()
+    values = pd.DataFrame({seed: line[VALUE] for seed, line in arm.lines.items()}).dropna()
     scale = MEGABYTE if axis == BYTES else 1.0
     mean = places.mean(axis=1) / scale
     return _Way(mean, values.mean(axis=1), values.min(axis=1), values.max(axis=1))

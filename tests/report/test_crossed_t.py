@@ -106,9 +106,7 @@ def test_equal_arms_are_called_different_in_a_twentieth_of_studies_and_not_in_a_
     assert over_patients == pytest.approx(wilcoxon, abs=0.07)
 
 
-def test_two_equal_arms_with_the_spreads_of_recorded_runs_are_told_apart_as_rarely_as_promised() -> (
-    None
-):
+def test_equal_arms_with_the_spreads_of_recorded_runs_are_called_different_in_a_twentieth() -> None:
     """FedAvg minus FedProx on the demo cohort, same seeds: runs .165 dB, what is left .12 dB."""
     random = np.random.default_rng(2026)
     shape, patients = (2000, 5), 8

@@ -13,6 +13,8 @@ import pytest
 import six_seeds
 from scipy import stats
 
+from report.figures.over_seeds import draw_convergence
+from report.figures.style import line_styles
 from report.numbers.over_seeds.convergence import (
     BYTES,
     ROUNDS,
@@ -415,6 +417,10 @@ def test_a_diverged_arm_is_named_with_its_seed_and_the_rest_of_the_page_is_writt
     page = _text(render_study(analysis))
     assert "not tested: a value is missing, infinite or of a diverged run" in page
     assert "Table 3. Rounds, bytes and seconds to 95 % of the way" in page
+    rows = [row for row in analysis.rows if row.is_trained]
+    panel = draw_convergence(_ways(analysis), line_styles(rows, rows), "PSNR").axes[0]
+    points = [np.size(line.get_xdata()) for line in panel.lines[:-1]]
+    assert sorted(points) == [3, 7, 7, 7, 7]
 
 
 def test_one_patient_per_site_is_described_and_said_not_to_be_tested(tmp_path: Path) -> None:

@@ -117,35 +117,36 @@ class StudyConvergence:
 
 def study_convergence(analysis: StudyAnalysis) -> StudyConvergence | None:
     """Collect all lines and what they reach; None where no run recorded the metric."""
-    runs = analysis.study.runs
-    books = {seed: curve_book(run) for seed, run in runs.items()}
+    books = {seed: curve_book(run) for seed, run in analysis.study.runs.items()}
     recorded = {name for book in books.values() for name in book.metrics}
     metric = next((m for m in _candidates(analysis) if VALIDATION + m.name in recorded), None)
-    if metric is None:
-        return None
-    lines = {
-        row: {
-            seed: line
-            for seed, run in runs.items()
-            if len(line := _line(run, books[seed], row, metric))
-        }
-        for row in analysis.rows
-        if row.is_trained
-    }
-    lines = {row: found for row, found in lines.items() if found}
-    if not lines:
+    lines = {} if metric is None else _lines(analysis, books, metric)
+    if metric is None or not lines:
         return None
     goal, why_not = _goal(analysis, books, lines, metric)
     arms = [_arm(row, found, goal, metric) for row, found in lines.items()]
     reference = next((arm for arm in arms if arm.row.name == analysis.study.about.reference), None)
-    raced = _raced(arms, reference, len(runs))
-    return StudyConvergence(metric, goal, why_not, reference.row.label if reference else "", raced)
+    label = reference.row.label if reference else ""
+    return StudyConvergence(metric, goal, why_not, label, _raced(arms, reference, len(books)))
 
 
 def _candidates(analysis: StudyAnalysis) -> list[Metric]:
     described = {metric.name: metric for metric in analysis.study.first.about.metrics}
     wanted = [described.get(name) for name in (analysis.study.about.primary.metric, PSNR)]
     return [metric for metric in wanted if metric and metric.higher_is_better is not None]
+
+
+def _lines(
+    analysis: StudyAnalysis, books: Mapping[int, CurveBook], metric: Metric
+) -> dict[TableRow, dict[int, pd.DataFrame]]:
+    """Arm and seed to the line; no arm without any."""
+    found: dict[TableRow, dict[int, pd.DataFrame]] = {}
+    for row in analysis.rows:
+        for seed, run in analysis.study.runs.items():
+            line = _line(run, books[seed], row, metric) if row.is_trained else pd.DataFrame()
+            if len(line):
+                found.setdefault(row, {})[seed] = line
+    return found
 
 
 def _line(run: Run, book: CurveBook, row: TableRow, metric: Metric) -> pd.DataFrame:
