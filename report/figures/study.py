@@ -1,24 +1,13 @@
-"""Draw a study: differences with their intervals, and curves with their range over seeds."""
+"""Draw the primary outcome of a study: differences with their intervals."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import matplotlib
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
-from report.figures.style import (
-    REFERENCE_COLOUR,
-    STYLE,
-    WIDTH_INCHES,
-    LineStyle,
-    add_legend,
-)
-from report.numbers.rows import TableRow
+from report.figures.style import REFERENCE_COLOUR, STYLE, WIDTH_INCHES
 from report.numbers.study import StudyComparison, StudyTests
 
 _ROW_INCHES = 0.42
@@ -56,35 +45,3 @@ def _draw_comparison(axis: Axes, comparison: StudyComparison, place: int) -> Non
         low, high = comparison.test.interval
         axis.plot([low, high], [place, place], color=REFERENCE_COLOUR, linewidth=2, zorder=3)
         axis.plot(comparison.test.mean, place, "D", color=REFERENCE_COLOUR, ms=6, zorder=4)
-
-
-def draw_spread_curves(
-    curves: Mapping[TableRow, pd.DataFrame], styles: Mapping[str, LineStyle], label: str
-) -> Figure:
-    """The mean over seeds as a line, from the smallest to the largest seed as a band.
-
-    Args:
-        curves: arm to a table of rounds by seeds.
-        styles: per row name.
-        label: of the y axis.
-    """
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(0.72 * WIDTH_INCHES, 3.4), layout="constrained")
-        axis = figure.subplots()
-        drawn = {}
-        for row, table in curves.items():
-            style = styles[row.name]
-            low, high = table.min(axis=1), table.max(axis=1)
-            axis.fill_between(table.index, low, high, color=style.colour, alpha=0.13, linewidth=0)
-            (drawn[row.label],) = axis.plot(
-                table.index,
-                table.mean(axis=1),
-                color=style.colour,
-                linestyle=style.dashes,
-                marker=style.marker,
-            )
-        axis.set_xlabel("round")
-        axis.set_ylabel(label)
-        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-        add_legend(figure, drawn)
-        return figure

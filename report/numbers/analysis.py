@@ -10,6 +10,7 @@ import pandas as pd
 from report.numbers.featured import FeaturedRows, featured_rows, psnr_table
 from report.numbers.learnt import Learnt, learnt_rows
 from report.numbers.metrics import LEADING, metrics_in
+from report.numbers.ranks import RankTest, rank_test
 from report.numbers.results_table import MetricTable, metric_tables
 from report.numbers.rows import (
     TableRow,
@@ -21,7 +22,7 @@ from report.numbers.rows import (
     table_rows,
     tested_populations,
 )
-from report.numbers.statistics import PairedTests, RankTest, compare, distinct_rows, rank_test
+from report.numbers.statistics import PairedTests, compare, distinct_rows
 from report.numbers.strategy_effects import StrategyEffects, strategy_effects
 from report.run.records import Run
 

@@ -1,12 +1,10 @@
-"""Quantiles, and tests per patient: comparisons with one reference, ranks of several strategies.
+"""Quantiles, and tests per patient: comparisons with one reference.
 
-Paired: Wilcoxon's signed-rank test, Holm's correction, a bootstrap interval. Ranks: Friedman's test
-and Nemenyi's critical difference.
+Paired: Wilcoxon's signed-rank test, Holm's correction, a bootstrap interval.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,8 +19,6 @@ from report.run.metrics import Metric
 ALPHA = 0.05
 CONFIDENCE = 0.95
 RESAMPLES = 10_000
-FEWEST_RANKED = 3
-FEWEST_PATIENTS = 2
 FAR_OUT_QUARTILE_RANGES = 3.0
 
 Values = npt.NDArray[np.float64]
@@ -104,7 +100,7 @@ def compare(
         seed: of the bootstrap; every comparison draws the same resamples.
     """
     values = population.values_in(patients[patients["metric"] == metric.name])
-    found = _differences_from(reference, others, _values_per_row(values))
+    found = _differences_from(reference, others, values_per_row(values))
     p_values = [wilcoxon_p(differences) for _, differences in found]
     corrected = holm(p_values)
     return PairedTests(
@@ -208,69 +204,6 @@ def _count_better(differences: Values, metric: Metric) -> int | None:
     return int((signed > 0).sum())
 
 
-@dataclass(frozen=True)
-class RankTest:
-    """Mean ranks of table rows over the patients of one population.
-
-    Attributes:
-        population: whose patients.
-        metric: of which metric.
-        n: patients with a value of every row.
-        mean_ranks: row -> mean over patients of its rank, 1 being best; equal values share.
-        statistic: Friedman's chi squared, corrected for ties.
-        p: its p-value.
-        critical_difference: mean ranks further apart than this differ (Nemenyi, 0.05).
-    """
-
-    population: Population
-    metric: Metric
-    n: int
-    mean_ranks: dict[TableRow, float]
-    statistic: float
-    p: float
-    critical_difference: float
-
-    def with_the_best(self, row: TableRow) -> bool:
-        """Whether a row cannot be told apart from the one with the best mean rank."""
-        return self.mean_ranks[row] - min(self.mean_ranks.values()) <= self.critical_difference
-
-
-def rank_test(
-    patients: pd.DataFrame, population: Population, metric: Metric, ranked: Sequence[TableRow]
-) -> RankTest | None:
-    """Rank the rows patient by patient and test whether they differ at all.
-
-    Friedman (1937, doi:10.1080/01621459.1937.10503522) and Nemenyi as in Demsar (JMLR 7, 2006).
-
-    Args:
-        patients: columns row, site, subject, metric, value.
-        population: whose patients.
-        metric: one with a known direction.
-        ranked: the rows to rank; of rows with equal values in all patients give one.
-
-    Returns:
-        None with fewer than three rows or two patients, or where all values are equal.
-    """
-    table = _values_per_row(population.values_in(patients[patients["metric"] == metric.name]))
-    present = [row for row in ranked if row.name in table.columns]
-    values = table[[row.name for row in present]].dropna().to_numpy(dtype=float)
-    if len(present) < FEWEST_RANKED or len(values) < FEWEST_PATIENTS:
-        return None
-    if metric.higher_is_better is None or (values == values[:, :1]).all():
-        return None
-    ranks = stats.rankdata(-values if metric.higher_is_better else values, axis=1)
-    statistic, p = stats.friedmanchisquare(*ranks.T)
-    means = dict(zip(present, map(float, ranks.mean(axis=0)), strict=True))
-    difference = critical_difference(len(present), len(values))
-    return RankTest(population, metric, len(values), means, float(statistic), float(p), difference)
-
-
-def critical_difference(rows: int, patients: int) -> float:
-    """Nemenyi's: q / sqrt(2) * sqrt(k (k + 1) / (6 N)), q of the studentised range at 0.05."""
-    q = float(stats.studentized_range.ppf(1 - ALPHA, rows, math.inf))
-    return q / math.sqrt(2) * math.sqrt(rows * (rows + 1) / (6 * patients))
-
-
 def distinct_rows(
     patients: pd.DataFrame, rows: Sequence[TableRow]
 ) -> dict[TableRow, tuple[TableRow, ...]]:
@@ -278,7 +211,7 @@ def distinct_rows(
 
     Strategies that came out bit for bit like another would take places in the ranking twice.
     """
-    table = _values_per_row(patients)
+    table = values_per_row(patients)
     found: dict[TableRow, tuple[TableRow, ...]] = {}
     for row in rows:
         first = next((other for other in found if table[other.name].equals(table[row.name])), None)
@@ -289,7 +222,7 @@ def distinct_rows(
     return found
 
 
-def _values_per_row(patients: pd.DataFrame) -> pd.DataFrame:
+def values_per_row(patients: pd.DataFrame) -> pd.DataFrame:
     """A line per site, patient and metric, a column per table row."""
     return patients.pivot(index=["site", "subject", "metric"], columns="row", values="value")
 

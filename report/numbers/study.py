@@ -28,6 +28,9 @@ from report.numbers.statistics import ALPHA, holm
 from report.run.metrics import Metric
 from report.run.study import Study
 
+ALSO_TESTED = ("ms_ssim_3_scales", "vif", "gmsd", "haarpsi", "ssim_inner")
+"""Secondary outcomes of a study beside those of a single run, declared for every study alike."""
+
 
 @dataclass(frozen=True)
 class RunMeans:
@@ -123,12 +126,14 @@ class StudyAnalysis:
         tables: one per metric.
         tests: per metric and group of patients, the primary outcome first; empty without a
             federated arm.
+        patients: columns seed, row, site, subject, metric, value; NaN of a diverged run.
     """
 
     study: Study
     rows: tuple[TableRow, ...]
     tables: tuple[StudyTable, ...]
     tests: tuple[StudyTests, ...]
+    patients: pd.DataFrame
 
     @property
     def primary(self) -> StudyTests | None:
@@ -146,6 +151,7 @@ def analyse_study(study: Study) -> StudyAnalysis:
         rows=rows,
         tables=tuple(_tables(study, rows, patients)),
         tests=tuple(sorted(tests, key=lambda found: not found.primary)),
+        patients=patients,
     )
 
 
@@ -195,21 +201,29 @@ def _tests(
     others = [row for row in rows if row != reference and row.is_trained]
     primary = study.about.primary
     for metric in metrics_in(study.first.about.metrics, patients["metric"]):
-        if metric.name not in (*TESTED, primary.metric):
+        if metric.name not in (*TESTED, *ALSO_TESTED, primary.metric):
             continue
         for population in tested_populations(study.first, patients):
             values = population.values_in(patients[patients["metric"] == metric.name])
             is_primary = (metric.name, population.unseen) == (primary.metric, primary.unseen)
-            found = [_comparison(values, reference, row, study.about.margin) for row in others]
+            found = [compared(values, reference, row, study.about.margin) for row in others]
             known = tuple(comparison for comparison in found if comparison is not None)
             if known:
                 corrected = _corrected(known) if is_primary else known
                 yield StudyTests(population, metric, reference, corrected, is_primary)
 
 
-def _comparison(
+def compared(
     values: pd.DataFrame, reference: TableRow, other: TableRow, margin: float
 ) -> StudyComparison | None:
+    """The crossed t of two arms; None where they share no patients.
+
+    Args:
+        values: of one metric and group of patients; columns seed, row, site, subject, value.
+        reference: the arm from which the other is subtracted.
+        other: that one.
+        margin: of equivalence, in the metric's unit.
+    """
     differences = _differences(values, reference, other)
     if differences is None:
         return None

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import pandas as pd
-
-from report.figures.study import draw_differences, draw_spread_curves
-from report.figures.style import as_address, line_styles
+from report.figures.study import draw_differences
+from report.figures.style import as_address
 from report.number_format import counted, decimals_for, listed, number, p_value
 from report.numbers.crossed_t import FEWEST_SEEDS
-from report.numbers.curves import curve_book, mean_curve
 from report.numbers.metrics import MAIN
 from report.numbers.rows import TableRow
 from report.numbers.statistics import ALPHA
 from report.numbers.study import StudyAnalysis, StudyComparison, StudyTable, StudyTests
+from report.page.insights import insights
+from report.page.over_seeds import joining_means, joining_words, means_text, over_seeds
 from report.page.provenance import flattened
 from report.page.render import environment
 from report.run.records import Run
-
-CONVERGENCE = ("val/psnr", "validation PSNR (dB)")
-"""Metric of ``curves.csv`` and label of the y axis."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +33,7 @@ def render_study(analysis: StudyAnalysis) -> str:
     study = analysis.study
     primary = analysis.primary
     tables = _lettered(analysis.tests)
+    parts = over_seeds(analysis)
     return (
         environment()
         .get_template("study.html")
@@ -53,7 +50,11 @@ def render_study(analysis: StudyAnalysis) -> str:
             differences=(
                 as_address(draw_differences(primary, study.about.margin)) if primary else None
             ),
-            curves=_curves(analysis),
+            parts=parts,
+            insights=insights(analysis, parts),
+            means_text=means_text,
+            joining_means=joining_means,
+            joining_words=joining_words,
             mean_and_spread=mean_and_spread,
             verdict=verdict,
             settings=flattened(
@@ -108,9 +109,23 @@ def study_summary(analysis: StudyAnalysis) -> list[str]:
         f"{counted(len(sites.federated_sites), 'site')}"
         f"{_unseen(study.first)}. What stands behind ± is the standard deviation between runs."
     )
+    diverged = _divergences(analysis)
     if tests is None:
-        return [opening, "There is no federated arm to compare with others."]
-    return [opening, _primary_sentence(tests, study.about.margin), *_findings(tests)]
+        return [opening, "There is no federated arm to compare with others.", *diverged]
+    primary = _primary_sentence(tests, study.about.margin)
+    return [opening, primary, *_findings(tests), *diverged]
+
+
+def _divergences(analysis: StudyAnalysis) -> list[str]:
+    """Which arm diverged with which seed; one sentence, or none."""
+    missing = analysis.patients[analysis.patients["value"].isna()]
+    found = []
+    for row in analysis.rows:
+        seeds = missing.loc[missing["row"] == row.name, "seed"].unique()
+        if len(seeds):
+            word = "seed" if len(seeds) == 1 else "seeds"
+            found.append(f"{row.label} with {word} {listed([str(seed) for seed in seeds])}")
+    return [f"Diverged, so without numbers there: {'; '.join(found)}."] if found else []
 
 
 def _unseen(run: Run) -> str:
@@ -123,8 +138,15 @@ def _primary_sentence(tests: StudyTests, margin: float) -> str:
     return (
         f"The primary outcome, named before the first run, is {tests.metric.label} over the "
         f"patients of {_whose(tests)}, {tests.reference.label} against every other arm; arms that "
-        f"differ by less than {margin:g}{unit} are of equal use."
+        f"differ by less than {margin:g}{unit} are of equal use.{_of_one_site(tests)}"
     )
+
+
+def _of_one_site(tests: StudyTests) -> str:
+    """What the patients of one unseen site do not say."""
+    if not tests.population.unseen or len(tests.population.sites) > 1:
+        return ""
+    return " All are patients of this one site, and say nothing about other sites."
 
 
 def _whose(tests: StudyTests) -> str:
@@ -163,19 +185,3 @@ def _findings(tests: StudyTests) -> list[str]:
         names = listed([c.other.label for c in untested])
         sentences.append(f"Not tested: {names} ({reasons}).")
     return sentences
-
-
-def _curves(analysis: StudyAnalysis) -> str | None:
-    """Figure 2 as an address; None where no run recorded the metric."""
-    metric, label = CONVERGENCE
-    trained = [row for row in analysis.rows if row.is_trained]
-    books = {seed: curve_book(run) for seed, run in analysis.study.runs.items()}
-    tables = {}
-    for row in trained:
-        lines = {seed: mean_curve(book, row, metric) for seed, book in books.items()}
-        table = pd.DataFrame({seed: line for seed, line in lines.items() if len(line)})
-        if not table.empty:
-            tables[row] = table
-    if not tables:
-        return None
-    return as_address(draw_spread_curves(tables, line_styles(trained, trained), label))

@@ -10,6 +10,7 @@ from report.number_format import decimals_for
 from report.numbers.analysis import Analysis
 from report.numbers.cross_site import CrossSiteMatrix
 from report.numbers.metrics import LEADING, MAIN
+from report.numbers.ranks import RankTest
 from report.numbers.results_table import MetricTable
 from report.numbers.rows import (
     ALL_FEDERATED,
@@ -21,7 +22,7 @@ from report.numbers.rows import (
     personal_rows,
     row_groups,
 )
-from report.numbers.statistics import Comparison, PairedTests, RankTest
+from report.numbers.statistics import Comparison, PairedTests
 from report.run.records import Run
 
 MOST_AIRY_LINES = 12

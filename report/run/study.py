@@ -89,6 +89,7 @@ def read_study(folder: Path) -> Study:
         try:
             run = read_run(folder / name)
             _refuse_foreign(run, about, seed)
+            _refuse_other_arms(run, runs)
             runs[seed] = run
         except DataError as error:
             gaps.append(f"Seed {seed} is left out: {error}.")
@@ -117,6 +118,22 @@ def _refuse_foreign(run: Run, about: StudyDescription, seed: int) -> None:
             f"{run.folder} differs from the study in its {' and its '.join(differing)}; run the "
             "study again"
         )
+
+
+def _refuse_other_arms(run: Run, accepted: Mapping[int, Run]) -> None:
+    """Refuse a run that lacks an arm or a metric of the runs before it, or has one more.
+
+    The design names strategies; the baselines and what was measured show in the runs alone.
+    """
+    for first in list(accepted.values())[:1]:
+        for what, column in (("arms", "arm"), ("metrics", "metric")):
+            expected, found = (set(one.test_rows[column]) for one in (first, run))
+            if expected != found:
+                names = ", ".join(sorted(expected ^ found))
+                raise DataError(
+                    f"{run.folder} differs from {first.folder.name} in its {what} ({names}); run "
+                    "the study again"
+                )
 
 
 def _description(path: Path) -> StudyDescription:

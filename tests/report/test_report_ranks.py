@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from report.numbers.ranks import critical_difference, rank_test
 from report.numbers.rows import Population, TableRow
-from report.numbers.statistics import critical_difference, distinct_rows, rank_test
+from report.numbers.statistics import distinct_rows
 from report.run.metrics import KNOWN
 
 POPULATION = Population("All", ("a",), unseen=False, headline=True)

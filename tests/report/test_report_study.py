@@ -287,7 +287,7 @@ def test_the_page_is_self_contained_and_shows_figures_and_verdicts(
 ) -> None:
     page = render_study(_analysis(write_study()))
     sources = re.findall(r'(?:src|href)="([^"#]+)"', page)
-    assert len(sources) == 2
+    assert len(sources) == 3
     assert all(source.startswith("data:image/svg+xml;base64,") for source in sources)
     text = _text(page)
     assert "The images are computed, not acquired." in text

@@ -1,0 +1,1 @@
+"""What several training runs of every arm say together, beside the primary test."""
