@@ -15,6 +15,8 @@ from report.numbers.metrics import MAIN
 from report.numbers.rows import TableRow
 from report.numbers.statistics import ALPHA
 from report.numbers.study import StudyAnalysis, StudyComparison, StudyTable, StudyTests
+from report.page.manuscript import manuscript_section
+from report.page.privacy import privacy_section
 from report.page.provenance import flattened
 from report.page.render import environment
 from report.run.records import Run
@@ -61,6 +63,8 @@ def render_study(analysis: StudyAnalysis) -> str:
             ),
             few_seeds=len(study.runs) < FEWEST_SEEDS,
             fewest_seeds=FEWEST_SEEDS,
+            privacy=privacy_section(study.first),
+            manuscript=manuscript_section(analysis),
         )
     )
 
