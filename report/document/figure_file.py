@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from report.figures.style import STYLE, as_png, as_svg
 
@@ -29,6 +30,6 @@ def _add_line_below(figure: Figure, text: str) -> None:
     engine = figure.get_layout_engine()
     figure.set_size_inches(width, height + line)
     share = line / (height + line)
-    if engine is not None:
+    if isinstance(engine, ConstrainedLayoutEngine):
         engine.set(rect=(0, share, 1, 1 - share))
     figure.text(0.995, 0.3 * share, text, ha="right", va="bottom", fontsize=7, color="#57606a")

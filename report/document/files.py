@@ -57,9 +57,9 @@ def _contents(document: Document, computed: bool) -> str:
     """What is in the folder, a line each, with the captions that CSV has no place for."""
     lines = [f"{document.title}: tables and figures of report.html"]
     lines += [f"{COMPUTED}: the images are computed."] if computed else []
-    blocks = {"tables": document.tables, "figures": document.figures}
-    for folder, shown in blocks.items():
-        lines += [f"{folder}/{name}: {plain(block.caption)}" for name, block in shown.items()]
+    captions = {f"tables/{name}": table.caption for name, table in document.tables.items()}
+    captions |= {f"figures/{name}": block.caption for name, block in document.figures.items()}
+    lines += [f"{name}: {plain(caption)}" for name, caption in captions.items()]
     return "\n".join(lines) + "\n"
 
 

@@ -50,7 +50,8 @@ def typst_package() -> ModuleType | None:
         import typst
     except ImportError:
         return None
-    return typst
+    package: ModuleType = typst
+    return package
 
 
 def as_pdf(document: Document, computed: bool, typst: ModuleType) -> bytes:
@@ -128,8 +129,8 @@ def _block(block: Block, pictures: Mapping[str, str]) -> dict[str, Any]:
             entries = [_words(entry) for entry in block.entries]
             return {"kind": "items", "ordered": block.ordered, "entries": entries}
         case Facts():
-            entries = [[_words(term), _words(fact)] for term, fact in block.entries]
-            return {"kind": "facts", "entries": entries}
+            pairs = [[_words(term), _words(fact)] for term, fact in block.entries]
+            return {"kind": "facts", "entries": pairs}
         case Table():
             return _table(block)
         case FigureBlock():
