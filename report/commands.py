@@ -9,8 +9,6 @@ from fedi2i.commands import Commands
 from fedi2i.errors import ConfigError
 from fedi2i.files import PRIVATE_FILE, private_folder, write_text
 
-PAGE_FILE = "report.html"
-
 
 def add_commands(commands: Commands) -> None:
     """Add the one command of this package."""
@@ -37,9 +35,10 @@ def report_command(options: argparse.Namespace) -> None:
     """
     # Imported here, as help should not wait seconds for matplotlib.
     from report.console import console_text
+    from report.document.files import FOLDER, write_files
+    from report.document.outputs import PAGE, run_outputs
     from report.figure_files import figure_files, write_figures
     from report.numbers.analysis import analyse
-    from report.page.render import render_page
     from report.run.audit import is_audit
     from report.run.folder import read_run
     from report.run.study import is_study
@@ -53,13 +52,13 @@ def report_command(options: argparse.Namespace) -> None:
             raise ConfigError("--figures: an audit's figure is on its page; leave this out")
         return report_audit(options.folder)
     analysis = analyse(read_run(options.folder))
-    target = options.folder / PAGE_FILE
-    page = render_page(analysis)
+    outputs = run_outputs(analysis)
     figures = figure_files(analysis, options.figures) if options.figures else {}
-    write_text(target, page)
+    write_files(options.folder, outputs)
     write_figures(figures)
     print(console_text(analysis))
-    print(f"\nwritten: {', '.join(map(str, (target, *figures)))}")
+    written = (options.folder / PAGE, options.folder / FOLDER, *figures)
+    print(f"\nwritten: {', '.join(map(str, written))}")
 
 
 def report_audit(folder: Path) -> None:
@@ -84,18 +83,29 @@ def report_audit(folder: Path) -> None:
 
 
 def report_study(folder: Path) -> None:
-    """Write the page of a study, and print what its primary outcome says.
+    """Write the page of a study and all that goes with it; print what its primary outcome says.
+
+    Without the package typst there is no PDF, and a sentence says how to install it.
 
     Raises:
         DataError: no run of it can be used; nothing is written.
     """
+    from report.document.files import FOLDER, write_files
+    from report.document.outputs import PAGE, PDF, study_outputs
+    from report.document.pdf import MISSING, typst_package
     from report.numbers.study import analyse_study
-    from report.page.study import render_study, study_summary
+    from report.page.study import study_summary
     from report.run.study import read_study
 
     study = read_study(folder)
     analysis = analyse_study(study)
-    target = folder / PAGE_FILE
-    write_text(target, render_study(analysis))
+    outputs = study_outputs(analysis, typst_package())
+    write_files(folder, outputs)
+    if PDF not in outputs:
+        # an earlier one would not fit the page
+        (folder / PDF).unlink(missing_ok=True)
     print("\n\n".join([*study_summary(analysis), *(f"! {gap}" for gap in study.gaps)]))
-    print(f"\nwritten: {target}")
+    written = [path for path in (PAGE, PDF, FOLDER) if path in outputs or path == FOLDER]
+    print(f"\nwritten: {', '.join(str(folder / path) for path in written)}")
+    if PDF not in outputs:
+        print(MISSING)

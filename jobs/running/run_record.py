@@ -181,6 +181,7 @@ def _strategy(job: StrategyJob, private: bool) -> dict[str, Any]:
     return {
         "does": job.does,
         "acts": job.acts,
+        "paper": {key: getattr(job.paper, key) for key in ("text", "link", "equation")},
         **(
             {"reference": True} if job.strategy.reference and job.is_default and not private else {}
         ),

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -118,10 +120,35 @@ def add_legend(figure: Figure, entries: Mapping[str, Artist]) -> None:
     )
 
 
+_DRAWN: ContextVar[dict[str, Figure] | None] = ContextVar("drawn", default=None)
+
+
+@contextmanager
+def drawn_figures() -> Iterator[Mapping[str, Figure]]:
+    """Every figure that ``as_address`` gets meanwhile, by its address.
+
+    So whoever writes a page's figures as files finds all of them, without the page naming any.
+    """
+    drawn: dict[str, Figure] = {}
+    token = _DRAWN.set(drawn)
+    try:
+        yield drawn
+    finally:
+        _DRAWN.reset(token)
+
+
 def as_address(figure: Figure) -> str:
     """The figure as a ``data:`` address of an SVG image."""
-    content = _saved(figure, format="svg", metadata={"Date": None})
-    return "data:image/svg+xml;base64," + base64.b64encode(content).decode()
+    address = "data:image/svg+xml;base64," + base64.b64encode(as_svg(figure)).decode()
+    drawn = _DRAWN.get()
+    if drawn is not None:
+        drawn[address] = figure
+    return address
+
+
+def as_svg(figure: Figure) -> bytes:
+    """The figure as an SVG image, without the day on which it was drawn."""
+    return _saved(figure, format="svg", metadata={"Date": None})
 
 
 def as_png(figure: Figure, dpi: int) -> bytes:

@@ -13,7 +13,9 @@ from report.numbers.rows import TableRow
 from report.numbers.statistics import ALPHA
 from report.numbers.study import StudyAnalysis, StudyComparison, StudyTable, StudyTests
 from report.page.insights import insights
+from report.page.manuscript import manuscript_section
 from report.page.over_seeds import joining_means, joining_words, means_text, over_seeds
+from report.page.privacy import privacy_section
 from report.page.provenance import flattened
 from report.page.render import environment
 from report.run.records import Run
@@ -62,6 +64,8 @@ def render_study(analysis: StudyAnalysis) -> str:
             ),
             few_seeds=len(study.runs) < FEWEST_SEEDS,
             fewest_seeds=FEWEST_SEEDS,
+            privacy=privacy_section(study.first),
+            manuscript=manuscript_section(analysis),
         )
     )
 

@@ -99,6 +99,21 @@ class SpentTogether:
 
 
 @dataclass(frozen=True)
+class Paper:
+    """Where a strategy comes from.
+
+    Attributes:
+        text: authors, venue and year.
+        link: ``arXiv:...`` or ``doi:...``.
+        equation: what of the paper is built, in plain letters.
+    """
+
+    text: str
+    link: str
+    equation: str
+
+
+@dataclass(frozen=True)
 class Arm:
     """One model, or one way of producing predictions.
 
@@ -120,6 +135,7 @@ class Arm:
             where the run does not say.
         reference: whether the other federated arms are to be compared with this one.
         privacy: the privacy mechanism of its job, or None.
+        paper: where its strategy comes from; None where the run does not say.
     """
 
     name: str
@@ -136,6 +152,7 @@ class Arm:
     acts: bool | None = None
     reference: bool = False
     privacy: Privacy | None = None
+    paper: Paper | None = None
 
     @property
     def kind(self) -> str:

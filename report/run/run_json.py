@@ -14,6 +14,7 @@ from report.run.metrics import KNOWN, Metric
 from report.run.records import (
     UNTRAINED,
     Arm,
+    Paper,
     PrimaryOutcome,
     Privacy,
     RunDescription,
@@ -23,6 +24,7 @@ from report.run.records import (
 )
 
 _MISSING = object()
+_PAPER = ("text", "link", "equation")
 
 
 def read_run_json(path: Path) -> RunDescription:
@@ -180,7 +182,17 @@ def _arm(entry: Any, where: str) -> Arm:
         acts=_value(entry, "acts", bool, where, None),
         reference=_value(entry, "reference", bool, where, False),
         privacy=_privacy(_value(entry, "privacy", dict, where, None), where),
+        paper=_paper(_value(entry, "paper", dict, where, None), where),
     )
+
+
+def _paper(entry: dict[str, Any] | None, where: str) -> Paper | None:
+    """Where a strategy comes from; a run before release 0.3 says nothing of it."""
+    if entry is None:
+        return None
+    where = f"{where}: paper"
+    text, link, equation = (_value(entry, key, str, where) for key in _PAPER)
+    return Paper(text, link, equation)
 
 
 def _privacy(entry: dict[str, Any] | None, where: str) -> Privacy | None:

@@ -19,8 +19,11 @@ from lightning_modules.configuration import experiment_from
 from lightning_modules.strategies.catalogue import STRATEGY_JOBS
 from partitions.manifest import SiteManifest, SubjectRecord
 from report.run.folder import read_run
+from report.run.records import Paper
+from report.run.run_json import read_run_json
 
 ROUNDS, STEPS = 3, 10
+_FEDAVG = "w = sum_k (n_k / n) w_k"
 
 
 def manifest(site: str, splits: str, computed: bool = True, **metadata: Any) -> SiteManifest:
@@ -107,6 +110,15 @@ def test_the_report_reads_what_a_run_writes(
     assert [site.name for site in run.about.sites if site.unseen] == ["island"]
     assert run.about.computed
     assert run.curves is not None and len(run.curves) == 4
+
+
+def test_the_paper_of_a_strategy_and_what_of_it_is_built_stand_with_its_arm(
+    tmp_path: Path, outcomes: list[ArmOutcome]
+) -> None:
+    trained = replace(outcomes[0], job=STRATEGY_JOBS["fedavg"])
+    write_run_record(tmp_path, "A title", job(), MANIFESTS, [trained, *outcomes[1:]])
+    paper = read_run_json(tmp_path / "run.json").arms[3].paper
+    assert paper == Paper("McMahan et al., AISTATS 2017", "arXiv:1602.05629", _FEDAVG)
 
 
 def test_the_cost_of_an_arm_stands_with_its_model(record: Any) -> None:

@@ -1,0 +1,53 @@
+"""Everything that ``fedi2i report`` writes into the folder of a run or of a study."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+
+from report.document.files import FOLDER, Page, page_files
+from report.document.pdf import as_pdf
+from report.document.reading import read_document
+from report.figures.style import drawn_figures
+from report.numbers.analysis import Analysis
+from report.numbers.study import StudyAnalysis
+from report.page.manuscript import manuscript_section
+from report.page.render import render_page
+from report.page.study import render_study
+
+PAGE, PDF = Path("report.html"), Path("report.pdf")
+METHODS = FOLDER / "methods.txt"
+
+
+def run_outputs(analysis: Analysis) -> dict[Path, bytes]:
+    """The page of a run, and its tables and figures; nothing is written.
+
+    Returns:
+        Path from the run's folder to content.
+    """
+    with drawn_figures() as drawn:
+        html = render_page(analysis)
+    page = Page(drawn, analysis.run.about.computed)
+    return {PAGE: html.encode(), **page_files(page, read_document(html))}
+
+
+def study_outputs(analysis: StudyAnalysis, typst: ModuleType | None) -> dict[Path, bytes]:
+    """The page of a study, its tables and figures, its methods as text and the PDF.
+
+    Args:
+        analysis: the numbers of the study.
+        typst: the package that sets the PDF; without it there is none.
+
+    Returns:
+        Path from the study's folder to content.
+    """
+    computed = analysis.study.first.about.computed
+    with drawn_figures() as drawn:
+        html = render_study(analysis)
+    document = read_document(html)
+    outputs = {PAGE: html.encode()}
+    if typst is not None:
+        outputs[PDF] = as_pdf(document, computed, typst)
+    outputs |= page_files(Page(drawn, computed), document)
+    outputs[METHODS] = manuscript_section(analysis).pasted.encode()
+    return outputs
