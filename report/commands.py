@@ -42,8 +42,13 @@ def report_command(options: argparse.Namespace) -> None:
     from report.page.render import render_page
     from report.run.audit import is_audit
     from report.run.folder import read_run
+    from report.run.matching import is_matching
     from report.run.study import is_study
 
+    if is_matching(options.folder):
+        if options.figures:
+            raise ConfigError("--figures: the figures of a study are on its page; leave this out")
+        return report_matching(options.folder)
     if is_study(options.folder):
         if options.figures:
             raise ConfigError("--figures: the figures of a study are on its page; leave this out")
@@ -98,4 +103,20 @@ def report_study(folder: Path) -> None:
     target = folder / PAGE_FILE
     write_text(target, render_study(analysis))
     print("\n\n".join([*study_summary(analysis), *(f"! {gap}" for gap in study.gaps)]))
+    print(f"\nwritten: {target}")
+
+
+def report_matching(folder: Path) -> None:
+    """Write the page of a matching study, and print what its questions got for answers.
+
+    Raises:
+        DataError: the study is not finished or damaged; nothing is written.
+    """
+    from report.page.matching import console_lines, render_matching
+    from report.run.matching import read_matching
+
+    study = read_matching(folder)
+    target = folder / PAGE_FILE
+    write_text(target, render_matching(study))
+    print("\n".join(console_lines(study)))
     print(f"\nwritten: {target}")
