@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -39,21 +40,21 @@ STYLES: Mapping[str, LineStyle] = {
     CHOSEN: LineStyle("#7B3294", "-", "*"),
     BEST_SINGLE: LineStyle("#222222", ":", "D", filled=False),
 }
-L1 = "L1 error inside the mask, test"
+L1 = "L1 error, test"
 
 
 def draw_barriers(study: MatchingStudy) -> Figure:
     """The barrier of two models against what they had in common; a point per seed.
 
-    Starts stand side by side in the order of common steps; the line joins means over seeds. The
-    right panel is of common steps at one site alone, where there are any.
+    Starts stand side by side in the order of the study; the line joins means over seeds. The right
+    panel is of common steps at one site alone, where there are any.
     """
     barriers = study.table[
         (study.table["quantity"] == "barrier")
         & (study.table["split"] == TEST)
         & (study.table["width"] == study.width)
     ]
-    starts = [str(name) for name in barriers["start"].unique()]
+    starts = sorted(map(str, barriers["start"].unique()), key=lambda name: name != INDEPENDENT)
     alone = [name for name in starts if name.startswith("one-site")]
     panels = [[name for name in starts if name not in alone]]
     titles = ["Common steps at all sites"]
@@ -89,14 +90,15 @@ def _draw_barriers(
             x = np.full(len(of_seeds), place + shift)
             axis.plot(x, of_seeds, ".", color=style.colour, ms=4, alpha=0.5)
         means = [float(of_seeds.mean()) if len(of_seeds) else math.nan for of_seeds in values]
-        (line,) = axis.plot(
-            places + shift,
-            means,
-            color=style.colour,
-            linestyle=style.dashes,
-            marker=style.marker,
-            linewidth=1.1,
-        )
+        look: dict[str, Any] = {
+            "color": style.colour,
+            "linestyle": style.dashes,
+            "marker": style.marker,
+        }
+        # No line to models that have nothing in common: they are no number of common steps.
+        alone = sum(start == INDEPENDENT for start in starts)
+        axis.plot(places[:alone] + shift, means[:alone], **look)
+        (line,) = axis.plot(places[alone:] + shift, means[alone:], linewidth=1.1, **look)
         drawn.setdefault(merge_label(merge), line)
     axis.axhline(0, color="#888888", linewidth=0.8, zorder=1)
     axis.set_xticks(places, [_short(start) for start in starts])
@@ -116,8 +118,8 @@ def draw_rounds(study: MatchingStudy) -> Figure | None:
     ]
     starts = [str(name) for name in rounds["start"].unique()]
     with matplotlib.rc_context(STYLE):
-        width = WIDTH_INCHES * max(len(starts), 2) / 3
-        figure = Figure(figsize=(min(width, WIDTH_INCHES), 3.4), layout="constrained")
+        width = WIDTH_INCHES if len(starts) > 1 else 0.75 * WIDTH_INCHES
+        figure = Figure(figsize=(width, 3.4), layout="constrained")
         axes = figure.subplots(1, len(starts), squeeze=False, sharey=True)[0]
         drawn: dict[str, Artist] = {}
         for axis, start in zip(axes, starts, strict=True):
@@ -188,10 +190,7 @@ def _draw_paths(axis: Axes, paths: pd.DataFrame, drawn: dict[str, Artist]) -> No
         (line,) = axis.plot(mean.index, mean, color=style.colour, linestyle=style.dashes, lw=1.3)
         drawn.setdefault(merge_label(merge), line)
     ends = paths.groupby("part")["value"].mean()
-    (straight,) = axis.plot(
-        [0, 1], [ends.loc[0.0], ends.loc[1.0]], color="#9aa5b1", linewidth=0.9, zorder=1
-    )
-    drawn.setdefault("no barrier", straight)
+    axis.plot([0, 1], [ends.loc[0.0], ends.loc[1.0]], color="#9aa5b1", linewidth=0.9, zorder=1)
 
 
 def _style(merge: str) -> LineStyle:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -48,7 +49,7 @@ models: [2]
 merges: [plain, forward, converged, joint, coordinate, activations]
 path_points: 1
 activation_slices: 6
-rounds: {count: 2, steps: 2, models: 2, merges: [chosen, best-single]}
+rounds: {count: 1, steps: 2, models: 2, merges: [chosen, best-single]}
 """
 
 
@@ -267,6 +268,8 @@ def test_in_the_rounds_all_sites_get_the_merge_and_keep_their_own_discriminators
         return {key: value + len(received) for key, value in state.items()}
 
     monkeypatch.setattr(rounds_module, "steps_from", steps)
+    two = replace(study.config, rounds=replace(study.config.rounds, count=2))
+    study = replace(study, config=two)
     bench = bench_of(study, cell, opened, finished)
     rows = list(round_rows(study, bench, opened, finished, "best-single"))
     own = [t.trained(opened, finished) for t in trainings_of(study, cell).values()]
@@ -324,6 +327,17 @@ def test_a_model_of_other_settings_counts_as_missing(tmp_path: Path) -> None:
     ("old", "new", "sentence"),
     [
         ("common-25", "common-0", "unknown start 'common-0'"),
+        ("common-25", "common-5", "start 'common-5' of 8 steps leaves no step"),
+        (
+            "models: [2]",
+            "other_models: [2]",
+            "other_models names 2 twice, or",
+        ),
+        (
+            "steps: 8",
+            "other_widths: [1.0]",
+            "other_widths names 1.0 twice, or",
+        ),
         ("common-25", "indpendent", "did you mean 'independent'"),
         ("[2]", "[1]", "1 models; merge from 2"),
         ("plain, forward", "plain, foward", "did you mean 'forward'"),

@@ -260,31 +260,39 @@ def read_matching_study(path: Path, seeds: Sequence[int] = ()) -> MatchingStudy:
 
 
 def _check(config: MatchingConfig, where: str) -> None:
-    rounds = config.rounds
-    lists: dict[str, tuple[Any, ...]] = {
-        "seeds": config.seeds,
-        "starts": config.starts,
-        "models": config.models,
-        "merges": config.merges,
-        "rounds.starts": rounds.starts,
-        "rounds.merges": rounds.merges,
-    }
-    further: dict[str, tuple[Any, ...]] = {
-        "other_widths": config.other_widths,
-        "other_models": config.other_models,
-    }
-    for key, values in {**lists, **further}.items():
-        twice = [value for value in values if values.count(value) > 1]
-        if twice:
-            raise ConfigError(f"{where}: {key} names {twice[0]} twice; name every one once")
-        if not values and key in lists:
-            raise ConfigError(f"{where}: {key} is empty; name one or more")
-    for start in (*config.starts, *rounds.starts):
-        _check_start(start, where)
+    _check_lists(config, where)
+    for start in (*config.starts, *config.rounds.starts):
+        _check_start(start, config.steps, where)
     _check_merges(config, where)
     for models in (*config.models, *config.other_models):
         if not 2 <= models <= MOST_MODELS:
             raise ConfigError(f"{where}: {models} models; merge from 2 to {MOST_MODELS}")
+
+
+def _check_lists(config: MatchingConfig, where: str) -> None:
+    """Nothing is named twice, and what must be there is."""
+    needed: dict[str, tuple[Any, ...]] = {
+        "seeds": config.seeds,
+        "starts": config.starts,
+        "models": config.models,
+        "merges": config.merges,
+        "rounds.starts": config.rounds.starts,
+        "rounds.merges": config.rounds.merges,
+    }
+    # What else is measured stands beside what is measured anyway.
+    others: dict[str, tuple[Any, ...]] = {
+        "other_widths": (config.width, *config.other_widths),
+        "other_models": (*config.models, *config.other_models),
+    }
+    for key, values in {**needed, **others}.items():
+        twice = [value for value in values if values.count(value) > 1]
+        if twice:
+            raise ConfigError(
+                f"{where}: {key} names {twice[0]} twice, or it is measured anyway; name every one "
+                "once"
+            )
+        if not values:
+            raise ConfigError(f"{where}: {key} is empty; name one or more")
 
 
 def _check_merges(config: MatchingConfig, where: str) -> None:
@@ -294,7 +302,7 @@ def _check_merges(config: MatchingConfig, where: str) -> None:
         choose(merge, (*config.merges, CHOSEN, BEST_SINGLE), f"{where}: rounds.merges")
 
 
-def _check_start(name: str, where: str) -> None:
+def _check_start(name: str, steps: int, where: str) -> None:
     if name in (INDEPENDENT, SHARED):
         return
     if not _COMMON.fullmatch(name) or not Start(name).percent:
@@ -302,6 +310,11 @@ def _check_start(name: str, where: str) -> None:
         raise ConfigError(
             f"{where}: unknown start '{name}'; {nearest(name, known)} "
             "(the number is the common part of the steps in percent, from 1 to 99)"
+        )
+    if not 0 < Start(name).common_steps(steps) < steps:
+        raise ConfigError(
+            f"{where}: start '{name}' of {steps} steps leaves no step to one of its parts; take "
+            "more steps or another part"
         )
 
 
