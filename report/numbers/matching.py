@@ -117,7 +117,7 @@ def merge_tables(study: MatchingStudy) -> list[MergeTable]:
 
 def differences(study: MatchingStudy) -> list[PairedDifference]:
     """The answers to the study's questions, question by question."""
-    found = [*_matching(study), *_common(study), *_rivals(study), *_rounds(study)]
+    found = [*_common(study), *_rounds(study), *_matching(study), *_rivals(study)]
     return [one for one in found if one.per_seed]
 
 

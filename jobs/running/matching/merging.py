@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 import numpy as np
 
@@ -21,7 +21,6 @@ from lightning_modules.matching.merging.universe import matrices_of, universe_of
 from lightning_modules.matching.permutations import Permutations, State, permute
 
 ENSEMBLE, MEAN_SINGLE = "ensemble", "mean-single"
-CONTROLS = "controls"
 NOISES = (1.0, 2.0, 3.0)
 """Of planted permutations, in standard deviations of each tensor."""
 
@@ -75,7 +74,7 @@ class Bench:
         return min(scores, key=lambda name: scores[name].l1)
 
 
-def bench_of(study: MatchingStudy, cell: Cell, data: Data, out: Any) -> Bench:
+def bench_of(study: MatchingStudy, cell: Cell, data: Data, out: Path) -> Bench:
     """Read a cell's trained models.
 
     Raises:

@@ -89,9 +89,9 @@ def run_matching_study(
         raise ConfigError(f"--at-once {workers}: write 1 or more processes")
     study, opened = _begin(study, data, out)
     for stage in _stages(study):
-        left = [one for one in stage if one.kept(opened, out) is None]
-        _told("trained", stage, left)
-        _all(partial(_train, data=opened, out=out), left, workers)
+        untrained = [one for one in stage if one.kept(opened, out) is None]
+        _told("trained", stage, untrained)
+        _all(partial(_train, data=opened, out=out), untrained, workers)
     measurements = _measurements(study)
     left = [one for one in measurements if kept_rows(one.path(out), one.key(study, opened)) is None]
     _told("measured", measurements, left)

@@ -42,8 +42,14 @@ class _Moments:
     @classmethod
     def of(cls, channels: int) -> _Moments:
         """All sums at 0."""
-        rows = [np.zeros(channels) for _ in range(4)]
-        return cls(0, *rows, np.zeros((channels, channels)))
+        return cls(
+            count=0,
+            ours=np.zeros(channels),
+            theirs=np.zeros(channels),
+            ours_squared=np.zeros(channels),
+            theirs_squared=np.zeros(channels),
+            products=np.zeros((channels, channels)),
+        )
 
     def add(self, ours: FloatArray, theirs: FloatArray) -> None:
         """Add activations, (channels, slices * pixels) each."""
