@@ -24,7 +24,6 @@ from jobs.writing.federation import FederatedExperiment, read_federated_experime
 from lightning_modules.configuration import (
     MOST_CHANNELS,
     ExperimentConfig,
-    experiment_from,
     experiment_values,
 )
 from lightning_modules.matching.merging.merges import MERGES
@@ -202,12 +201,16 @@ class MatchingStudy:
 
         Every network is trained where its model is; what is merged is for the study to say.
         """
-        values = experiment_values(self.job.experiment)
-        channels = values["model"]["generator"]["channels"]
-        values["model"]["generator"]["channels"] = [round(width * count) for count in channels]
-        values["seed"], values["sharing"] = seed, "+".join(MODELS[values["model"]["name"]].names)
-        values["training"] |= {"optimizer_state": "reset", "precision": "fp32"}
-        return experiment_from(values, f"width {width:g}")
+        experiment = self.job.experiment
+        model, training = experiment.model, experiment.training
+        channels = tuple(round(width * count) for count in model.generator.channels)
+        return replace(
+            experiment,
+            seed=seed,
+            sharing="+".join(MODELS[model.name].names),
+            model=replace(model, generator=replace(model.generator, channels=channels)),
+            training=replace(training, optimizer_state="reset", precision="fp32"),
+        )
 
     def design(self, manifests: Mapping[str, str]) -> dict[str, Any]:
         """What may not change once the first model is trained.
