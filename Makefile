@@ -8,7 +8,7 @@ RUN := $(BIN)/python
 TEST_FILES_AT_ONCE ?= 2
 PACKAGES := fedi2i partitions lightning_modules app_custom jobs provision report
 
-.PHONY: help setup data provision poc demo smoke smoke-cyclegan strategies study study-quick audit report tensorboard \
+.PHONY: help setup data provision poc demo smoke smoke-cyclegan strategies study study-quick study-matching audit report tensorboard \
 	lint format types test test-fast test-all coverage docs jobs shape \
 	benchmark benchmark-aggregation benchmark-callback benchmark-gpu benchmark-scale benchmark-soak \
 	benchmark-upsampling benchmark-matching benchmark-preparation \
@@ -63,6 +63,10 @@ strategies: data ## every strategy on the demo cohort, quick settings: table and
 study: data ## the default study: every arm with six seeds; interrupted, it goes on
 	@$(BIN)/fedi2i study jobs/studies/default.yaml --out runs/study
 	@$(BIN)/fedi2i report runs/study
+
+study-matching: data ## merging finished models, five seeds (about two hours); interrupted, it goes on
+	@$(BIN)/fedi2i study jobs/studies/matching.yaml --out runs/study-matching
+	@$(BIN)/fedi2i report runs/study-matching
 
 study-quick: data ## the same question in short: three seeds
 	@$(BIN)/fedi2i study jobs/studies/quick.yaml --out runs/study-quick

@@ -41,8 +41,13 @@ def report_command(options: argparse.Namespace) -> None:
     from report.numbers.analysis import analyse
     from report.run.audit import is_audit
     from report.run.folder import read_run
+    from report.run.matching import is_matching
     from report.run.study import is_study
 
+    if is_matching(options.folder):
+        if options.figures:
+            raise ConfigError("--figures: the figures of a study are on its page; leave this out")
+        return report_matching(options.folder)
     if is_study(options.folder):
         if options.figures:
             raise ConfigError("--figures: the figures of a study are on its page; leave this out")
@@ -109,3 +114,20 @@ def report_study(folder: Path) -> None:
     print(f"\nwritten: {', '.join(str(folder / path) for path in written)}")
     if PDF not in outputs:
         print(MISSING)
+
+
+def report_matching(folder: Path) -> None:
+    """Write a matching study's page, tables and figures; print how its questions were answered.
+
+    Raises:
+        DataError: the study is not finished or damaged; nothing is written.
+    """
+    from report.document.files import FOLDER, write_files
+    from report.document.outputs import PAGE, matching_outputs
+    from report.page.matching import console_lines
+    from report.run.matching import read_matching
+
+    study = read_matching(folder)
+    write_files(folder, matching_outputs(study))
+    print("\n".join(console_lines(study)))
+    print(f"\nwritten: {folder / PAGE}, {folder / FOLDER}")

@@ -34,11 +34,17 @@ def add_study(commands: Commands) -> None:
 def study(options: StudyOptions) -> None:
     """Run what is not finished of a study."""
     # Imported here, as a mistake in the command line should not wait seconds for torch.
+    from jobs.running.matching.plan import is_matching_study, read_matching_study
+    from jobs.running.matching.run import run_matching_study
     from jobs.running.study import read_study, run_study
 
-    planned = read_study(options.file, seeds_from(options.seeds) if options.seeds else ())
+    seeds = seeds_from(options.seeds) if options.seeds else ()
     out = options.out or Path("runs") / f"study-{options.file.stem}"
     if out.exists() and not out.is_dir():
         raise ConfigError(f"--out {out}: is a file; name a folder")
-    run_study(planned, options.data, out, options.at_once)
+    if is_matching_study(options.file):
+        planned = read_matching_study(options.file, seeds)
+        run_matching_study(planned, options.data, out, options.at_once)
+    else:
+        run_study(read_study(options.file, seeds), options.data, out, options.at_once)
     print(f"wrote {out}; the page: fedi2i report {out}")

@@ -12,8 +12,10 @@ from report.figures.style import drawn_figures
 from report.numbers.analysis import Analysis
 from report.numbers.study import StudyAnalysis
 from report.page.manuscript import manuscript_section
+from report.page.matching import render_matching
 from report.page.render import render_page
 from report.page.study import render_study
+from report.run.matching import MatchingStudy
 
 PAGE, PDF = Path("report.html"), Path("report.pdf")
 METHODS = FOLDER / "methods.txt"
@@ -51,3 +53,14 @@ def study_outputs(analysis: StudyAnalysis, typst: ModuleType | None) -> dict[Pat
     outputs |= page_files(Page(drawn, computed), document)
     outputs[METHODS] = manuscript_section(analysis).pasted.encode()
     return outputs
+
+
+def matching_outputs(study: MatchingStudy) -> dict[Path, bytes]:
+    """The page of a matching study, and its tables and figures; nothing is written.
+
+    Returns:
+        Path from the study's folder to content.
+    """
+    with drawn_figures() as drawn:
+        html = render_matching(study)
+    return {PAGE: html.encode(), **page_files(Page(drawn, study.computed), read_document(html))}

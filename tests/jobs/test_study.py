@@ -14,6 +14,7 @@ from fedi2i.digest import digest
 from fedi2i.errors import ConfigError, DataError
 from jobs.running import study as running
 from jobs.running.comparison import Comparison
+from jobs.running.matching.plan import is_matching_study
 from jobs.running.spent_epsilon import STUDY_FILE
 from jobs.running.study import Study, read_study, run_study
 
@@ -173,7 +174,7 @@ def test_a_file_that_cannot_be_used_is_one_sentence(
 
 
 def test_the_committed_studies_can_be_read_and_name_their_reference() -> None:
-    files = sorted(Path("jobs/studies").glob("*.yaml"))
+    files = [f for f in sorted(Path("jobs/studies").glob("*.yaml")) if not is_matching_study(f)]
     assert {file.stem for file in files} >= {"default", "quick"}
     for file in files:
         study = read_study(file)

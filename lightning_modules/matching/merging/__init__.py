@@ -1,0 +1,1 @@
+"""Merging finished models: joint and activation matching, paths between models, controls."""
