@@ -23,6 +23,8 @@ from fedi2i.files import write_csv, write_text
 from fedi2i.typed_config import as_dict, check_values, choose, number, read_yaml, record_from
 from jobs.privacy.catalogue import privacy_values
 from jobs.running.comparison import Comparison, run_comparison
+from jobs.running.launching.parts import launch_comparisons
+from jobs.running.launching.resources import Resources
 from jobs.running.prepared_data import prepared_manifests
 from jobs.running.run_record import PrimaryOutcome
 from jobs.running.spent_epsilon import STUDY_FILE
@@ -57,6 +59,7 @@ class StudyConfig:
         primary: the primary outcome.
         margin: arms that differ by less than this are of equal use, in the primary metric's unit.
         regression: whether the arm ``regression`` is run.
+        resources: of one job, where a launcher runs the study. No part of its design.
     """
 
     title: str = "FedI2I study"
@@ -67,6 +70,7 @@ class StudyConfig:
     primary: PrimaryOutcome = field(default_factory=PrimaryOutcome)
     margin: float = number(0.3, above=True, most=1e6)
     regression: bool = True
+    resources: Resources = field(default_factory=Resources)
 
 
 @dataclass(frozen=True)
@@ -174,14 +178,33 @@ def _check(config: StudyConfig, where: str) -> None:
         )
 
 
-def run_study(study: Study, data: Path, out: Path, at_once: int | None = None) -> None:
+def run_study(
+    study: Study,
+    data: Path,
+    out: Path,
+    at_once: int | None = None,
+    launcher: str = "",
+) -> None:
     """Run what is not finished, seed by seed, and write ``study.json`` and ``results.csv``.
+
+    Args:
+        study: what to run.
+        data: folder that holds one folder per site.
+        out: the study's folder.
+        at_once: training processes, or jobs of a launcher, at the same time.
+        launcher: runs the arms of all seeds as jobs, see ``jobs.running.launching``; without one
+            this process runs one seed after the other.
 
     Raises:
         UserError: data or settings that cannot be used, a folder that holds another study, or an
             arm that failed; the same command goes on from there.
     """
     seeds, design = _begin(study, data, out)
+    if launcher:
+        # A job may start in another folder.
+        place = (data.resolve(), out.resolve(), at_once, digest(design))
+        parts = [study.comparison(seed, *place) for seed in seeds]
+        launch_comparisons(parts, launcher, out.resolve(), study.config.resources, at_once)
     started = time.perf_counter()
     for done, seed in enumerate(seeds, start=1):
         print(f"[study] seed {seed}, {done} of {len(seeds)}", flush=True)

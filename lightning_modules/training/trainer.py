@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from functools import cache
 
 import pytorch_lightning as pl
+from pytorch_lightning.plugins.environments import LightningEnvironment
 
 from lightning_modules.training.hardware import Hardware
 
@@ -26,6 +27,9 @@ def quiet_trainer(hardware: Hardware, callbacks: Sequence[pl.Callback]) -> pl.Tr
         precision=hardware.precision,  # type: ignore[arg-type]
         max_epochs=1,
         callbacks=list(callbacks),
+        # A site trains in this one process. Inside a job of Slurm Lightning would read the job's
+        # numbers of nodes and tasks as its own, and elsewhere warn of an srun that it does not use.
+        plugins=[LightningEnvironment()],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from simulator_runs import SITES, TWO_SITES
@@ -139,6 +140,25 @@ def test_a_later_call_with_fewer_seeds_leaves_none_of_the_finished_ones_out(
     assert seeds == {"seed", "5", "6"}
 
 
+def test_a_launcher_gets_every_seed_with_whole_paths_before_the_table_is_written(
+    file: Path, data: Path, tmp_path: Path, ran: list[Comparison], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launched: list[Any] = []
+    monkeypatch.setattr(running, "launch_comparisons", lambda *given: launched.extend(given))
+    monkeypatch.chdir(tmp_path)
+    file.write_text(f"{STUDY}resources: {{cores: 2, hours: 0.5}}\n", encoding="utf-8")
+    run_study(read_study(file), data, Path("out"), at_once=3, launcher="slurm")
+    comparisons, launcher, out, resources, at_once = launched
+    assert [one.out for one in comparisons] == [tmp_path / "out" / f"seed-{n}" for n in (5, 6)]
+    assert all(one.data.is_absolute() for one in comparisons)
+    assert (launcher, out, at_once) == ("slurm", tmp_path / "out", 3)
+    assert (resources.cores, resources.minutes, resources.gpus) == (2, 30, 0)
+    assert [one.job.experiment.seed for one in ran] == [5, 6]
+    # Other resources are no other study.
+    file.write_text(STUDY, encoding="utf-8")
+    run_study(read_study(file), data, Path("out"))
+
+
 def test_tables_of_two_releases_are_not_mixed(
     file: Path, data: Path, tmp_path: Path, ran: list[Comparison]
 ) -> None:
@@ -159,6 +179,8 @@ def test_tables_of_two_releases_are_not_mixed(
         ("[fedavg, fedprox]", "[fedprox, scaffold]", "strategies leave out 'fedavg'"),
         ("margin: 0.01", "margin: 0", "margin is 0"),
         ("margin:", "margine:", "did you mean 'margin'"),
+        ("title:", "resources: {core: 2}\ntitle:", "did you mean 'cores'"),
+        ("title:", "resources: {cores: 0}\ntitle:", "resources.cores is 0"),
         ("{training: {rounds: 2}}", "{seed: 4}", "settings name a seed or a strategy"),
         ("experiment: exp", "experiment: missing/exp", "no such configuration file"),
     ],

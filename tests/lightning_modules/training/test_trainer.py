@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import warnings
+from pathlib import Path
+
+import pytest
 
 PROGRAM = """
 import gc
@@ -35,3 +39,21 @@ def test_cycles_are_freed_and_what_was_loaded_before_is_not_searched_again() -> 
     searched, apart = map(int, done.stdout.split())
     assert apart > 50_000
     assert searched < 0.01 * apart
+
+
+def test_a_job_of_slurm_does_not_make_lightning_take_slurm_for_its_launcher(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lightning_modules.training.hardware import Hardware
+    from lightning_modules.training.trainer import quiet_trainer
+
+    (tmp_path / "srun").write_text("#!/bin/sh\n")
+    (tmp_path / "srun").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    job = {"NTASKS": "4", "PROCID": "3", "LOCALID": "3", "NODEID": "1", "JOB_NAME": "batch"}
+    for key, value in job.items():
+        monkeypatch.setenv(f"SLURM_{key}", value)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # Lightning warns of an srun that is not used
+        trainer = quiet_trainer(Hardware("cpu", "32-true", 1), [])
+    assert (trainer.world_size, trainer.global_rank, trainer.num_nodes) == (1, 0, 1)
