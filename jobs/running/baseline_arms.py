@@ -6,6 +6,7 @@ Those that need no network stand in ``lightning_modules.evaluation.baselines``.
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,7 +19,9 @@ from lightning_modules.configuration import experiment_from, experiment_values
 from lightning_modules.model_networks import MODELS
 
 CENTRALISED = "centralised"
+ENSEMBLE = "ensemble"
 REGRESSION = "regression"
+LOCAL_PREFIX = "local-"
 
 
 @dataclass(frozen=True)
@@ -79,12 +82,31 @@ class ArmAlone:
         return self.out / "arms" / self.arm
 
 
+def ensemble_of(outcomes: Sequence[ArmOutcome]) -> ArmOutcome:
+    """The mean of the local-only models' outputs: it trains nothing, and costs what they cost.
+
+    Args:
+        outcomes: of the local-only arms.
+    """
+    members = tuple(arm.name for arm in outcomes)
+    return ArmOutcome(
+        name=ENSEMBLE,
+        models=(ArmModel(ENSEMBLE, "Ensemble of the local models", members=members),),
+        metrics=None,
+        seconds=sum(arm.seconds for arm in outcomes),
+        rounds=outcomes[0].rounds,
+        steps=sum(arm.steps for arm in outcomes),
+        bytes_sent=0,
+        note="the mean of the local models' outputs; whoever uses it holds every site's model",
+    )
+
+
 def arms_alone(
     job: FederatedExperiment, data: Path, data_key: str, out: Path
 ) -> tuple[ArmAlone, ...]:
     """The centralised arm, and after it a local-only one for every site."""
     sites = job.federation.sites
-    arms = {CENTRALISED: sites} | {f"local-{site}": (site,) for site in sites}
+    arms = {CENTRALISED: sites} | {f"{LOCAL_PREFIX}{site}": (site,) for site in sites}
     return tuple(ArmAlone(name, own, job, data, data_key, out) for name, own in arms.items())
 
 

@@ -87,7 +87,8 @@ class PrimaryOutcome:
 
 def write_curves(out: Path, outcomes: Sequence[ArmOutcome]) -> None:
     """Collect the arms' metrics files in ``curves.csv``, with the arm's name before each row."""
-    rows = ((arm.name, *row) for arm in outcomes for row in read_metrics(arm.metrics))
+    recorded = ((arm.name, arm.metrics) for arm in outcomes if arm.metrics)
+    rows = ((name, *row) for name, path in recorded for row in read_metrics(path))
     write_csv(out / "curves.csv", ("arm", *COLUMNS), rows)
 
 
@@ -167,6 +168,7 @@ def _arm(arm: ArmOutcome) -> list[dict[str, Any]]:
             "bytes_sent": arm.bytes_sent,
             "note": arm.note,
             **(_strategy(arm.job, private=bool(arm.privacy)) if arm.job else {}),
+            **({"does": arm.does, "acts": False} if arm.does else {}),
             **({"privacy": dict(arm.privacy)} if arm.privacy else {}),
         }
         for model in arm.models

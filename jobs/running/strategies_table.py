@@ -45,7 +45,7 @@ class StrategyLine:
 
 def strategy_line(arm: ArmOutcome) -> StrategyLine:
     """The line of a finished arm, from its metrics file."""
-    rows = read_metrics(arm.metrics)
+    rows = read_metrics(arm.metrics) if arm.metrics else []
     return StrategyLine(
         strategy=arm.name,
         psnr=final_mean(rows, "val/psnr"),

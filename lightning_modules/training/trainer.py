@@ -21,6 +21,8 @@ def quiet_trainer(hardware: Hardware, callbacks: Sequence[pl.Callback]) -> pl.Tr
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
     # Batches come ready-made from memory-mapped arrays: worker processes would only cost.
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    # It asks at every fit whether it is in a job of Slurm, whatever it was told (see below).
+    warnings.filterwarnings("ignore", message=".*`srun` command is available.*")
     return pl.Trainer(
         accelerator=hardware.accelerator,
         devices=1,
@@ -28,7 +30,7 @@ def quiet_trainer(hardware: Hardware, callbacks: Sequence[pl.Callback]) -> pl.Tr
         max_epochs=1,
         callbacks=list(callbacks),
         # A site trains in this one process. Inside a job of Slurm Lightning would read the job's
-        # numbers of nodes and tasks as its own, and elsewhere warn of an srun that it does not use.
+        # numbers of nodes and tasks as its own.
         plugins=[LightningEnvironment()],
         logger=False,
         enable_checkpointing=False,
