@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fedi2i.metric_files import RECEIVED, SENT, MetricRow
+from fedi2i.metric_files import RECEIVED, SENT, MetricRow, read_metrics
 from fedi2i.site_names import ALL_SITES
 from lightning_modules.strategies.catalogue import StrategyJob
 
@@ -63,6 +63,11 @@ class ArmOutcome:
     job: StrategyJob | None = None
     privacy: Mapping[str, Any] = field(default_factory=dict)
     does: str = ""
+
+    @property
+    def rows(self) -> list[MetricRow]:
+        """The rows of its metrics file; none where it has no such file."""
+        return read_metrics(self.metrics) if self.metrics else []
 
 
 def bytes_sent(rows: list[MetricRow]) -> int:

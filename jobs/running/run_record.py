@@ -16,7 +16,7 @@ from typing import Any
 from fedi2i import __version__
 from fedi2i.cores import available_cores
 from fedi2i.files import write_csv, write_text
-from fedi2i.metric_files import COLUMNS, read_metrics
+from fedi2i.metric_files import COLUMNS
 from jobs.running.arm_outcome import ArmOutcome
 from jobs.running.spent_epsilon import (
     EARLIER,
@@ -87,8 +87,7 @@ class PrimaryOutcome:
 
 def write_curves(out: Path, outcomes: Sequence[ArmOutcome]) -> None:
     """Collect the arms' metrics files in ``curves.csv``, with the arm's name before each row."""
-    recorded = ((arm.name, arm.metrics) for arm in outcomes if arm.metrics)
-    rows = ((name, *row) for name, path in recorded for row in read_metrics(path))
+    rows = ((arm.name, *row) for arm in outcomes for row in arm.rows)
     write_csv(out / "curves.csv", ("arm", *COLUMNS), rows)
 
 
