@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+from collections.abc import Collection
 from pathlib import Path
 from typing import Protocol
 
@@ -26,6 +27,7 @@ class TrainOptions(Protocol):
     out: Path
     threads: int
     arm: str | None
+    start: Path | None
 
 
 class EvaluateOptions(Protocol):
@@ -36,6 +38,7 @@ class EvaluateOptions(Protocol):
     out: Path
     threads: int
     model: list[str]
+    ensemble: list[str]
     split: str
     unseen: list[str]
 
@@ -56,6 +59,12 @@ def add_train(commands: Commands) -> None:
     """Add ``train``."""
     parser = commands.add_parser("train", help="local-only (one --data) or centralised (several)")
     parser.add_argument("--arm", help="name of the arm; by default the site, or 'centralised'")
+    parser.add_argument(
+        "--start",
+        type=Path,
+        metavar="FILE",
+        help="a trained model to go on with, not first weights",
+    )
     _add_experiment(parser)
     _add_work(parser)
     parser.set_defaults(run=train_command)
@@ -65,6 +74,13 @@ def add_evaluate(commands: Commands) -> None:
     """Add ``evaluate``."""
     parser = commands.add_parser("evaluate", help="measure models on unseen patients")
     parser.add_argument("--model", action="append", default=[], metavar="NAME=FILE")
+    parser.add_argument(
+        "--ensemble",
+        action="append",
+        default=[],
+        metavar="NAME=MODEL,MODEL",
+        help="measure the mean of these models' outputs, too",
+    )
     parser.add_argument("--split", default="test", help="split to evaluate on; by default test")
     parser.add_argument(
         "--unseen",
@@ -97,7 +113,7 @@ def train_command(options: TrainOptions) -> None:
     sites = _sites(experiment, options.data)
     hardware = choose_hardware(experiment.training.precision, options.threads)
     steps = experiment.training.steps * len(sites)
-    arm = Arm(options.arm or _arm_name(sites), sites, steps)
+    arm = Arm(options.arm or _arm_name(sites), sites, steps, options.start)
     print(f"wrote {train_arm(experiment, arm, hardware, options.out)}")
 
 
@@ -107,6 +123,7 @@ def evaluate_command(options: EvaluateOptions) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     experiment = read_experiment(options.experiment)
     models = _models(options.model)
+    ensembles = _ensembles(options.ensemble, models)
     # Imported here, as a mistake in the experiment should not wait seconds for torch.
     from lightning_modules.evaluation.results import evaluate, read_generator
     from lightning_modules.training.hardware import choose_hardware
@@ -117,7 +134,8 @@ def evaluate_command(options: EvaluateOptions) -> None:
     for name in options.unseen:
         choose(name, [site.site for site in sites], "--unseen")
     out, split, unseen = options.out, options.split, options.unseen
-    written = evaluate(generators, sites, hardware, out, split, unseen, experiment.preset)
+    preset = experiment.preset
+    written = evaluate(generators, sites, hardware, out, split, unseen, preset, ensembles)
     print(f"wrote {written}")
 
 
@@ -159,6 +177,21 @@ def _models(texts: list[str]) -> dict[str, Path]:
             raise ConfigError(f"--model {name}={path}: '{name}' is taken; choose another name")
         models[name] = path
     return models
+
+
+def _ensembles(texts: list[str], models: Collection[str]) -> dict[str, tuple[str, ...]]:
+    ensembles: dict[str, tuple[str, ...]] = {}
+    for text in texts:
+        name, _, listed = text.partition("=")
+        members = tuple(listed.split(","))
+        if not name or not listed:
+            raise ConfigError(f"--ensemble {text}: write name=model,model")
+        for member in members:
+            choose(member, models, f"--ensemble {name}")
+        if name in (*_RESERVED, *models, *ensembles):
+            raise ConfigError(f"--ensemble {name}: '{name}' is taken; choose another name")
+        ensembles[name] = members
+    return ensembles
 
 
 def _add_experiment(parser: argparse.ArgumentParser) -> None:

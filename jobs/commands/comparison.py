@@ -30,6 +30,9 @@ class CompareOptions(Protocol):
     primary_metric: str
     primary_patients: str
     no_regression: bool
+    ensemble: bool
+    fine_tuning: int
+    leave_one_site_out: bool
 
 
 class TuneOptions(Protocol):
@@ -71,6 +74,21 @@ def add_compare(commands: Commands) -> None:
         action="store_true",
         help="leave out the arm 'regression', which trains as long as one strategy without D",
     )
+    parser.add_argument(
+        "--ensemble", action="store_true", help="also the mean of the local models' outputs"
+    )
+    parser.add_argument(
+        "--fine-tuning",
+        type=int,
+        default=0,
+        metavar="STEPS",
+        help="also FedAvg's final model after so many more steps at each site alone",
+    )
+    parser.add_argument(
+        "--leave-one-site-out",
+        action="store_true",
+        help="also FedAvg without each of the sites, measured there",
+    )
     parser.set_defaults(run=compare)
 
 
@@ -80,6 +98,8 @@ def compare(options: CompareOptions) -> None:
     from jobs.running.comparison import Comparison, run_comparison
     from jobs.running.run_record import PrimaryOutcome
 
+    if options.fine_tuning < 0:
+        raise ConfigError(f"--fine-tuning {options.fine_tuning}: write a number of steps, or 0")
     changes = {"experiment": read_settings(options.settings)}
     job = read_federated_experiment(options.experiment, changes)
     if options.primary_patients == "unseen" and not job.federation.unseen:
@@ -97,6 +117,9 @@ def compare(options: CompareOptions) -> None:
             title=options.title,
             primary=PrimaryOutcome(options.primary_metric, options.primary_patients),
             regression=not options.no_regression,
+            ensemble=options.ensemble,
+            fine_tuning=options.fine_tuning,
+            leave_one_site_out=options.leave_one_site_out,
         )
     )
 

@@ -8,6 +8,7 @@ from typing import Protocol
 from fedi2i.commands import Commands
 from fedi2i.errors import ConfigError
 from jobs.commands.settings import seeds_from
+from jobs.running.launching.cluster import LAUNCHERS
 
 
 class StudyOptions(Protocol):
@@ -18,6 +19,7 @@ class StudyOptions(Protocol):
     out: Path | None
     seeds: str
     at_once: int | None
+    launcher: str
 
 
 def add_study(commands: Commands) -> None:
@@ -27,7 +29,15 @@ def add_study(commands: Commands) -> None:
     parser.add_argument("--data", type=Path, default=Path("data/demo"), help="by default data/demo")
     parser.add_argument("--out", type=Path, help="by default runs/study-<name of the file>")
     parser.add_argument("--seeds", default="", help="in the place of the file's, e.g. 101,102,103")
-    parser.add_argument("--at-once", type=int, help="processes that train at the same time")
+    parser.add_argument(
+        "--at-once", type=int, help="processes that train, or jobs that run, at the same time"
+    )
+    parser.add_argument(
+        "--launcher",
+        default="",
+        choices=LAUNCHERS,
+        help="run the arms of all seeds as jobs: 'local' on this machine, 'slurm' on a cluster",
+    )
     parser.set_defaults(run=study)
 
 

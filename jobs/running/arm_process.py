@@ -10,9 +10,14 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from fedi2i.digest import digest
 from fedi2i.errors import UserError
 from fedi2i.files import write_text
+
+FINISHED = "finished"
+"""In the run folder; holds a record of every process that has finished."""
 
 
 class ArmFailedError(UserError):
@@ -44,15 +49,48 @@ class ArmProcess:
 def run_process(process: ArmProcess, records: Path) -> float:
     """Run the process unless it has finished before with the same key; returns its seconds.
 
+    A second command, here or on another machine that shares the folder, waits for the first one's
+    process and then finds it finished.
+
     Raises:
         ArmFailedError: it failed or did not write its result.
     """
-    record = records / f"{process.name}.json"
-    key = digest(process.key)
-    seconds = _finished_seconds(record, key, process.produces)
-    if seconds is not None:
-        _say(process.name, f"unchanged since it finished ({seconds:.0f} s); not run again")
-        return seconds
+    with _lock(process.name, records):
+        seconds = finished_seconds(process, records)
+        if seconds is not None:
+            _say(process.name, f"unchanged since it finished ({seconds:.0f} s); not run again")
+            return seconds
+        return _run(process, records / f"{process.name}.json")
+
+
+def finished_seconds(process: ArmProcess, records: Path) -> float | None:
+    """What the process took when it finished with this very key; None where it has not."""
+    try:
+        content = json.loads((records / f"{process.name}.json").read_text(encoding="utf-8"))
+        known, seconds = content["key"], float(content["seconds"])
+    except (OSError, ValueError, KeyError, TypeError):  # missing or damaged: run again
+        return None
+    return seconds if known == digest(process.key) and process.produces.exists() else None
+
+
+def _lock(name: str, records: Path) -> FileLock:
+    """An arm's lock; the operating system frees it when the process ends in any way."""
+    records.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(records / f"{name}.lock", fallback_to_soft=False)
+    try:
+        lock.acquire(timeout=0)
+        lock.release()
+    except Timeout:
+        _say(name, "another command is running this arm; waiting for it")
+    except (OSError, NotImplementedError) as error:
+        raise ArmFailedError(
+            f"{records}: no file can be locked there ({error}); put the run folder on a file "
+            "system with locks"
+        ) from error
+    return lock
+
+
+def _run(process: ArmProcess, record: Path) -> float:
     _say(process.name, f"$ {_short(process.command)}")
     record.unlink(missing_ok=True)
     before = process.produces.stat().st_mtime_ns if process.produces.exists() else None
@@ -66,7 +104,7 @@ def run_process(process: ArmProcess, records: Path) -> float:
     if code != 0 or not made:
         raise ArmFailedError(f"arm '{process.name}' failed (exit code {code}); see {process.log}")
     _say(process.name, f"done in {seconds:.0f} s")
-    write_text(record, json.dumps({"key": key, "seconds": seconds}) + "\n")
+    write_text(record, json.dumps({"key": digest(process.key), "seconds": seconds}) + "\n")
     return seconds
 
 
@@ -88,15 +126,6 @@ def _run_logged(process: ArmProcess) -> int:
             if any(word in line for word in process.show):
                 _say(process.name, _message(line))
     return running.returncode
-
-
-def _finished_seconds(record: Path, key: str, produced: Path) -> float | None:
-    try:
-        content = json.loads(record.read_text(encoding="utf-8"))
-        known, seconds = content["key"], float(content["seconds"])
-    except (OSError, ValueError, KeyError, TypeError):  # missing or damaged: run again
-        return None
-    return seconds if known == key and produced.exists() else None
 
 
 def _message(line: str) -> str:

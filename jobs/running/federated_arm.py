@@ -12,7 +12,7 @@ from app_custom.nvflare_files import final_model_path, metrics_path, personal_mo
 from fedi2i.metric_files import read_metrics
 from jobs.privacy.catalogue import PRIVACY_JOBS, base_job, description
 from jobs.running.arm_outcome import ArmModel, ArmOutcome, bytes_sent
-from jobs.running.arm_process import ArmProcess, run_process
+from jobs.running.arm_process import FINISHED, ArmProcess, run_process
 from jobs.writing.export import export_job
 from jobs.writing.federation import FederatedExperiment, with_strategy
 from jobs.writing.job_folder import run_name
@@ -60,10 +60,10 @@ class FederatedArm:
             UserError: the strategy does not fit the federation, or the run failed.
         """
         job = with_strategy(self.job, self.name, self.settings)
-        folder = export_job(self.arm, job, self.out / "jobs" / self.arm)
-        workspace = self.out / WORKSPACES / self.arm
+        export_job(self.arm, job, self._folder)
+        workspace = self._workspace
         prepare_workspace(workspace, {job.experiment.data.dataset: self.data})
-        seconds = run_process(self._process(job, folder, workspace), self.out / "finished")
+        seconds = run_process(self.process(), self.out / FINISHED)
         training, sites = job.experiment.training, job.federation.sites
         return ArmOutcome(
             name=self.arm,
@@ -78,23 +78,32 @@ class FederatedArm:
             privacy=simulated_privacy(job),
         )
 
-    def _process(self, job: FederatedExperiment, folder: Path, workspace: Path) -> ArmProcess:
+    def process(self) -> ArmProcess:
+        """The simulator on the arm's job.
+
+        Raises:
+            UserError: the strategy does not fit the federation.
+        """
+        job = with_strategy(self.job, self.name, self.settings)
         nvflare = str(Path(sys.executable).with_name("nvflare"))
+        folder, workspace = str(self._folder), str(self._workspace)
         threads = str(len(job.federation.sites))
         return ArmProcess(
             name=self.arm,
-            command=(nvflare, "simulator", str(folder), "-w", str(workspace), "-t", threads),
+            command=(nvflare, "simulator", folder, "-w", workspace, "-t", threads),
             log=self.out / "logs" / f"{self.arm}.log",
-            produces=final_model_path(workspace),
+            produces=final_model_path(self._workspace),
             key=f"{run_name(self.arm, job)}/{self.data_key}",
-            show=(
-                "global model after",
-                "privacy: ",
-                "continuing an interrupted",
-                "ERROR",
-                "refused",
-            ),
+            show=_SHOWN,
         )
+
+    @property
+    def _folder(self) -> Path:
+        return self.out / "jobs" / self.arm
+
+    @property
+    def _workspace(self) -> Path:
+        return self.out / WORKSPACES / self.arm
 
 
 def simulated_privacy(job: FederatedExperiment) -> dict[str, Any]:

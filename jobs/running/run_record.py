@@ -16,7 +16,7 @@ from typing import Any
 from fedi2i import __version__
 from fedi2i.cores import available_cores
 from fedi2i.files import write_csv, write_text
-from fedi2i.metric_files import COLUMNS, read_metrics
+from fedi2i.metric_files import COLUMNS
 from jobs.running.arm_outcome import ArmOutcome
 from jobs.running.spent_epsilon import (
     EARLIER,
@@ -87,7 +87,7 @@ class PrimaryOutcome:
 
 def write_curves(out: Path, outcomes: Sequence[ArmOutcome]) -> None:
     """Collect the arms' metrics files in ``curves.csv``, with the arm's name before each row."""
-    rows = ((arm.name, *row) for arm in outcomes for row in read_metrics(arm.metrics))
+    rows = ((arm.name, *row) for arm in outcomes for row in arm.rows)
     write_csv(out / "curves.csv", ("arm", *COLUMNS), rows)
 
 
@@ -167,6 +167,7 @@ def _arm(arm: ArmOutcome) -> list[dict[str, Any]]:
             "bytes_sent": arm.bytes_sent,
             "note": arm.note,
             **(_strategy(arm.job, private=bool(arm.privacy)) if arm.job else {}),
+            **({"does": arm.does, "acts": False} if arm.does else {}),
             **({"privacy": dict(arm.privacy)} if arm.privacy else {}),
         }
         for model in arm.models

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedi2i.files import write_csv
-from fedi2i.metric_files import MetricRow, read_metrics
+from fedi2i.metric_files import MetricRow
 from fedi2i.site_names import ALL_SITES
 from jobs.running.arm_outcome import ArmOutcome, final_mean
 
@@ -45,7 +45,7 @@ class StrategyLine:
 
 def strategy_line(arm: ArmOutcome) -> StrategyLine:
     """The line of a finished arm, from its metrics file."""
-    rows = read_metrics(arm.metrics)
+    rows = arm.rows
     return StrategyLine(
         strategy=arm.name,
         psnr=final_mean(rows, "val/psnr"),

@@ -22,23 +22,19 @@ from fedi2i.errors import ConfigError, DataError
 from fedi2i.files import write_csv, write_text
 from fedi2i.typed_config import as_dict, check_values, choose, number, read_yaml, record_from
 from jobs.privacy.catalogue import privacy_values
-from jobs.running.comparison import Comparison, run_comparison
+from jobs.running.comparison import REFERENCE, Comparison, check_arms, run_comparison
+from jobs.running.launching.parts import launch_comparisons
+from jobs.running.launching.resources import Resources
 from jobs.running.prepared_data import prepared_manifests
 from jobs.running.run_record import PrimaryOutcome
-from jobs.running.spent_epsilon import STUDY_FILE
+from jobs.running.spent_epsilon import RUN_FILE, STUDY_FILE
 from jobs.writing.federation import (
     FederatedExperiment,
     read_federated_experiment,
-    with_strategy,
 )
 from lightning_modules.configuration import experiment_values
 from lightning_modules.metrics.presets.catalogue import PRESETS
-from lightning_modules.strategies.catalogue import STRATEGY_JOBS
 
-REFERENCE = next(
-    name for name, job in STRATEGY_JOBS.items() if job.strategy.reference and job.is_default
-)
-"""The job that every other one is compared with, whatever comes out."""
 RESULTS_FILE = "results.csv"
 PATIENTS = ("federated", "unseen")
 
@@ -57,6 +53,10 @@ class StudyConfig:
         primary: the primary outcome.
         margin: arms that differ by less than this are of equal use, in the primary metric's unit.
         regression: whether the arm ``regression`` is run.
+        ensemble: whether the mean of the local-only models' outputs is an arm.
+        fine_tuning: optimizer steps that FedAvg's final model takes at each site alone; 0 for none.
+        leave_one_site_out: whether FedAvg is also run without each of the sites.
+        resources: of one job, where a launcher runs the study. No part of its design.
     """
 
     title: str = "FedI2I study"
@@ -67,6 +67,10 @@ class StudyConfig:
     primary: PrimaryOutcome = field(default_factory=PrimaryOutcome)
     margin: float = number(0.3, above=True, most=1e6)
     regression: bool = True
+    ensemble: bool = False
+    fine_tuning: int = number(0, most=10**9, meaning="steps at each site alone")
+    leave_one_site_out: bool = False
+    resources: Resources = field(default_factory=Resources)
 
 
 @dataclass(frozen=True)
@@ -99,7 +103,14 @@ class Study:
             "federation": as_dict(self.job.federation),
             "privacy": privacy_values(self.job.privacy),
             "manifests": dict(manifests),
+            **{key: value for key, value in self._more_arms.items() if value},
         }
+
+    @property
+    def _more_arms(self) -> dict[str, Any]:
+        """Arms that a study need not have; studies without them keep the design they have had."""
+        names = ("ensemble", "fine_tuning", "leave_one_site_out")
+        return {name: getattr(self.config, name) for name in names}
 
     def comparison(
         self, seed: int, data: Path, out: Path, at_once: int | None, design: str = ""
@@ -115,6 +126,7 @@ class Study:
             title=f"{self.config.title}: seed {seed}",
             primary=self.config.primary,
             regression=self.config.regression,
+            **self._more_arms,
             design=design,
         )
 
@@ -142,8 +154,14 @@ def read_study(path: Path, seeds: Sequence[int] = ()) -> Study:
     _check(config, str(path))
     experiment = (path.parent / config.experiment).resolve()
     job = read_federated_experiment(experiment, {"experiment": config.settings})
-    for name in config.strategies:
-        with_strategy(job, name)
+    check_arms(
+        job,
+        config.strategies,
+        ensemble=config.ensemble,
+        fine_tuning=config.fine_tuning,
+        leave_one_site_out=config.leave_one_site_out,
+        where=str(path),
+    )
     measured = PRESETS[job.experiment.preset].metrics
     choose(config.primary.metric, measured, f"{path}: primary.metric")
     if config.primary.patients == "unseen" and not job.federation.unseen:
@@ -174,14 +192,33 @@ def _check(config: StudyConfig, where: str) -> None:
         )
 
 
-def run_study(study: Study, data: Path, out: Path, at_once: int | None = None) -> None:
+def run_study(
+    study: Study,
+    data: Path,
+    out: Path,
+    at_once: int | None = None,
+    launcher: str = "",
+) -> None:
     """Run what is not finished, seed by seed, and write ``study.json`` and ``results.csv``.
+
+    Args:
+        study: what to run.
+        data: folder that holds one folder per site.
+        out: the study's folder.
+        at_once: training processes, or jobs of a launcher, at the same time.
+        launcher: runs the arms of all seeds as jobs, see ``jobs.running.launching``; without one
+            this process runs one seed after the other.
 
     Raises:
         UserError: data or settings that cannot be used, a folder that holds another study, or an
             arm that failed; the same command goes on from there.
     """
     seeds, design = _begin(study, data, out)
+    if launcher:
+        # A job may start in another folder.
+        place = (data.resolve(), out.resolve(), at_once, digest(design))
+        parts = [study.comparison(seed, *place) for seed in seeds]
+        launch_comparisons(parts, launcher, out.resolve(), study.config.resources, at_once)
     started = time.perf_counter()
     for done, seed in enumerate(seeds, start=1):
         print(f"[study] seed {seed}, {done} of {len(seeds)}", flush=True)
@@ -226,6 +263,8 @@ def _begin(study: Study, data: Path, out: Path) -> tuple[list[int], dict[str, An
     Returns:
         All seeds of the study, those of earlier calls first; and its design, as it is written.
     """
+    if (out / RUN_FILE).exists():
+        raise ConfigError(f"{out}: holds the run of a comparison; take a new folder for the study")
     sites = prepared_manifests(study.job, data)
     written = json.dumps(study.design({site.site: site.content_hash() for site in sites}))
     design: dict[str, Any] = json.loads(written)
@@ -243,7 +282,8 @@ def _begun(path: Path, design: dict[str, Any]) -> dict[str, Any]:
     """What an earlier call wrote. More seeds may join a study; nothing else about it may change."""
     try:
         found = dict(json.loads(path.read_text(encoding="utf-8")))
-        differing = [key for key in design if found["design"][key] != design[key]]
+        keys = [*design, *(key for key in found["design"] if key not in design)]
+        differing = [key for key in keys if found["design"].get(key) != design.get(key)]
         dict(found["folders"]), str(found["created"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: damaged ({error}); run the study into a new folder") from error

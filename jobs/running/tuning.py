@@ -22,7 +22,6 @@ from typing import Any
 from fedi2i.digest import digest
 from fedi2i.errors import ConfigError, DataError
 from fedi2i.files import write_csv, write_text
-from fedi2i.metric_files import read_metrics
 from fedi2i.typed_config import merged, nearest
 from jobs.privacy.catalogue import privacy_values
 from jobs.running.arm_outcome import final_mean
@@ -334,7 +333,7 @@ def _scores(
         arm = FederatedArm(
             job, strategy, place.data, place.data_key, place.out, settings=settings, called=called
         )
-        rows = read_metrics(arm.run().metrics)
+        rows = arm.run().rows
         names = ("personal/psnr", "val/psnr", "val/ssim")
         found = {name: value for name in names if (value := final_mean(rows, name)) is not None}
     psnr, ssim = found.get("personal/psnr", found.get("val/psnr")), found.get("val/ssim")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -72,11 +72,14 @@ def evaluate(
     split: str = "test",
     unseen: Collection[str] = (),
     preset: str = DEFAULT,
+    ensembles: Mapping[str, Sequence[str]] | None = None,
 ) -> Path:
     """Measure every arm, and what needs no network, on every patient of every site.
 
     An unseen site took part in no training and only tests: all of its patients are measured as test
     patients, whatever split its manifest gives them.
+
+    An ensemble is an arm, too: its prediction is the mean of the outputs of the arms it names.
 
     A preset in HU measures volumes on the scan's own grid against the scan, see `native_pair`,
     unless its name says that prepared slices are meant.
@@ -101,6 +104,8 @@ def evaluate(
                 arm: translate(generator, patient.source, hardware)
                 for arm, generator in generators.items()
             }
+            for name, members in (ensembles or {}).items():
+                predictions[name] = torch.stack([predictions[one] for one in members]).mean(dim=0)
             for arm, metrics in _measured(predictions, patient, site, measured_by):
                 rows += [
                     (arm, site.site, split, patient.subject, preset, name, metrics[name])

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from functools import cache
 
 import pytorch_lightning as pl
+from pytorch_lightning.plugins.environments import LightningEnvironment
 
 from lightning_modules.training.hardware import Hardware
 
@@ -20,12 +21,17 @@ def quiet_trainer(hardware: Hardware, callbacks: Sequence[pl.Callback]) -> pl.Tr
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
     # Batches come ready-made from memory-mapped arrays: worker processes would only cost.
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    # It asks at every fit whether it is in a job of Slurm, whatever it was told (see below).
+    warnings.filterwarnings("ignore", message=".*`srun` command is available.*")
     return pl.Trainer(
         accelerator=hardware.accelerator,
         devices=1,
         precision=hardware.precision,  # type: ignore[arg-type]
         max_epochs=1,
         callbacks=list(callbacks),
+        # A site trains in this one process. Inside a job of Slurm Lightning would read the job's
+        # numbers of nodes and tasks as its own.
+        plugins=[LightningEnvironment()],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,

@@ -9,7 +9,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from fedi2i.digest import digest
+from fedi2i.digest import digest, file_digest
+from fedi2i.errors import DataError
 from fedi2i.metric_files import MetricRow, write_metrics
 from lightning_modules.configuration import ExperimentConfig, experiment_values
 from lightning_modules.data.slices import TrainingSlices
@@ -51,11 +52,14 @@ class Arm:
         name: name of the arm; seeds its slice order.
         sites: whose training slices are used, and on whose validation patients it is followed.
         steps: optimizer steps per round.
+        start: a finished model, as the server or a training wrote it, to begin with; by default
+            the experiment's first weights. Networks that it lacks begin with these.
     """
 
     name: str
     sites: Sequence[PreparedSite]
     steps: int
+    start: Path | None = None
 
 
 def train_arm(experiment: ExperimentConfig, arm: Arm, hardware: Hardware, out: Path) -> Path:
@@ -76,6 +80,8 @@ def train_arm(experiment: ExperimentConfig, arm: Arm, hardware: Hardware, out: P
     _warn_of_untrained(arm, learner, MODELS[experiment.model.name].names)
     fingerprint = _fingerprint(experiment, arm)
     first_round, state, rows, earlier = _resume(out, fingerprint, learner)
+    if arm.start and not first_round:
+        state = _begun_with(arm.start, state)
     validation = _Validation(experiment, arm, hardware)
     learned_on = arm.sites[0].site if len(arm.sites) == 1 else "all"
     for round_number in range(first_round, experiment.training.rounds):
@@ -182,8 +188,23 @@ def _fingerprint(experiment: ExperimentConfig, arm: Arm) -> str:
         "arm": arm.name,
         "steps": arm.steps,
         "data": [site.content_hash for site in arm.sites],
+        **({"start": file_digest(arm.start)} if arm.start else {}),
     }
     return digest(content)
+
+
+def _begun_with(path: Path, state: State) -> State:
+    """The first state with the weights of a finished model in it.
+
+    Raises:
+        DataError: the file is damaged, or holds what the experiment's networks do not have.
+    """
+    refusal = "no model of this experiment; give the experiment that it was trained with"
+    found: State = read_tensors(path, refusal, lambda content: dict(content["model"]))
+    for key, value in found.items():
+        if key not in state or state[key].shape != value.shape:
+            raise DataError(f"{path}: '{key}' is {refusal}")
+    return {**state, **found}
 
 
 def _resume(

@@ -73,6 +73,7 @@ _FIXED = {
     "local": LineStyle("#E69F00", "--", "s"),
     "centralised": LineStyle("#222222", "-.", "D"),
     "regression": LineStyle("#7B3294", "--", "X"),
+    "ensemble": LineStyle("#8C6D31", ":", "h"),
 }
 _FEDERATED = (
     (REFERENCE_COLOUR, "o"),

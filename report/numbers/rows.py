@@ -10,6 +10,7 @@ import pandas as pd
 from report.run.records import (
     CENTRALISED,
     CONSTANT,
+    ENSEMBLE,
     MEAN_TARGET,
     REGRESSION,
     SOURCE,
@@ -24,7 +25,7 @@ FEW_ARMS = 4
 ALL_FEDERATED = "All federated patients"
 
 _GROUPS = (
-    ("Baselines", (SOURCE, CONSTANT, MEAN_TARGET, "local", CENTRALISED, REGRESSION)),
+    ("Baselines", (SOURCE, CONSTANT, MEAN_TARGET, "local", ENSEMBLE, CENTRALISED, REGRESSION)),
     ("Federated, one global model", ("federated",)),
     ("Federated, a personal model per site", ("personal",)),
 )

@@ -15,6 +15,7 @@ from typing import Any
 from fedi2i.errors import DataError
 from report.run.records import (
     CENTRALISED,
+    ENSEMBLE,
     LOCAL_ONLY,
     OF_SITE,
     REGRESSION,
@@ -24,7 +25,7 @@ from report.run.records import (
 )
 
 LOCAL_PREFIX = "local-"
-RESERVED_FAMILIES = (*UNTRAINED, CENTRALISED, REGRESSION)
+RESERVED_FAMILIES = (*UNTRAINED, CENTRALISED, REGRESSION, ENSEMBLE)
 
 
 @dataclass(frozen=True)

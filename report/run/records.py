@@ -21,6 +21,7 @@ UNTRAINED = (SOURCE, CONSTANT, MEAN_TARGET)
 """Arms that need no network."""
 CENTRALISED = "centralised"
 REGRESSION = "regression"
+ENSEMBLE = "ensemble"
 LOCAL_ONLY = "local-only"
 OF_SITE = "@"
 
@@ -119,8 +120,8 @@ class Arm:
 
     Attributes:
         name: ``source``, ``constant``, ``mean-target``, ``local-<site>``, ``centralised``,
-            ``regression``, a federated strategy, or ``<strategy>@<site>`` for a site's own model
-            of a strategy.
+            ``regression``, ``ensemble``, a federated strategy, or ``<strategy>@<site>`` for a
+            site's own model of a strategy.
         label: the name of this one model, as shown to readers.
         seconds: wall-clock training time, or None; of the whole family where it has one.
         rounds: communication rounds, or None.
@@ -162,7 +163,8 @@ class Arm:
         """
         if self.site is not None:
             return "local" if self.family == LOCAL_ONLY else "personal"
-        return self.name if self.name in (*UNTRAINED, CENTRALISED, REGRESSION) else "federated"
+        baselines = (*UNTRAINED, CENTRALISED, REGRESSION, ENSEMBLE)
+        return self.name if self.name in baselines else "federated"
 
     @property
     def job(self) -> str:

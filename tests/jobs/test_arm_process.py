@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -75,6 +76,25 @@ def test_the_record_holds_the_seconds_and_is_written_after_success(
     record = json.loads((tmp_path / "fedavg.json").read_text(encoding="utf-8"))
     assert record["seconds"] == seconds
     assert 0 < seconds < 60
+
+
+def test_a_second_command_waits_for_the_first_one_and_finds_the_arm_finished(
+    process: ArmProcess, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slow = script(process, f"import time; time.sleep(0.5); {WRITES}")
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(run_process, (slow, slow), (tmp_path, tmp_path))
+    assert first == second
+    assert times_run(process) == 1
+    assert "another command is running this arm" in capsys.readouterr().out
+
+
+def test_a_lock_that_a_killed_command_has_left_holds_nobody_up(
+    process: ArmProcess, tmp_path: Path
+) -> None:
+    (tmp_path / "fedavg.lock").touch()
+    run_process(process, tmp_path)
+    assert times_run(process) == 1
 
 
 FAILURES = {

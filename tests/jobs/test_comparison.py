@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,15 @@ from simulator_runs import SITES, TWO_SITES
 from tiny_cohort import UNSEEN, write_tiny_cohort
 
 from app_custom.nvflare_files import personal_model_path
+from fedi2i.errors import ConfigError, DataError
 from fedi2i.typed_config import read_yaml
-from jobs.running import baseline_arms, comparison, federated_arm
+from jobs.running import baseline_arms, comparison, federated_arm, site_arms
 from jobs.running.arm_process import ArmFailedError, ArmProcess
 from jobs.running.comparison import Comparison, run_comparison
 from jobs.running.run_record import PrimaryOutcome
 from jobs.writing.federation import read_federated_experiment
 from lightning_modules.configuration import read_experiment
+from partitions.manifest import read_manifest, write_manifest
 
 STRATEGIES = ("fedavg", "fedprox")
 FEDERATED = (*STRATEGIES, "regression")
@@ -93,7 +96,7 @@ def runner(monkeypatch: pytest.MonkeyPatch) -> Runner:
 
 
 def install(monkeypatch: pytest.MonkeyPatch, runner: Runner) -> None:
-    for module in (comparison, federated_arm, baseline_arms):
+    for module in (comparison, federated_arm, baseline_arms, site_arms):
         monkeypatch.setattr(module, "run_process", runner)
 
 
@@ -315,3 +318,134 @@ def test_the_primary_outcome_stands_in_the_record_and_has_a_default(
         {"metric": "psnr", "patients": "federated"},
         {"metric": "ssim", "patients": "unseen"},
     ]
+
+
+THREE = {"federation": {"sites": [*SITES, "north"]}}
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Data of three sites and the unseen one."""
+    return write_tiny_cohort(tmp_path_factory.mktemp("three"), (*SITES, "north", UNSEEN))
+
+
+def entries(out: Path, family: str) -> dict[str, Any]:
+    """The run's entries of a family, or of the arm of this name, by name."""
+    record = json.loads((out / "run.json").read_text(encoding="utf-8"))
+    arms = {arm["name"]: arm for arm in record["arms"]}
+    return {n: arm for n, arm in arms.items() if family in (n, arm.get("family"))}
+
+
+def test_more_arms_are_run_where_they_are_asked_for(
+    three: Path, tmp_path: Path, runner: Runner
+) -> None:
+    job = read_federated_experiment(TWO_SITES, THREE)
+    more = {"ensemble": True, "fine_tuning": 7, "leave_one_site_out": True}
+    run_comparison(Comparison(job, three, tmp_path, ("fedavg",), 2, "Tiny", **more))
+    sites = (*SITES, "north")
+    evaluate = " ".join(runner.asked["evaluation"].command)
+    local = ",".join(f"local-{site}" for site in sites)
+    assert f"--ensemble ensemble={local} " in evaluate
+    (ensemble,) = entries(tmp_path, "ensemble").values()
+    assert (ensemble["seconds"], ensemble["bytes_sent"]) == (3.0, 0)
+    for family in ("fine-tuned", "left-out"):
+        found = entries(tmp_path, family)
+        assert list(found) == [f"{family}@{site}" for site in sites]
+        assert {arm["site"] for arm in found.values()} == set(sites)
+        assert {arm["seconds"] for arm in found.values()} == {3.0}  # of the whole family
+        assert all(f"--model {name}=" in evaluate for name in found)
+    assert {arm["steps"] for arm in entries(tmp_path, "fine-tuned").values()} == {3 * 7}
+
+
+def test_fine_tuning_begins_with_the_finished_model_of_fedavg_at_the_site_alone(
+    data: Path, tmp_path: Path, runner: Runner
+) -> None:
+    job = read_federated_experiment(TWO_SITES)
+    run_comparison(Comparison(job, data, tmp_path, ("fedavg",), 2, "Tiny", fine_tuning=7))
+    assert runner.order.index("fedavg") < runner.order.index("fine-tuned-south")
+    training = read_experiment(tmp_path / "fine-tuning.yaml").training
+    assert (training.rounds, training.steps) == (1, 7)
+    for site in SITES:
+        command = runner.asked[f"fine-tuned-{site}"].command
+        options = dict(zip(command[4::2], command[5::2], strict=True))
+        assert options["--start"] == str(runner.asked["fedavg"].produces)
+        assert options["--data"] == str(data / site)
+        assert options["--experiment"] == str(tmp_path / "fine-tuning.yaml")
+    key = runner.asked["fine-tuned-south"].key
+    assert runner.asked["fedavg"].key in key and "7 steps" in key
+
+
+def test_leaving_a_site_out_is_fedavg_among_the_others(
+    three: Path, tmp_path: Path, runner: Runner
+) -> None:
+    job = read_federated_experiment(TWO_SITES, THREE)
+    more = {"regression": False, "leave_one_site_out": True}
+    run_comparison(Comparison(job, three, tmp_path, ("fedavg",), 2, "Tiny", **more))
+    whole = settings_of(tmp_path / "jobs" / "fedavg")
+    for site in (*SITES, "north"):
+        folder = tmp_path / "jobs" / f"left-out-{site}"
+        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+        assert set(meta["deploy_map"]["app_site"]) == {*SITES, "north"} - {site}
+        assert settings_of(folder) == whole
+    assert not any(arm.get("reference") for arm in entries(tmp_path, "left-out").values())
+
+
+@pytest.mark.parametrize(
+    ("strategies", "changes", "more", "sentence"),
+    [
+        (("fedprox",), {}, {"fine_tuning": 5}, "fine-tuning begins with the model of 'fedavg'"),
+        (("fedavg",), {}, {"leave_one_site_out": True}, "one of 2 sites out leaves no federation"),
+        (
+            ("fedavg",),
+            THREE | {"privacy": {"mechanism": "percentile"}},
+            {"leave_one_site_out": True},
+            "with privacy.mechanism 'percentile'",
+        ),
+    ],
+)
+def test_arms_that_cannot_be_are_refused_before_anything_is_written(
+    strategies: tuple[str, ...],
+    changes: dict[str, Any],
+    more: dict[str, Any],
+    sentence: str,
+    three: Path,
+    tmp_path: Path,
+    runner: Runner,
+) -> None:
+    job = read_federated_experiment(TWO_SITES, changes)
+    with pytest.raises(ConfigError, match=sentence):
+        run_comparison(Comparison(job, three, tmp_path / "out", strategies, 2, "Tiny", **more))
+    assert not (tmp_path / "out").exists()
+    assert runner.order == []
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "sentence"),
+    [
+        ("study.json", {}, "holds a study of several seeds"),
+        ("run.json", {"design": "abc"}, "holds a run of another study"),
+    ],
+)
+def test_a_folder_of_another_kind_of_run_is_left_alone(
+    file: str, content: dict[str, str], sentence: str, data: Path, tmp_path: Path, runner: Runner
+) -> None:
+    (tmp_path / file).write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(ConfigError, match=sentence):
+        compare(data, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [file]
+    assert runner.order == []
+
+
+def test_a_site_without_patients_to_train_on_is_named_before_the_first_arm(
+    tmp_path: Path, runner: Runner
+) -> None:
+    data = write_tiny_cohort(tmp_path / "data", (*SITES, UNSEEN))
+    manifest = read_manifest(data / "east")
+    tested = [
+        replace(one, split="val" if one.split == "train" else one.split)
+        for one in manifest.subjects
+    ]
+    write_manifest(replace(manifest, subjects=tuple(tested)))
+    with pytest.raises(DataError, match="site 'east' has no patient in split 'train'"):
+        compare(data, tmp_path / "out")
+    assert runner.order == []

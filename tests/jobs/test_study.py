@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from simulator_runs import SITES, TWO_SITES
@@ -113,6 +114,61 @@ def test_more_seeds_may_join_and_nothing_else_may_change(
         run_study(read_study(file), data, tmp_path / "out")
 
 
+def test_more_arms_belong_to_the_design_and_studies_without_them_keep_theirs(
+    file: Path, data: Path, tmp_path: Path, ran: list[Comparison]
+) -> None:
+    run_study(read_study(file), data, tmp_path / "out")
+    design = json.loads((tmp_path / "out" / STUDY_FILE).read_text(encoding="utf-8"))["design"]
+    assert not {"ensemble", "fine_tuning", "leave_one_site_out"} & set(design)
+    file.write_text(f"{STUDY}ensemble: true\nfine_tuning: 20\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="another ensemble, fine_tuning;"):
+        run_study(read_study(file), data, tmp_path / "out")
+    run_study(read_study(file), data, tmp_path / "more")
+    assert [(one.ensemble, one.fine_tuning) for one in ran[2:]] == [(True, 20)] * 2
+    file.write_text(STUDY, encoding="utf-8")
+    with pytest.raises(ConfigError, match="another ensemble, fine_tuning;"):
+        run_study(read_study(file), data, tmp_path / "more")
+
+
+def test_the_folder_of_a_comparison_does_not_become_a_study(
+    file: Path, data: Path, tmp_path: Path, ran: list[Comparison]
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "run.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(ConfigError, match="holds the run of a comparison; take a new folder"):
+        run_study(read_study(file), data, tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["run.json"]
+    assert ran == []
+
+
+def test_a_run_of_no_study_in_a_seed_s_folder_is_not_replaced(
+    file: Path, data: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "out" / "seed-5").mkdir(parents=True)
+    (tmp_path / "out" / "seed-5" / "run.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(ConfigError, match="seed-5: holds a run that belongs to no study"):
+        run_study(read_study(file), data, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("strategy", "mechanism", "sentence"),
+    [
+        ("fedma", "encryption", "fedma"),
+        ("fedmedian", "secure_sum", "fedmedian"),
+    ],
+)
+def test_strategies_that_a_privacy_mechanism_cannot_have_are_refused_with_the_file(
+    strategy: str, mechanism: str, sentence: str, file: Path, tmp_path: Path
+) -> None:
+    experiment = tmp_path / "experiment.yaml"
+    text = experiment.read_text(encoding="utf-8").replace("[south, east]", "[south, east, north]")
+    experiment.write_text(f"{text}\nprivacy: {{mechanism: {mechanism}}}\n", encoding="utf-8")
+    file.write_text(STUDY.replace("fedprox", strategy), encoding="utf-8")
+    with pytest.raises(ConfigError, match=sentence) as refused:
+        read_study(file)
+    assert mechanism in str(refused.value)
+
+
 def test_sites_and_what_they_send_belong_to_the_design_as_well(
     file: Path, data: Path, tmp_path: Path, ran: list[Comparison]
 ) -> None:
@@ -140,6 +196,25 @@ def test_a_later_call_with_fewer_seeds_leaves_none_of_the_finished_ones_out(
     assert seeds == {"seed", "5", "6"}
 
 
+def test_a_launcher_gets_every_seed_with_whole_paths_before_the_table_is_written(
+    file: Path, data: Path, tmp_path: Path, ran: list[Comparison], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launched: list[Any] = []
+    monkeypatch.setattr(running, "launch_comparisons", lambda *given: launched.extend(given))
+    monkeypatch.chdir(tmp_path)
+    file.write_text(f"{STUDY}resources: {{cores: 2, hours: 0.5}}\n", encoding="utf-8")
+    run_study(read_study(file), data, Path("out"), at_once=3, launcher="slurm")
+    comparisons, launcher, out, resources, at_once = launched
+    assert [one.out for one in comparisons] == [tmp_path / "out" / f"seed-{n}" for n in (5, 6)]
+    assert all(one.data.is_absolute() for one in comparisons)
+    assert (launcher, out, at_once) == ("slurm", tmp_path / "out", 3)
+    assert (resources.cores, resources.minutes, resources.gpus) == (2, 30, 0)
+    assert [one.job.experiment.seed for one in ran] == [5, 6]
+    # Other resources are no other study.
+    file.write_text(STUDY, encoding="utf-8")
+    run_study(read_study(file), data, Path("out"))
+
+
 def test_tables_of_two_releases_are_not_mixed(
     file: Path, data: Path, tmp_path: Path, ran: list[Comparison]
 ) -> None:
@@ -160,6 +235,11 @@ def test_tables_of_two_releases_are_not_mixed(
         ("[fedavg, fedprox]", "[fedprox, scaffold]", "strategies leave out 'fedavg'"),
         ("margin: 0.01", "margin: 0", "margin is 0"),
         ("margin:", "margine:", "did you mean 'margin'"),
+        ("margin:", "fine_tuning: -1\nmargin:", "fine_tuning is -1"),
+        ("margin:", "leave_one_site_out: true\nmargin:", "one of 2 sites out leaves no fed"),
+        ("margin:", "leave_one_site: true\nmargin:", "did you mean 'leave_one_site_out'"),
+        ("title:", "resources: {core: 2}\ntitle:", "did you mean 'cores'"),
+        ("title:", "resources: {cores: 0}\ntitle:", "resources.cores is 0"),
         ("{training: {rounds: 2}}", "{seed: 4}", "settings name a seed or a strategy"),
         ("experiment: exp", "experiment: missing/exp", "no such configuration file"),
     ],

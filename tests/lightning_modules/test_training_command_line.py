@@ -56,6 +56,8 @@ def test_models_are_trained_and_then_evaluated(
         ({"--model": "source=nowhere.pt"}, "'source' is taken"),
         ({"--model": "mean-target=nowhere.pt"}, "'mean-target' is taken"),
         ({"--model": "lesion=nowhere.pt"}, "'lesion' is taken"),
+        ({"--ensemble": "both"}, "--ensemble both: write name=model,model"),
+        ({"--ensemble": "both=a,b"}, "--ensemble both: unknown value 'a'"),
         ({"--split": "tset"}, "did you mean 'test'"),
         ({"--unseen": "nroth"}, "--unseen: unknown value 'nroth'; did you mean 'north'?"),
         ({"--out": "{experiment}"}, "is a file"),

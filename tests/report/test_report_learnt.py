@@ -104,6 +104,19 @@ def test_what_needs_no_network_is_neither_tested_nor_drawn(write_run, about, res
     render_page(analysis)
 
 
+def test_the_ensemble_of_local_models_is_a_baseline_beside_them(write_run, about, results):
+    entry = {"seconds": 0.0, "rounds": 0, "steps": 0, "bytes_sent": 0, "note": ""}
+    arm = {"name": "ensemble", "label": "Ensemble of the local models", **entry}
+    both = pd.concat([results, results[results.arm == "fedavg"].assign(arm="ensemble")])
+    run = read_run(write_run({**about, "arms": [*about["arms"], arm]}, both))
+    analysis = analyse(run)
+    (row,) = [row for row in analysis.rows if row.name == "ensemble"]
+    assert (row.is_federated, row.is_trained) == (False, True)
+    kinds = [row.kind for row in analysis.rows]
+    assert kinds.index("ensemble") == kinds.index("local") + 1
+    assert "Ensemble of the local models" in render_page(analysis)
+
+
 def test_lesion_error_is_tested_like_the_other_metrics(write_run, results):
     lesions = results[results.metric == "mae"].assign(metric="lesion_mae")
     some = lesions[lesions.subject.isin(["a1", "a2", "b1", "u1"])]

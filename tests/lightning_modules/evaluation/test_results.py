@@ -61,6 +61,26 @@ def test_there_is_one_row_per_arm_patient_and_metric(
     assert set(rows) == expected
 
 
+def test_an_ensemble_is_measured_by_the_mean_of_its_models_outputs(
+    sites: dict[str, PreparedSite], hardware: Hardware, tmp_path: Path
+) -> None:
+    arms = {"negative": _Negative(), "copy": nn.Identity()}
+    members = {"both": ("negative", "copy")}
+    evaluate(arms, [sites["north"]], hardware, tmp_path, ensembles=members)
+    (patient, *_) = patients(sites["north"].split("test"))
+    outputs = [translate(model, patient.source, hardware) for model in arms.values()]
+    expected = ((outputs[0].numpy() - patient.target.numpy()) / 2) + (
+        (outputs[1].numpy() - patient.target.numpy()) / 2
+    )
+    inside = patient.mask.numpy() > 0
+    table = pd.read_csv(tmp_path / "results.csv")
+    mine = table[(table.arm == "both") & (table.subject == patient.subject)]
+    (found,) = mine[mine.metric == "mae"].value
+    assert found == pytest.approx(np.abs(expected[inside]).mean(), rel=1e-5)
+    with np.load(tmp_path / "slices.npz") as pictures:
+        assert f"north/{patient.subject}/both" in pictures
+
+
 def test_the_source_arm_is_the_source_taken_as_prediction(
     written: Path, sites: dict[str, PreparedSite]
 ) -> None:

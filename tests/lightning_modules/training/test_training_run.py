@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,38 @@ def test_the_local_arm_is_the_learner_fed_with_its_own_result(
     for number in range(4):
         state = learner.train(state, number).state
     assert _same(_model(tmp_path / "arm"), state)
+
+
+def test_an_arm_that_begins_with_a_finished_model_goes_on_from_its_weights(
+    make_experiment: MakeExperiment,
+    local: Arm,
+    sites: dict[str, PreparedSite],
+    hardware: Hardware,
+    tmp_path: Path,
+) -> None:
+    experiment = make_experiment(training={"rounds": 1, "steps": 4})
+    finished = train_arm(experiment, Arm("east", [sites["east"]], 4), hardware, tmp_path / "a")
+    tuned = replace(local, start=finished)
+    train_arm(experiment, tuned, hardware, tmp_path / "tuned")
+    slices = TrainingSlices([site.split("train") for site in local.sites])
+    learner = Learner(experiment, "north", slices, hardware, LocalStateStore(tmp_path / "state"))
+    assert _same(_model(tmp_path / "tuned"), learner.train(_model(tmp_path / "a"), 0).state)
+    # Another start is another training, also in the same folder.
+    train_arm(
+        experiment, replace(local, start=tmp_path / "tuned/model.pt"), hardware, tmp_path / "tuned"
+    )
+    again = learner.train(learner.train(_model(tmp_path / "a"), 0).state, 0).state
+    assert _same(_model(tmp_path / "tuned"), again)
+
+
+def test_a_start_that_is_no_model_of_the_experiment_is_one_sentence(
+    make_experiment: MakeExperiment, local: Arm, hardware: Hardware, tmp_path: Path
+) -> None:
+    foreign = tmp_path / "foreign.pt"
+    torch.save({"model": {"generator.w": torch.zeros(1)}}, foreign)
+    with pytest.raises(DataError, match=r"foreign\.pt: 'generator\.w' is no model of this exper"):
+        train_arm(make_experiment(), replace(local, start=foreign), hardware, tmp_path / "arm")
+    assert not (tmp_path / "arm" / "model.pt").exists()
 
 
 def test_the_centralised_arm_follows_every_site_and_their_mean(
