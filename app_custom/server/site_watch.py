@@ -23,6 +23,8 @@ _LOOK_EVERY_SECONDS = 1.0
 _TASK_SENT = (AppEventType.BEFORE_TRAIN_TASK, AppEventType.SEND_MODEL_FOR_VALIDATION)
 STAYS_CONNECTED = "fedi2i.stays_connected"
 """Event: the peer must keep its connection until the workflow has ended, whether it owes or not."""
+MISSES_ROUND = "fedi2i.misses_round"
+"""Event, and the property with its data: sites that are asked for nothing in this round."""
 
 
 class SiteWatch(Widget):
@@ -73,6 +75,9 @@ class SiteWatch(Widget):
         elif event_type == STAYS_CONNECTED:
             with self._lock:
                 self._staying.add(peer_name(fl_ctx))
+        elif event_type == MISSES_ROUND:
+            with self._lock:
+                self._owing -= set(fl_ctx.get_prop(MISSES_ROUND))
         elif event_type == EventType.BEFORE_PROCESS_SUBMISSION:
             self._note_answer(fl_ctx)
         elif event_type in (AppEventType.ROUND_DONE, EventType.END_WORKFLOW):

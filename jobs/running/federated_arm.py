@@ -64,14 +64,20 @@ class FederatedArm:
         workspace = self.out / WORKSPACES / self.arm
         prepare_workspace(workspace, {job.experiment.data.dataset: self.data})
         seconds = run_process(self._process(job, folder, workspace), self.out / "finished")
-        training, sites = job.experiment.training, job.federation.sites
+        training, federation = job.experiment.training, job.federation
         return ArmOutcome(
             name=self.arm,
             models=_models(self.name, job, workspace),
             metrics=metrics_path(workspace),
             seconds=seconds,
             rounds=training.rounds,
-            steps=training.rounds * training.steps * len(sites),
+            steps=federation.participation.site_steps(
+                federation.sites,
+                federation.needed,
+                job.experiment.seed,
+                training.rounds,
+                training.steps,
+            ),
             bytes_sent=bytes_sent(read_metrics(metrics_path(workspace))),
             note=_note(job.experiment.strategy.record.site),
             job=base_job(self.name),

@@ -34,6 +34,7 @@ from lightning_modules.strategies.interface import STAR, ServerRule, ServerView
 from lightning_modules.training.hardware import Hardware
 from lightning_modules.training.learner import Learner
 from lightning_modules.training.local_state import LocalStateStore
+from lightning_modules.training.participation import EVERYBODY, Participation
 from partitions.manifest import read_manifest
 from partitions.preparation import PreparedSite, prepare_site
 
@@ -42,7 +43,7 @@ Tamper = Callable[[str, Weights, Weights], Weights]
 
 
 class PlainLoop:
-    """All sites of a star and its server in this process; every site answers in every round.
+    """All sites of a star and its server in this process.
 
     Args:
         experiment: the experiment.
@@ -51,10 +52,14 @@ class PlainLoop:
         hardware: what the sites train on.
         tamper: changes what a site sends; by default all are honest.
         learner_arguments: further arguments of every site's ``Learner``.
+        participation: who misses rounds or does a part of them; by default every site answers in
+            every round.
+        least: the fewest sites of a round; by default all.
 
     Attributes:
         weights: the global model.
         round_number: the next round.
+        took_part: the sites of every finished round.
 
     Raises:
         ConfigError: a strategy of another topology, with independent starts, or whose server needs
@@ -69,7 +74,12 @@ class PlainLoop:
         hardware: Hardware,
         tamper: Tamper | None = None,
         learner_arguments: Mapping[str, Any] | None = None,
+        participation: Participation = EVERYBODY,
+        least: int | None = None,
     ) -> None:
+        self._participation = participation
+        self._least = len(sites) if least is None else least
+        self.took_part: list[tuple[str, ...]] = []
         self._rule = _server_rule(experiment)
         networks = build_networks(experiment.model, experiment.seed)
         parameters = {name for name, _ in networks.named_parameters()}
@@ -90,6 +100,7 @@ class PlainLoop:
                 TrainingSlices([prepared.split("train")]),
                 hardware,
                 LocalStateStore(folder / name),
+                participation.steps(name, experiment.training.steps),
                 **(learner_arguments or {}),
             )
             for name, prepared in sorted(sites.items())
@@ -102,9 +113,13 @@ class PlainLoop:
         """Train rounds; returns the global model."""
         for _ in range(rounds):
             arrays = self._rule.extras_for_sites(self._view)
-            updates = [self._update(name, arrays) for name in self._learners]
+            there = self._participation.present(
+                self._view.sites, self._least, self._experiment.seed, self.round_number
+            )
+            updates = [self._update(name, arrays) for name in there]
             self._view.round_number = self.round_number
             self.weights = self._combined(updates)
+            self.took_part.append(there)
             self.round_number += 1
         return self.weights
 
@@ -116,7 +131,7 @@ class PlainLoop:
         """
         found: dict[str, list[float]] = {}
         for name, learner in self._learners.items():
-            accepted = self.round_number - 1
+            accepted = self._last_round_of(name)
             state = learner.complete(_tensors(self.weights), self.round_number, accepted)
             models = {"val": state, "personal": learner.personal(self.round_number, accepted)}
             for prefix, model in models.items():
@@ -131,12 +146,16 @@ class PlainLoop:
         load_translator(generator, model, MODELS[config.name].translator)
         return validate(generator, self._prepared[site].split("val"), self._hardware, self._preset)
 
+    def _last_round_of(self, site: str) -> int:
+        """The last round that a site took part in, -1 for none."""
+        return max((n for n, there in enumerate(self.took_part) if site in there), default=-1)
+
     def _update(self, site: str, arrays: Weights) -> SiteUpdate:
         result = self._learners[site].train(
             _tensors(self.weights),
             self.round_number,
             extras=_tensors(arrays),
-            accepted_round=self.round_number - 1,
+            accepted_round=self._last_round_of(site),
         )
         sent = {key: value.numpy() for key, value in result.state.items()}
         if self._tamper:
@@ -207,7 +226,14 @@ def validation_in_this_process(
         )
         for site in federation.sites
     }
-    loop = PlainLoop(job.experiment, sites, folder / "sites", Hardware("cpu", "32-true", 1))
+    loop = PlainLoop(
+        job.experiment,
+        sites,
+        folder / "sites",
+        Hardware("cpu", "32-true", 1),
+        participation=federation.participation,
+        least=federation.needed,
+    )
     loop.run(job.experiment.training.rounds)
     metrics = loop.validation()
     write_text(record, json.dumps({"key": key, "metrics": metrics}) + "\n")

@@ -13,6 +13,7 @@ from app_custom.aggregation.compression import KINDS
 from fedi2i.errors import ConfigError
 from fedi2i.site_names import check_site_names
 from fedi2i.typed_config import (
+    LEFT_OUT_WHILE_UNSET,
     check_values,
     merged,
     nearest,
@@ -35,6 +36,7 @@ from lightning_modules.configuration import (
     experiment_values,
 )
 from lightning_modules.strategies.interface import STAR, SWARM
+from lightning_modules.training.participation import Participation, check_stragglers
 
 MOST_ROUND_SECONDS = 30 * 86400
 """A site that has not answered after a month is not at work."""
@@ -60,6 +62,7 @@ class FederationConfig:
         gpu_memory: GiB that each of these GPUs must have; 0 for any.
         compression: how arrays travel between server and sites, ``none``, ``fp16``, ``bf16`` or
             ``int8``; see ``app_custom.aggregation.compression``.
+        participation: who misses rounds or does a part of them, by plan.
     """
 
     sites: tuple[str, ...] = ()
@@ -70,6 +73,9 @@ class FederationConfig:
     gpus: dict[str, int] = field(default_factory=dict)
     gpu_memory: float = number(0.0, most=MOST_GPU_MEMORY, meaning="GiB that each GPU must have")
     compression: str = word("none", *KINDS, meaning="how arrays travel")
+    participation: Participation = field(
+        default_factory=Participation, metadata=LEFT_OUT_WHILE_UNSET
+    )
 
     @property
     def needed(self) -> int:
@@ -180,6 +186,11 @@ def _check_strategy_fits(job: FederatedExperiment, where: str) -> None:
             f"{where}: federation.initial_model is '{job.federation.initial_model}', but here "
             "sites draw their own first weights; leave it out"
         )
+    if record.topology != STAR and job.federation.participation.acts:
+        raise ConfigError(
+            f"{where}: strategy '{strategy.name}' passes models between sites and needs each of "
+            "them in every round; leave federation.participation out"
+        )
     if record.topology != STAR and not 2 <= sites == job.federation.needed:
         raise ConfigError(
             f"{where}: strategy '{strategy.name}' passes models between sites: it takes two or "
@@ -202,6 +213,18 @@ def _check_federation(federation: FederationConfig, where: str) -> None:
         raise ConfigError(
             f"{where}: federation.min_sites is {federation.min_sites}; it must be from 1 to the "
             f"number of sites, {len(federation.sites)}"
+        )
+    _check_participation(federation, where)
+
+
+def _check_participation(federation: FederationConfig, where: str) -> None:
+    stragglers = federation.participation.stragglers
+    check_stragglers(stragglers, f"{where}: federation.participation.stragglers", federation.sites)
+    if federation.participation.missing and federation.needed == len(federation.sites):
+        raise ConfigError(
+            f"{where}: federation.participation.missing is {federation.participation.missing}, "
+            "but all sites are needed in every round; say in federation.min_sites how many must "
+            "remain"
         )
 
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 
 from fedi2i.digest import digest
+from fedi2i.typed_config import as_dict
 from jobs.privacy.catalogue import (
     privacy_values,
     with_mechanism_at_server,
@@ -87,6 +88,9 @@ def run_name(name: str, job: FederatedExperiment) -> str:
     }
     if job.federation.compression != "none":  # runs without it keep the name they have had
         content["compression"] = job.federation.compression
+    if job.federation.participation.acts:
+        content["participation"] = as_dict(job.federation.participation)
+        content["min_sites"] = job.federation.needed
     if job.privacy.acts:
         content["privacy"] = privacy_values(job.privacy)
     # The name becomes a folder's at every participant, which takes it only in plain characters.
