@@ -42,8 +42,13 @@ def report_command(options: argparse.Namespace) -> None:
     from report.page.render import render_page
     from report.run.audit import is_audit
     from report.run.folder import read_run
+    from report.run.levels import has_levels
     from report.run.study import is_study
 
+    if has_levels(options.folder):
+        if options.figures:
+            raise ConfigError("--figures: the figure of levels is on their page; leave this out")
+        return report_levels(options.folder)
     if is_study(options.folder):
         if options.figures:
             raise ConfigError("--figures: the figures of a study are on its page; leave this out")
@@ -81,6 +86,24 @@ def report_audit(folder: Path) -> None:
     write_text(folder / AUDIT_PAGE, page)
     print("\n".join(f"- {sentence}" for sentence in summary(audit)))
     print(f"\nwritten: {', '.join(map(str, written))}")
+
+
+def report_levels(folder: Path) -> None:
+    """Write the page of a study at several levels, and print what it shows.
+
+    Raises:
+        DataError: no level of it can be used; nothing is written.
+    """
+    from report.numbers.levels import analyse_levels
+    from report.page.levels import levels_summary, render_levels
+    from report.run.levels import read_levels
+
+    study = read_levels(folder)
+    analysis = analyse_levels(study)
+    target = folder / PAGE_FILE
+    write_text(target, render_levels(analysis))
+    print("\n\n".join([*levels_summary(analysis), *(f"! {gap}" for gap in study.gaps)]))
+    print(f"\nwritten: {target}")
 
 
 def report_study(folder: Path) -> None:

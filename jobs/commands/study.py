@@ -35,10 +35,14 @@ def study(options: StudyOptions) -> None:
     """Run what is not finished of a study."""
     # Imported here, as a mistake in the command line should not wait seconds for torch.
     from jobs.running.study import read_study, run_study
+    from jobs.running.study_levels import has_levels, read_levels, run_levels
 
-    planned = read_study(options.file, seeds_from(options.seeds) if options.seeds else ())
+    seeds = seeds_from(options.seeds) if options.seeds else ()
     out = options.out or Path("runs") / f"study-{options.file.stem}"
     if out.exists() and not out.is_dir():
         raise ConfigError(f"--out {out}: is a file; name a folder")
-    run_study(planned, options.data, out, options.at_once)
+    if has_levels(options.file):
+        run_levels(read_levels(options.file, seeds), options.data, out, options.at_once)
+    else:
+        run_study(read_study(options.file, seeds), options.data, out, options.at_once)
     print(f"wrote {out}; the page: fedi2i report {out}")

@@ -16,6 +16,7 @@ from jobs.running import study as running
 from jobs.running.comparison import Comparison
 from jobs.running.spent_epsilon import STUDY_FILE
 from jobs.running.study import Study, read_study, run_study
+from jobs.running.study_levels import has_levels
 
 STUDY = """
 title: Two seeds
@@ -173,7 +174,7 @@ def test_a_file_that_cannot_be_used_is_one_sentence(
 
 
 def test_the_committed_studies_can_be_read_and_name_their_reference() -> None:
-    files = sorted(Path("jobs/studies").glob("*.yaml"))
+    files = [one for one in sorted(Path("jobs/studies").glob("*.yaml")) if not has_levels(one)]
     assert {file.stem for file in files} >= {"default", "quick"}
     for file in files:
         study = read_study(file)
