@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from app_custom.nvflare_files import final_model_path, metrics_path, personal_model_path
-from fedi2i.metric_files import read_metrics
+from fedi2i.metric_files import FILE_NAME, read_metrics
 from jobs.privacy.catalogue import PRIVACY_JOBS, base_job, description
 from jobs.running.arm_outcome import ArmModel, ArmOutcome, bytes_sent
 from jobs.running.arm_process import ArmProcess, run_process
+from jobs.running.hostile.arm import hostile_process
 from jobs.writing.export import export_job
 from jobs.writing.federation import FederatedExperiment, with_strategy
 from jobs.writing.job_folder import run_name
@@ -60,28 +61,40 @@ class FederatedArm:
             UserError: the strategy does not fit the federation, or the run failed.
         """
         job = with_strategy(self.job, self.name, self.settings)
+        if job.federation.hostile:
+            return self._run_hostile(job)
         folder = export_job(self.arm, job, self.out / "jobs" / self.arm)
         workspace = self.out / WORKSPACES / self.arm
         prepare_workspace(workspace, {job.experiment.data.dataset: self.data})
         seconds = run_process(self._process(job, folder, workspace), self.out / "finished")
-        training, federation = job.experiment.training, job.federation
         return ArmOutcome(
             name=self.arm,
             models=_models(self.name, job, workspace),
             metrics=metrics_path(workspace),
             seconds=seconds,
-            rounds=training.rounds,
-            steps=federation.participation.site_steps(
-                federation.sites,
-                federation.needed,
-                job.experiment.seed,
-                training.rounds,
-                training.steps,
-            ),
+            rounds=job.experiment.training.rounds,
+            steps=_steps(job),
             bytes_sent=bytes_sent(read_metrics(metrics_path(workspace))),
             note=_note(job.experiment.strategy.record.site),
             job=base_job(self.name),
             privacy=simulated_privacy(job),
+        )
+
+    def _run_hostile(self, job: FederatedExperiment) -> ArmOutcome:
+        """Train in one process: no job has hostile sites."""
+        process = hostile_process(self.arm, job, self.data, self.data_key, self.out)
+        seconds = run_process(process, self.out / "finished")
+        return ArmOutcome(
+            name=self.arm,
+            models=(ArmModel(self.name, _label(self.name), process.produces),),
+            metrics=process.produces.with_name(FILE_NAME),
+            seconds=seconds,
+            rounds=job.experiment.training.rounds,
+            steps=_steps(job),
+            bytes_sent=0,
+            note=f"hostile: {', '.join(sorted(job.federation.hostile))}; trained in one process, "
+            "in which no bytes travel",
+            job=base_job(self.name),
         )
 
     def _process(self, job: FederatedExperiment, folder: Path, workspace: Path) -> ArmProcess:
@@ -101,6 +114,18 @@ class FederatedArm:
                 "refused",
             ),
         )
+
+
+def _steps(job: FederatedExperiment) -> int:
+    """Optimizer steps of each network, over all sites and rounds."""
+    training, federation = job.experiment.training, job.federation
+    return federation.participation.site_steps(
+        federation.sites,
+        federation.needed,
+        job.experiment.seed,
+        training.rounds,
+        training.steps,
+    )
 
 
 def simulated_privacy(job: FederatedExperiment) -> dict[str, Any]:

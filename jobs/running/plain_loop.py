@@ -21,6 +21,7 @@ from fedi2i.digest import digest
 from fedi2i.errors import ConfigError
 from fedi2i.files import write_text
 from jobs.writing.federation import FederatedExperiment
+from jobs.writing.hostile_sites import HostileSites
 from jobs.writing.job_folder import run_name
 from lightning_modules.combining.updates import SiteUpdate, Weights, network_of, networks_of
 from lightning_modules.configuration import ExperimentConfig
@@ -60,6 +61,7 @@ class PlainLoop:
         weights: the global model.
         round_number: the next round.
         took_part: the sites of every finished round.
+        samples: what each site stated in the last round it took part in.
 
     Raises:
         ConfigError: a strategy of another topology, with independent starts, or whose server needs
@@ -80,6 +82,7 @@ class PlainLoop:
         self._participation = participation
         self._least = len(sites) if least is None else least
         self.took_part: list[tuple[str, ...]] = []
+        self.samples: dict[str, float] = {}
         self._rule = _server_rule(experiment)
         networks = build_networks(experiment.model, experiment.seed)
         parameters = {name for name, _ in networks.named_parameters()}
@@ -130,15 +133,22 @@ class PlainLoop:
         ``personal/...`` to the sites' own models where the strategy has such beside the global one.
         """
         found: dict[str, list[float]] = {}
-        for name, learner in self._learners.items():
-            accepted = self._last_round_of(name)
-            state = learner.complete(_tensors(self.weights), self.round_number, accepted)
-            models = {"val": state, "personal": learner.personal(self.round_number, accepted)}
-            for prefix, model in models.items():
-                for metric, value in self._measured(name, model).items() if model else ():
-                    metric = f"{prefix}/{metric.partition('/')[2]}"
-                    found.setdefault(metric, []).append(value)
+        for name in self._learners:
+            for metric, value in self.validation_at(name).items():
+                found.setdefault(metric, []).append(value)
         return {metric: fmean(values) for metric, values in found.items()}
+
+    def validation_at(self, site: str) -> dict[str, float]:
+        """The same of one site."""
+        learner, accepted = self._learners[site], self._last_round_of(site)
+        state = learner.complete(_tensors(self.weights), self.round_number, accepted)
+        models = {"val": state, "personal": learner.personal(self.round_number, accepted)}
+        return {
+            f"{prefix}/{metric.partition('/')[2]}": value
+            for prefix, model in models.items()
+            if model
+            for metric, value in self._measured(site, model).items()
+        }
 
     def _measured(self, site: str, model: Mapping[str, Tensor]) -> dict[str, float]:
         config = self._experiment.model
@@ -161,6 +171,7 @@ class PlainLoop:
         if self._tamper:
             sent = self._tamper(site, self.weights, sent)
         extras = {key: value.numpy() for key, value in result.extras.items()}
+        self.samples[site] = float(result.samples)
         return SiteUpdate(site, sent, float(result.samples), extras)
 
     def _combined(self, updates: list[SiteUpdate]) -> Weights:
@@ -188,6 +199,34 @@ def _server_rule(experiment: ExperimentConfig) -> ServerRule:
 
 def _tensors(weights: Weights) -> dict[str, Tensor]:
     return {key: torch.as_tensor(np.array(value)) for key, value in weights.items()}
+
+
+def loop_of(job: FederatedExperiment, data: Path, folder: Path, hardware: Hardware) -> PlainLoop:
+    """The loop of a job, with its absent and hostile sites.
+
+    Args:
+        job: experiment and federation.
+        data: folder that holds one folder per site.
+        folder: receives what the sites keep.
+        hardware: what the sites train on.
+    """
+    federation, experiment = job.federation, job.experiment
+    preparation = experiment.data.preparation
+    sites = {
+        site: prepare_site(
+            read_manifest(data / site), preparation, data / site / "prepared", progress=False
+        )
+        for site in federation.sites
+    }
+    return PlainLoop(
+        experiment,
+        sites,
+        folder,
+        hardware,
+        HostileSites(federation.hostile, experiment.seed) if federation.hostile else None,
+        participation=federation.participation,
+        least=federation.needed,
+    )
 
 
 def validation_in_this_process(
@@ -219,21 +258,7 @@ def validation_in_this_process(
         known = json.loads(record.read_text(encoding="utf-8"))
         if known["key"] == key:
             return {name: float(value) for name, value in known["metrics"].items()}
-    preparation = job.experiment.data.preparation
-    sites = {
-        site: prepare_site(
-            read_manifest(data / site), preparation, data / site / "prepared", progress=False
-        )
-        for site in federation.sites
-    }
-    loop = PlainLoop(
-        job.experiment,
-        sites,
-        folder / "sites",
-        Hardware("cpu", "32-true", 1),
-        participation=federation.participation,
-        least=federation.needed,
-    )
+    loop = loop_of(job, data, folder / "sites", Hardware("cpu", "32-true", 1))
     loop.run(job.experiment.training.rounds)
     metrics = loop.validation()
     write_text(record, json.dumps({"key": key, "metrics": metrics}) + "\n")

@@ -18,6 +18,7 @@ from fedi2i.cores import available_cores
 from fedi2i.files import write_csv, write_text
 from fedi2i.metric_files import COLUMNS, SAMPLES, MetricRow, read_metrics
 from fedi2i.site_names import ALL_SITES
+from fedi2i.typed_config import as_dict
 from jobs.running.arm_outcome import ArmOutcome
 from jobs.running.spent_epsilon import (
     EARLIER,
@@ -127,6 +128,7 @@ def write_run_record(
         "primary_outcome": asdict(primary),
         **({"design": design} if design else {}),
         **_participation(job),
+        **({"hostile": hostile} if (hostile := as_dict(job.federation).get("hostile")) else {}),
         "metrics": [metric.description() for metric in preset.metrics.values()],
         "preset": {**preset.description(), "percentiles": list(preparation.percentiles)},
         "experiment": {

@@ -33,6 +33,7 @@ def evaluation_of(job: FederatedExperiment) -> FederatedExperiment:
         initial_model=None,
         compression="none",
         participation=EVERYBODY,
+        hostile={},
     )
     experiment = experiment_from(values, EVALUATE)
     return FederatedExperiment(federation, experiment, PrivacyConfig(), only_evaluates=True)

@@ -29,6 +29,7 @@ from jobs.privacy.catalogue import (
     check_privacy,
     privacy_from,
 )
+from jobs.writing.hostile_sites import HostileSite, check_hostile_sites, check_one_process
 from jobs.writing.whole_passes import check_whole_passes, with_whole_passes
 from lightning_modules.configuration import (
     ExperimentConfig,
@@ -63,6 +64,7 @@ class FederationConfig:
         compression: how arrays travel between server and sites, ``none``, ``fp16``, ``bf16`` or
             ``int8``; see ``app_custom.aggregation.compression``.
         participation: who misses rounds or does a part of them, by plan.
+        hostile: sites that send what they did not learn, and what; never in a job.
     """
 
     sites: tuple[str, ...] = ()
@@ -76,6 +78,7 @@ class FederationConfig:
     participation: Participation = field(
         default_factory=Participation, metadata=LEFT_OUT_WHILE_UNSET
     )
+    hostile: dict[str, HostileSite] = field(default_factory=dict, metadata=LEFT_OUT_WHILE_UNSET)
 
     @property
     def needed(self) -> int:
@@ -174,6 +177,7 @@ def _check_strategy_fits(job: FederatedExperiment, where: str) -> None:
         record.check_sites(strategy.settings, sites, job.federation.needed, where)
     check_whole_passes(job.experiment, where)
     check_privacy(job, where)
+    check_one_process(job, where)
     if record.topology == SWARM and job.federation.compression != "none":
         raise ConfigError(
             f"{where}: federation.compression is '{job.federation.compression}', but in a swarm "
@@ -215,6 +219,7 @@ def _check_federation(federation: FederationConfig, where: str) -> None:
             f"number of sites, {len(federation.sites)}"
         )
     _check_participation(federation, where)
+    check_hostile_sites(federation.hostile, federation.sites, f"{where}: federation.hostile")
 
 
 def _check_participation(federation: FederationConfig, where: str) -> None:

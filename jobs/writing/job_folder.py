@@ -18,6 +18,7 @@ from jobs.privacy.catalogue import (
 )
 from jobs.writing import evaluation_job
 from jobs.writing.federation import FederatedExperiment
+from jobs.writing.hostile_sites import refuse_hostile_sites
 from jobs.writing.topologies import parts, ring, star, swarm
 from jobs.writing.topologies.parts import Config, ServerSide, SiteSide, plain_site
 from lightning_modules.configuration import experiment_values
@@ -91,6 +92,8 @@ def run_name(name: str, job: FederatedExperiment) -> str:
     if job.federation.participation.acts:
         content["participation"] = as_dict(job.federation.participation)
         content["min_sites"] = job.federation.needed
+    if job.federation.hostile:
+        content["hostile"] = as_dict(job.federation)["hostile"]
     if job.privacy.acts:
         content["privacy"] = privacy_values(job.privacy)
     # The name becomes a folder's at every participant, which takes it only in plain characters.
@@ -113,6 +116,8 @@ _TOPOLOGIES: dict[str, Topology] = {
 
 
 def _topology(job: FederatedExperiment) -> Topology:
+    """Who sends models to whom; every job that is written passes here."""
+    refuse_hostile_sites(job)
     if job.only_evaluates:
         return evaluation_job.server, evaluation_job.site
     return _TOPOLOGIES[job.experiment.strategy.record.topology]

@@ -26,7 +26,7 @@ PLAN = {"min_sites": 1, "participation": {"missing": 0.5, "stragglers": {"east":
 def test_the_weights_are_those_of_the_loop_in_one_process_with_one_thread_in_the_simulator(
     tiny_cohort: Path, tmp_path: Path
 ) -> None:
-    changes = {"federation": PLAN, "experiment": {"training": {"steps": 8, "rounds": 4}}}
+    changes = {"federation": PLAN, "experiment": {"training": {"steps": 8, "rounds": 2}}}
     job = read_federated_experiment(TWO_SITES, changes)
     experiment, federation = job.experiment, job.federation
     prepared = {

@@ -55,6 +55,8 @@ def test_every_arm_s_job_is_admitted_by_every_site_of_a_simulation(
 ) -> None:
     count = 0
     for arm, job in arms(studies[name]):
+        if job.federation.hostile:  # trained in one process, see test_hostile_arm.py
+            continue
         folder = export_job(arm, job, tmp_path / arm)
         for path in folder.rglob("*.json"):
             named = set(class_paths(json.loads(path.read_text(encoding="utf-8"))))
@@ -63,7 +65,7 @@ def test_every_arm_s_job_is_admitted_by_every_site_of_a_simulation(
         for site in {job.federation.sites[0], *job.federation.participation.stragglers}:
             check_job(SiteConfig(limits=SIMULATION), meta, folder / "app_site", site)
         count += 1
-    assert count >= 3 * len(studies[name].levels)
+    assert count >= 3 * (len(studies[name].levels) - 1)
 
 
 def test_levels_of_privacy_stand_at_the_epsilon_that_their_jobs_spend(
