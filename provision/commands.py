@@ -224,7 +224,7 @@ def _add_prune(commands: Commands) -> None:
 
 def prune_command(options: argparse.Namespace) -> None:
     """Remove prepared slices and states of runs that nothing has used for a while."""
-    from provision.prune import leftovers, remove
+    from provision.removal.prune import leftovers, remove
 
     if not options.older_than >= 1:
         raise ConfigError(f"--older-than {options.older_than:g}: write 1 day or more")

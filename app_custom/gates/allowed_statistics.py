@@ -124,7 +124,22 @@ def _numbers_fault(found: Mapping[str, Any]) -> str:
                 return f"'{statistic}' of '{feature}' is not on the list of what may leave"
             if not _may_leave(statistic, feature, value):
                 return f"'{statistic}' of '{feature}' is not of the kind that may leave"
+    return _uncounted_fault(found)
+
+
+def _uncounted_fault(found: Mapping[str, Any]) -> str:
+    """Say which number is of a feature that the same answer counts no patient of."""
+    counts = found.get(Names.STATS_COUNT, {}).get(GROUP, {})
+    empty = {feature for feature, count in counts.items() if count == 0}
+    for statistic, groups in found.items():
+        for feature, value in groups.get(GROUP, {}).items():
+            if feature in empty and statistic not in _RANGE and not _is_nothing(value):
+                return f"'{statistic}' of '{feature}' is given, and no patient is counted"
     return ""
+
+
+def _is_nothing(value: Any) -> bool:
+    return not value.bins if isinstance(value, Histogram) else value in (None, 0)
 
 
 def _may_leave(statistic: str, feature: str, value: Any) -> bool:

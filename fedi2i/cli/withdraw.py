@@ -16,7 +16,7 @@ from fedi2i.errors import UserError
 if TYPE_CHECKING:
     from app_custom.participant.used_data import Use
     from partitions.withdrawal import Holding
-    from provision.withdrawal import Withdrawal
+    from provision.removal.withdrawal import Withdrawal
 
 
 def add_withdraw(commands: Commands) -> None:
@@ -49,7 +49,7 @@ def withdraw_command(options: argparse.Namespace) -> None:
         UserError: nobody is called like that, something is in use, or ``--yes`` is missing.
     """
     # Imported here, as the other commands of the group have no use for it.
-    from provision.withdrawal import Place, carry_out, only_plan, places_of
+    from provision.removal.withdrawal import Place, carry_out, only_plan, places_of
 
     if options.kit is not None:
         places = list(places_of(options.kit, options.site, options.dataset))

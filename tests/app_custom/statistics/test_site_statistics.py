@@ -315,6 +315,7 @@ def test_the_site_s_policy_lets_statistics_pass_and_a_training_job_s_gate_does_n
 _NAN = float("nan")
 _FINE = Histogram(HistogramType.STANDARD, [Bin(n / 64, (n + 1) / 64, 1.0) for n in range(64)])
 _OF_PATIENTS = Histogram(HistogramType.STANDARD, [Bin(34.0, 34.0, 1.0), Bin(71.0, 71.0, 1.0)])
+_COARSE = Histogram(HistogramType.STANDARD, [Bin(0.0, 0.5, 1.0), Bin(0.5, 1.0, 0.0)])
 _NAMED = Histogram(HistogramType.STANDARD, [Bin(0.0, 1.0, 1.0)], "patient 7")
 
 
@@ -334,6 +335,9 @@ _NAMED = Histogram(HistogramType.STANDARD, [Bin(0.0, 1.0, 1.0)], "patient 7")
         {"histogram": {GROUP: {"source": Histogram(HistogramType.STANDARD, [(34.0,) * 9])}}},
         {"histogram": {GROUP: {"source": Histogram(HistogramType.STANDARD, [Bin(0, 1, _NAN)])}}},
         {"count": {GROUP: {"age": 1}}, "sum": {GROUP: {"age": 71.0}}},
+        {"count": {GROUP: {"age": 0}}, "sum": {GROUP: {"age": 71.0}}},
+        {"count": {GROUP: {"age": 0}}, "mean": {GROUP: {"age": 71.0}}},
+        {"count": {GROUP: {"source": 0}}, "histogram": {GROUP: {"source": _COARSE}}},
         {"count": {GROUP: {"age": 1.5}}},
         {"count": {GROUP: {"age": -1}}},
         {"sum": {GROUP: {"age": _NAN}}},

@@ -20,7 +20,7 @@ from fedi2i.typed_config import choose
 from partitions.layouts.table_rows import remove_rows, rows_of
 from partitions.preparation.cache_folders import half_removed, remove_folder
 from partitions.withdrawal import Holding, UnknownPatientError, holding_of, withdraw
-from provision.prune import is_state
+from provision.removal.prune import is_state
 
 TRAIN, VAL = "train", "val"
 _LOGS = "*log*.txt*"

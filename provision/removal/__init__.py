@@ -1,0 +1,1 @@
+"""What a participant takes away at its own site: what nothing uses any more, and one patient."""
