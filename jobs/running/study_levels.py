@@ -136,8 +136,8 @@ def _check(axes: Mapping[str, Axis], levels: Mapping[str, Level], where: str) ->
             )
         if not level.at:
             raise ConfigError(f"{where}: levels.{name}.at is empty; say where on which axis it is")
-        for axis in level.at:
-            choose(axis, axes, f"{where}: levels.{name}.at")
+        for place in level.at:
+            choose(place, axes, f"{where}: levels.{name}.at")
     for name, axis in axes.items():
         _check_places([lv.at[name] for lv in levels.values() if name in lv.at], name, axis, where)
 

@@ -65,7 +65,7 @@ def _draw_row(
         panel.axhline(means.mean, color=style.colour, linestyle=":", linewidth=1)
     points = [point for point in points if not math.isinf(point[0])]
     if points:
-        drawn[row.label] = panel.errorbar(
+        bars = panel.errorbar(
             [place for place, _ in points],
             [means.mean for _, means in points],
             yerr=[means.spread or 0.0 for _, means in points],
@@ -75,3 +75,4 @@ def _draw_row(
             capsize=2,
             elinewidth=0.8,
         )
+        drawn[row.label] = bars.lines[0]

@@ -46,12 +46,15 @@ def write_levels(tmp_path: Path, about: dict[str, Any]) -> WriteLevels:
         about["versions"] = {"fedi2i": "0.3.0"}
         for name in (name for name in PLACES if name not in without):
             _write_study(folder / f"level-{name}", dict(about), PLACES[name], diverges=name == at)
-        levels = {name: {"at": {"x": repr(p)}, "settings": {}} for name, p in PLACES.items()}
+        levels: dict[str, dict[str, Any]] = {
+            name: {"at": {"x": repr(p)}, "settings": {}} for name, p in PLACES.items()
+        }
         levels["whole"]["settings"] = {"training": {"steps": 7}}
+        x = {"label": "part of something", "log": False, **axis}
         content = {
             "title": "How robust <they> are",
             "created": "2025-01-02T03:04:05+00:00",
-            "axes": {"x": {"label": "part of something", "log": False, **axis}},
+            "axes": {"x": x},
             "levels": levels,
             "folders": {name: f"level-{name}" for name in PLACES},
         }
@@ -92,6 +95,11 @@ def _write_study(folder: Path, about: dict[str, Any], place: float, diverges: bo
     (folder / "study.json").write_text(json.dumps(study), encoding="utf-8")
 
 
+def _curves(panel: Any) -> list[Any]:
+    """The lines through the points of every strategy, without their bars."""
+    return [bars.lines[0] for bars in panel.containers]
+
+
 def _text(page: str) -> str:
     return re.sub(r"\s+", " ", unescape(re.sub(r"<[^>]+>", " ", page)))
 
@@ -113,7 +121,7 @@ def test_the_figure_has_a_curve_for_every_strategy_at_the_places_of_the_levels(
     write_levels: WriteLevels,
 ) -> None:
     (panel,) = draw_levels(analyse_levels(read_levels(write_levels()))).axes
-    curves = [bars.lines[0] for bars in panel.containers]
+    curves = _curves(panel)
     assert all(list(line.get_xdata()) == [0.0, 0.5, 1.0] for line in curves)
     heights = sorted(list(map(float, line.get_ydata())) for line in curves)
     assert heights[0] == pytest.approx([23.5, 21.5, 19.5])
@@ -127,9 +135,9 @@ def test_an_infinite_place_is_a_line_across(
     monkeypatch.setitem(PLACES, "none", float("inf"))
     (panel,) = draw_levels(analyse_levels(read_levels(write_levels(log=True)))).axes
     assert panel.get_xscale() == "log"
-    across = [line for line in panel.lines if list(line.get_xdata()) == [0, 1]]
+    across = [line for line in panel.lines if np.array_equal(line.get_xdata(), [0, 1])]
     assert len(across) == 2
-    assert all(len(bars.lines[0].get_xdata()) == 2 for bars in panel.containers)
+    assert all(len(line.get_xdata()) == 2 for line in _curves(panel))
 
 
 def test_the_page_has_the_numbers_what_differs_and_each_level_s_own_verdicts(
@@ -149,7 +157,7 @@ def test_what_diverged_is_said_and_not_drawn(write_levels: WriteLevels) -> None:
     analysis = analyse_levels(read_levels(write_levels(at="half")))
     assert "diverged" in _text(render_levels(analysis))
     (panel,) = draw_levels(analysis).axes
-    assert sorted(len(bars.lines[0].get_xdata()) for bars in panel.containers) == [2, 3]
+    assert sorted(len(line.get_xdata()) for line in _curves(panel)) == [2, 3]
 
 
 def test_a_missing_level_is_a_gap_and_the_rest_is_written(
