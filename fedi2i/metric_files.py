@@ -19,6 +19,13 @@ SENT, RECEIVED = f"{TRAFFIC}bytes_sent", f"{TRAFFIC}bytes_received"
 SAMPLES = "data/samples"
 """Training slices that a site states in a round: its weight in a mean weighed by samples."""
 
+SOURCE_LEVELS = tuple(round(0.05 + 0.1 * n, 2) for n in range(10))
+"""The parts of a training patient's pixels that lie below the percentiles in ``SOURCE``."""
+SOURCE = tuple(f"source/p{round(100 * level):02d}" for level in SOURCE_LEVELS)
+"""Percentiles of the prepared source scans, each a mean over a site's training patients."""
+SOURCE_SPREAD = "source/spread"
+"""The mean distance of a site's training patients from these percentiles, on the same scale."""
+
 MetricRow = tuple[str, int, str, float]
 """Site (or ``all``, ``server``), round, metric, value."""
 

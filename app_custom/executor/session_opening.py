@@ -13,8 +13,10 @@ from nvflare.apis.fl_context import FLContext
 
 from app_custom.executor.kept_models import KeptModels
 from app_custom.executor.site_session import SiteSession
+from app_custom.gates.allowed_statistics import check_statistics
 from app_custom.gates.job_limits import (
     JobLimits,
+    JobRefusedError,
     check_data,
     check_parameters,
     check_readable,
@@ -120,7 +122,22 @@ def open_session(
         rounds,
         kept,
         every_metric,
+        not every_metric and describes_source(config, fl_ctx, noise),
     )
+
+
+def describes_source(config: SiteConfig, fl_ctx: FLContext, noise: PatientNoise | None) -> bool:
+    """Whether the site says what its training's source scans look like, in a few percentiles.
+
+    It does where it would answer a job of statistics, and where the server writes a model file.
+    """
+    try:
+        check_statistics(config.statistics, keeps_to_the_ledger(fl_ctx) or noise is not None)
+        check_demand(config.patient_privacy, None)
+        check_readable(config.limits, encrypted=False, masked=False)
+    except JobRefusedError:
+        return False
+    return not encrypts(fl_ctx)
 
 
 def _config(fl_ctx: FLContext, noise: PatientNoise | None) -> SiteConfig:

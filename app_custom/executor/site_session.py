@@ -46,6 +46,7 @@ from lightning_modules.networks.generators.catalogue import build_generator
 from lightning_modules.sharing.tensor_file import write_tensors
 from lightning_modules.training.hardware import Hardware
 from lightning_modules.training.learner import Learner, RoundResult
+from lightning_modules.translation.intensities import source_percentiles
 from partitions.preparation import PreparedSite
 
 logger = logging.getLogger(__name__)
@@ -77,8 +78,10 @@ class SiteSession:
         patient_rounds: PatientRounds | None = None,
         kept: KeptModels | None = None,
         every_metric: bool = False,
+        describes_source: bool = False,
     ) -> None:
         self.patient_rounds = patient_rounds
+        self._describes_source = describes_source
         self._kept = kept
         self._experiment = experiment
         self._prepared = prepared
@@ -121,8 +124,10 @@ class SiteSession:
         """Compute the metrics on this site's validation patients.
 
         ``val/...`` belong to the received model, completed by what the site keeps to itself;
-        ``personal/...`` to the site's own model where the strategy has one. They are rounded as the
-        site's own limits say.
+        ``personal/...`` to the site's own model where the strategy has one. With those of the final
+        model go the percentiles of the training's source scans, where the site says so: they make
+        ``translate`` warn of a scan that is far from them. All are rounded as the site's own limits
+        say.
         """
         started = time.perf_counter()
         completed = self._learner.complete(_tensors(state), round_number, accepted_round)
@@ -136,8 +141,14 @@ class SiteSession:
                 self._send_scalar(name, value, round_number)
         if self._picture is not None:
             self._send("val/source_target_translated_error", self._picture, round_number, "IMAGE")
+        if self._describes_source and round_number == self._experiment.training.rounds:
+            metrics |= rounded(self._config.limits, self._source())
         metrics["time/validate_seconds"] = time.perf_counter() - started
         return metrics
+
+    def _source(self) -> dict[str, float]:
+        least = self._config.statistics.least_patients
+        return source_percentiles(self._prepared.split("train"), least)
 
     def keep_personal_model(
         self,

@@ -52,11 +52,12 @@ _RANGE = frozenset({Names.STATS_MIN, Names.STATS_MAX})
 
 @dataclass(frozen=True)
 class SharedStatistics:
-    """Whether a site answers jobs of statistics.
+    """Whether a site answers jobs of statistics, and describes its source scans after a training.
 
     Attributes:
         share: numbers of patients, means and standard deviations of ages and mean intensities, and
-            histograms of intensities go to the server under the site's name.
+            histograms of intensities go to the server under the site's name; percentiles of the
+            training's source scans go with the validation of a final model.
         least_patients: fewest patients of whom any number is given.
     """
 

@@ -10,6 +10,7 @@ from nvflare.apis.fl_context import FLContext
 from nvflare.app_common.widgets.convert_to_fed_event import FED_EVENT_PREFIX, ConvertToFedEvent
 
 from fedi2i.epsilon import EPSILON_ROUND, EPSILON_TOTAL, LEAST_PATIENTS
+from fedi2i.metric_files import SOURCE, SOURCE_SPREAD
 from lightning_modules.metrics.interface import Metric
 from lightning_modules.metrics.presets.catalogue import SENDABLE
 from lightning_modules.model_networks import MODELS, ROLES
@@ -23,6 +24,7 @@ _LOSS: Bounds = (-1e9, 1e9)
 """Losses have no range of their own; those of a run that diverges pass all the same."""
 _RATIO: Bounds = (0.0, 1e9)
 _SECONDS: Bounds = (0.0, 1e8)
+_INTENSITY: Bounds = (0.0, 1.0)
 _EPSILON: Bounds = (0.0, 1e15)
 _ROUNDING = 1e-6
 
@@ -40,6 +42,7 @@ def bounds_of_what_may_leave(metrics: Mapping[str, Metric]) -> dict[str, Bounds]
         **{f"personal/{name}": bounds for name, bounds in shared.items()},
         **{loss: _LOSS for model in MODELS.values() for loss in model.losses},
         **{f"strategy/ratio_{role}": _RATIO for role in ROLES},
+        **dict.fromkeys((*SOURCE, SOURCE_SPREAD), _INTENSITY),
         "time/train_seconds": _SECONDS,
         "time/validate_seconds": _SECONDS,
         EPSILON_ROUND: _EPSILON,
@@ -50,7 +53,7 @@ def bounds_of_what_may_leave(metrics: Mapping[str, Metric]) -> dict[str, Bounds]
 
 BOUNDS = bounds_of_what_may_leave(SENDABLE)
 SHARED_METRICS = frozenset(BOUNDS)
-"""Numbers about a round that a site may send; each is one mean over slices or patients."""
+"""Numbers that a site may send; each is one mean over slices or patients."""
 
 
 def is_possible(name: str, value: object) -> bool:

@@ -44,7 +44,8 @@ class SiteConfig:
         proxy: ``http://host:port`` of the HTTP proxy on the way to the server.
         patient_privacy: whether every job must train with patient-level differential privacy, and
             how much of it all jobs together may spend.
-        statistics: whether jobs of statistics are answered, and of how many patients at least.
+        statistics: whether jobs of statistics are answered and source scans described after a
+            training, and of how many patients at least.
     """
 
     datasets: dict[str, str] = field(default_factory=dict)

@@ -29,6 +29,7 @@ from lightning_modules.configuration import experiment_from
 from lightning_modules.model_networks import MODELS
 from lightning_modules.privacy.encrypted_model import is_encrypted
 from lightning_modules.sharing.tensor_file import read_tensors, write_tensors
+from lightning_modules.translation.intensities import intensities_of_sites
 from lightning_modules.translation.model_card import card_of, training_record
 from lightning_modules.translation.model_file import (
     KEPT_ROUNDS,
@@ -51,11 +52,12 @@ _DAMAGED = "damaged; delete the folder to start the run anew"
 class TranslationModels(Widget):
     """Writes the final and the best model as model files, beside NVFlare's, when a run ends.
 
-    A file's card says what the job and the metrics say; no site sends anything for it. It holds the
-    last global models as well, for ``translate --uncertainty``: their translators are kept with the
-    finished rounds until the run ends, and no site's own model ever is. Nothing is written where
-    the sites keep parts of the translator to themselves, or where the model is encrypted. List it
-    after ``Continuation``.
+    A file's card says what the job and the metrics say: of the source scans, the mean of the sites
+    that describe theirs (see ``app_custom.executor.site_session``). A file holds the last global
+    models as well, for ``translate --uncertainty``: their translators are kept with the finished
+    rounds until the run ends, and no site's own model ever is. Nothing is written where the sites
+    keep parts of the translator to themselves, or where the model is encrypted. List it after
+    ``Continuation``.
 
     Args:
         settings: the experiment's values.
@@ -130,7 +132,7 @@ class TranslationModels(Widget):
         record = training_record(
             self._experiment, self._run_name, metrics.rows, chosen, rounds, self._privacy
         )
-        card = card_of(self._experiment, record)
+        card = card_of(self._experiment, record, intensities_of_sites(metrics.rows))
         written = write_model(path.with_suffix(SUFFIX), ModelFile(card, weights, earlier))
         self.log_info(fl_ctx, f"'fedi2i translate --model' takes {written}")
 

@@ -15,8 +15,8 @@ from fedi2i.commands import STOPPED, ArgumentParser, run_program
 
 # In the order of the work.
 _WIDTH = 80
-# Below the map and no epilog, before which argparse would leave a line of the screen empty.
-_HINT = "'fedi2i COMMAND --help' tells more about a command."
+# In the usage line: a line of its own would push the map off the screen.
+_HINT = "'fedi2i COMMAND --help' tells more"
 
 ENTRIES = (
     *data.ENTRIES,
@@ -51,8 +51,8 @@ def parser_for(arguments: Sequence[str]) -> ArgumentParser:
     """
     parser = ArgumentParser(
         prog="fedi2i",
-        usage="fedi2i [-h] [--version] COMMAND ...",
-        description=f"{_map()}\n{_HINT}",
+        usage=f"fedi2i [-h] [--version] COMMAND ... ({_HINT})",
+        description=_map(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         add_help=False,
     )
@@ -85,8 +85,11 @@ def _map() -> str:
     for entry in ENTRIES:
         lines.append(f"  {entry.name:<11}{entry.purpose}")
         if entry.members:
-            # The bracket hangs, so that the names stand below the purpose.
             names = f"({', '.join(entry.members)})"
+            if len(lines[-1]) + 1 + len(names) <= _WIDTH:
+                lines[-1] += f" {names}"
+                continue
+            # The bracket hangs, so that the names stand below the purpose.
             first, next_ones = " " * 12, " " * 13
             lines += textwrap.wrap(names, _WIDTH, initial_indent=first, subsequent_indent=next_ones)
     return "\n".join(lines)

@@ -1,16 +1,20 @@
 """How far a new scan lies from the scans of the training, as prepared slices show it.
 
 The measure is the Wasserstein-1 distance (Ramdas et al., Entropy 2017, doi:10.3390/e19020047) of
-histograms on one grid: the area between the two cumulative histograms, in parts of the scale.
+histograms on one grid: the area between the two cumulative histograms, in parts of the scale. It is
+also the area between the two quantile functions, which a few percentiles tell well enough: they are
+all that the sites of a federation say of their patients, see ``source_percentiles``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fedi2i.metric_files import SOURCE, SOURCE_LEVELS, SOURCE_SPREAD, MetricRow
+from fedi2i.site_names import ALL_SITES
 from lightning_modules.translation.model_card import BINS, SourceIntensities
 from partitions.preparation import PreparedSplit
 
@@ -18,6 +22,8 @@ FAR = 2.0
 """A scan is far away when it is that many times farther than the farthest training patient ..."""
 LEAST_FAR = 0.05
 """... and at least so far, in parts of the scale: a few training patients may be much alike."""
+LEAST_SITES = 2
+"""Of which the mean goes into a model file: one that travels must not describe one hospital."""
 _LEVELS = 65535.0
 
 
@@ -58,6 +64,70 @@ def source_intensities(splits: Iterable[PreparedSplit]) -> SourceIntensities | N
     )
 
 
+def source_percentiles(split: PreparedSplit, least_patients: int) -> dict[str, float]:
+    """What a site says of its training's source scans: means over patients, and nothing of one.
+
+    Args:
+        split: the training patients.
+        least_patients: of fewer nothing is said.
+
+    Returns:
+        ``SOURCE`` and ``SOURCE_SPREAD`` to values in [0, 1], or nothing.
+    """
+    patients = np.array(list(_percentiles_of_patients(split)))
+    if len(patients) < max(least_patients, 2):
+        return {}
+    mean = patients.mean(axis=0)
+    named = dict(zip(SOURCE, mean.tolist(), strict=True))
+    return {**named, SOURCE_SPREAD: float(np.abs(patients - mean).mean())}
+
+
+def _percentiles_of_patients(split: PreparedSplit) -> Iterator[NDArray[np.float64]]:
+    """The percentiles of every patient inside the mask, all scans of one person together."""
+    scans: dict[str, list[slice]] = {}
+    for subject in split.subjects:
+        if "source" in subject.domains:
+            scans.setdefault(subject.patient, []).append(slice(subject.start, subject.stop))
+    for where in scans.values():
+        inside = np.concatenate([split.source[one][split.mask[one] > 0] for one in where])
+        yield np.asarray(np.quantile(inside / _LEVELS, SOURCE_LEVELS), dtype=np.float64)
+
+
+def intensities_of_sites(rows: Iterable[MetricRow]) -> SourceIntensities | None:
+    """The training's source scans as the metrics of a federation tell; None where they do not.
+
+    Args:
+        rows: site, round, metric, value; the last value of a site counts.
+    """
+    said: dict[str, dict[str, float]] = {}
+    for site, _, name, value in rows:
+        if site != ALL_SITES and name in (*SOURCE, SOURCE_SPREAD):
+            said.setdefault(site, {})[name] = value
+    complete = [one for one in said.values() if len(one) > len(SOURCE)]
+    if len(complete) < LEAST_SITES:
+        return None
+    # Sorted, as rounding, or a site that is not honest, may have exchanged them.
+    sites = np.sort([[one[name] for name in SOURCE] for one in complete], axis=1)
+    mean = sites.mean(axis=0)
+    away = np.abs(sites - mean).mean(axis=1) + [one[SOURCE_SPREAD] for one in complete]
+    shares = _shares_between(mean)
+    return SourceIntensities(
+        tuple(round(float(share), 6) for share in shares), round(float(away.max()), 6), True
+    )
+
+
+def _shares_between(percentiles: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The histogram of a distribution that is even between its percentiles, and beyond the last."""
+    first, *_, last = percentiles
+    low = max(0.0, first - (percentiles[1] - first) / 2)
+    high = min(1.0, last + (last - percentiles[-2]) / 2)
+    # Equal percentiles make a step, which has to have a width.
+    places = np.array([low, *percentiles, high]) + 1e-9 * np.arange(len(percentiles) + 2)
+    below = np.interp(np.linspace(0, 1, BINS + 1), places, [0.0, *SOURCE_LEVELS, 1.0])
+    below[0], below[-1] = 0.0, 1.0
+    return np.asarray(np.diff(below), dtype=np.float64)
+
+
 def far_from_training(
     slices: NDArray[np.float32], mask: NDArray[np.bool_], training: SourceIntensities
 ) -> str:
@@ -71,7 +141,10 @@ def far_from_training(
     apart = distance(histogram(slices, mask), training.shares)
     if apart <= max(FAR * training.spread, LEAST_FAR):
         return ""
+    mean, most = ("training patient", "farthest training patient")
+    if training.by_sites:
+        mean, most = ("of the training's sites", "average patient of the farthest site")
     return (
-        f"its intensities lie {apart:.3f} of the scale away from the mean training patient, and "
-        f"the farthest training patient {training.spread:.3f}: the translation may mean nothing"
+        f"its intensities lie {apart:.3f} of the scale away from the mean {mean}, and the {most} "
+        f"{training.spread:.3f}: the translation may mean nothing"
     )

@@ -90,10 +90,13 @@ class SourceIntensities:
             the mean over patients.
         spread: the largest distance of one training patient from ``shares``; the Wasserstein-1
             distance, in parts of the scale.
+        by_sites: whether sites described their patients: ``shares`` is then the mean over these
+            sites, and ``spread`` how far the average patient of the farthest site lies from it.
     """
 
     shares: tuple[float, ...] = ()
     spread: float = 0.0
+    by_sites: bool = False
 
 
 @dataclass(frozen=True)

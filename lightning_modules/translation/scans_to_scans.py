@@ -24,10 +24,13 @@ from lightning_modules.translation.new_scans import NewScan, read_scan, result_n
 from lightning_modules.translation.nifti_volume import write_volume
 from lightning_modules.translation.results_folder import add_note, alone_in, check_note, note_of
 from lightning_modules.translation.translator import Translator, modality_of
+from partitions.dicom.uptake import PET, suv_factor
+from partitions.manifest import SUV_FACTOR
+from partitions.preparation.configuration import PreparationConfig
 from partitions.preparation.grids.native_grid import to_native_grid
 from partitions.preparation.intensities import LEVELS, Scale
 from partitions.preparation.new_scan import PreparedSource, prepare_source
-from partitions.preparation.scaling import HOUNSFIELD, SUV_FACTOR
+from partitions.preparation.scaling import HOUNSFIELD, SUV
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +49,8 @@ class Wish:
         out: folder of the results.
         as_nifti: write NIfTI for a DICOM series, too.
         uncertainty: also write how much the run's last global models disagree.
-        suv_factor: what the source's values are multiplied by to be SUV; None where not needed.
+        suv_factor: what the source's values are multiplied by to be SUV; None where not needed, or
+            where the headers of a DICOM series tell.
         largest: of several series in a folder, take the one with the most slices.
     """
 
@@ -104,7 +108,7 @@ def _translate(path: Path, name: str, translator: Translator, wish: Wish) -> lis
     if is_series:
         check_source(path, scan.headers)
     prepared = prepare_source(
-        scan.volume, scan.grid, config, metadata={SUV_FACTOR: wish.suv_factor}
+        scan.volume, scan.grid, config, metadata={SUV_FACTOR: _factor(path, scan, config, wish)}
     )
     source = prepared.source.astype(np.float32) / np.float32(LEVELS)
     for warning in (*scan.warnings, *doubts(scan, prepared, source, translator)):
@@ -117,6 +121,17 @@ def _translate(path: Path, name: str, translator: Translator, wish: Wish) -> lis
     add_note(result, note)
     write = _write_series if is_series else write_translation
     return [write(result, values, scan, translator), *written]
+
+
+def _factor(path: Path, scan: NewScan, config: PreparationConfig, wish: Wish) -> float | None:
+    """What turns the source to SUV: as it was given, or else as a PET's headers say."""
+    is_asked = wish.suv_factor is None and config.source_scaling.kind == SUV
+    if not is_asked or not scan.headers or scan.modality != PET:
+        return wish.suv_factor
+    try:
+        return suv_factor(scan.headers)
+    except DataError as reason:
+        raise DataError(f"{path}: cannot be turned to SUV: {reason}; give --suv-factor") from reason
 
 
 def doubts(

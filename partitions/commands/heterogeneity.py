@@ -14,6 +14,9 @@ from fedi2i.typed_config import as_dict
 from partitions.commands.manifests import SEED
 from partitions.commands.prepare import DEFAULT_CACHE, add_preparation_options, read_config
 from partitions.manifest import SiteManifest, read_manifest
+from partitions.preparation import PreparationConfig
+from partitions.preparation.configuration import DOMAINS
+from partitions.preparation.intensities import Scale, fixed_scale
 from partitions.site_folders import find_site_folders
 
 if TYPE_CHECKING:
@@ -61,7 +64,9 @@ def _compared(options: argparse.Namespace) -> Comparison:
     if options.federated is not None:
         from partitions.heterogeneity.federated import read_federated
 
-        return compare("federated", read_federated(options.federated), {}, options.seed)
+        scales = _scales(read_config(options.config, options.settings))
+        views = read_federated(options.federated)
+        return compare("federated", views, {}, options.seed, scales=scales)
     found = {path.resolve(): path for root in options.folders for path in find_site_folders(root)}
     manifests = [read_manifest(path) for path in found.values()]
     _check_names(manifests)
@@ -81,7 +86,13 @@ def _look_at(manifests: Sequence[SiteManifest], options: argparse.Namespace) -> 
     for manifest in manifests:
         cache = options.cache / manifest.site if options.cache else manifest.root / DEFAULT_CACHE
         views.append(view_of(manifest, prepare_site(manifest, config, cache)))
-    return compare(dataset, views, as_dict(config), options.seed)
+    return compare(dataset, views, as_dict(config), options.seed, scales=_scales(config))
+
+
+def _scales(config: PreparationConfig) -> dict[str, Scale]:
+    """The scales of the domains in which all volumes have the same."""
+    found = {domain: fixed_scale(config.scaling(domain)) for domain in DOMAINS}
+    return {domain: scale for domain, scale in found.items() if scale is not None}
 
 
 def _check_names(manifests: Sequence[SiteManifest]) -> None:

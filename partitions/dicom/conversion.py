@@ -15,6 +15,8 @@ from fedi2i.files import replacing
 from partitions.dicom.groups import Group
 from partitions.dicom.metadata import facts_of, shared_facts
 from partitions.dicom.series import SeriesVolume, read_series
+from partitions.dicom.uptake import PET, suv_factor
+from partitions.manifest import SUV_FACTOR
 from partitions.withdrawn_patients import is_withdrawn
 
 if TYPE_CHECKING:
@@ -62,6 +64,7 @@ def convert_subject(
         for name, volume in volumes.items():
             write_nifti(root / files[name], volume)
     metadata = shared_facts({name: _facts(volume) for name, volume in volumes.items()})
+    metadata |= _suv_factors(subject, volumes)
     if _frames_differ(volumes.values()):
         logger.warning(
             "%s: %s have different frames of reference: their positions do not belong together "
@@ -124,6 +127,27 @@ def _frames_differ(volumes: Iterable[SeriesVolume]) -> bool:
     """Whether series say that their positions start from different points (PS3.3 C.7.4.1)."""
     said = {str(one.headers[0].get("FrameOfReferenceUID") or "") for one in volumes}
     return len(said - {""}) > 1
+
+
+def _suv_factors(subject: str, volumes: Mapping[str, SeriesVolume]) -> dict[str, float]:
+    """What turns a subject's PET to SUV; of several PET series each has its name in front."""
+    found = {}
+    for name, volume in volumes.items():
+        if volume.headers[0].get("Modality") == PET:
+            try:
+                found[name] = suv_factor(volume.headers)
+            except DataError as reason:
+                logger.warning(
+                    "%s: '%s' cannot be turned to SUV: %s; write '%s' into its metadata to use it "
+                    "as SUV",
+                    subject,
+                    name,
+                    reason,
+                    SUV_FACTOR,
+                )
+    if len(found) == 1:
+        return {SUV_FACTOR: next(iter(found.values()))}
+    return {f"{name}_{SUV_FACTOR}": factor for name, factor in found.items()}
 
 
 def _facts(volume: SeriesVolume) -> dict[str, Any]:

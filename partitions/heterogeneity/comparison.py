@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 from zlib import crc32
@@ -15,6 +15,7 @@ from partitions.heterogeneity.discrepancy import FEWEST, PERMUTATIONS, discrepan
 from partitions.heterogeneity.intensities import wasserstein
 from partitions.heterogeneity.sites import SiteView, shown_categories
 from partitions.preparation.configuration import DOMAINS
+from partitions.preparation.intensities import Scale
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class Distance:
         mmd: the squared maximum mean discrepancy of the patients' features; None where these were
             not in one place, or a site has a single patient.
         p: of as large an ``mmd`` by chance, or None.
+        in_unit: ``wasserstein`` in the unit of the domain's values; None where they have none.
+        unit: e.g. ``HU``, or "".
     """
 
     one: str
@@ -36,6 +39,8 @@ class Distance:
     wasserstein: float
     mmd: float | None = None
     p: float | None = None
+    in_unit: float | None = None
+    unit: str = ""
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,7 @@ def compare(
     settings: Mapping[str, Any],
     seed: int,
     permutations: int = PERMUTATIONS,
+    scales: Mapping[str, Scale] | None = None,
 ) -> Comparison:
     """Compare sites, every two of them.
 
@@ -75,10 +81,11 @@ def compare(
         settings: how their images were prepared, for the record.
         seed: of the permutations; each pair has draws of its own.
         permutations: how many per pair.
+        scales: of the domains that have one scale for all volumes, as a CT's window in HU.
     """
     ordered = tuple(sorted(views, key=lambda view: view.site))
     distances = tuple(
-        _distance(one, other, domain, seed, permutations)
+        _with_unit(_distance(one, other, domain, seed, permutations), (scales or {}).get(domain))
         for domain in DOMAINS
         for one, other in combinations(ordered, 2)
         if domain in one.images and domain in other.images
@@ -98,6 +105,13 @@ def _distance(
     )
     mmd, p = discrepancy(first.features, second.features, rng, permutations)
     return Distance(one.site, other.site, domain, apart, mmd, p)
+
+
+def _with_unit(distance: Distance, scale: Scale | None) -> Distance:
+    """Intensities are values divided by the span of their scale, and so are their distances."""
+    if scale is None or not scale.unit:
+        return distance
+    return replace(distance, in_unit=distance.wasserstein * scale.span, unit=scale.unit)
 
 
 def _tests(views: Sequence[SiteView]) -> dict[str, tuple[str, float, float]]:

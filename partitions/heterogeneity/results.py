@@ -32,7 +32,7 @@ def console_text(comparison: Comparison) -> str:
             most = max(found, key=lambda one: one.wasserstein)
             lines.append(
                 f"{domain}: furthest apart are {most.one} and {most.other}, {most.wasserstein:.3f} "
-                "of the intensity range"
+                f"of the intensity range{_in_unit(most, ' ({})')}"
             )
     return "\n".join(lines)
 
@@ -160,11 +160,23 @@ def _table(comparison: Comparison, domain: str) -> list[tuple[str, list[dict[str
     ]
 
 
+def _in_unit(distance: Distance, form: str = "{}") -> str:
+    """The distance in the unit of the values, e.g. ``41.3 HU``; nothing where they have none."""
+    if distance.in_unit is None:
+        return ""
+    return form.format(f"{distance.in_unit:.3g} {distance.unit}")
+
+
 def _cell(distance: Distance | None, most: float) -> dict[str, Any]:
     if distance is None:
-        return {"text": "", "more": "", "shade": 0.0}
+        return {"text": "", "unit": "", "more": "", "shade": 0.0}
     more = ""
     if distance.mmd is not None and distance.p is not None:
         more = f"{distance.mmd:.2f}, p {distance.p:.3f}"
     shade = 0.6 * distance.wasserstein / most
-    return {"text": f"{distance.wasserstein:.3f}", "more": more, "shade": round(shade, 3)}
+    return {
+        "text": f"{distance.wasserstein:.3f}",
+        "unit": _in_unit(distance),
+        "more": more,
+        "shade": round(shade, 3),
+    }

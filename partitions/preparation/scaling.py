@@ -13,9 +13,6 @@ PERCENTILES, WINDOW, SUV, RAW = "percentiles", "window", "suv", "raw"
 KINDS = (PERCENTILES, WINDOW, SUV, RAW)
 HOUNSFIELD = "HU"
 SUV_UNIT = "SUV"
-SUV_FACTOR = "suv_factor"
-"""Metadata of a subject: what its stored values are multiplied by to be standardised uptake values;
-1 where they are such values already."""
 _UNIT = re.compile(r"[\w/%*^.-]{1,12}")
 _COMPUTED_TOMOGRAPHY = re.compile(r"(cb|ld|nd|fd|qd|s)?ct(?![a-z])")
 

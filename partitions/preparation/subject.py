@@ -18,7 +18,7 @@ from fedi2i.errors import DataError
 from partitions.check.finding import Finding, refuse
 from partitions.check.scans import LESION, SubjectScans, SubjectVoxels, open_scans
 from partitions.check.subject import read_voxels
-from partitions.manifest import SubjectRecord
+from partitions.manifest import SUV_FACTOR, SubjectRecord
 from partitions.preparation.configuration import NONE, PreparationConfig
 from partitions.preparation.corrections.applied import evened, laid_on_source
 from partitions.preparation.corrections.shifts import shifted
@@ -26,7 +26,7 @@ from partitions.preparation.grids.cutting import MASK_NAME, cut_slices
 from partitions.preparation.inputs import domains_of, scan_findings, sequences_of
 from partitions.preparation.intensities import Scale, scale_of
 from partitions.preparation.masks import mask_of
-from partitions.preparation.scaling import SUV, SUV_FACTOR
+from partitions.preparation.scaling import SUV
 from partitions.preparation.subject_file import SubjectFacts, SubjectSlices
 from partitions.scans.grid import Grid, axes_of
 from partitions.scans.volume import Volume
@@ -94,7 +94,8 @@ def in_unit(
     """
     if config.scaling(domain).kind != SUV:
         return scan
-    given = metadata.get(SUV_FACTOR)
+    sequence = config.sequence(domain)
+    given = metadata.get(f"{sequence}_{SUV_FACTOR}", metadata.get(SUV_FACTOR))
     try:
         factor = float(given if given is not None else "nan")
     except (TypeError, ValueError):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +52,8 @@ def find_bids(source: Path, site: str, site_column: str | None = None) -> Found:
         ConfigError: there is no such column.
     """
     source_folder(source, "the folder that holds the folders 'sub-...'")
-    persons = _participants(source / PARTICIPANTS, site_column)
-    scans, problems, seen = [], [], set()
+    persons, problems = _participants(source / PARTICIPANTS, site_column)
+    scans, seen = [], set()
     for folder in sorted(source.glob("sub-*")):
         found = _sessions(folder) if folder.is_dir() else {}
         seen.add(_plain(folder.name))
@@ -92,24 +92,39 @@ def recognise(folder: Path) -> Recognised | None:
     return Recognised(found, ("--source", str(folder), "--dataset", dataset, *out))
 
 
-def _participants(path: Path, site_column: str | None) -> dict[str, dict[str, Any]]:
-    """What is known of every person, by their folder's name; ``site`` among it."""
+def _participants(
+    path: Path, site_column: str | None
+) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """What is known of every person, by their folder's name, ``site`` among it; and problems."""
     if not path.is_file():
         if site_column is not None:
             raise DataError(f"{path}: no such table, but --site-column names a column of it")
-        return {}
+        return {}, []
     table = read_table_file(path, {})
     if "participant_id" not in table.columns:
         hint = nearest("participant_id", table.columns)
         raise DataError(f"{path}: no column 'participant_id'; {hint}")
     site = _site_column(table, site_column)
     persons: dict[str, dict[str, Any]] = {}
+    nobody = []
     for row in table.rows:
+        if not without_missing(row.cells["participant_id"]):
+            nobody.append(str(row.number))
+            continue
         name = _plain("sub-" + row.cells["participant_id"].removeprefix("sub-"))
         if name in persons:
             raise DataError(f"{path}: row {row.number}: '{name}' stands there twice; keep one row")
         persons[name] = _person(path, row.number, row.cells, site)
-    return persons
+    return persons, _of_nobody(nobody)
+
+
+def _of_nobody(rows: Sequence[str]) -> list[str]:
+    if not rows:
+        return []
+    return [
+        f"{len(rows)} rows of {PARTICIPANTS} describe nobody, as their participant_id is n/a (row "
+        f"{some_of(rows)}): write whom they are about, or delete them"
+    ]
 
 
 def _site_column(table: Table, asked: str | None) -> str | None:

@@ -112,20 +112,15 @@ def read_itk_voxels(path: Path) -> NDArray[np.float32]:
     Raises:
         ValueError, OSError, EOFError, zlib.error: they are damaged.
     """
-    inflated = _inflated_size(path)
     import SimpleITK
 
+    reader = _reader(path)
     try:
-        image = _reader(path).Execute()
+        reader.ReadImageInformation()
+        _check_compressed(path, _bytes_of(reader))
+        image = reader.Execute()
     except RuntimeError as error:
         raise ValueError(_reason(error)) from error
-    size = (
-        image.GetNumberOfPixels()
-        * image.GetNumberOfComponentsPerPixel()
-        * image.GetSizeOfPixelComponent()
-    )
-    if inflated is not None and inflated < size:
-        raise ValueError(f"its compressed voxels are {inflated} bytes, and {size} are needed")
     voxels: NDArray[np.float32] = SimpleITK.GetArrayViewFromImage(image).T.astype(np.float32)
     return voxels
 
@@ -197,35 +192,62 @@ def _says_size(fields: Mapping[str, str]) -> bool:
     return fields.get("compresseddatasize", "").isdigit()
 
 
-def _inflated_size(path: Path) -> int | None:
-    """Hold compressed voxels against their checksum: ITK returns damaged ones all the same.
+def _bytes_of(reader: Any) -> int:
+    """The bytes of all voxels, as the header tells."""
+    _, size = _kind_of(reader)
+    voxels = math.prod(int(length) for length in reader.GetSize())
+    return voxels * int(reader.GetNumberOfComponents()) * size
 
-    Returns:
-        The bytes that come out of them, or None where they are not compressed. ITK fills up an
-        image for which they do not suffice with whatever is in the memory.
+
+def _check_compressed(path: Path, size: int) -> None:
+    """Hold compressed voxels against their checksum and the bytes that the header tells.
+
+    ITK returns damaged ones all the same, and fills up an image for which they do not suffice with
+    whatever is in the memory. No more is inflated than what the header tells: a small file may be
+    made to hold more than any memory.
+
+    Raises:
+        ValueError, OSError, EOFError, zlib.error: they are damaged, too few or too many.
     """
     fields, offset = _fields(path)
+    skipped = 0
     with path.open("rb") as stream:
         stream.seek(offset)
-        if path.suffix.lower() == ".mha":
-            is_compressed = fields.get("compresseddata", "").lower() == "true"
-            return sum(map(len, _inflated(stream))) if is_compressed else None
-        if fields.get("encoding", "").lower() not in _GZIP:
-            return None
-        for _ in range(_count(fields, "line skip", "lineskip")):
-            stream.readline()
-        with gzip.open(stream) as voxels:
-            size = sum(map(len, iter(lambda: voxels.read(_CHUNK), b"")))
-        return size - _count(fields, "byte skip", "byteskip")
+        if fields.get("compresseddata", "").lower() == "true" and path.suffix.lower() == ".mha":
+            blocks = _inflated(stream)
+        elif fields.get("encoding", "").lower() in _GZIP:
+            for _ in range(_count(fields, "line skip", "lineskip")):
+                stream.readline()
+            skipped = _count(fields, "byte skip", "byteskip")
+            blocks = _unzipped(stream)
+        else:
+            return
+        found = 0
+        for block in blocks:
+            found += len(block)
+            if found > size + skipped:
+                raise ValueError(f"its compressed voxels are more than the {size} bytes needed")
+    if found < size + skipped:
+        raise ValueError(
+            f"its compressed voxels are {found - skipped} bytes, and {size} are needed"
+        )
 
 
 def _inflated(stream: IO[bytes]) -> Iterator[bytes]:
-    """The blocks that come out of a zlib stream."""
+    """The blocks that come out of a zlib stream; a few bytes of it may hold any number of them."""
     inflate = zlib.decompressobj()
-    while not inflate.eof and (chunk := stream.read(_CHUNK)):
-        yield inflate.decompress(chunk)
-    if not inflate.eof:
-        raise ValueError("its compressed voxels end before their checksum")
+    while not inflate.eof:
+        chunk = inflate.unconsumed_tail or stream.read(_CHUNK)
+        block = inflate.decompress(chunk, _CHUNK)
+        if not chunk and not block:
+            raise ValueError("its compressed voxels end before their checksum")
+        yield block
+
+
+def _unzipped(stream: IO[bytes]) -> Iterator[bytes]:
+    """The blocks that come out of a gzip stream."""
+    with gzip.open(stream) as voxels:
+        yield from iter(lambda: voxels.read(_CHUNK), b"")
 
 
 def _count(fields: Mapping[str, str], *names: str) -> int:

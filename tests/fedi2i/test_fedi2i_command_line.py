@@ -60,7 +60,7 @@ def test_the_map_goes_in_the_order_of_the_work(capsys: pytest.CaptureFixture[str
     named = [line.split()[0] for line in lines if line.startswith("  ") and line[2].isalpha()]
     assert named == [
         *("data", "train", "evaluate", "channels"),
-        *("jobs", "compare", "study", "audit", "report"),
+        *("jobs", "compare", "study", "audit", "report", "readers"),
         *("translate", "export", "governance", "provision"),
     ]
 
@@ -100,13 +100,13 @@ def test_each_package_has_the_same_commands_under_its_own_name(
 MISTAKES = {
     "a misspelt group": (["dta"], "unknown command 'dta'; did you mean 'data'?", "fedi2i"),
     "a misspelt command": (["comprae"], "did you mean 'compare'?", "fedi2i"),
-    "a command without its group": (["prepare"], "did you mean 'data prepare'?", "fedi2i"),
+    "a command without its group": (["prepare"], "did you mean 'data prepare' or", "fedi2i"),
     "a command of two groups": (
         ["check"],
         "did you mean 'data check' or 'provision check'?",
         "fedi2i",
     ),
-    "a misspelt command without its group": (["prepar"], "'data prepare'?", "fedi2i"),
+    "a misspelt command without its group": (["prepar"], "or 'readers prepare'?", "fedi2i"),
     "a word like no other": (["qqqq"], "known: data, train, evaluate, channels, jobs,", "fedi2i"),
     "a misspelt option of the program": (["--vresion"], "did you mean '--version'?", "fedi2i"),
     "a misspelt command of data": (["data", "chek"], "did you mean 'check'?", "fedi2i data"),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import report
 
-LAYERS = ("run", "numbers", "figures", "page")
+LAYERS = ("run", "numbers", "figures", "page", "readers")
 STRATEGIES = re.compile(
     r"fed(avg|prox|ma|bn|per|dyn|adam|yogi|median)|scaffold|ditto|trimmed.?mean|krum|cyclic|swarm",
     re.IGNORECASE,

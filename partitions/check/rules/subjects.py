@@ -80,7 +80,8 @@ RULES: tuple[Rule[SubjectScans], ...] = (
         "other-grid",
         ERROR,
         "not on the voxel grid of {reference} ({difference})",
-        "register and resample both to one grid first",
+        "have preparation lay the target over the source ('registration: rigid'), or resample both "
+        "to one grid; a mask belongs on the grid of its scan",
         _other_grid,
     ),
     Rule(

@@ -14,17 +14,25 @@ from omegaconf import OmegaConf
 from tiny_cohort import write_tiny_cohort
 
 from app_custom.executor import session_opening
-from app_custom.executor.session_opening import kept_by, open_session, settings_digest
+from app_custom.executor.session_opening import (
+    describes_source,
+    kept_by,
+    open_session,
+    settings_digest,
+)
 from app_custom.executor.site_session import SiteSession
-from app_custom.gates.job_limits import JobRefusedError
+from app_custom.gates.allowed_statistics import SharedStatistics
+from app_custom.gates.job_limits import JobLimits, JobRefusedError
 from app_custom.participant.release import Releases
-from app_custom.participant.site_configuration import FILE_NAME
+from app_custom.participant.site_configuration import FILE_NAME, SiteConfig
 from app_custom.participant.used_data import UsedData
+from app_custom.privacy.patient_noise.policy import PatientPrivacy
 from fedi2i import __version__
 from fedi2i.errors import DataError
 from jobs.writing.workspace import prepare_workspace
 from lightning_modules.configuration import experiment_from
 from lightning_modules.networks.building import build_networks
+from lightning_modules.privacy.patient_settings import PatientNoise
 from lightning_modules.training.participation import Participation
 from lightning_modules.translation.model_file import read_card
 from partitions.manifest import read_manifest, write_manifest
@@ -151,3 +159,22 @@ def test_what_a_site_keeps_is_bound_to_the_submitter_and_in_the_simulator_to_the
         ctx.set_prop(FLContextKey.JOB_META, meta, private=True, sticky=False)
         names.add(kept_by(experiment, ctx))
     assert len(names) == 3 and settings_digest(experiment) in names
+
+
+SHARES = SiteConfig(statistics=SharedStatistics(share=True))
+
+
+@pytest.mark.parametrize(
+    ("config", "noise", "expected"),
+    [
+        (SiteConfig(), None, False),
+        (SHARES, None, True),
+        (SHARES, PatientNoise(), False),
+        (replace(SHARES, patient_privacy=PatientPrivacy(required=True)), None, False),
+        (replace(SHARES, limits=JobLimits(plain_updates=False)), None, False),
+    ],
+)
+def test_a_site_describes_its_source_where_it_would_answer_a_job_of_statistics(
+    tmp_path: Path, config: SiteConfig, noise: PatientNoise | None, expected: bool
+) -> None:
+    assert describes_source(config, context(tmp_path), noise) == expected

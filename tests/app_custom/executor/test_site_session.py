@@ -132,6 +132,30 @@ def test_what_leaves_is_rounded_as_the_site_says(
     assert values == [sent, sent]
 
 
+@pytest.mark.parametrize(("describes", "rounds"), [(True, 7), (True, 6), (False, 7)])
+def test_the_source_is_described_with_the_final_model_and_only_where_the_site_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, describes: bool, rounds: int
+) -> None:
+    monkeypatch.setattr(SiteSession, "_measure", lambda *_: {})
+    said = {"source/p05": 0.12345}
+    monkeypatch.setattr(site_session, "source_percentiles", lambda *_: said)
+    curves = Curves()
+    session = SiteSession(
+        experiment_from({"training": {"rounds": 7}}, "test"),
+        SimpleNamespace(split=lambda _: None),  # type: ignore[arg-type]
+        SimpleNamespace(complete=lambda *_: {}, personal=lambda *_: None),  # type: ignore[arg-type]
+        Hardware("cpu", "32-true", 1),
+        SiteConfig(limits=JobLimits(metric_digits=3)),
+        curves,  # type: ignore[arg-type]
+        tmp_path,
+        describes_source=describes,
+    )
+    sent = shared_metrics(session.validate({}, rounds))
+    sent.pop("time/validate_seconds")
+    assert sent == ({"source/p05": 0.123} if describes and rounds == 7 else {})
+    assert curves.tags == []
+
+
 @pytest.mark.parametrize("once", [True, False])
 def test_metrics_that_are_slow_are_measured_by_a_job_that_measures_once_and_not_in_rounds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, once: bool

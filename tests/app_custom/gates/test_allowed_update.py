@@ -100,6 +100,11 @@ REFUSED = {
     ),
     "an array of dates": plant(*DATA, "generator.w", value=np.array(["1950-05-01"], "M8[D]")),
     "an unknown validation metric": plant(*META, MetaKey.INITIAL_METRICS, "val/ages", value=1.0),
+    "another number of the source": plant(*META, MetaKey.INITIAL_METRICS, "source/p99", value=0.9),
+    "a percentile above the range": plant(*META, MetaKey.INITIAL_METRICS, "source/p95", value=1.2),
+    "percentiles of single patients": plant(
+        *META, MetaKey.INITIAL_METRICS, "source/p05", value=[0.1, 0.2]
+    ),
     "an unknown training metric": plant(*META, TRAIN_METRICS, "train/patients", value=1.0),
     "text in a metric": plant(*META, MetaKey.INITIAL_METRICS, "val/psnr"),
     "an array in a metric": plant(*META, TRAIN_METRICS, "train/l1", value=np.ones(9)),

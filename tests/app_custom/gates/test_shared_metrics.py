@@ -39,6 +39,7 @@ def test_no_listed_name_points_to_single_patients() -> None:
         "val",
         "personal",
         "strategy",
+        "source",
         "time",
         "privacy",
     }
@@ -90,6 +91,7 @@ def test_a_new_metric_leaves_if_it_is_shared_and_nothing_else_changes(shared: bo
         ("val/ssim", 7.0, "val/ssim = 7 (from -1 to 1)"),
         ("personal/mae", -0.5, "personal/mae = -0.5 (from 0 to 1)"),
         ("train/l1", 1e300, "train/l1 = 1e+300 (from -1e+09 to 1e+09)"),
+        ("source/p95", 1.5, "source/p95 = 1.5 (from 0 to 1)"),
         ("time/train_seconds", -1.0, "time/train_seconds = -1 (from 0 to 1e+08)"),
     ],
 )

@@ -19,6 +19,7 @@ from app_custom.participant.site_configuration import FILE_NAME
 from app_custom.server.best_model import BestModel
 from app_custom.server.global_metrics import GlobalMetrics
 from app_custom.server.translation_models import TranslationModels
+from fedi2i.metric_files import SOURCE, SOURCE_SPREAD
 from fedi2i.typed_config import read_yaml
 from lightning_modules.configuration import experiment_from, experiment_values
 from lightning_modules.networks.building import build_networks
@@ -109,6 +110,24 @@ def test_the_final_and_the_best_model_are_written_with_the_last_three_rounds(
         assert torch.equal(build_network(final.card, final.earlier[4])(source), expected)
         assert not torch.equal(build_network(best.card, best.weights)(source), expected)
     assert list((tmp_path / "kept").rglob("*.pt")) == []
+
+
+@pytest.mark.parametrize("describing", [("north",), ("north", "east")])
+def test_the_file_knows_the_source_scans_of_two_sites_that_describe_theirs_and_not_of_one(
+    tmp_path: Path, describing: tuple[str, ...]
+) -> None:
+    server = Server(tmp_path)
+    metrics = server.engine.get_component("global_metrics")
+    for site in describing:
+        said = dict.fromkeys(SOURCE, 0.25) | {SOURCE_SPREAD: 0.01}
+        metrics.rows += [(site, ROUNDS, name, value) for name, value in said.items()]
+    server.save("FL_global_model.pt", 4)
+    server.end()
+    found = read_model(server.app / "FL_global_model.safetensors").card.intensities
+    assert (found is not None) == (len(describing) == 2)
+    if found is not None:
+        # A step at a quarter of the scale, between the sixteenth bin and the next.
+        assert found.by_sites and found.spread == 0.01 and sum(found.shares[15:17]) > 0.999
 
 
 def test_no_discriminator_is_in_the_file(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pydicom
 import pytest
@@ -13,9 +14,11 @@ import SimpleITK
 from dicom_series import lps, uid, write_series
 from numpy.typing import NDArray
 from pydicom import Dataset
+from pydicom.pixels import apply_rescale
 from pydicom.uid import CTImageStorage, MRImageStorage
-from translated_scans import MakeModel, head
+from translated_scans import RAS, MakeModel, head, save_nifti
 
+from fedi2i.cli.program import main
 from fedi2i.errors import DataError
 from lightning_modules.translation import derived_series
 from lightning_modules.translation.model_file import read_model
@@ -62,6 +65,33 @@ def _itk(folder: Path) -> SimpleITK.Image:
     reader = SimpleITK.ImageSeriesReader()
     reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(folder)))
     return reader.Execute()
+
+
+@pytest.mark.parametrize(("modality", "task"), [("MR", "t1:ct"), ("CT", "cbct:ct")])
+def test_the_command_writes_a_series_that_two_readers_place_and_read_as_the_source(
+    make_model: MakeModel, tmp_path: Path, modality: str, task: str
+) -> None:
+    source, out = tmp_path / "study", tmp_path / "out"
+    nifti = save_nifti(tmp_path / "scan.nii.gz", _source(source, modality).astype(np.float32))
+    command = ["translate", "--model", str(make_model(task)), "--threads", "1", "--out", str(out)]
+    assert main([*command, str(source), str(nifti)]) == 0
+    before, after = _headers(source), _headers(out / "study_ct")
+    itk_before, itk_after = _itk(source), _itk(out / "study_ct")
+    for name in ("GetSize", "GetOrigin", "GetSpacing", "GetDirection"):
+        assert getattr(itk_after, name)() == pytest.approx(getattr(itk_before, name)(), abs=1e-9)
+    assert len(after) == len(before) == itk_after.GetDepth()
+    for k, one in enumerate(after):
+        place = itk_after.TransformIndexToPhysicalPoint((0, 0, k))
+        assert one.ImagePositionPatient == before[k].ImagePositionPatient
+        assert place == pytest.approx([float(x) for x in one.ImagePositionPatient], abs=1e-5)
+    # HU for both readers, and those of the same scan that came and went as NIfTI.
+    hu = np.stack([apply_rescale(one.pixel_array, one).T for one in after], axis=2)
+    assert {one.RescaleType for one in after} == {"HU"}
+    assert np.array_equal(SimpleITK.GetArrayFromImage(itk_after).T, hu)
+    image = nibabel.load(out / "scan_ct.nii.gz")
+    assert np.allclose(image.affine, RAS, atol=1e-5)
+    assert np.abs(np.asarray(image.dataobj) - hu).max() <= 1
+    assert -1024 <= hu.min() < hu.max() <= 3071
 
 
 @pytest.mark.parametrize("plane", ["axial", "sagittal", "oblique"])
@@ -287,3 +317,30 @@ def test_a_killed_process_leaves_no_series_and_the_same_command_writes_it(
     assert sorted(path.name for path in out.iterdir()) == [left.name, "translated.json"]
     assert len(list(_translated(model, source, out).iterdir())) == 12
     assert not left.exists()
+
+
+@pytest.mark.usefixtures("identity")
+@pytest.mark.parametrize("weight", ["70", ""])
+def test_a_pet_is_turned_to_suv_by_its_headers_or_refused_with_what_they_lack(
+    make_model: MakeModel, tmp_path: Path, weight: str
+) -> None:
+    drug = Dataset()
+    drug.RadionuclideTotalDose = "350000000"
+    activity = head("MR").astype(np.float64) * 10
+    write_series(
+        tmp_path / "pet", activity, modality="PT", rescale=None, Units="BQML",
+        DecayCorrection="ADMIN", CorrectedImage=["DECY", "ATTN"], PatientWeight=weight,
+        RadiopharmaceuticalInformationSequence=[drug],
+    )  # fmt: skip
+    suv = {"kind": "suv", "low": 0.0, "high": 4.0}
+    model = make_model("t1:t2", source="pet", target="pet_full", source_scaling=suv,
+                       target_scaling=suv)  # fmt: skip
+    translator = Translator(read_model(model))
+    wish = Wish(tmp_path / "out", as_nifti=True)
+    written, refused = translate_scans([tmp_path / "pet"], translator, wish, progress=False)
+    if not weight:
+        assert "it has no PatientWeight; give --suv-factor" in refused[tmp_path / "pet"]
+        return
+    # 70,000 g / 350,000,000 Bq
+    found = np.asarray(nibabel.load(written[0]).dataobj)
+    assert np.abs(np.sort(found.ravel()) - np.sort(activity.ravel()) * 2e-4).max() < 1e-3

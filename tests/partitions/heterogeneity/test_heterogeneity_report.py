@@ -11,14 +11,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import wasserstein_distance
 
+from fedi2i.typed_config import record_from
 from partitions.__main__ import main
+from partitions.commands.heterogeneity import _scales
 from partitions.heterogeneity.comparison import compare
-from partitions.heterogeneity.sites import shown_categories, view_of
+from partitions.heterogeneity.intensities import histogram_of
+from partitions.heterogeneity.results import as_page, console_text
+from partitions.heterogeneity.sites import SiteImages, SiteView, shown_categories, view_of
 from partitions.manifest import SiteManifest, SubjectRecord, write_manifest
+from partitions.preparation import PreparationConfig
 from partitions.preparation.corrections.shifts import SHIFT
+from partitions.preparation.intensities import Scale
 
 MakeSite = Callable[..., SiteManifest]
+WINDOW = {"kind": "window", "low": -1024, "high": 3071, "unit": "HU"}
 SETTINGS = ["--set", "spacing=null", "--set", "size=[40,30]"]
 
 
@@ -152,6 +160,51 @@ def test_a_federated_result_makes_the_same_page_without_patients(
     said = capsys.readouterr().out
     assert "north: 20 patients, age mean 51.5" in said
     assert "99" not in said + record.read_text()
+
+
+def _ct_site(name: str, hu: np.ndarray) -> SiteView:
+    """A site with one patient, whose CT has these values inside the mask."""
+    levels = np.rint(Scale(-1024, 3071, "HU").to_intensity(hu) * 65535).astype(np.uint16)
+    shares = histogram_of(levels, np.ones(levels.shape, np.uint8))
+    images = {"target": SiteImages(1, shares), "source": SiteImages(1, shares)}
+    return replace(view_of(many(name, [50], "F", Path()), None), images=images)
+
+
+def test_the_distance_of_cts_is_that_of_their_hu() -> None:
+    rng = np.random.default_rng(0)
+    soft, denser = rng.normal(40, 150, 40_000), rng.normal(240, 250, 40_000)
+    config = record_from(PreparationConfig, {"target": "ct", "target_scaling": WINDOW}, "test")
+    views = [_ct_site("north", soft), _ct_site("south", denser)]
+    found = compare("set", views, {}, seed=0, scales=_scales(config))
+    source, target = found.distances
+    # Independent of bins and scale; a bin has 64 HU, and the values lie evenly in it.
+    assert target.in_unit == pytest.approx(wasserstein_distance(soft, denser), rel=0.02)
+    assert target.unit == "HU"
+    assert (source.in_unit, source.unit) == (None, "")
+    said = console_text(found).splitlines()
+    assert said[-1].endswith(f"of the intensity range ({target.in_unit:.3g} HU)")
+    assert said[-2].endswith("of the intensity range")
+    assert as_page(found).count(f"<small>{target.in_unit:.3g} HU</small>") == 2
+
+
+def test_a_federated_result_has_hu_where_the_job_s_preparation_is_given(tmp_path: Path) -> None:
+    path, record = tmp_path / "statistics.json", tmp_path / "out.json"
+    result = _result_with({})
+    for domain in ("source", "target"):  # the second site's values lie one bin of eight higher
+        result[domain]["histogram"]["north"]["patients"] = _bins(20, *[0.0] * 7)
+        result[domain]["histogram"]["east"]["patients"] = _bins(0.0, 20, *[0.0] * 6)
+    path.write_text(json.dumps(result))
+    config = tmp_path / "preparation.yaml"
+    config.write_text(json.dumps({"target": "ct", "target_scaling": WINDOW}))
+    command = ["heterogeneity", "--federated", str(path), "--json", str(record)]
+    assert main([*command, "--config", str(config)]) == 0
+    found = {
+        (one["domain"], one["one"], one["other"]): one["in_unit"]
+        for one in json.loads(record.read_text())["distances"]
+    }
+    # An eighth of 4096 HU, of which a window from -1024 to 3071 has 4095 and a step.
+    assert found["target", "east", "north"] == pytest.approx(512, abs=0.1)
+    assert found["source", "east", "north"] is None
 
 
 def _result_with(odd: dict[str, Any]) -> dict[str, Any]:

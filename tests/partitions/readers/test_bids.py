@@ -118,6 +118,20 @@ def test_columns_that_are_not_there_and_persons_twice_are_refused(tree: Path) ->
         find_bids(tree, "x")
 
 
+def test_rows_that_name_nobody_are_a_finding_and_the_others_count(tree: Path) -> None:
+    rows = "n/a\t70\tM\tnorth\tR\n\t71\tF\tnorth\tR\nN/A\t72\tF\tnorth\tR\n"
+    (tree / "participants.tsv").write_text(TABLE + rows)
+    found = find_bids(tree, "x")
+    (said,) = [one for one in found.problems if "describe nobody" in one]
+    assert said.startswith("3 rows of participants.tsv describe nobody, as their participant_id is")
+    assert "(row 7, 8, 9)" in said
+    assert not [one for one in found.problems if "sub-n/a" in one.lower()]
+    ages = {scan.subject: scan.metadata.get("age") for scan in found.scans}
+    assert (ages["sub-01"], ages["sub-05_ses-a"]) == (34.0, None)
+    (tree / "participants.tsv").write_text(TABLE)
+    assert not [one for one in find_bids(tree, "x").problems if "nobody" in one]
+
+
 def test_the_folder_names_the_data_set(tree: Path) -> None:
     recognised = recognise(tree)
     assert recognised is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import re
+import tracemalloc
 import zlib
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,24 @@ def split_header(path: Path) -> tuple[bytes, bytes]:
     end = b"ElementDataFile = LOCAL\n" if path.suffix == ".mha" else b"\n\n"
     header, _, voxels = content.partition(end)
     return header + end, voxels
+
+
+@pytest.mark.parametrize("name", ["a.mha", "a.nrrd"])
+def test_a_small_file_that_holds_more_than_its_header_tells_is_refused_before_it_fills_the_memory(
+    tmp_path: Path, name: str
+) -> None:
+    path = write(tmp_path / name)
+    header, _ = split_header(path)
+    bomb = (zlib if name == "a.mha" else gzip).compress(DATA.tobytes("F") + bytes(128 << 20))
+    lines = [line for line in header.split(b"\n") if b"CompressedDataSize" not in line]
+    path.write_bytes(b"\n".join(lines) + bomb)
+    file = read_scan_file(path)
+    tracemalloc.start()
+    with pytest.raises(DamagedScanError, match="more than the 420 bytes needed"):
+        read_volume(file)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert path.stat().st_size < 1 << 18 and peak < 32 << 20
 
 
 @pytest.mark.parametrize("name", ["a.mha", "a.nrrd"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ from test_registration import TRUTH, pair
 
 from fedi2i.errors import ConfigError, DataError
 from fedi2i.typed_config import as_dict
+from partitions.check.scans import open_scans
 from partitions.manifest import SiteManifest, SubjectRecord, write_manifest
 from partitions.preparation import PreparationConfig, prepare_site
+from partitions.preparation.inputs import scan_findings
 
 SIZE = (60, 52)
 
@@ -62,11 +65,18 @@ def test_a_target_on_another_grid_is_laid_over_its_source_and_the_record_says_ho
     assert set(steps["bias"]) == {"source", "target"}
 
 
-def test_without_registration_another_grid_is_refused(
+def test_without_registration_another_grid_is_refused_and_the_setting_that_helps_is_named(
     displaced: SiteManifest, tmp_path: Path
 ) -> None:
-    with pytest.raises(DataError, match="not on the voxel grid of"):
+    with pytest.raises(DataError, match="not on the voxel grid of") as refused:
         prepare_site(displaced, settings(), tmp_path, progress=False)
+    found = re.search(r"'(\w+): (\w+)'", str(refused.value))
+    assert found is not None
+    subject = open_scans(displaced.subjects[0], displaced.root, ["t1", "t2"])
+    rules = {one.rule for one in scan_findings(subject, settings())}
+    assert "other-grid" in rules
+    helped = settings(**{found[1]: found[2]})
+    assert {one.rule for one in scan_findings(subject, helped)} == rules - {"other-grid"}
 
 
 def test_settings_that_are_not_asked_for_stand_in_no_record_and_change_no_hash() -> None:

@@ -1,0 +1,151 @@
+"""What the values of a PET series are multiplied by to be standardised uptake values (SUV).
+
+Body weight over the dose that is left at the time to which the values are corrected for decay, as
+the quantitative imaging alliance QIBA writes down for headers without private attributes (profile
+FDG-PET/CT, SUV by body weight). Series Date and Time are the reference of all PET attributes that
+depend on time (DICOM PS3.3 C.8.9.1); DecayCorrection says whether values are corrected to it
+(START) or to the injection (ADMIN). Nothing is guessed: what a header does not say is refused.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from datetime import date, datetime, time
+from typing import TYPE_CHECKING, Any
+
+from fedi2i.errors import DataError
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+PET = "PT"
+START, ADMIN = "START", "ADMIN"
+_ACTIVITY, _SUV = "BQML", "GML"
+_BODY_WEIGHT = "BW"
+_CORRECTIONS = ("DECY", "ATTN")
+_LEAST_DOSE = 1e5
+"""Bq. No person is scanned with less; such a number is a dose in MBq, as some exports write it."""
+_MOST_HALF_LIVES = 20.0
+"""Between injection and scan. A millionth of the dose is then left, and some time is wrong."""
+
+
+def suv_factor(headers: Sequence[Dataset]) -> float:
+    """The factor of a series, in g/ml per unit of its rescaled values.
+
+    Args:
+        headers: of its slices, at least one.
+
+    Raises:
+        DataError: they lack something, contradict each other or hold impossible values; the
+            sentence begins with what, and names no patient and no file.
+    """
+    factors = [_factor(header) for header in headers]
+    if max(factors) > min(factors) * (1 + 1e-6):
+        raise DataError("its slices have different doses, weights or times")
+    return factors[0]
+
+
+def _factor(header: Dataset) -> float:
+    unit = str(header.get("Units") or "")
+    if unit == _SUV:
+        kind = str(header.get("SUVType") or _BODY_WEIGHT)
+        if kind != _BODY_WEIGHT:
+            raise DataError(f"its values are SUV by {kind} and not by body weight (SUVType)")
+        return 1.0
+    if unit != _ACTIVITY:
+        raise DataError(f"its Units are '{unit}' and neither {_ACTIVITY} nor {_SUV}")
+    given = header.get("CorrectedImage") or ()
+    # pydicom gives a single value as it is.
+    lacking = set(_CORRECTIONS) - ({given} if isinstance(given, str) else set(given))
+    if lacking:
+        raise DataError(f"its values are not corrected by {' and '.join(sorted(lacking))}")
+    grams = 1000 * _positive(header, "PatientWeight")
+    return grams / _dose_left(header)
+
+
+def _dose_left(header: Dataset) -> float:
+    """The injected dose in Bq at the time that the values are corrected to."""
+    given = header.get("RadiopharmaceuticalInformationSequence") or ()
+    if len(given) != 1:
+        raise DataError(f"it names {len(given)} radiopharmaceuticals, and one is needed")
+    dose = _positive(given[0], "RadionuclideTotalDose")
+    if dose < _LEAST_DOSE:
+        raise DataError(f"its RadionuclideTotalDose is {dose:g} Bq, as if it were written in MBq")
+    correction = str(header.get("DecayCorrection") or "")
+    if correction == ADMIN:
+        return dose
+    if correction != START:
+        raise DataError(f"its DecayCorrection is '{correction}' and neither {START} nor {ADMIN}")
+    half_life = _positive(given[0], "RadionuclideHalfLife")
+    waited = (_start(header) - _injection(given[0], header)).total_seconds()
+    if not 0 <= waited <= _MOST_HALF_LIVES * half_life:
+        raise DataError(f"the scan starts {waited:.0f} s after the injection, which cannot be")
+    return float(dose * 2 ** (-waited / half_life))
+
+
+def _start(header: Dataset) -> datetime:
+    """When the scan started; a series that was made later has lost the time it is corrected to."""
+    start = datetime.combine(_day(header, "SeriesDate"), _clock(header, "SeriesTime"))
+    if header.get("AcquisitionDate") and header.get("AcquisitionTime"):
+        acquired = datetime.combine(
+            _day(header, "AcquisitionDate"), _clock(header, "AcquisitionTime")
+        )
+        if start.replace(microsecond=0) > acquired:
+            raise DataError("its SeriesTime lies after its AcquisitionTime: it was processed later")
+    return start
+
+
+def _injection(drug: Dataset, header: Dataset) -> datetime:
+    """When the dose was injected; a time without a date is of the day of the scan."""
+    from pydicom.valuerep import DT
+
+    whole = drug.get("RadiopharmaceuticalStartDateTime")
+    if not whole:
+        day = _day(header, "SeriesDate")
+        return datetime.combine(day, _clock(drug, "RadiopharmaceuticalStartTime"))
+    try:
+        moment: datetime | None = DT(str(whole))
+    except ValueError as error:
+        raise DataError("its RadiopharmaceuticalStartDateTime is no time") from error
+    if moment is None:
+        raise DataError("its RadiopharmaceuticalStartDateTime is empty")
+    # All times of a header are of one clock; where only this one has an offset it says no more.
+    return datetime.combine(moment.date(), moment.time())
+
+
+def _positive(dataset: Dataset, keyword: str) -> float:
+    value: Any = dataset.get(keyword)
+    if value in (None, ""):
+        raise DataError(f"it has no {keyword}")
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise DataError(f"its {keyword} is {value}, which cannot be")
+    return number
+
+
+def _day(dataset: Dataset, keyword: str) -> date:
+    from pydicom.valuerep import DA
+
+    try:
+        found: date | None = DA(str(dataset.get(keyword) or ""))
+    except ValueError as error:
+        raise DataError(f"its {keyword} is no date") from error
+    if found is None:
+        raise DataError(f"it has no {keyword}")
+    return date(found.year, found.month, found.day)
+
+
+def _clock(dataset: Dataset, keyword: str) -> time:
+    from pydicom.valuerep import TM
+
+    try:
+        found: time | None = TM(str(dataset.get(keyword) or ""))
+    except ValueError as error:
+        raise DataError(f"its {keyword} is no time of the day") from error
+    if found is None:
+        raise DataError(f"it has no {keyword}")
+    return time(found.hour, found.minute, found.second, found.microsecond)
