@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 from fedi2i.commands import Commands
@@ -39,23 +40,16 @@ def report_command(options: argparse.Namespace) -> None:
     from report.document.outputs import PAGE, run_outputs
     from report.figure_files import figure_files, write_figures
     from report.numbers.analysis import analyse
-    from report.run.audit import is_audit
     from report.run.folder import read_run
-    from report.run.matching import is_matching
-    from report.run.study import is_study
 
-    if is_matching(options.folder):
+    other = _other_report(options.folder)
+    if other is not None:
         if options.figures:
-            raise ConfigError("--figures: the figures of a study are on its page; leave this out")
-        return report_matching(options.folder)
-    if is_study(options.folder):
-        if options.figures:
-            raise ConfigError("--figures: the figures of a study are on its page; leave this out")
-        return report_study(options.folder)
-    if is_audit(options.folder):
-        if options.figures:
-            raise ConfigError("--figures: an audit's figure is on its page; leave this out")
-        return report_audit(options.folder)
+            raise ConfigError(
+                "--figures: is for the folder of a comparison; the figures of a study or an audit "
+                "are on its page: leave this out"
+            )
+        return other(options.folder)
     analysis = analyse(read_run(options.folder))
     outputs = run_outputs(analysis)
     figures = figure_files(analysis, options.figures) if options.figures else {}
@@ -64,6 +58,22 @@ def report_command(options: argparse.Namespace) -> None:
     print(console_text(analysis))
     written = (options.folder / PAGE, options.folder / FOLDER, *figures)
     print(f"\nwritten: {', '.join(map(str, written))}")
+
+
+def _other_report(folder: Path) -> Callable[[Path], None] | None:
+    """What reports a folder that holds something else than one comparison."""
+    from report.run.audit import is_audit
+    from report.run.levels import has_levels
+    from report.run.matching import is_matching
+    from report.run.study import is_study
+
+    kinds: dict[Callable[[Path], bool], Callable[[Path], None]] = {
+        is_matching: report_matching,
+        has_levels: report_levels,
+        is_study: report_study,
+        is_audit: report_audit,
+    }
+    return next((report for is_one, report in kinds.items() if is_one(folder)), None)
 
 
 def report_audit(folder: Path) -> None:
@@ -85,6 +95,25 @@ def report_audit(folder: Path) -> None:
     write_text(folder / AUDIT_PAGE, page)
     print("\n".join(f"- {sentence}" for sentence in summary(audit)))
     print(f"\nwritten: {', '.join(map(str, written))}")
+
+
+def report_levels(folder: Path) -> None:
+    """Write the page, tables and figures of a study at several levels; print what it shows.
+
+    Raises:
+        DataError: no level of it can be used; nothing is written.
+    """
+    from report.document.files import FOLDER, write_files
+    from report.document.outputs import PAGE, levels_outputs
+    from report.numbers.levels import analyse_levels
+    from report.page.levels import levels_summary
+    from report.run.levels import read_levels
+
+    study = read_levels(folder)
+    analysis = analyse_levels(study)
+    write_files(folder, levels_outputs(analysis))
+    print("\n\n".join([*levels_summary(analysis), *(f"! {gap}" for gap in study.gaps)]))
+    print(f"\nwritten: {folder / PAGE}, {folder / FOLDER}")
 
 
 def report_study(folder: Path) -> None:

@@ -34,6 +34,7 @@ from lightning_modules.strategies.catalogue import strategy_values
 from lightning_modules.training.hardware import Hardware
 from lightning_modules.training.learner import Learner, RoundResult
 from lightning_modules.training.local_state import LocalStateStore
+from lightning_modules.training.participation import EVERYBODY, Participation
 from partitions.preparation import PreparedSite
 
 Tamper = Callable[[Weights, Weights], Weights]
@@ -48,6 +49,7 @@ class InProcessFederation:
         sites: prepared sites by name.
         folder: where the sites' local state goes.
         min_sites: fewest updates that make a round.
+        participation: says which part of a round's steps a site does.
 
     Attributes:
         weights: the global model.
@@ -62,8 +64,10 @@ class InProcessFederation:
         sites: Mapping[str, PreparedSite],
         folder: Path,
         min_sites: int = 1,
+        participation: Participation = EVERYBODY,
     ) -> None:
         self.experiment = experiment
+        self._participation = participation
         self._sites = dict(sites)
         self._folder = folder
         local = sharing_scope(experiment).local
@@ -93,7 +97,8 @@ class InProcessFederation:
         """A learner of a site, new as in a new process."""
         slices = TrainingSlices([self._sites[site].split("train")])
         store = LocalStateStore(self._folder / site)
-        return Learner(self.experiment, site, slices, Hardware("cpu", "32-true", 1), store)
+        steps = self._participation.steps(site, self.experiment.training.steps)
+        return Learner(self.experiment, site, slices, Hardware("cpu", "32-true", 1), store, steps)
 
     def run(
         self,

@@ -55,6 +55,7 @@ from lightning_modules.privacy.patient_settings import PatientNoise
 from lightning_modules.training.hardware import choose_hardware, threads_for
 from lightning_modules.training.learner import Learner
 from lightning_modules.training.local_state import LocalStateStore
+from lightning_modules.training.participation import EVERYBODY, Participation, with_steps
 from partitions.manifest import read_manifest
 from partitions.preparation import PreparedSite, prepare_site
 from partitions.preparation.cache_folders import hold, lock_of
@@ -69,6 +70,7 @@ def open_session(
     fl_ctx: FLContext,
     noise: PatientNoise | None = None,
     every_metric: bool = False,
+    participation: Participation = EVERYBODY,
 ) -> SiteSession:
     """Read this site's configuration and data, and build its learner.
 
@@ -81,6 +83,7 @@ def open_session(
         fl_ctx: NVFlare's context.
         noise: patient-level differential privacy, if the job trains with it.
         every_metric: measure also by the metrics that are too slow for every round.
+        participation: says which part of a round's steps this site does.
 
     Raises:
         JobRefusedError: the site's limits refuse the job.
@@ -89,7 +92,8 @@ def open_session(
     site = site_name(fl_ctx)
     config = _config(fl_ctx, noise)
     releases.check(config.limits)
-    _check_job(config.limits, experiment, fl_ctx)
+    steps = participation.steps(site, experiment.training.steps)
+    _check_job(config.limits, with_steps(experiment, steps), fl_ctx)
     prepared, held = _prepared_data(experiment, config, site)
     check_data(config.limits, experiment.model.name, prepared.split("train"), prepared.split("val"))
     hardware = choose_hardware(experiment.training.precision, _threads(config, fl_ctx))
@@ -98,7 +102,7 @@ def open_session(
     UsedData(state).note(_use_of(prepared, run, config, fl_ctx, noise), prepared)
     slices = TrainingSlices([prepared.split("train")])
     store = LocalStateStore(state / run)
-    learner = Learner(experiment, site, slices, hardware, store, patient_noise=noise)
+    learner = Learner(experiment, site, slices, hardware, store, steps, patient_noise=noise)
     rounds = kept = None
     if noise is not None:
         rounds = PatientRounds(noise, config.patient_privacy, experiment, slices, run_name)

@@ -31,6 +31,7 @@ from app_custom.privacy.encryption.filters import check_encryption, encrypts
 from app_custom.privacy.patient_noise.policy import noise_from
 from fedi2i.errors import ConfigError, UserError
 from lightning_modules.configuration import experiment_from
+from lightning_modules.training.participation import participation_from
 
 if TYPE_CHECKING:
     from app_custom.executor.site_session import SiteSession
@@ -53,6 +54,8 @@ class TranslationExecutor(Executor):
         only_evaluates: the job measures a given model, once: also by the metrics that are too slow
             for every round. Nothing of it is kept, as its card would call this site's data those of
             a training.
+        stragglers: sites that do a part of every round's steps, and which part. A site's own limits
+            hold for what is left.
 
     Raises:
         ConfigError: unknown or impossible settings, or a name that is a path.
@@ -65,6 +68,7 @@ class TranslationExecutor(Executor):
         release: str = "",
         patient_noise: Mapping[str, Any] | None = None,
         only_evaluates: bool = False,
+        stragglers: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__()
         self._releases = Releases(job=release)
@@ -72,6 +76,7 @@ class TranslationExecutor(Executor):
         self._experiment = experiment_from(settings, "job argument 'settings'")
         self._noise = noise_from(patient_noise, "job argument")
         self._only_evaluates = only_evaluates
+        self._participation = participation_from({"stragglers": stragglers or {}}, "job argument")
         self._session: SiteSession | None = None
 
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
@@ -185,5 +190,6 @@ class TranslationExecutor(Executor):
                 fl_ctx,
                 self._noise,
                 self._only_evaluates,
+                self._participation,
             )
         return self._session

@@ -68,6 +68,7 @@ OPTIONAL_CLASSES: tuple[str, ...] = (
     "app_custom.aggregation.compression_filters.Compress",
     "app_custom.aggregation.compression_filters.Restore",
     "app_custom.server.model_files.InitialModel",
+    "app_custom.server.planned_rounds.PlannedRounds",
 )
 """No committed job names these classes; an exported job may. A filter of one's own is entered here,
 see ``docs/howto/add-a-filter.md``."""

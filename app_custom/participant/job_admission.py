@@ -28,6 +28,7 @@ from app_custom.gates.job_limits import (
     check_settings,
     check_sites,
 )
+from app_custom.nvflare_context import site_name
 from app_custom.participant.release import Releases
 from app_custom.participant.site_configuration import FILE_NAME, SiteConfig, read_site_config
 from app_custom.privacy.patient_noise.policy import check_demand, noise_from
@@ -35,7 +36,8 @@ from app_custom.privacy.secure_sum.filters import MASK_KEYS
 from app_custom.statistics.site_statistics import check_job_statistics
 from fedi2i.errors import UserError
 from fedi2i.typed_config import record_from
-from lightning_modules.configuration import experiment_from
+from lightning_modules.configuration import ExperimentConfig, experiment_from
+from lightning_modules.training.participation import participation_from, with_steps
 from partitions.preparation import PreparationConfig
 
 ENCRYPT = "app_custom.privacy.encryption.filters.Encrypt"
@@ -68,7 +70,7 @@ class JobAdmission(AppDeployer, FLComponent):
             return reason
         try:
             config = read_site_config(Path(workspace.get_site_config_dir()))
-            check_job(config, job_meta, Path(workspace.get_app_dir(job_id)))
+            check_job(config, job_meta, Path(workspace.get_app_dir(job_id)), site_name(fl_ctx))
         except JobRefusedError as refused:
             reason = str(refused)
         except UserError as error:
@@ -84,13 +86,14 @@ class JobAdmission(AppDeployer, FLComponent):
         return reason
 
 
-def check_job(config: SiteConfig, meta: dict[str, Any], app: Path) -> None:
+def check_job(config: SiteConfig, meta: dict[str, Any], app: Path, site: str) -> None:
     """Hold what a job says of itself against a site's limits.
 
     Args:
         config: the site's.
         meta: the job's ``meta.json``.
         app: folder of the app that came to this site.
+        site: this site.
 
     Raises:
         JobRefusedError: naming the limit.
@@ -108,8 +111,16 @@ def check_job(config: SiteConfig, meta: dict[str, Any], app: Path) -> None:
         check_job_statistics(config, str(arguments.get("release") or ""), preparation)
     for arguments in _executors(app / "config"):
         Releases(job=str(arguments.get("release") or "")).check(limits)
-        check_settings(limits, experiment_from(arguments.get("settings") or {}, "the job"))
+        check_settings(limits, _asked_of(site, arguments))
         check_demand(config.patient_privacy, noise_from(arguments.get("patient_noise"), "the job"))
+
+
+def _asked_of(site: str, arguments: dict[str, Any]) -> ExperimentConfig:
+    """The job's experiment with as many steps as it asks of this site."""
+    experiment = experiment_from(arguments.get("settings") or {}, "the job")
+    stragglers = arguments.get("stragglers") or {}
+    participation = participation_from({"stragglers": stragglers}, "the job")
+    return with_steps(experiment, participation.steps(site, experiment.training.steps))
 
 
 def _names(participants: Any) -> list[str]:

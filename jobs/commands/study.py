@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -43,18 +44,28 @@ def add_study(commands: Commands) -> None:
 
 def study(options: StudyOptions) -> None:
     """Run what is not finished of a study."""
-    # Imported here, as a mistake in the command line should not wait seconds for torch.
-    from jobs.running.matching.plan import is_matching_study, read_matching_study
-    from jobs.running.matching.run import run_matching_study
-    from jobs.running.study import read_study, run_study
-
     seeds = seeds_from(options.seeds) if options.seeds else ()
     out = options.out or Path("runs") / f"study-{options.file.stem}"
     if out.exists() and not out.is_dir():
         raise ConfigError(f"--out {out}: is a file; name a folder")
-    if is_matching_study(options.file):
-        planned = read_matching_study(options.file, seeds)
-        run_matching_study(planned, options.data, out, options.at_once)
-    else:
-        run_study(read_study(options.file, seeds), options.data, out, options.at_once)
+    _run(options, seeds, out)
     print(f"wrote {out}; the page: fedi2i report {out}")
+
+
+def _run(options: StudyOptions, seeds: Sequence[int], out: Path) -> None:
+    """Run the kind of study that the file describes."""
+    # Imported here, as a mistake in the command line should not wait seconds for torch.
+    from jobs.running.matching.plan import is_matching_study, read_matching_study
+    from jobs.running.matching.run import run_matching_study
+    from jobs.running.study import read_study, run_study
+    from jobs.running.study_levels import has_levels, read_levels, run_levels
+
+    file, data, at_once, launcher = options.file, options.data, options.at_once, options.launcher
+    if is_matching_study(file):
+        if launcher:
+            raise ConfigError("--launcher: a matching study trains on one machine; leave this out")
+        run_matching_study(read_matching_study(file, seeds), data, out, at_once)
+    elif has_levels(file):
+        run_levels(read_levels(file, seeds), data, out, at_once, launcher)
+    else:
+        run_study(read_study(file, seeds), data, out, at_once, launcher)

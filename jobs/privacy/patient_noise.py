@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
+from fedi2i.errors import ConfigError
 from jobs.privacy.interface import PrivacyMechanism, refuse_exceeded_budget
 from lightning_modules.privacy.accountant import Release, epsilon
 from lightning_modules.privacy.patient_settings import PatientNoise, check_experiment
@@ -25,6 +26,11 @@ def releases(settings: PatientNoise, experiment: ExperimentConfig, rounds: int) 
 def _refuse(job: FederatedExperiment, where: str) -> None:
     settings, training = job.privacy.settings, job.experiment.training
     check_experiment(job.experiment, where)
+    if job.federation.participation.stragglers:
+        raise ConfigError(
+            f"{where}: federation.participation names stragglers, but privacy.mechanism "
+            "'patient_noise' accounts for the same number of steps at every site; leave them out"
+        )
     needed = epsilon(releases(settings, job.experiment, training.rounds), settings.delta)
     work = f"{training.rounds} rounds of {training.steps} steps"
     remedy = "more noise, a smaller sampling_rate, fewer steps"

@@ -49,6 +49,12 @@ def _refuse(job: FederatedExperiment, where: str) -> None:
             "hide nobody, as each site subtracts its own part; name three sites or more, and "
             f"leave federation.min_sites at {LEAST_SITES} or above"
         )
+    if federation.participation.missing:
+        raise ConfigError(
+            f"{where}: federation.participation.missing is {federation.participation.missing}, "
+            f"but under privacy.mechanism '{name}' a site that misses a round stays out until the "
+            "job ends; leave it out"
+        )
     if federation.compression != "none":
         raise ConfigError(
             f"{where}: federation.compression is '{federation.compression}', but masked integers "

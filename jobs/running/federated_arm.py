@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from app_custom.nvflare_files import final_model_path, metrics_path, personal_model_path
-from fedi2i.metric_files import read_metrics
+from fedi2i.metric_files import FILE_NAME, read_metrics
 from jobs.privacy.catalogue import PRIVACY_JOBS, base_job, description
 from jobs.running.arm_outcome import ArmModel, ArmOutcome, bytes_sent
 from jobs.running.arm_process import FINISHED, ArmProcess, run_process
+from jobs.running.hostile.arm import hostile_process
 from jobs.writing.export import export_job
 from jobs.writing.federation import FederatedExperiment, with_strategy
 from jobs.writing.job_folder import run_name
@@ -60,31 +61,51 @@ class FederatedArm:
             UserError: the strategy does not fit the federation, or the run failed.
         """
         job = with_strategy(self.job, self.name, self.settings)
+        if job.federation.hostile:
+            return self._run_hostile(job)
         export_job(self.arm, job, self._folder)
         workspace = self._workspace
         prepare_workspace(workspace, {job.experiment.data.dataset: self.data})
         seconds = run_process(self.process(), self.out / FINISHED)
-        training, sites = job.experiment.training, job.federation.sites
         return ArmOutcome(
             name=self.arm,
             models=_models(self.name, job, workspace),
             metrics=metrics_path(workspace),
             seconds=seconds,
-            rounds=training.rounds,
-            steps=training.rounds * training.steps * len(sites),
+            rounds=job.experiment.training.rounds,
+            steps=_steps(job),
             bytes_sent=bytes_sent(read_metrics(metrics_path(workspace))),
             note=_note(job.experiment.strategy.record.site),
             job=base_job(self.name),
             privacy=simulated_privacy(job),
         )
 
+    def _run_hostile(self, job: FederatedExperiment) -> ArmOutcome:
+        """Train in one process: no job has hostile sites."""
+        process = self.process()
+        seconds = run_process(process, self.out / FINISHED)
+        return ArmOutcome(
+            name=self.arm,
+            models=(ArmModel(self.name, _label(self.name), process.produces),),
+            metrics=process.produces.with_name(FILE_NAME),
+            seconds=seconds,
+            rounds=job.experiment.training.rounds,
+            steps=_steps(job),
+            bytes_sent=0,
+            note=f"hostile: {', '.join(sorted(job.federation.hostile))}; trained in one process, "
+            "in which no bytes travel",
+            job=base_job(self.name),
+        )
+
     def process(self) -> ArmProcess:
-        """The simulator on the arm's job.
+        """The simulator on the arm's job, or the one process of an arm with hostile sites.
 
         Raises:
             UserError: the strategy does not fit the federation.
         """
         job = with_strategy(self.job, self.name, self.settings)
+        if job.federation.hostile:
+            return hostile_process(self.arm, job, self.data, self.data_key, self.out)
         nvflare = str(Path(sys.executable).with_name("nvflare"))
         folder, workspace = str(self._folder), str(self._workspace)
         threads = str(len(job.federation.sites))
@@ -104,6 +125,18 @@ class FederatedArm:
     @property
     def _workspace(self) -> Path:
         return self.out / WORKSPACES / self.arm
+
+
+def _steps(job: FederatedExperiment) -> int:
+    """Optimizer steps of each network, over all sites and rounds."""
+    training, federation = job.experiment.training, job.federation
+    return federation.participation.site_steps(
+        federation.sites,
+        federation.needed,
+        job.experiment.seed,
+        training.rounds,
+        training.steps,
+    )
 
 
 def simulated_privacy(job: FederatedExperiment) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from fedi2i.digest import digest
 from fedi2i.errors import ConfigError
 from fedi2i.files import write_text
 from jobs.writing.federation import FederatedExperiment
+from jobs.writing.hostile_sites import HostileSites
 from jobs.writing.job_folder import run_name
 from lightning_modules.combining.updates import SiteUpdate, Weights, network_of, networks_of
 from lightning_modules.configuration import ExperimentConfig
@@ -34,6 +35,7 @@ from lightning_modules.strategies.interface import STAR, ServerRule, ServerView
 from lightning_modules.training.hardware import Hardware
 from lightning_modules.training.learner import Learner
 from lightning_modules.training.local_state import LocalStateStore
+from lightning_modules.training.participation import EVERYBODY, Participation
 from partitions.manifest import read_manifest
 from partitions.preparation import PreparedSite, prepare_site
 
@@ -42,7 +44,7 @@ Tamper = Callable[[str, Weights, Weights], Weights]
 
 
 class PlainLoop:
-    """All sites of a star and its server in this process; every site answers in every round.
+    """All sites of a star and its server in this process.
 
     Args:
         experiment: the experiment.
@@ -51,10 +53,15 @@ class PlainLoop:
         hardware: what the sites train on.
         tamper: changes what a site sends; by default all are honest.
         learner_arguments: further arguments of every site's ``Learner``.
+        participation: who misses rounds or does a part of them; by default every site answers in
+            every round.
+        least: the fewest sites of a round; by default all.
 
     Attributes:
         weights: the global model.
         round_number: the next round.
+        took_part: the sites of every finished round.
+        samples: what each site stated in the last round it took part in.
 
     Raises:
         ConfigError: a strategy of another topology, with independent starts, or whose server needs
@@ -69,7 +76,13 @@ class PlainLoop:
         hardware: Hardware,
         tamper: Tamper | None = None,
         learner_arguments: Mapping[str, Any] | None = None,
+        participation: Participation = EVERYBODY,
+        least: int | None = None,
     ) -> None:
+        self._participation = participation
+        self._least = len(sites) if least is None else least
+        self.took_part: list[tuple[str, ...]] = []
+        self.samples: dict[str, float] = {}
         self._rule = _server_rule(experiment)
         networks = build_networks(experiment.model, experiment.seed)
         parameters = {name for name, _ in networks.named_parameters()}
@@ -90,6 +103,7 @@ class PlainLoop:
                 TrainingSlices([prepared.split("train")]),
                 hardware,
                 LocalStateStore(folder / name),
+                participation.steps(name, experiment.training.steps),
                 **(learner_arguments or {}),
             )
             for name, prepared in sorted(sites.items())
@@ -102,9 +116,13 @@ class PlainLoop:
         """Train rounds; returns the global model."""
         for _ in range(rounds):
             arrays = self._rule.extras_for_sites(self._view)
-            updates = [self._update(name, arrays) for name in self._learners]
+            there = self._participation.present(
+                self._view.sites, self._least, self._experiment.seed, self.round_number
+            )
+            updates = [self._update(name, arrays) for name in there]
             self._view.round_number = self.round_number
             self.weights = self._combined(updates)
+            self.took_part.append(there)
             self.round_number += 1
         return self.weights
 
@@ -115,15 +133,22 @@ class PlainLoop:
         ``personal/...`` to the sites' own models where the strategy has such beside the global one.
         """
         found: dict[str, list[float]] = {}
-        for name, learner in self._learners.items():
-            accepted = self.round_number - 1
-            state = learner.complete(_tensors(self.weights), self.round_number, accepted)
-            models = {"val": state, "personal": learner.personal(self.round_number, accepted)}
-            for prefix, model in models.items():
-                for metric, value in self._measured(name, model).items() if model else ():
-                    metric = f"{prefix}/{metric.partition('/')[2]}"
-                    found.setdefault(metric, []).append(value)
+        for name in self._learners:
+            for metric, value in self.validation_at(name).items():
+                found.setdefault(metric, []).append(value)
         return {metric: fmean(values) for metric, values in found.items()}
+
+    def validation_at(self, site: str) -> dict[str, float]:
+        """The same of one site."""
+        learner, accepted = self._learners[site], self._last_round_of(site)
+        state = learner.complete(_tensors(self.weights), self.round_number, accepted)
+        models = {"val": state, "personal": learner.personal(self.round_number, accepted)}
+        return {
+            f"{prefix}/{metric.partition('/')[2]}": value
+            for prefix, model in models.items()
+            if model
+            for metric, value in self._measured(site, model).items()
+        }
 
     def _measured(self, site: str, model: Mapping[str, Tensor]) -> dict[str, float]:
         config = self._experiment.model
@@ -131,17 +156,22 @@ class PlainLoop:
         load_translator(generator, model, MODELS[config.name].translator)
         return validate(generator, self._prepared[site].split("val"), self._hardware, self._preset)
 
+    def _last_round_of(self, site: str) -> int:
+        """The last round that a site took part in, -1 for none."""
+        return max((n for n, there in enumerate(self.took_part) if site in there), default=-1)
+
     def _update(self, site: str, arrays: Weights) -> SiteUpdate:
         result = self._learners[site].train(
             _tensors(self.weights),
             self.round_number,
             extras=_tensors(arrays),
-            accepted_round=self.round_number - 1,
+            accepted_round=self._last_round_of(site),
         )
         sent = {key: value.numpy() for key, value in result.state.items()}
         if self._tamper:
             sent = self._tamper(site, self.weights, sent)
         extras = {key: value.numpy() for key, value in result.extras.items()}
+        self.samples[site] = float(result.samples)
         return SiteUpdate(site, sent, float(result.samples), extras)
 
     def _combined(self, updates: list[SiteUpdate]) -> Weights:
@@ -169,6 +199,34 @@ def _server_rule(experiment: ExperimentConfig) -> ServerRule:
 
 def _tensors(weights: Weights) -> dict[str, Tensor]:
     return {key: torch.as_tensor(np.array(value)) for key, value in weights.items()}
+
+
+def loop_of(job: FederatedExperiment, data: Path, folder: Path, hardware: Hardware) -> PlainLoop:
+    """The loop of a job, with its absent and hostile sites.
+
+    Args:
+        job: experiment and federation.
+        data: folder that holds one folder per site.
+        folder: receives what the sites keep.
+        hardware: what the sites train on.
+    """
+    federation, experiment = job.federation, job.experiment
+    preparation = experiment.data.preparation
+    sites = {
+        site: prepare_site(
+            read_manifest(data / site), preparation, data / site / "prepared", progress=False
+        )
+        for site in federation.sites
+    }
+    return PlainLoop(
+        experiment,
+        sites,
+        folder,
+        hardware,
+        HostileSites(federation.hostile, experiment.seed) if federation.hostile else None,
+        participation=federation.participation,
+        least=federation.needed,
+    )
 
 
 def validation_in_this_process(
@@ -200,14 +258,7 @@ def validation_in_this_process(
         known = json.loads(record.read_text(encoding="utf-8"))
         if known["key"] == key:
             return {name: float(value) for name, value in known["metrics"].items()}
-    preparation = job.experiment.data.preparation
-    sites = {
-        site: prepare_site(
-            read_manifest(data / site), preparation, data / site / "prepared", progress=False
-        )
-        for site in federation.sites
-    }
-    loop = PlainLoop(job.experiment, sites, folder / "sites", Hardware("cpu", "32-true", 1))
+    loop = loop_of(job, data, folder / "sites", Hardware("cpu", "32-true", 1))
     loop.run(job.experiment.training.rounds)
     metrics = loop.validation()
     write_text(record, json.dumps({"key": key, "metrics": metrics}) + "\n")

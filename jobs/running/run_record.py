@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -16,7 +16,9 @@ from typing import Any
 from fedi2i import __version__
 from fedi2i.cores import available_cores
 from fedi2i.files import write_csv, write_text
-from fedi2i.metric_files import COLUMNS
+from fedi2i.metric_files import COLUMNS, SAMPLES, MetricRow
+from fedi2i.site_names import ALL_SITES
+from fedi2i.typed_config import as_dict
 from jobs.running.arm_outcome import ArmOutcome
 from jobs.running.spent_epsilon import (
     EARLIER,
@@ -125,6 +127,8 @@ def write_run_record(
         "data_note": _COMPUTED_NOTE if computed else "",
         "primary_outcome": asdict(primary),
         **({"design": design} if design else {}),
+        **_participation(job),
+        **({"hostile": hostile} if (hostile := as_dict(job.federation).get("hostile")) else {}),
         "metrics": [metric.description() for metric in preset.metrics.values()],
         "preset": {**preset.description(), "percentiles": list(preparation.percentiles)},
         "experiment": {
@@ -138,7 +142,7 @@ def write_run_record(
         "sites": [_site(manifest, job) for manifest in manifests],
         "arms": [
             *map(_untrained, UNTRAINED_ARMS),
-            *(entry for arm in outcomes for entry in _arm(arm)),
+            *(entry for arm in outcomes for entry in _arm(arm, job)),
         ],
     }
     if earlier := earlier_trainings(out / RUN_FILE, record):
@@ -154,8 +158,25 @@ def _untrained(name: str) -> dict[str, Any]:
     return {"name": name, "label": label, **cost, "note": note}
 
 
-def _arm(arm: ArmOutcome) -> list[dict[str, Any]]:
+def _participation(job: FederatedExperiment) -> dict[str, Any]:
+    """The plan by which sites miss rounds or parts of them; nothing where all do everything."""
+    federation = job.federation
+    if not federation.participation.acts:
+        return {}
+    plan = {"min_sites": federation.needed, "seed": job.experiment.seed}
+    return {"participation": {**asdict(federation.participation), **plan}}
+
+
+def took_part(rows: Iterable[MetricRow]) -> list[list[str]]:
+    """The sites of every round whose updates the server took, as it noted them."""
+    accepted = [(row[1], row[0]) for row in rows if row[2] == SAMPLES and row[0] != ALL_SITES]
+    rounds = range(max((number for number, _ in accepted), default=-1) + 1)
+    return [sorted({site for n, site in accepted if n == number}) for number in rounds]
+
+
+def _arm(arm: ArmOutcome, job: FederatedExperiment) -> list[dict[str, Any]]:
     """One entry per model; what an arm cost stands in each of them."""
+    there = took_part(arm.rows) if job.federation.participation.acts else []
     return [
         {
             "name": model.name,
@@ -169,6 +190,7 @@ def _arm(arm: ArmOutcome) -> list[dict[str, Any]]:
             **(_strategy(arm.job, private=bool(arm.privacy)) if arm.job else {}),
             **({"does": arm.does, "acts": False} if arm.does else {}),
             **({"privacy": dict(arm.privacy)} if arm.privacy else {}),
+            **({"took_part": there} if there else {}),
         }
         for model in arm.models
     ]

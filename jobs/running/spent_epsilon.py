@@ -27,6 +27,8 @@ OTHER_SITES = (
 EARLIER = "earlier"
 """Key of a run's record: trainings whose models later ones have replaced."""
 RUN_FILE, TUNING_FILE, STUDY_FILE = "run.json", "tuning.json", "study.json"
+LEVELS_FILE = "levels.json"
+"""Of a study at several levels, whose folders are studies."""
 EVERY_UNIT = "one patient, under all of these together"
 """What holds site and patient alike: noise on a site's whole update covers each of its patients.
 
@@ -98,13 +100,15 @@ class Spent:
 
 
 def read_trainings(folder: Path) -> list[Training]:
-    """The trainings of a run folder, with and without a mechanism; of a study, all seeds'.
+    """The trainings of a run folder, with and without a mechanism; of a study, all of them.
 
     Raises:
         DataError: no record of a comparison, a tuning or a study is there, or it cannot be counted.
     """
-    if (folder / STUDY_FILE).is_file():
-        return [one for name in _runs_of_study(folder) for one in read_trainings(folder / name)]
+    for joining in (LEVELS_FILE, STUDY_FILE):
+        if (folder / joining).is_file():
+            names = _folders_of(folder / joining)
+            return [one for name in names for one in read_trainings(folder / name)]
     found = [folder / name for name in (RUN_FILE, TUNING_FILE) if (folder / name).is_file()]
     if not found:
         raise DataError(
@@ -121,11 +125,11 @@ def read_trainings(folder: Path) -> list[Training]:
         raise DataError(f"{found[0]}: no record of a run ({error!r}); run it again") from error
 
 
-def _runs_of_study(folder: Path) -> list[str]:
+def _folders_of(path: Path) -> list[str]:
     try:
-        return list(json.loads((folder / STUDY_FILE).read_text("utf-8"))["folders"].values())
+        return list(json.loads(path.read_text("utf-8"))["folders"].values())
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DataError(f"{folder / STUDY_FILE}: damaged ({error!r}); run it again") from error
+        raise DataError(f"{path}: damaged ({error!r}); run it again") from error
 
 
 def trainings_of(about: Mapping[str, Any], run: str) -> list[Training]:

@@ -147,13 +147,30 @@ def read_study(path: Path, seeds: Sequence[int] = ()) -> Study:
         ConfigError: an unknown key, a value out of range, a seed named twice, a strategy or a
             metric that does not fit the experiment.
     """
-    config = record_from(StudyConfig, read_yaml(path), str(path))
+    return study_from(read_yaml(path), path, seeds)
+
+
+def study_from(
+    values: Mapping[str, Any],
+    path: Path,
+    seeds: Sequence[int] = (),
+    changes: Mapping[str, Any] | None = None,
+) -> Study:
+    """The study that some values of a file make, see ``read_study``.
+
+    Args:
+        values: what the file says.
+        path: the file.
+        seeds: take these in the place of the file's.
+        changes: what else differs from the experiment file, by its keys.
+    """
+    config = record_from(StudyConfig, values, str(path))
     check_values(config, str(path))
     if seeds:
         config = replace(config, seeds=tuple(seeds))
     _check(config, str(path))
     experiment = (path.parent / config.experiment).resolve()
-    job = read_federated_experiment(experiment, {"experiment": config.settings})
+    job = read_federated_experiment(experiment, {**(changes or {}), "experiment": config.settings})
     check_arms(
         job,
         config.strategies,
@@ -235,18 +252,33 @@ def collected(out: Path, seeds: Sequence[int]) -> tuple[tuple[str, ...], list[tu
     Raises:
         DataError: a file is missing, or its columns differ from another's.
     """
-    tables = {seed: list(_rows(out / seed_folder(seed) / RESULTS_FILE)) for seed in seeds}
-    headers = {seed: table[0] for seed, table in tables.items()}
-    columns = headers[seeds[0]]
-    for seed, header in headers.items():
+    return joined_tables(
+        "seed", {str(seed): out / seed_folder(seed) / RESULTS_FILE for seed in seeds}
+    )
+
+
+def joined_tables(
+    key: str, paths: Mapping[str, Path]
+) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """The columns and rows of several tables, with what tells them apart before each row.
+
+    Args:
+        key: name of the new first column.
+        paths: its value to a table; one or more.
+
+    Raises:
+        DataError: a file is missing, or its columns differ from the first one's.
+    """
+    tables = {value: list(_rows(path)) for value, path in paths.items()}
+    first, columns = next((value, table[0]) for value, table in tables.items())
+    for value, (header, *_) in tables.items():
         if header != columns:
             raise DataError(
-                f"{out / seed_folder(seed) / RESULTS_FILE}: columns {','.join(header)}, but seed "
-                f"{seeds[0]} has {','.join(columns)}; another release wrote it: run the study "
-                "into a new folder"
+                f"{paths[value]}: columns {','.join(header)}, but {key} {first} has "
+                f"{','.join(columns)}; another release wrote it: run the study into a new folder"
             )
-    rows = [(str(seed), *row) for seed, table in tables.items() for row in table[1:]]
-    return ("seed", *columns), rows
+    rows = [(value, *row) for value, table in tables.items() for row in table[1:]]
+    return (key, *columns), rows
 
 
 def _rows(path: Path) -> Iterator[tuple[str, ...]]:

@@ -14,6 +14,7 @@ from jobs.writing.topologies import parts
 from jobs.writing.topologies.parts import ServerSide, SiteSide, component
 from lightning_modules.configuration import experiment_from, experiment_values
 from lightning_modules.model_networks import MODELS
+from lightning_modules.training.participation import EVERYBODY
 
 EVALUATE = "evaluate"
 """The job's name."""
@@ -31,6 +32,8 @@ def evaluation_of(job: FederatedExperiment) -> FederatedExperiment:
         min_sites=None,
         initial_model=None,
         compression="none",
+        participation=EVERYBODY,
+        hostile={},
     )
     experiment = experiment_from(values, EVALUATE)
     return FederatedExperiment(federation, experiment, PrivacyConfig(), only_evaluates=True)

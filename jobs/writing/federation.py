@@ -13,6 +13,7 @@ from app_custom.aggregation.compression import KINDS
 from fedi2i.errors import ConfigError
 from fedi2i.site_names import check_site_names
 from fedi2i.typed_config import (
+    LEFT_OUT_WHILE_UNSET,
     check_values,
     merged,
     nearest,
@@ -28,6 +29,7 @@ from jobs.privacy.catalogue import (
     check_privacy,
     privacy_from,
 )
+from jobs.writing.hostile_sites import HostileSite, check_hostile_sites, check_one_process
 from jobs.writing.whole_passes import check_whole_passes, with_whole_passes
 from lightning_modules.configuration import (
     ExperimentConfig,
@@ -35,6 +37,7 @@ from lightning_modules.configuration import (
     experiment_values,
 )
 from lightning_modules.strategies.interface import STAR, SWARM
+from lightning_modules.training.participation import Participation, check_stragglers
 
 MOST_ROUND_SECONDS = 30 * 86400
 """A site that has not answered after a month is not at work."""
@@ -60,6 +63,8 @@ class FederationConfig:
         gpu_memory: GiB that each of these GPUs must have; 0 for any.
         compression: how arrays travel between server and sites, ``none``, ``fp16``, ``bf16`` or
             ``int8``; see ``app_custom.aggregation.compression``.
+        participation: who misses rounds or does a part of them, by plan.
+        hostile: sites that send what they did not learn, and what; never in a job.
     """
 
     sites: tuple[str, ...] = ()
@@ -70,6 +75,10 @@ class FederationConfig:
     gpus: dict[str, int] = field(default_factory=dict)
     gpu_memory: float = number(0.0, most=MOST_GPU_MEMORY, meaning="GiB that each GPU must have")
     compression: str = word("none", *KINDS, meaning="how arrays travel")
+    participation: Participation = field(
+        default_factory=Participation, metadata=LEFT_OUT_WHILE_UNSET
+    )
+    hostile: dict[str, HostileSite] = field(default_factory=dict, metadata=LEFT_OUT_WHILE_UNSET)
 
     @property
     def needed(self) -> int:
@@ -168,6 +177,7 @@ def _check_strategy_fits(job: FederatedExperiment, where: str) -> None:
         record.check_sites(strategy.settings, sites, job.federation.needed, where)
     check_whole_passes(job.experiment, where)
     check_privacy(job, where)
+    check_one_process(job, where)
     if record.topology == SWARM and job.federation.compression != "none":
         raise ConfigError(
             f"{where}: federation.compression is '{job.federation.compression}', but in a swarm "
@@ -179,6 +189,11 @@ def _check_strategy_fits(job: FederatedExperiment, where: str) -> None:
         raise ConfigError(
             f"{where}: federation.initial_model is '{job.federation.initial_model}', but here "
             "sites draw their own first weights; leave it out"
+        )
+    if record.topology != STAR and job.federation.participation.acts:
+        raise ConfigError(
+            f"{where}: strategy '{strategy.name}' passes models between sites and needs each of "
+            "them in every round; leave federation.participation out"
         )
     if record.topology != STAR and not 2 <= sites == job.federation.needed:
         raise ConfigError(
@@ -202,6 +217,19 @@ def _check_federation(federation: FederationConfig, where: str) -> None:
         raise ConfigError(
             f"{where}: federation.min_sites is {federation.min_sites}; it must be from 1 to the "
             f"number of sites, {len(federation.sites)}"
+        )
+    _check_participation(federation, where)
+    check_hostile_sites(federation.hostile, federation.sites, f"{where}: federation.hostile")
+
+
+def _check_participation(federation: FederationConfig, where: str) -> None:
+    stragglers = federation.participation.stragglers
+    check_stragglers(stragglers, f"{where}: federation.participation.stragglers", federation.sites)
+    if federation.participation.missing and federation.needed == len(federation.sites):
+        raise ConfigError(
+            f"{where}: federation.participation.missing is {federation.participation.missing}, "
+            "but all sites are needed in every round; say in federation.min_sites how many must "
+            "remain"
         )
 
 

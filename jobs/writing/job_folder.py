@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 
 from fedi2i.digest import digest
+from fedi2i.typed_config import as_dict
 from jobs.privacy.catalogue import (
     privacy_values,
     with_mechanism_at_server,
@@ -17,6 +18,7 @@ from jobs.privacy.catalogue import (
 )
 from jobs.writing import evaluation_job
 from jobs.writing.federation import FederatedExperiment
+from jobs.writing.hostile_sites import refuse_hostile_sites
 from jobs.writing.topologies import parts, ring, star, swarm
 from jobs.writing.topologies.parts import Config, ServerSide, SiteSide, plain_site
 from lightning_modules.configuration import experiment_values
@@ -87,6 +89,11 @@ def run_name(name: str, job: FederatedExperiment) -> str:
     }
     if job.federation.compression != "none":  # runs without it keep the name they have had
         content["compression"] = job.federation.compression
+    if job.federation.participation.acts:
+        content["participation"] = as_dict(job.federation.participation)
+        content["min_sites"] = job.federation.needed
+    if job.federation.hostile:
+        content["hostile"] = as_dict(job.federation)["hostile"]
     if job.privacy.acts:
         content["privacy"] = privacy_values(job.privacy)
     # The name becomes a folder's at every participant, which takes it only in plain characters.
@@ -109,6 +116,8 @@ _TOPOLOGIES: dict[str, Topology] = {
 
 
 def _topology(job: FederatedExperiment) -> Topology:
+    """Who sends models to whom; every job that is written passes here."""
+    refuse_hostile_sites(job)
     if job.only_evaluates:
         return evaluation_job.server, evaluation_job.site
     return _TOPOLOGIES[job.experiment.strategy.record.topology]

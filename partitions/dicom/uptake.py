@@ -66,10 +66,11 @@ def _factor(header: Dataset) -> float:
 
 def _dose_left(header: Dataset) -> float:
     """The injected dose in Bq at the time that the values are corrected to."""
-    given = header.get("RadiopharmaceuticalInformationSequence") or ()
+    given = list(header.get("RadiopharmaceuticalInformationSequence") or [])
     if len(given) != 1:
         raise DataError(f"it names {len(given)} radiopharmaceuticals, and one is needed")
-    dose = _positive(given[0], "RadionuclideTotalDose")
+    (injected,) = given
+    dose = _positive(injected, "RadionuclideTotalDose")
     if dose < _LEAST_DOSE:
         raise DataError(f"its RadionuclideTotalDose is {dose:g} Bq, as if it were written in MBq")
     correction = str(header.get("DecayCorrection") or "")
@@ -77,8 +78,8 @@ def _dose_left(header: Dataset) -> float:
         return dose
     if correction != START:
         raise DataError(f"its DecayCorrection is '{correction}' and neither {START} nor {ADMIN}")
-    half_life = _positive(given[0], "RadionuclideHalfLife")
-    waited = (_start(header) - _injection(given[0], header)).total_seconds()
+    half_life = _positive(injected, "RadionuclideHalfLife")
+    waited = (_start(header) - _injection(injected, header)).total_seconds()
     if not 0 <= waited <= _MOST_HALF_LIVES * half_life:
         raise DataError(f"the scan starts {waited:.0f} s after the injection, which cannot be")
     return float(dose * 2 ** (-waited / half_life))

@@ -10,7 +10,9 @@ from report.document.pdf import as_pdf
 from report.document.reading import read_document
 from report.figures.style import drawn_figures
 from report.numbers.analysis import Analysis
+from report.numbers.levels import LevelsAnalysis
 from report.numbers.study import StudyAnalysis
+from report.page.levels import render_levels
 from report.page.manuscript import manuscript_section
 from report.page.matching import render_matching
 from report.page.render import render_page
@@ -53,6 +55,18 @@ def study_outputs(analysis: StudyAnalysis, typst: ModuleType | None) -> dict[Pat
     outputs |= page_files(Page(drawn, computed), document)
     outputs[METHODS] = manuscript_section(analysis).pasted.encode()
     return outputs
+
+
+def levels_outputs(analysis: LevelsAnalysis) -> dict[Path, bytes]:
+    """The page of a study at several levels, and its tables and figures; nothing is written.
+
+    Returns:
+        Path from the study's folder to content.
+    """
+    computed = analysis.study.first.first.about.computed
+    with drawn_figures() as drawn:
+        html = render_levels(analysis)
+    return {PAGE: html.encode(), **page_files(Page(drawn, computed), read_document(html))}
 
 
 def matching_outputs(study: MatchingStudy) -> dict[Path, bytes]:

@@ -17,6 +17,7 @@ from jobs.running.spent_epsilon import read_trainings
 from jobs.writing.federation import FederatedExperiment, FederationConfig, with_strategy
 from lightning_modules.configuration import experiment_from
 from lightning_modules.strategies.catalogue import STRATEGY_JOBS
+from lightning_modules.training.participation import Participation
 from partitions.manifest import SiteManifest, SubjectRecord
 from report.run.folder import read_run
 from report.run.records import Paper
@@ -125,6 +126,22 @@ def test_the_cost_of_an_arm_stands_with_its_model(record: Any) -> None:
     found = arm(record, "fedavg")
     assert (found["bytes_sent"], found["steps"], found["rounds"]) == (1234, 2 * ROUNDS * STEPS, 3)
     assert "family" not in found
+
+
+def test_the_record_says_who_took_part_in_which_round_as_the_server_noted_it(
+    tmp_path: Path, outcomes: list[ArmOutcome]
+) -> None:
+    lines = ("north,0,data/samples,4", "east,0,data/samples,4", "east,1,data/samples,4")
+    means = ("all,0,data/samples,4", "all,1,data/samples,4", "north,2,val/psnr,20")
+    outcomes[0].metrics.write_text("\n".join(("site,round,metric,value", *lines, *means)))
+    federation = replace(job().federation, min_sites=1, participation=Participation(missing=0.5))
+    planned = replace(job(), federation=federation)
+    write_run_record(tmp_path, "A title", planned, MANIFESTS, outcomes)
+    record = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))
+    expected = {"missing": 0.5, "stragglers": {}, "min_sites": 1, "seed": 11}
+    assert record["participation"] == expected
+    assert arm(record, "fedavg")["took_part"] == [["east", "north"], ["east"]]
+    assert "took_part" not in arm(record, "centralised")
 
 
 def test_the_record_says_which_mechanism_a_job_had_and_with_which_settings(

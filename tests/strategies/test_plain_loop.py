@@ -14,6 +14,7 @@ from jobs.running.plain_loop import PlainLoop
 from lightning_modules.configuration import ExperimentConfig, experiment_from
 from lightning_modules.strategies.catalogue import STRATEGIES, STRATEGY_JOBS
 from lightning_modules.training.hardware import Hardware
+from lightning_modules.training.participation import Participation
 from partitions.preparation import PreparedSite
 
 TINY = Path(__file__).parents[1] / "experiments" / "tiny.yaml"
@@ -45,6 +46,26 @@ def test_a_loop_ends_with_the_bits_of_the_federation_with_messages(
     scores = loop.validation()
     assert "val/psnr" in scores
     assert ("personal/psnr" in scores) == (name == "ditto")
+
+
+@pytest.mark.parametrize("name", ["fedavg", "scaffold", "ditto"])
+def test_a_loop_that_sites_miss_by_plan_ends_with_the_bits_of_the_federation_with_messages(
+    name: str, prepared_sites: dict[str, PreparedSite], tmp_path: Path
+) -> None:
+    training = {"steps": 4, "optimizer_state": "keep"}
+    experiment = tiny_experiment(strategy={"name": name}, training=training, seed=3)
+    sites = {site: prepared_sites[site] for site in ("east", "north", "south")}
+    plan = Participation(missing=0.5, stragglers={"east": 0.25})
+    with_messages = InProcessFederation(experiment, sites, tmp_path / "with", 1, plan)
+    there = [plan.present(list(sites), 1, 3, number) for number in range(4)]
+    assert len(set(there)) > 2, "the test is about rounds that differ"
+    for participants in there:
+        with_messages.run(participants=participants)
+        assert {r.steps for s, r in with_messages.results.items() if s == "east"} <= {1}
+    loop = PlainLoop(experiment, sites, tmp_path / "without", CPU, participation=plan, least=1)
+    assert same(with_messages.weights, loop.run(rounds=4))
+    assert loop.took_part == there
+    assert loop.validation()
 
 
 @pytest.mark.parametrize("name", ["cyclic", "swarm", "fedma", "fedma_layerwise"])

@@ -180,6 +180,7 @@ def learner(
     # All settings, not only what differs from defaults: a site whose installed version has other
     # defaults must not silently train something else.
     settings = experiment_values(job.experiment)
+    stragglers = job.federation.participation.stragglers
     return executor(
         tasks,
         "app_custom.executor.translation_executor.TranslationExecutor",
@@ -187,6 +188,7 @@ def learner(
         run_name=run,
         release=__version__,
         **({"only_evaluates": True} if job.only_evaluates else {}),
+        **({"stragglers": dict(stragglers)} if stragglers else {}),
     )
 
 

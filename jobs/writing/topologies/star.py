@@ -54,9 +54,12 @@ def server(run: str, job: FederatedExperiment) -> ServerSide:
 
 
 def _scatter_and_gather(job: FederatedExperiment) -> Config:
+    planned = _planned_absence(job)
     return component(
         "scatter_and_gather",
-        "nvflare.app_common.workflows.scatter_and_gather.ScatterAndGather",
+        "app_custom.server.planned_rounds.PlannedRounds"
+        if planned
+        else "nvflare.app_common.workflows.scatter_and_gather.ScatterAndGather",
         min_clients=job.federation.needed,
         num_rounds=job.experiment.training.rounds,
         start_round=0,
@@ -68,4 +71,10 @@ def _scatter_and_gather(job: FederatedExperiment) -> Config:
         shareable_generator_id="shareable_generator",
         train_task_name="train",
         train_timeout=job.federation.round_timeout,
+        **planned,
     )
+
+
+def _planned_absence(job: FederatedExperiment) -> Config:
+    missing = job.federation.participation.missing
+    return {"missing": missing, "seed": job.experiment.seed} if missing else {}

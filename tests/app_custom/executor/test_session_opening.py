@@ -22,7 +22,7 @@ from app_custom.executor.session_opening import (
 )
 from app_custom.executor.site_session import SiteSession
 from app_custom.gates.allowed_statistics import SharedStatistics
-from app_custom.gates.job_limits import JobLimits
+from app_custom.gates.job_limits import JobLimits, JobRefusedError
 from app_custom.participant.release import Releases
 from app_custom.participant.site_configuration import FILE_NAME, SiteConfig
 from app_custom.participant.used_data import UsedData
@@ -33,6 +33,7 @@ from jobs.writing.workspace import prepare_workspace
 from lightning_modules.configuration import experiment_from
 from lightning_modules.networks.building import build_networks
 from lightning_modules.privacy.patient_settings import PatientNoise
+from lightning_modules.training.participation import Participation
 from lightning_modules.translation.model_file import read_card
 from partitions.manifest import read_manifest, write_manifest
 from partitions.preparation.cache_folders import hold, is_cache, nobody_uses
@@ -76,6 +77,22 @@ def test_the_job_its_submitter_and_the_patients_by_split_are_written_down(
     assert (use.job, use.submitter, use.dataset) == (JOB, "lead/east", "tiny")
     assert use.run.startswith("fedavg-0123-") and use.pictures and not use.accounted
     assert [splits for _, splits in record.of("north-002")] == [("val",)]
+
+
+def test_a_straggler_s_limits_hold_for_the_steps_that_are_left_to_it(
+    site: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "ws" / "local" / FILE_NAME
+    own = OmegaConf.load(path)
+    samples = EXPERIMENT.training.steps * EXPERIMENT.training.batch_size
+    own.limits.least_samples_per_round = samples
+    OmegaConf.save(own, path)
+    releases, ctx = Releases(job=__version__), context(tmp_path)
+    slow = Participation(stragglers={"north": 0.5})
+    with pytest.raises(JobRefusedError, match="least_samples_per_round"):
+        open_session(EXPERIMENT, "run-1", releases, ctx, participation=slow)
+    another = Participation(stragglers={"east": 0.5})
+    assert open_session(EXPERIMENT, "run-1", releases, ctx, participation=another)
 
 
 def test_the_slices_are_held_as_long_as_the_session_lives(site: Path, tmp_path: Path) -> None:

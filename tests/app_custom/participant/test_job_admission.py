@@ -114,6 +114,12 @@ def test_a_job_below_the_site_s_limits_is_refused_in_a_sentence_for_its_submitte
     assert f"[U:{LEAD}][A:{REFUSED}]job {JOB}: {reason}" in trail
 
 
+def test_a_straggler_s_own_limit_holds_for_the_steps_that_are_left_to_it(site: Workspace) -> None:
+    assert deploy(site, lambda meta, args: args.update(stragglers={"east": 0.01})) == ""
+    reason = deploy(site, lambda meta, args: args.update(stragglers={"north": 0.01}))
+    assert "refused by 'least_samples_per_round'" in reason
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -122,6 +128,8 @@ def test_a_job_below_the_site_s_limits_is_refused_in_a_sentence_for_its_submitte
         _meta(deploy_map={"app": 3}),
         lambda meta, args: args.update(settings="fast"),
         lambda meta, args: args.update(patient_noise=[1]),
+        lambda meta, args: args.update(stragglers={"north": 0.0}),
+        lambda meta, args: args.update(stragglers=[1]),
     ],
 )
 def test_a_job_that_says_of_itself_what_no_site_understands_does_not_stay_deployed(
@@ -166,8 +174,9 @@ def test_a_site_may_take_encrypted_jobs_alone_by_its_own_key(
     content["task_result_filters"][0]["filters"].append({"path": "a.later.Filter", "args": {}})
     config.write_text(json.dumps(content))
     meta = json.loads((JOBS / "fedavg_he" / "meta.json").read_text())
+    limits = SiteConfig(limits=JobLimits(plain_updates=False))
     with pytest.raises(JobRefusedError, match="plain_updates"):
-        check_job(SiteConfig(limits=JobLimits(plain_updates=False)), meta, config.parents[1])
+        check_job(limits, meta, config.parents[1], "north")
 
 
 def test_a_site_may_take_jobs_alone_in_which_the_server_reads_no_single_update(
@@ -200,7 +209,7 @@ def test_masks_with_a_filter_behind_them_or_beside_another_executor_hide_nothing
     meta = json.loads((JOBS / "fedavg_secure" / "meta.json").read_text())
     path = Path(site.get_app_dir(JOB), "config", "config_fed_client.json")
     taken = json.loads(path.read_text())
-    check_job(limits, meta, path.parents[1])
+    check_job(limits, meta, path.parents[1], "north")
     stranger: dict[str, Any] = {"path": "a.later.Filter", "args": {}}
     behind, beside = copy.deepcopy(taken), copy.deepcopy(taken)
     behind["task_result_filters"][0]["filters"].append(stranger)
@@ -208,4 +217,4 @@ def test_masks_with_a_filter_behind_them_or_beside_another_executor_hide_nothing
     for changed in (behind, beside):
         path.write_text(json.dumps(changed))
         with pytest.raises(JobRefusedError, match="single_updates"):
-            check_job(limits, meta, path.parents[1])
+            check_job(limits, meta, path.parents[1], "north")
