@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from functools import cache
 
 import pytorch_lightning as pl
-from lightning_fabric.plugins.environments import LightningEnvironment
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 
 from lightning_modules.training.hardware import Hardware
 
