@@ -27,6 +27,7 @@ from partitions.preparation.configuration import NONE, PreparationConfig
 OPTIMIZERS = ("adam", "sgd")
 OPTIMIZER_STATES = ("reset", "keep")
 PRECISIONS = ("auto", "fp32", "bf16")
+SCHEDULES = ("constant", "linear", "cosine")
 ADVERSARIAL_LOSSES = ("lsgan", "bce")
 UPSAMPLINGS = ("transposed", "nearest")
 NORMS = ("instance", "instance_affine", "batch")
@@ -131,6 +132,10 @@ class TrainingConfig:
         optimizer_state: ``reset`` starts every round with fresh Adam moments, so that a site keeps
             nothing between rounds; ``keep`` carries them over. docs/strategies.md compares both.
         precision: ``auto`` picks bf16 only where the hardware multiplies it natively.
+        schedule: learning rates over the whole run, see ``lightning_modules/training/schedule.py``.
+        warm_up: share of every round's steps over which learning rates rise to their full value.
+            With ``optimizer_state: reset`` Adam's first steps of a round have the size of the rate
+            whatever the gradient is.
     """
 
     rounds: int = number(6, above=True, most=100_000)
@@ -143,6 +148,15 @@ class TrainingConfig:
     optimizer: str = word("adam", *OPTIMIZERS)
     optimizer_state: str = word("reset", *OPTIMIZER_STATES)
     precision: str = word("auto", *PRECISIONS)
+    schedule: str = word("constant", *SCHEDULES, left_out=True)
+    warm_up: float = number(0.0, high=1.0, left_out=True)
+
+    def rates(self) -> dict[str, float]:
+        """The full learning rate of each role of a network."""
+        return {
+            "generator": self.learning_rate_generator,
+            "discriminator": self.learning_rate_discriminator,
+        }
 
 
 @dataclass(frozen=True)
