@@ -50,10 +50,13 @@ class GeneratorConfig:
     """One of the generators in ``lightning_modules/networks/generators``.
 
     Attributes:
-        kind: ``unet`` (MONAI's, with concatenated skips) or ``resnet`` (Johnson et al. 2016, as in
-            CycleGAN: convolutions down, residual blocks, convolutions up).
-        channels: feature channels per level; each level halves the resolution.
-        residual_units: units per level of the U-Net, or residual blocks of the ResNet.
+        kind: ``unet`` (MONAI's, with concatenated skips), ``resnet`` (Johnson et al. 2016, as in
+            CycleGAN: convolutions down, residual blocks, convolutions up) or ``srresnet`` (Ledig
+            et al. 2017: residual blocks at full resolution).
+        channels: feature channels per level; each level halves the resolution (not of a
+            ``srresnet``, whose blocks have these widths one after the other).
+        residual_units: units per level of the U-Net, residual blocks of the ResNet, or blocks of
+            each width of the SRResNet.
         norm: normalisation layer.
         dropout: probability of dropout, in [0, 1).
         upsampling: on the way up, ``transposed`` convolutions, or ``nearest`` neighbours before a
