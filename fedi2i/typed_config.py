@@ -102,15 +102,21 @@ def number(
     most: float = math.inf,
     above: bool = False,
     meaning: str = "",
+    left_out: bool = False,
 ) -> Any:
-    """A field of a record that holds a number: its default, its range and its meaning."""
-    allowed = Allowed(low, high, most, above, meaning=meaning)
-    return dataclasses.field(default=default, metadata={_ALLOWED: allowed})
+    """A field of a record that holds a number: its default, its range and its meaning.
+
+    ``left_out``: see LEFT_OUT_WHILE_UNSET.
+    """
+    return _field(default, Allowed(low, high, most, above, meaning=meaning), left_out)
 
 
 def word(default: str, *words: str, meaning: str = "", left_out: bool = False) -> Any:
     """A field of a record that holds one of some words; ``left_out``: see LEFT_OUT_WHILE_UNSET."""
-    allowed = Allowed(words=words, meaning=meaning)
+    return _field(default, Allowed(words=words, meaning=meaning), left_out)
+
+
+def _field(default: object, allowed: Allowed, left_out: bool) -> Any:
     more = LEFT_OUT_WHILE_UNSET if left_out else {}
     return dataclasses.field(default=default, metadata={_ALLOWED: allowed, **more})
 

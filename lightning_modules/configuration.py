@@ -27,6 +27,7 @@ from partitions.preparation.configuration import NONE, PreparationConfig
 OPTIMIZERS = ("adam", "sgd")
 OPTIMIZER_STATES = ("reset", "keep")
 PRECISIONS = ("auto", "fp32", "bf16")
+SCHEDULES = ("constant", "linear", "cosine")
 ADVERSARIAL_LOSSES = ("lsgan", "bce")
 UPSAMPLINGS = ("transposed", "nearest")
 NORMS = ("instance", "instance_affine", "batch")
@@ -49,10 +50,13 @@ class GeneratorConfig:
     """One of the generators in ``lightning_modules/networks/generators``.
 
     Attributes:
-        kind: ``unet`` (MONAI's, with concatenated skips) or ``resnet`` (Johnson et al. 2016, as in
-            CycleGAN: convolutions down, residual blocks, convolutions up).
-        channels: feature channels per level; each level halves the resolution.
-        residual_units: units per level of the U-Net, or residual blocks of the ResNet.
+        kind: ``unet`` (MONAI's, with concatenated skips), ``resnet`` (Johnson et al. 2016, as in
+            CycleGAN: convolutions down, residual blocks, convolutions up) or ``srresnet`` (Ledig
+            et al. 2017: residual blocks at full resolution).
+        channels: feature channels per level; each level halves the resolution (not of a
+            ``srresnet``, whose blocks have these widths one after the other).
+        residual_units: units per level of the U-Net, residual blocks of the ResNet, or blocks of
+            each width of the SRResNet.
         norm: normalisation layer.
         dropout: probability of dropout, in [0, 1).
         upsampling: on the way up, ``transposed`` convolutions, or ``nearest`` neighbours before a
@@ -131,6 +135,10 @@ class TrainingConfig:
         optimizer_state: ``reset`` starts every round with fresh Adam moments, so that a site keeps
             nothing between rounds; ``keep`` carries them over. docs/strategies.md compares both.
         precision: ``auto`` picks bf16 only where the hardware multiplies it natively.
+        schedule: learning rates over the whole run, see ``lightning_modules/training/schedule.py``.
+        warm_up: share of every round's steps over which learning rates rise to their full value.
+            With ``optimizer_state: reset`` Adam's first steps of a round have the size of the rate
+            whatever the gradient is.
     """
 
     rounds: int = number(6, above=True, most=100_000)
@@ -143,6 +151,15 @@ class TrainingConfig:
     optimizer: str = word("adam", *OPTIMIZERS)
     optimizer_state: str = word("reset", *OPTIMIZER_STATES)
     precision: str = word("auto", *PRECISIONS)
+    schedule: str = word("constant", *SCHEDULES, left_out=True)
+    warm_up: float = number(0.0, high=1.0, left_out=True)
+
+    def rates(self) -> dict[str, float]:
+        """The full learning rate of each role of a network."""
+        return {
+            "generator": self.learning_rate_generator,
+            "discriminator": self.learning_rate_discriminator,
+        }
 
 
 @dataclass(frozen=True)

@@ -26,10 +26,7 @@ def network_optimizers(
         networks: their names and roles; the role gives the learning rate.
         training: kind of optimizer, learning rates and Adam's betas.
     """
-    rates = {
-        "generator": training.learning_rate_generator,
-        "discriminator": training.learning_rate_discriminator,
-    }
+    rates = training.rates()
     return [
         _optimizer(name, getattr(module, name), rates[role], training)
         for name, role in networks.roles.items()

@@ -109,3 +109,16 @@ class ResidualBlock(nn.Module):
         """Add the layers' output to their input."""
         changed: Tensor = self.layers(features)
         return features + changed
+
+
+class Residual(nn.Module):
+    """Layers beside the identity; they must keep the shape of what they are given."""
+
+    def __init__(self, layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = layers
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Add the layers' output to their input."""
+        changed: Tensor = self.layers(features)
+        return features + changed

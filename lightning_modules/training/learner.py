@@ -241,12 +241,19 @@ class Learner:
         """Train ``self._module`` on the round's batches."""
         from lightning_modules.training.callbacks import RestoredOptimizers, RoundHistory
         from lightning_modules.training.gradient_editor import GradientEditor
+        from lightning_modules.training.schedule import ScheduledRates
         from lightning_modules.training.trainer import quiet_trainer
 
+        training, roles = self._experiment.training, self._networks.roles
         history = RoundHistory(first_step=round_number * self._steps, report=report)
-        keep = self._experiment.training.optimizer_state == "keep"
-        editor = term and GradientEditor(term, self._networks.roles, self._scope.covers)
-        callbacks: list[pl.Callback] = [RestoredOptimizers(optimizers if keep else None), history]
+        keep = training.optimizer_state == "keep"
+        editor = term and GradientEditor(term, roles, self._scope.covers)
+        rates = ScheduledRates(training, roles, round_number, self._steps)
+        callbacks: list[pl.Callback] = [
+            RestoredOptimizers(optimizers if keep else None),
+            rates,
+            history,
+        ]
         trainer = quiet_trainer(self._hardware, [*callbacks, *([editor] if editor else [])])
         torch.manual_seed(derive_seed(self._experiment.seed, stream, self._arm, round_number))
         started = time.perf_counter()
