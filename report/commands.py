@@ -105,8 +105,8 @@ def report_levels(folder: Path) -> None:
     """
     from report.document.files import FOLDER, write_files
     from report.document.outputs import PAGE, levels_outputs
-    from report.numbers.levels import analyse_levels
-    from report.page.levels import levels_summary
+    from report.numbers.over_seeds.levels import analyse_levels
+    from report.page.studies.levels import levels_summary
     from report.run.levels import read_levels
 
     study = read_levels(folder)
@@ -127,8 +127,8 @@ def report_study(folder: Path) -> None:
     from report.document.files import FOLDER, write_files
     from report.document.outputs import PAGE, PDF, study_outputs
     from report.document.pdf import MISSING, typst_package
-    from report.numbers.study import analyse_study
-    from report.page.study import study_summary
+    from report.numbers.over_seeds.study import analyse_study
+    from report.page.studies.study import study_summary
     from report.run.study import read_study
 
     study = read_study(folder)
@@ -153,7 +153,7 @@ def report_matching(folder: Path) -> None:
     """
     from report.document.files import FOLDER, write_files
     from report.document.outputs import PAGE, matching_outputs
-    from report.page.matching import console_lines
+    from report.page.studies.matching import console_lines
     from report.run.matching import read_matching
 
     study = read_matching(folder)

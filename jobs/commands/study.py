@@ -57,8 +57,8 @@ def _run(options: StudyOptions, seeds: Sequence[int], out: Path) -> None:
     # Imported here, as a mistake in the command line should not wait seconds for torch.
     from jobs.running.matching.plan import is_matching_study, read_matching_study
     from jobs.running.matching.run import run_matching_study
-    from jobs.running.study import read_study, run_study
-    from jobs.running.study_levels import has_levels, read_levels, run_levels
+    from jobs.running.studies.levels import has_levels, read_levels, run_levels
+    from jobs.running.studies.study import read_study, run_study
 
     file, data, at_once, launcher = options.file, options.data, options.at_once, options.launcher
     if is_matching_study(file):

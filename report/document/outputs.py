@@ -10,13 +10,13 @@ from report.document.pdf import as_pdf
 from report.document.reading import read_document
 from report.figures.style import drawn_figures
 from report.numbers.analysis import Analysis
-from report.numbers.levels import LevelsAnalysis
-from report.numbers.study import StudyAnalysis
-from report.page.levels import render_levels
+from report.numbers.over_seeds.levels import LevelsAnalysis
+from report.numbers.over_seeds.study import StudyAnalysis
 from report.page.manuscript import manuscript_section
-from report.page.matching import render_matching
 from report.page.render import render_page
-from report.page.study import render_study
+from report.page.studies.levels import render_levels
+from report.page.studies.matching import render_matching
+from report.page.studies.study import render_study
 from report.run.matching import MatchingStudy
 
 PAGE, PDF = Path("report.html"), Path("report.pdf")

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from report.figures.style import STYLE, WIDTH_INCHES, LineStyle, add_legend, line_styles
-from report.numbers.levels import LevelsAnalysis
+from report.numbers.over_seeds.levels import LevelsAnalysis
 from report.numbers.rows import TableRow
 
 PANELS_ABREAST = 3

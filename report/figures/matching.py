@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from report.figures.style import STYLE, WIDTH_INCHES, LineStyle, add_legend
-from report.numbers.matching import round_numbers
+from report.numbers.over_seeds.matching import round_numbers
 from report.run.matching import (
     BEST_SINGLE,
     CHOSEN,

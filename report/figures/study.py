@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from report.figures.style import REFERENCE_COLOUR, STYLE, WIDTH_INCHES
-from report.numbers.study import StudyComparison, StudyTests
+from report.numbers.over_seeds.study import StudyComparison, StudyTests
 
 _ROW_INCHES = 0.42
 _BAND = "#e4ecf3"

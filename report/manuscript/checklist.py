@@ -13,7 +13,7 @@ from report.manuscript import methods
 from report.manuscript.references import Sentence
 from report.manuscript.settings import setting
 from report.number_format import NONE, counted, listed
-from report.numbers.study import StudyAnalysis
+from report.numbers.over_seeds.study import StudyAnalysis
 
 FILLED, PARTLY, AUTHOR, NOT_APPLICABLE = "filled", "in part", "for the author", "not applicable"
 

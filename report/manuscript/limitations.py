@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from report.number_format import counted, listed, number
-from report.numbers.crossed_t import FEWEST_SEEDS
-from report.numbers.study import StudyAnalysis, StudyTests
+from report.numbers.over_seeds.crossed_t import FEWEST_SEEDS
+from report.numbers.over_seeds.study import StudyAnalysis, StudyTests
 
 MANY_SEEDS = 8
 """From this many runs on the spread between runs is not named as a limitation."""

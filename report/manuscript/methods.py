@@ -17,10 +17,10 @@ from report.manuscript.references import (
 )
 from report.manuscript.settings import TIMES, numbers_text, setting
 from report.number_format import counted, epsilon_text, listed
-from report.numbers.crossed_t import FEWEST_SEEDS
+from report.numbers.over_seeds.crossed_t import FEWEST_SEEDS
+from report.numbers.over_seeds.study import StudyAnalysis
 from report.numbers.rows import TableRow
 from report.numbers.statistics import ALPHA
-from report.numbers.study import StudyAnalysis
 from report.run.records import Run, RunDescription, Site
 
 PACKAGES = {"torch": "PyTorch", "nvflare": "NVIDIA FLARE", "monai": "MONAI"}

@@ -9,8 +9,8 @@ from report.manuscript.checklist import Item, checklist, count_by_state
 from report.manuscript.limitations import limitations
 from report.manuscript.methods import methods
 from report.manuscript.references import CLAIM, Numbering, Reference, of_strategy
+from report.numbers.over_seeds.study import StudyAnalysis
 from report.numbers.rows import TableRow
-from report.numbers.study import StudyAnalysis
 from report.run.records import Arm, Site
 
 

@@ -16,7 +16,7 @@ from app_custom.participant.job_admission import check_job
 from app_custom.participant.site_configuration import SiteConfig
 from jobs.privacy.catalogue import epsilon_of
 from jobs.running.plain_loop import validation_in_this_process
-from jobs.running.study_levels import LevelledStudy, has_levels, read_levels
+from jobs.running.studies.levels import LevelledStudy, has_levels, read_levels
 from jobs.writing.export import export_job
 from jobs.writing.federation import FederatedExperiment, read_federated_experiment, with_strategy
 

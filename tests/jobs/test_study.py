@@ -17,8 +17,8 @@ from jobs.running import study as running
 from jobs.running.comparison import Comparison
 from jobs.running.matching.plan import is_matching_study
 from jobs.running.spent_epsilon import STUDY_FILE
-from jobs.running.study import Study, read_study, run_study
-from jobs.running.study_levels import has_levels
+from jobs.running.studies.levels import has_levels
+from jobs.running.studies.study import Study, read_study, run_study
 
 STUDY = """
 title: Two seeds

@@ -16,8 +16,8 @@ from fedi2i.errors import ConfigError, DataError
 from jobs.running import study as running
 from jobs.running.comparison import Comparison
 from jobs.running.spent_epsilon import LEVELS_FILE, STUDY_FILE, read_trainings
-from jobs.running.study import read_study, run_study
-from jobs.running.study_levels import has_levels, read_levels, run_levels
+from jobs.running.studies.levels import has_levels, read_levels, run_levels
+from jobs.running.studies.study import read_study, run_study
 
 STUDY = """
 title: Who is robust?

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from report.numbers.crossed_t import CrossedT, NotTestableError, Table, crossed_t
+from report.numbers.over_seeds.crossed_t import CrossedT, NotTestableError, Table, crossed_t
 from report.numbers.statistics import wilcoxon_p
 
 MARGIN = 0.2

@@ -17,8 +17,8 @@ from fedi2i.digest import digest
 from fedi2i.errors import DataError
 from report.__main__ import main
 from report.figures.levels import draw_levels
-from report.numbers.levels import analyse_levels
-from report.page.levels import render_levels
+from report.numbers.over_seeds.levels import analyse_levels
+from report.page.studies.levels import render_levels
 from report.run.levels import read_levels
 
 SEEDS = (11, 12, 13)

@@ -13,9 +13,9 @@ import test_report_study
 from report.manuscript.checklist import AUTHOR, SUBJECTS, checklist
 from report.manuscript.limitations import limitations
 from report.manuscript.references import Numbering, Reference, Sentence
-from report.numbers.study import StudyAnalysis, analyse_study
+from report.numbers.over_seeds.study import StudyAnalysis, analyse_study
 from report.page.manuscript import manuscript_section
-from report.page.study import render_study
+from report.page.studies.study import render_study
 from report.run.folder import read_run
 from report.run.study import read_study
 

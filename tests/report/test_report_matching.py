@@ -16,14 +16,14 @@ from fedi2i.cli.program import main
 from fedi2i.errors import DataError
 from report.figures.matching import draw_barriers, draw_paths, draw_rounds
 from report.figures.style import as_png
-from report.numbers.matching import (
+from report.numbers.over_seeds.matching import (
     PairedDifference,
     control_values,
     differences,
     last_round,
     merge_tables,
 )
-from report.page.matching import matching_summary, render_matching, sign_text
+from report.page.studies.matching import matching_summary, render_matching, sign_text
 from report.run.matching import COLUMNS, MatchingStudy, read_matching, start_label
 
 SEEDS = (1, 2, 3)

@@ -30,11 +30,11 @@ from report.numbers.over_seeds.reaching import (
     race,
 )
 from report.numbers.over_seeds.sites import SiteFairness, site_fairness
+from report.numbers.over_seeds.study import StudyAnalysis, analyse_study
 from report.numbers.ranks import Ranks, rank_blocks
-from report.numbers.study import StudyAnalysis, analyse_study
-from report.page.insights import convergence_sentences, insights
-from report.page.over_seeds import median_text, over_seeds, place_text
-from report.page.study import render_study, study_summary
+from report.page.studies.insights import convergence_sentences, insights
+from report.page.studies.over_seeds import median_text, over_seeds, place_text
+from report.page.studies.study import render_study, study_summary
 from report.run.study import read_study
 
 START = (10.5, 15.0, 18.0, 20.0)

@@ -21,7 +21,7 @@ from report.document.outputs import run_outputs, study_outputs
 from report.document.reading import read_document
 from report.document.records import Table, plain
 from report.numbers.analysis import analyse
-from report.numbers.study import StudyAnalysis, analyse_study
+from report.numbers.over_seeds.study import StudyAnalysis, analyse_study
 from report.run.folder import read_run
 from report.run.study import read_study
 

@@ -14,8 +14,8 @@ from report.__main__ import main
 from report.document.pdf import as_pdf, as_pictures, in_order
 from report.document.reading import read_document
 from report.document.records import Part
-from report.numbers.study import analyse_study
-from report.page.study import render_study
+from report.numbers.over_seeds.study import analyse_study
+from report.page.studies.study import render_study
 from report.run.study import read_study
 
 MARKUP = r'#panic("read") $x$ *b* @nowhere <label> \ `c` [d] //e "f" = g'

@@ -16,9 +16,9 @@ import pytest
 from fedi2i.digest import digest
 from fedi2i.errors import DataError
 from report.__main__ import main
-from report.numbers.crossed_t import crossed_t
-from report.numbers.study import StudyAnalysis, analyse_study
-from report.page.study import render_study, study_summary, verdict
+from report.numbers.over_seeds.crossed_t import crossed_t
+from report.numbers.over_seeds.study import StudyAnalysis, analyse_study
+from report.page.studies.study import render_study, study_summary, verdict
 from report.run.study import read_study
 
 KEYS = ["arm", "site", "split", "subject", "metric", "value"]

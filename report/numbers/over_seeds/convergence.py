@@ -25,9 +25,9 @@ from report.numbers.over_seeds.reaching import (
     median_over_runs,
     race,
 )
+from report.numbers.over_seeds.study import RunMeans, StudyAnalysis
 from report.numbers.rows import TableRow
 from report.numbers.statistics import ALPHA, holm
-from report.numbers.study import RunMeans, StudyAnalysis
 from report.run.metrics import Metric
 from report.run.records import CENTRALISED, CONSTANT, Run
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from report.numbers.crossed_t import FEWEST_SEEDS
+from report.numbers.over_seeds.crossed_t import FEWEST_SEEDS
+from report.numbers.over_seeds.study import StudyAnalysis
 from report.numbers.ranks import Ranks, rank_blocks
 from report.numbers.rows import Population, TableRow, global_rows
-from report.numbers.study import StudyAnalysis
 from report.run.metrics import Metric
 
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from report.numbers.crossed_t import CrossedT
+from report.numbers.over_seeds.crossed_t import CrossedT
+from report.numbers.over_seeds.study import RunMeans, StudyAnalysis, compared
 from report.numbers.rows import TableRow
 from report.numbers.statistics import ALPHA, holm
-from report.numbers.study import RunMeans, StudyAnalysis, compared
 from report.run.metrics import Metric
 
 FEWEST_SITES = 2

@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from report.figures.study import draw_differences
 from report.figures.style import as_address
 from report.number_format import counted, decimals_for, listed, number, p_value
-from report.numbers.crossed_t import FEWEST_SEEDS
 from report.numbers.metrics import MAIN
+from report.numbers.over_seeds.crossed_t import FEWEST_SEEDS
+from report.numbers.over_seeds.study import StudyAnalysis, StudyComparison, StudyTable, StudyTests
 from report.numbers.rows import TableRow
 from report.numbers.statistics import ALPHA
-from report.numbers.study import StudyAnalysis, StudyComparison, StudyTable, StudyTests
-from report.page.insights import insights
 from report.page.manuscript import manuscript_section
-from report.page.over_seeds import joining_means, joining_words, means_text, over_seeds
 from report.page.privacy import privacy_section
 from report.page.provenance import flattened
 from report.page.render import environment
+from report.page.studies.insights import insights
+from report.page.studies.over_seeds import joining_means, joining_words, means_text, over_seeds
 from report.run.records import Run
 
 

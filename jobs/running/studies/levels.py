@@ -20,7 +20,7 @@ from fedi2i.errors import ConfigError, DataError
 from fedi2i.files import write_csv, write_text
 from fedi2i.typed_config import as_dict, choose, merged, read_yaml, record_from, switch
 from jobs.running.spent_epsilon import LEVELS_FILE, STUDY_FILE
-from jobs.running.study import RESULTS_FILE, Study, joined_tables, run_study, study_from
+from jobs.running.studies.study import RESULTS_FILE, Study, joined_tables, run_study, study_from
 from partitions.manifest import read_manifest
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")

@@ -18,7 +18,7 @@ from report.numbers.over_seeds.convergence import (
 from report.numbers.over_seeds.ranks import StudyRanks, study_ranks
 from report.numbers.over_seeds.reaching import MedianOverRuns, Reached
 from report.numbers.over_seeds.sites import Joining, SiteFairness, site_fairness
-from report.numbers.study import RunMeans, StudyAnalysis
+from report.numbers.over_seeds.study import RunMeans, StudyAnalysis
 from report.run.metrics import Metric
 
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from report.figures.levels import draw_levels
 from report.figures.style import as_address
 from report.number_format import counted, decimals_for, listed, number
-from report.numbers.levels import LevelsAnalysis
+from report.numbers.over_seeds.levels import LevelsAnalysis
+from report.numbers.over_seeds.study import analyse_study
 from report.numbers.rows import TableRow
-from report.numbers.study import analyse_study
 from report.page.render import environment
-from report.page.study import verdict
+from report.page.studies.study import verdict
 
 
 @dataclass(frozen=True)

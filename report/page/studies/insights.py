@@ -12,9 +12,9 @@ from report.number_format import counted, listed, number, p_value
 from report.numbers.over_seeds.convergence import ROUNDS, ArmConvergence, StudyConvergence
 from report.numbers.over_seeds.ranks import StudyRanks
 from report.numbers.over_seeds.sites import Joining, SiteFairness
+from report.numbers.over_seeds.study import StudyAnalysis, StudyComparison, StudyTests
 from report.numbers.statistics import ALPHA
-from report.numbers.study import StudyAnalysis, StudyComparison, StudyTests
-from report.page.over_seeds import OverSeeds, place_text
+from report.page.studies.over_seeds import OverSeeds, place_text
 
 PERCENT = 100
 

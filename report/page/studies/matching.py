@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from report.figures.matching import draw_barriers, draw_paths, draw_rounds
 from report.figures.style import as_address
 from report.number_format import counted, number, percent
-from report.numbers.matching import (
+from report.numbers.over_seeds.matching import (
     FEWEST_SEEDS,
     MergeTable,
     PairedDifference,

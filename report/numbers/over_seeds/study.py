@@ -14,8 +14,8 @@ import pandas as pd
 
 from report.number_format import decimals_for
 from report.numbers.analysis import TESTED
-from report.numbers.crossed_t import CrossedT, NotTestableError, Table, crossed_t
 from report.numbers.metrics import metrics_in
+from report.numbers.over_seeds.crossed_t import CrossedT, NotTestableError, Table, crossed_t
 from report.numbers.rows import (
     Population,
     TableRow,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from report.numbers.metrics import metrics_in
+from report.numbers.over_seeds.study import RunMeans
 from report.numbers.rows import (
     Population,
     TableRow,
@@ -13,7 +14,6 @@ from report.numbers.rows import (
     table_rows,
     tested_populations,
 )
-from report.numbers.study import RunMeans
 from report.run.levels import LevelledStudy
 from report.run.metrics import Metric
 from report.run.study import Study

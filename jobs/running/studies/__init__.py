@@ -1,0 +1,1 @@
+"""A study: comparisons over several seeds, and the same at several levels."""

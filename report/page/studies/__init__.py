@@ -1,0 +1,1 @@
+"""Pages over several seeds: a study, its levels, and the matching study."""
