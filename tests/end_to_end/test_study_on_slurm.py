@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -42,7 +41,7 @@ def start(folder: Path, environment: dict[str, str]) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [*command, "--out", "out", "--launcher", "slurm"],
         cwd=folder,
-        env={**environment, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -13,10 +13,10 @@ from tiny_cohort import UNSEEN, write_tiny_cohort
 
 from fedi2i.digest import digest
 from fedi2i.errors import ConfigError, DataError
-from jobs.running import study as running
 from jobs.running.comparison import Comparison
 from jobs.running.matching.plan import is_matching_study
 from jobs.running.spent_epsilon import STUDY_FILE
+from jobs.running.studies import study as running
 from jobs.running.studies.levels import has_levels
 from jobs.running.studies.study import Study, read_study, run_study
 

@@ -13,9 +13,9 @@ from tiny_cohort import UNSEEN, write_tiny_cohort
 
 from fedi2i.cli.program import main
 from fedi2i.errors import ConfigError, DataError
-from jobs.running import study as running
 from jobs.running.comparison import Comparison
 from jobs.running.spent_epsilon import LEVELS_FILE, STUDY_FILE, read_trainings
+from jobs.running.studies import study as running
 from jobs.running.studies.levels import has_levels, read_levels, run_levels
 from jobs.running.studies.study import read_study, run_study
 

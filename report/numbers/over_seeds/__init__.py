@@ -1,1 +1,1 @@
-"""What several training runs of every arm say together, beside the primary test."""
+"""What several training runs of every arm say together."""
