@@ -18,7 +18,7 @@ from lightning_modules.training.hardware import Hardware
 from partitions.manifest import read_manifest
 from partitions.preparation import prepare_site
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.nightly]
 
 PLAN = {"min_sites": 1, "participation": {"missing": 0.5, "stragglers": {"east": 0.25}}}
 
@@ -26,6 +26,10 @@ PLAN = {"min_sites": 1, "participation": {"missing": 0.5, "stragglers": {"east":
 def test_the_weights_are_those_of_the_loop_in_one_process_with_one_thread_in_the_simulator(
     tiny_cohort: Path, tmp_path: Path
 ) -> None:
+    """Faster: the loop against messages in ``tests/strategies/test_plain_loop.py``.
+
+    And the server's part, ``tests/app_custom/server/test_planned_rounds.py``.
+    """
     changes = {"federation": PLAN, "experiment": {"training": {"steps": 8, "rounds": 2}}}
     job = read_federated_experiment(TWO_SITES, changes)
     experiment, federation = job.experiment, job.federation

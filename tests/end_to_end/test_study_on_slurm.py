@@ -14,7 +14,7 @@ from one_node_slurm import one_node_slurm, skip_without_slurm
 from simulator_runs import SITES, TWO_SITES
 from tiny_cohort import UNSEEN, write_tiny_cohort
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.slow, pytest.mark.nightly, pytest.mark.timeout(1500)]
 ARMS = {"fedavg", "centralised", *(f"local-{site}" for site in SITES)}
 STUDY = f"""
 title: On Slurm
@@ -58,6 +58,7 @@ def when(holds: Callable[[], bool]) -> None:
 def test_an_arm_that_is_killed_in_the_middle_is_ended_by_the_same_command(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
+    """Faster: ``tests/jobs/launching/test_parts.py`` and, of Slurm, ``test_one_node_slurm.py``."""
     write_tiny_cohort(tmp_path / "data", (*SITES, UNSEEN))
     (tmp_path / "study.yaml").write_text(STUDY, encoding="utf-8")
     run = tmp_path / "out" / "seed-5"
@@ -72,7 +73,9 @@ def test_an_arm_that_is_killed_in_the_middle_is_ended_by_the_same_command(
         said, _ = command.communicate(timeout=900)
     assert command.returncode == 2, said
     assert "1 of 4 jobs did not finish; the same command takes them up again" in said
-    assert "seed-5/fedavg: lost or stopped" in said
+    # The job may still tell that the simulator was killed, or be gone before it can.
+    assert "seed-5/fedavg: " in said
+    assert "fedavg.log" in said
     records = {path.stem: path.stat().st_mtime_ns for path in finished.glob("*.json")}
     assert set(records) == ARMS - {"fedavg"}
     with start(tmp_path, environment) as command:
