@@ -7,6 +7,8 @@ import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,7 +57,7 @@ def run_process(process: ArmProcess, records: Path) -> float:
     Raises:
         ArmFailedError: it failed or did not write its result.
     """
-    with _lock(process.name, records):
+    with _locked(process.name, records):
         seconds = finished_seconds(process, records)
         if seconds is not None:
             _say(process.name, f"unchanged since it finished ({seconds:.0f} s); not run again")
@@ -73,21 +75,25 @@ def finished_seconds(process: ArmProcess, records: Path) -> float | None:
     return seconds if known == digest(process.key) and process.produces.exists() else None
 
 
-def _lock(name: str, records: Path) -> FileLock:
-    """An arm's lock; the operating system frees it when the process ends in any way."""
+@contextmanager
+def _locked(name: str, records: Path) -> Iterator[None]:
+    """Hold an arm's lock; the operating system frees it when the process ends in any way."""
     records.mkdir(parents=True, exist_ok=True)
     lock = FileLock(records / f"{name}.lock", fallback_to_soft=False)
     try:
         lock.acquire(timeout=0)
-        lock.release()
     except Timeout:
         _say(name, "another command is running this arm; waiting for it")
+        lock.acquire()
     except (OSError, NotImplementedError) as error:
         raise ArmFailedError(
             f"{records}: no file can be locked there ({error}); put the run folder on a file "
             "system with locks"
         ) from error
-    return lock
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _run(process: ArmProcess, record: Path) -> float:

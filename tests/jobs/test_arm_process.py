@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import sys
+import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -81,12 +83,36 @@ def test_the_record_holds_the_seconds_and_is_written_after_success(
 def test_a_second_command_waits_for_the_first_one_and_finds_the_arm_finished(
     process: ArmProcess, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    slow = script(process, f"import time; time.sleep(0.5); {WRITES}")
+    begun, may_end = tmp_path / "begun", tmp_path / "may_end"
+    held = script(
+        process,
+        f"import pathlib, time; pathlib.Path({str(begun)!r}).touch()\n"
+        f"while not pathlib.Path({str(may_end)!r}).exists(): time.sleep(0.01)\n{WRITES}",
+    )
     with ThreadPoolExecutor(2) as pool:
-        first, second = pool.map(run_process, (slow, slow), (tmp_path, tmp_path))
-    assert first == second
+        try:
+            first = pool.submit(run_process, held, tmp_path)
+            wait_until(begun.exists)
+            second = pool.submit(run_process, held, tmp_path)
+            said: list[str] = []
+            wait_until(lambda: _says_that_it_waits(said, capsys))
+        finally:
+            may_end.touch()
+    assert first.result() == second.result()
     assert times_run(process) == 1
-    assert "another command is running this arm" in capsys.readouterr().out
+
+
+def _says_that_it_waits(said: list[str], capsys: pytest.CaptureFixture[str]) -> bool:
+    said.append(capsys.readouterr().out)
+    return "another command is running this arm" in "".join(said)
+
+
+def wait_until(happened: Callable[[], bool]) -> None:
+    """Ask again and again; fails after a time that only a hung command needs."""
+    patience = time.monotonic() + 60
+    while not happened():
+        assert time.monotonic() < patience
+        time.sleep(0.01)
 
 
 def test_a_lock_that_a_killed_command_has_left_holds_nobody_up(
