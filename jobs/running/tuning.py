@@ -27,7 +27,7 @@ from jobs.privacy.catalogue import privacy_values
 from jobs.running.arm_outcome import final_mean
 from jobs.running.federated_arm import FederatedArm, simulated_privacy
 from jobs.running.plain_loop import validation_in_this_process
-from jobs.running.prepared_data import key_of, prepared_manifests
+from jobs.running.prepared_data import key_of, prepared_manifests, refuse_nobody_in
 from jobs.running.spent_epsilon import TUNING_FILE
 from jobs.writing.federation import FederatedExperiment, with_strategy
 from lightning_modules.configuration import experiment_from, experiment_values
@@ -211,7 +211,9 @@ def run_tuning(
             "seed cannot tell a setting from chance"
         )
     grids = [grid_named(name) for name in names]
-    data_key = key_of(prepared_manifests(job, data))
+    manifests = prepared_manifests(job, data)
+    refuse_nobody_in("val", job, manifests, "on whom the grid's points are chosen")
+    data_key = key_of(manifests)
     table = out / TABLE_FILE
     _noted(out / TUNING_FILE)  # a damaged one is said before anything is trained
     for seed in seeds:

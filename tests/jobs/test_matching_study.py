@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_cohort import without
 from torch import Tensor
 
 from fedi2i.cli.program import main
@@ -288,6 +289,17 @@ def test_in_the_rounds_all_sites_get_the_merge_and_keep_their_own_discriminators
     assert [r.quantity for r in rows if r.split == "test" and "l1" in r.quantity] == [
         f"round_l1@{n}" for n in range(3)
     ]
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_site_without_patients_to_train_or_to_choose_on_is_refused_before_anything_is_written(
+    split: str, study: MatchingStudy, data: Path, tmp_path: Path
+) -> None:
+    changed = Path(shutil.copytree(data, tmp_path / "data"))
+    without(changed / SITES[1], split)
+    with pytest.raises(DataError, match=f"site '{SITES[1]}' has no patient in split '{split}'"):
+        run_matching_study(study, changed, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_more_seeds_may_join_and_nothing_else_may_change(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 from simulator_runs import SITES, TWO_SITES
-from tiny_cohort import UNSEEN, write_tiny_cohort
+from tiny_cohort import UNSEEN, without, write_tiny_cohort
 
 from fedi2i.digest import digest
 from fedi2i.errors import ConfigError, DataError
@@ -139,6 +140,17 @@ def test_the_folder_of_a_comparison_does_not_become_a_study(
     with pytest.raises(ConfigError, match="holds the run of a comparison; take a new folder"):
         run_study(read_study(file), data, tmp_path / "out")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["run.json"]
+    assert ran == []
+
+
+def test_a_site_without_validation_patients_is_refused_before_the_study_is_written(
+    file: Path, data: Path, tmp_path: Path, ran: list[Comparison]
+) -> None:
+    changed = Path(shutil.copytree(data, tmp_path / "data"))
+    without(changed / SITES[0], "val")
+    with pytest.raises(DataError, match=f"site '{SITES[0]}' has no patient in split 'val'"):
+        run_study(read_study(file), changed, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
     assert ran == []
 
 
