@@ -65,7 +65,9 @@ def add_compare(commands: Commands) -> None:
     add_experiment_options(parser)
     _add_folders(parser, Path("runs/demo"))
     parser.add_argument(
-        "--strategies", default="fedavg,fedprox", help="jobs, comma-separated, or 'all'"
+        "--strategies",
+        default="fedavg,fedprox",
+        help="jobs, comma-separated, or 'all'; by default fedavg,fedprox",
     )
     parser.add_argument(
         "--at-once", type=int, help="processes that train, or jobs that run, at the same time"
@@ -79,7 +81,7 @@ def add_compare(commands: Commands) -> None:
         metavar="KEY=VALUE",
         help="what one job of the launcher may use, e.g. cores=8; may be repeated",
     )
-    parser.add_argument("--title", default="FedI2I demo")
+    parser.add_argument("--title", default="FedI2I demo", help="heading of the page")
     parser.add_argument(
         "--primary-metric",
         default="psnr",
@@ -101,7 +103,7 @@ def _add_arms(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-regression",
         action="store_true",
-        help="leave out the arm 'regression', which trains as long as one strategy without D",
+        help="leave out the arm 'regression', which is FedAvg without a discriminator",
     )
     parser.add_argument(
         "--ensemble", action="store_true", help="also the mean of the local models' outputs"

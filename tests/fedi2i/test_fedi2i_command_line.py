@@ -89,12 +89,16 @@ def commands_below(parser: argparse.ArgumentParser) -> Iterator[argparse.Argumen
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
-def test_the_help_of_every_command_says_in_a_sentence_what_it_does(entry: Entry) -> None:
+def test_the_help_of_every_command_says_what_it_and_each_of_its_options_does(entry: Entry) -> None:
     parser = ArgumentParser(prog="fedi2i")
     entry.add_to(parser)
     for command in commands_below(parser):
         said = command.description or ""
         assert said[:1].isupper() and said.endswith("."), command.prog
+        options = [
+            one for one in command._actions if not isinstance(one, argparse._SubParsersAction)
+        ]
+        assert all(one.help for one in options), command.prog
 
 
 @pytest.mark.parametrize("package", PACKAGES)
