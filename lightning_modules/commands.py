@@ -106,7 +106,9 @@ def add_evaluate(commands: Commands) -> None:
 
 def add_channels(commands: Commands) -> None:
     """Add ``channels``."""
-    parser = commands.add_parser("channels", help="show which channels of a network FedMA matches")
+    parser = commands.add_parser(
+        "channels", help="show what networks offer and which of their channels FedMA matches"
+    )
     _add_experiment(parser)
     parser.set_defaults(run=channels_command)
 
@@ -150,17 +152,23 @@ def evaluate_command(options: EvaluateOptions) -> None:
 
 
 def channels_command(options: ChannelsOptions) -> None:
-    """Print how FedMA sees the networks of an experiment."""
+    """Try the networks of an experiment on noise, and print how FedMA sees them.
+
+    A network that FedMA cannot see into is refused after what it offers has been printed.
+    """
     experiment = read_experiment(options.experiment)
     # Imported here, as a mistake in the experiment should not wait seconds for torch.
     from lightning_modules.matching.channel_groups import groups_table
     from lightning_modules.matching.network_groups import network_groups
     from lightning_modules.networks.building import build_networks
+    from lightning_modules.networks.own_check import offers
 
+    for offer in offers(experiment):
+        print(f"{offer.network}: {offer.text}")
     networks = build_networks(experiment.model, experiment.seed)
     size = experiment.data.preparation.size
     for name, groups in network_groups(networks, experiment.model, networks.keys(), size).items():
-        print(f"{name}: {groups.matchable_text}\n\n{groups_table(groups)}")
+        print(f"\n{name}: {groups.matchable_text}\n\n{groups_table(groups)}")
 
 
 def _sites(experiment: ExperimentConfig, folders: list[Path]) -> list[PreparedSite]:

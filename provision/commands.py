@@ -26,6 +26,7 @@ def add_commands(commands: Commands) -> None:
     _add_renew(commands)
     _add_new_key(commands)
     _add_open_model(commands)
+    _add_allow(commands)
     _add_prune(commands)
     _add_poc(commands)
 
@@ -223,6 +224,25 @@ def open_model_command(options: argparse.Namespace) -> None:
     arrays = open_model(options.kit, options.model)
     write_tensors(options.out, {"model": {k: torch.from_numpy(v) for k, v in arrays.items()}})
     print(f"wrote {options.out}: {len(arrays)} arrays, readable for everybody from now on")
+
+
+def _add_allow(commands: Commands) -> None:
+    parser = _add(commands, "allow", allow_command, "let code of a lab's own run on this machine")
+    parser.add_argument(
+        "path", help="dotted path of a network's class (my_lab.nets.MyGenerator) or of a reader"
+    )
+
+
+def allow_command(options: argparse.Namespace) -> None:
+    """Allow one class or reader of an installed package, as it is now, by its dotted path.
+
+    Run it as the account that the participant runs under, once you have read the package.
+    """
+    from partitions.own_code import allow
+
+    path, digest = allow(options.path)
+    print(f"wrote {path}: '{options.path}' may run here while its package is {digest[:12]}")
+    print("whoever changes or updates the package, asks again")
 
 
 def _add_prune(commands: Commands) -> None:
