@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from inspect import getdoc
 from pathlib import Path
 
 from fedi2i.commands import Commands, name_and_path
@@ -32,7 +33,7 @@ def add_commands(commands: Commands) -> None:
 
 
 def _add(commands: Commands, name: str, run: Command, help_text: str) -> argparse.ArgumentParser:
-    parser = commands.add_parser(name, help=help_text, description=run.__doc__)
+    parser = commands.add_parser(name, help=help_text, description=getdoc(run))
     parser.set_defaults(run=run)
     return parser
 
