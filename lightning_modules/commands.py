@@ -57,7 +57,9 @@ def add_commands(commands: Commands) -> None:
 
 def add_train(commands: Commands) -> None:
     """Add ``train``."""
-    parser = commands.add_parser("train", help="local-only (one --data) or centralised (several)")
+    parser = commands.add_parser(
+        "train", help="train without a federation: local-only (one --data) or centralised (several)"
+    )
     parser.add_argument("--arm", help="name of the arm; by default the site, or 'centralised'")
     parser.add_argument(
         "--start",
@@ -72,8 +74,16 @@ def add_train(commands: Commands) -> None:
 
 def add_evaluate(commands: Commands) -> None:
     """Add ``evaluate``."""
-    parser = commands.add_parser("evaluate", help="measure models on unseen patients")
-    parser.add_argument("--model", action="append", default=[], metavar="NAME=FILE")
+    parser = commands.add_parser(
+        "evaluate", help="measure models on patients that they were not trained on"
+    )
+    parser.add_argument(
+        "--model",
+        action="append",
+        default=[],
+        metavar="NAME=FILE",
+        help="a model file and what results.csv calls it; may be repeated",
+    )
     parser.add_argument(
         "--ensemble",
         action="append",
@@ -97,7 +107,7 @@ def add_evaluate(commands: Commands) -> None:
 def add_channels(commands: Commands) -> None:
     """Add ``channels``."""
     parser = commands.add_parser(
-        "channels", help="what networks offer, and their channel groups (FedMA)"
+        "channels", help="show what networks offer and which of their channels FedMA matches"
     )
     _add_experiment(parser)
     parser.set_defaults(run=channels_command)
@@ -207,6 +217,8 @@ def _add_experiment(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_work(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", type=Path, action="append", required=True, help="a site's folder")
+    parser.add_argument(
+        "--data", type=Path, action="append", required=True, help="a site's folder; may be repeated"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for results")
-    parser.add_argument("--threads", type=int, default=1, help="torch threads")
+    parser.add_argument("--threads", type=int, default=1, help="torch threads; by default 1")

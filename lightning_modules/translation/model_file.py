@@ -101,7 +101,7 @@ def read_card(path: Path) -> ModelCard:
         ConfigError: its card cannot be used here, see ``check_card``.
     """
     if not path.is_file():
-        raise DataError(f"{path}: no such model file")
+        raise DataError(f"{path}: no such model file; correct the path")
     if path.suffix != SUFFIX:
         raise DataError(
             f"{path}: no file that can be translated with; a run writes one that ends in {SUFFIX} "

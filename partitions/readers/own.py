@@ -62,7 +62,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 
 READER = Reader(
-    help="a reader of your own, from an installed package",
+    help="bring in scans by a reader of your own, from an installed package",
     add_options=_add_options,
     bring_in=lambda options: import_own(options.reader, options.given, options.out, options.seed),
 )
