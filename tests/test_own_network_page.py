@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fedi2i.__main__ import main
+from fedi2i.cli.program import main
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 LAB = REPOSITORY / "tests" / "lab_package"

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
-from torch.nn.parameter import UninitializedTensorMixin
 from torch.overrides import TorchFunctionMode
 
 from fedi2i.errors import ConfigError
@@ -58,14 +57,15 @@ class OwnGenerator(nn.Module):
         Raises:
             ConfigError: it does not, or names what it has not.
         """
-        if not hasattr(self.network, "encoder_modules"):
+        own: Any = self.network
+        if not hasattr(own, "encoder_modules"):
             raise ConfigError(
                 f"'{self._path}' does not say which of its modules encode, and FedPer and "
                 "LG-FedAvg share one part of a generator; give it a method encoder_modules(), or "
                 "take another strategy"
             )
-        named = tuple(str(path) for path in self.network.encoder_modules())
-        present = {path for path, _ in self.network.named_modules() if path}
+        named = tuple(str(path) for path in own.encoder_modules())
+        present = {path for path, _ in own.named_modules() if path}
         missing = [path for path in named if path not in present]
         if missing or not named:
             what = f"names '{missing[0]}', and it has no such module" if missing else "names none"
@@ -118,7 +118,7 @@ def own_network(config: NetworkConfig) -> nn.Module:
             f"'{config.kind}' cannot be built from its 'args' {config.args or {}} ({said(error)}); "
             "correct them"
         ) from error
-    if any(isinstance(value, UninitializedTensorMixin) for value in network.parameters()):
+    if any(isinstance(value, nn.UninitializedParameter) for value in network.parameters()):
         raise ConfigError(
             f"'{config.kind}' has lazy layers, whose weights have no size before the first slice, "
             "so that no seed can draw them; name the numbers of channels in its constructor"

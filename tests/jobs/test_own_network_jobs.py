@@ -14,7 +14,7 @@ from nvflare.fuel.utils.config_service import ConfigService
 
 from app_custom.participant.allowed_classes import ALLOWED_CLASSES
 from app_custom.participant.class_check import ClassCheck
-from fedi2i.__main__ import main
+from fedi2i.cli.program import main
 
 MINE = "my_lab.nets.MyGenerator"
 Allow = Callable[[str], None]

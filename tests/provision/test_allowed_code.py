@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from fedi2i.__main__ import main
+from fedi2i.cli.program import main
 from fedi2i.errors import ConfigError
 from partitions.own_code import load_own
 

@@ -29,25 +29,23 @@ TINY = Path(__file__).parents[1] / "experiments" / "tiny.yaml"
 MakeFederation = Callable[..., InProcessFederation]
 Allow = Callable[[str], None]
 
-RESNET = {"path": "my_lab.nets.MyGenerator", "args": {"channels": 4, "blocks": 1}}
-ATTENTION = {
+RESNET: dict[str, Any] = {"path": "my_lab.nets.MyGenerator", "args": {"channels": 4, "blocks": 1}}
+ATTENTION: dict[str, Any] = {
     "path": "monai.networks.nets.AttentionUnet",
     "args": {
         **{"spatial_dims": 2, "in_channels": 1, "out_channels": 1},
         **{"channels": [4, 8], "strides": [2]},
     },
 }
-SWIN = {
+SWIN: dict[str, Any] = {
     "path": "monai.networks.nets.SwinUNETR",
     "args": {
         **{"spatial_dims": 2, "in_channels": 1, "out_channels": 1, "feature_size": 12},
         **{"depths": [1, 1, 1, 1], "num_heads": [1, 1, 1, 1], "window_size": 4},
     },
 }
-JUDGE = {"path": "my_lab.nets.MyDiscriminator", "args": {"channels": 4}}
+JUDGE: dict[str, Any] = {"path": "my_lab.nets.MyDiscriminator", "args": {"channels": 4}}
 NETWORKS = {"resnet": RESNET, "attention": ATTENTION}
-"""``make test`` takes the first for every strategy, and both for the rest."""
-IN_TURN = ["resnet", pytest.param("attention", marks=pytest.mark.nightly)]
 
 STAR_JOBS = [name for name, job in STRATEGY_JOBS.items() if job.strategy.topology == STAR]
 ASKS_FOR_AN_ENCODER = {"fedper", "lg_fedavg"}
@@ -56,6 +54,19 @@ EQUAL = [
     for name, strategy in STRATEGIES.items()
     if strategy.fedavg_at and strategy.topology == STAR and not strategy.reference
 ]
+
+
+DAILY = {("resnet", name) for name in ("fedavg", "fedma", "scaffold", "fedprox", "fedavgm")}
+"""What ``make test`` tries; the others differ from them in the strategy's own arithmetic alone."""
+
+
+def combined(names: list[str]) -> list[Any]:
+    """Every network with every strategy; most of them nightly."""
+    return [
+        pytest.param(network, name, marks=() if (network, name) in DAILY else pytest.mark.nightly)
+        for network in NETWORKS
+        for name in names
+    ]
 
 
 def own(generator: dict[str, Any], **changes: Any) -> dict[str, Any]:
@@ -77,12 +88,15 @@ def generator(request: pytest.FixtureRequest, allow_own: Allow) -> dict[str, Any
     return chosen
 
 
-@pytest.mark.parametrize("generator", IN_TURN, indirect=True)
-@pytest.mark.parametrize("name", [n for n in STAR_JOBS if n not in ASKS_FOR_AN_ENCODER])
+@pytest.mark.parametrize(
+    ("generator", "name"),
+    combined([n for n in STAR_JOBS if n not in ASKS_FOR_AN_ENCODER]),
+    indirect=["generator"],
+)
 def test_every_strategy_trains_it(
     make_federation: MakeFederation, generator: dict[str, Any], name: str
 ) -> None:
-    """Nightly: AttentionUnet, of which the ResNet says the same."""
+    """Nightly: all but ``DAILY``."""
     sites = ("east", "north", "south", "west") if name == "krum" else ("east", "north")
     federation = make_federation(sites, **own(generator, strategy=STRATEGY_JOBS[name].values))
     before = dict(federation.weights)
@@ -97,7 +111,7 @@ def test_a_strategy_that_shares_one_part_keeps_the_other_at_the_site(
     make_federation: MakeFederation, allow_own: Allow, name: str
 ) -> None:
     for path in (RESNET["path"], JUDGE["path"]):
-        allow_own(str(path))
+        allow_own(path)
     federation = make_federation(**own(RESNET, strategy={"name": name}))
     sent = {key for key in federation.run() if key.startswith("generator.")}
     kept = "decoder" if name == "fedper" else "encoder"
@@ -105,12 +119,11 @@ def test_a_strategy_that_shares_one_part_keeps_the_other_at_the_site(
     assert not any(key.startswith(f"generator.network.{kept}.") for key in sent)
 
 
-@pytest.mark.parametrize("generator", IN_TURN, indirect=True)
-@pytest.mark.parametrize("name", EQUAL)
+@pytest.mark.parametrize(("generator", "name"), combined(EQUAL), indirect=["generator"])
 def test_a_strategy_is_fedavg_bit_for_bit_where_its_record_says_so(
     make_federation: MakeFederation, generator: dict[str, Any], name: str
 ) -> None:
-    """Nightly: AttentionUnet, of which the ResNet says the same."""
+    """Nightly: all but ``DAILY``."""
     plain = make_federation(**own(generator)).run()
     strategy = {"name": name, **(STRATEGIES[name].fedavg_at or {})}
     other = make_federation(**own(generator, strategy=strategy)).run()
@@ -184,7 +197,7 @@ def make_swin_federation(
     """Makes federations of a SwinUNETR, which takes sides that 32 divides, from 64 on."""
     pytest.importorskip("einops", reason="SwinUNETR needs einops; pip install einops")
     for path in (SWIN["path"], JUDGE["path"]):
-        allow_own(str(path))
+        allow_own(path)
 
     def make(strategy: Any) -> InProcessFederation:
         size = {"data": {"preparation": {"size": [64, 64]}}}
