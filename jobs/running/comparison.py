@@ -21,13 +21,13 @@ from typing import Protocol
 from omegaconf import OmegaConf
 
 from fedi2i.cores import available_cores
-from fedi2i.errors import ConfigError, DataError
+from fedi2i.errors import ConfigError
 from fedi2i.files import write_text
 from jobs.running.arm_outcome import ArmOutcome
 from jobs.running.arm_process import FINISHED, ArmProcess, finished_seconds, run_process
 from jobs.running.baseline_arms import LOCAL_PREFIX, arms_alone, ensemble_of, regression_arm
 from jobs.running.federated_arm import WORKSPACES, FederatedArm
-from jobs.running.prepared_data import key_of, prepared_manifests
+from jobs.running.prepared_data import key_of, prepared_manifests, refuse_nobody_in
 from jobs.running.run_record import PrimaryOutcome, write_curves, write_run_record
 from jobs.running.site_arms import (
     FINE_TUNING_FILE,
@@ -44,7 +44,7 @@ from jobs.writing.workspace import RELAXED_LIMITS
 from lightning_modules.configuration import experiment_values
 from lightning_modules.metrics.presets.catalogue import PRESETS
 from lightning_modules.strategies.catalogue import STRATEGY_JOBS
-from partitions.manifest import SiteManifest, split_counts
+from partitions.manifest import SiteManifest
 
 REFERENCE = next(
     name for name, job in STRATEGY_JOBS.items() if job.strategy.reference and job.is_default
@@ -162,7 +162,7 @@ def planned(comparison: Comparison) -> Plan:
         leave_one_site_out=comparison.leave_one_site_out,
     )
     manifests = tuple(prepared_manifests(comparison.job, comparison.data))
-    _refuse_nobody_to_train(comparison, manifests)
+    check_patients(comparison.job, manifests)
     _write_experiments(comparison)
     place = (comparison.data, key_of(manifests), comparison.out)
     federated = [FederatedArm(comparison.job, name, *place) for name in comparison.strategies]
@@ -209,6 +209,17 @@ def check_arms(
         check_left_out(job, f"{where}: leave_one_site_out")
     if ensemble and len(job.federation.sites) < 2:
         raise ConfigError(f"{where}: ensemble: one site has one model; it takes two or more")
+
+
+def check_patients(job: FederatedExperiment, manifests: Sequence[SiteManifest]) -> None:
+    """Refuse a site that trains and lacks what every arm needs, before the first arm is run.
+
+    Raises:
+        DataError: nobody to train on, or nobody to choose a model on.
+    """
+    refuse_nobody_in("train", job, manifests, "on whom it would train")
+    chosen = "on whom the best model is chosen and every arm followed"
+    refuse_nobody_in("val", job, manifests, chosen)
 
 
 def _regression(comparison: Comparison, data_key: str) -> tuple[PlannedArm, ...]:
@@ -307,16 +318,6 @@ def _refuse_foreign(comparison: Comparison) -> None:
         if found != comparison.design:
             whose = "a run of another study" if found else "a run that belongs to no study"
             raise ConfigError(f"{out}: holds {whose}, which would be replaced; take a new folder")
-
-
-def _refuse_nobody_to_train(comparison: Comparison, manifests: Sequence[SiteManifest]) -> None:
-    for manifest in manifests:
-        trains = manifest.site in comparison.job.federation.sites
-        if trains and not split_counts(manifest)["train"]:
-            raise DataError(
-                f"{manifest.root}: site '{manifest.site}' has no patient in split 'train'; add "
-                "one, or name the site under federation.unseen"
-            )
 
 
 def _check_primary(comparison: Comparison) -> None:

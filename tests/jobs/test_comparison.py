@@ -3,14 +3,13 @@ from __future__ import annotations
 import csv
 import json
 import threading
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from simulator_runs import SITES, TWO_SITES
-from tiny_cohort import UNSEEN, write_tiny_cohort
+from tiny_cohort import UNSEEN, without, write_tiny_cohort
 
 from app_custom.nvflare_files import personal_model_path
 from fedi2i.errors import ConfigError, DataError
@@ -21,7 +20,6 @@ from jobs.running.comparison import Comparison, run_comparison
 from jobs.running.run_record import PrimaryOutcome
 from jobs.writing.federation import read_federated_experiment
 from lightning_modules.configuration import read_experiment
-from partitions.manifest import read_manifest, write_manifest
 
 STRATEGIES = ("fedavg", "fedprox")
 FEDERATED = (*STRATEGIES, "regression")
@@ -436,16 +434,20 @@ def test_a_folder_of_another_kind_of_run_is_left_alone(
     assert runner.order == []
 
 
-def test_a_site_without_patients_to_train_on_is_named_before_the_first_arm(
-    tmp_path: Path, runner: Runner
+@pytest.mark.parametrize(
+    ("split", "sentence"),
+    [
+        ("train", "has no patient in split 'train', on whom it would train; add one"),
+        ("val", "has no patient in split 'val', on whom the best model is chosen"),
+    ],
+)
+def test_a_site_without_patients_to_train_or_to_choose_on_is_named_before_the_first_arm(
+    split: str, sentence: str, tmp_path: Path, runner: Runner
 ) -> None:
     data = write_tiny_cohort(tmp_path / "data", (*SITES, UNSEEN))
-    manifest = read_manifest(data / "east")
-    tested = [
-        replace(one, split="val" if one.split == "train" else one.split)
-        for one in manifest.subjects
-    ]
-    write_manifest(replace(manifest, subjects=tuple(tested)))
-    with pytest.raises(DataError, match="site 'east' has no patient in split 'train'"):
+    without(data / UNSEEN, split)  # it only tests
+    without(data / "east", split)
+    with pytest.raises(DataError, match=f"site 'east' {sentence}"):
         compare(data, tmp_path / "out")
     assert runner.order == []
+    assert not (tmp_path / "out").exists()
