@@ -177,30 +177,67 @@ def record_from(
         prefix: dotted path of the mapping inside its file, ending in a dot.
 
     Raises:
-        ConfigError: an unknown key, a missing key or a value of the wrong type.
+        ConfigError: an unknown key, a missing key, a value of the wrong type or a reference.
     """
     _refuse_unknown_keys(record_type, values, where, prefix)
+    refuse_references(values, where)
+    schema = OmegaConf.structured(record_type)
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(record_type), OmegaConf.create(dict(values)))
+        merged = OmegaConf.merge(schema, OmegaConf.create(dict(values)))
         return cast(Record, OmegaConf.to_object(merged))
-    except OmegaConfBaseException as error:
-        key = getattr(error, "full_key", None) or "?"
+    except (OmegaConfBaseException, TypeError) as error:
+        key = getattr(error, "full_key", None) or _wrong_key(schema, values)
         reason = str(getattr(error, "msg", None) or error).splitlines()[0]
         if "is not a TupleConfig" in reason:
             reason = "write a list, e.g. [a, b]"
+        elif "$VALUE" in reason:  # a sentence that OmegaConf has left without its words
+            reason = "a value in it is of another kind than it holds"
         raise ConfigError(f"{where}: key '{prefix}{key}': {reason}") from error
+
+
+def _wrong_key(schema: Any, values: Mapping[str, Any]) -> str:
+    """The first key whose value does not fit by itself, where OmegaConf does not say which."""
+    for key, value in values.items():
+        try:
+            OmegaConf.merge(schema, OmegaConf.create({key: value}))
+        except (OmegaConfBaseException, TypeError):
+            return str(key)
+    return "?"
+
+
+def refuse_references(values: Any, where: str) -> None:
+    """Refuse texts that OmegaConf would replace, by a variable of the environment for one.
+
+    Whoever writes a file or a job that others run must not read the environment of their processes.
+
+    Args:
+        values: what a file holds, before references are followed.
+        where: the file or argument, for messages.
+
+    Raises:
+        ConfigError: a text or a key holds ``${``.
+    """
+    if isinstance(values, Mapping):
+        for key, value in values.items():
+            refuse_references(key, where)
+            refuse_references(value, where)
+    elif isinstance(values, list | tuple):
+        for value in values:
+            refuse_references(value, where)
+    elif isinstance(values, str) and "${" in values:
+        raise ConfigError(f"{where}: holds a reference '${{...}}'; write the value itself")
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read one YAML mapping.
 
     Raises:
-        ConfigError: the file is missing, is not YAML, or does not hold a mapping.
+        ConfigError: the file is missing, is not YAML, does not hold a mapping, or holds a reference.
     """
     if not path.is_file():
         raise ConfigError(f"{path}: no such configuration file; correct the path")
     try:
-        content = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+        content = OmegaConf.to_container(OmegaConf.load(path))
     except Exception as error:  # YAML parsers raise many unrelated types
         mark = getattr(error, "problem_mark", None)
         line = f"line {mark.line + 1}: " if mark is not None else ""
@@ -208,6 +245,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: not valid YAML ({line}{reason})") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: expected 'key: value' lines, found a {type(content).__name__}")
+    refuse_references(content, str(path))
     return cast(dict[str, Any], content)
 
 

@@ -25,7 +25,13 @@ from fedi2i.errors import ConfigError
 from fedi2i.files import write_text
 from jobs.running.arm_outcome import ArmOutcome
 from jobs.running.arm_process import FINISHED, ArmProcess, finished_seconds, run_process
-from jobs.running.baseline_arms import LOCAL_PREFIX, arms_alone, ensemble_of, regression_arm
+from jobs.running.baseline_arms import (
+    LOCAL_PREFIX,
+    REGRESSION,
+    arms_alone,
+    ensemble_of,
+    regression_arm,
+)
 from jobs.running.federated_arm import WORKSPACES, FederatedArm
 from jobs.running.prepared_data import key_of, prepared_manifests, refuse_nobody_in
 from jobs.running.run_record import PrimaryOutcome, write_curves, write_run_record
@@ -134,6 +140,9 @@ def run_comparison(comparison: Comparison) -> None:
     """
     plan = planned(comparison)
     print(f"workspaces in {comparison.out / WORKSPACES}: {RELAXED_LIMITS}", flush=True)
+    if comparison.regression and REGRESSION not in [arm.arm for arm in plan.arms]:
+        name = comparison.job.experiment.model.name
+        print(f"no arm 'regression': model '{name}' has no pairs or no adversary to leave out")
     outcomes = [arm.run() for arm in plan.one_by_one]
     with ThreadPoolExecutor(max(1, comparison.at_once or available_cores())) as pool:
         # Centralised first: beside it the local-only runs fill the cores evenly.
@@ -227,8 +236,6 @@ def _regression(comparison: Comparison, data_key: str) -> tuple[PlannedArm, ...]
         return ()
     arm = regression_arm(comparison.job, comparison.data, data_key, comparison.out)
     if arm is None:
-        name = comparison.job.experiment.model.name
-        print(f"no arm 'regression': model '{name}' has no pairs or no adversary to leave out")
         return ()
     return (arm,)
 

@@ -16,7 +16,7 @@ from fedi2i.errors import ConfigError, DataError
 from fedi2i.typed_config import read_yaml
 from jobs.running import baseline_arms, comparison, federated_arm, site_arms
 from jobs.running.arm_process import ArmFailedError, ArmProcess
-from jobs.running.comparison import Comparison, run_comparison
+from jobs.running.comparison import Comparison, run_comparison, stages
 from jobs.running.run_record import PrimaryOutcome
 from jobs.writing.federation import read_federated_experiment
 from lightning_modules.configuration import read_experiment
@@ -300,6 +300,8 @@ def test_regression_can_be_left_out_and_a_model_without_pairs_has_none(
     run_comparison(Comparison(unpaired, data, tmp_path / "b", ("fedavg",), 2, "Tiny"))
     assert "regression" not in runner.order
     assert "no arm 'regression': model 'cyclegan'" in capsys.readouterr().out
+    stages(Comparison(unpaired, data, tmp_path / "c", ("fedavg",), 2, "Tiny"))
+    assert capsys.readouterr().out == ""  # a launcher asks for the parts again and again
 
 
 def test_the_primary_outcome_stands_in_the_record_and_has_a_default(

@@ -359,6 +359,8 @@ def test_a_model_of_other_settings_counts_as_missing(tmp_path: Path) -> None:
         ("seeds: [5]", "seeds: []", "seeds is empty"),
         ("steps: 8", "steps: 0", "steps is 0; it must be above 0"),
         ("steps: 8", "width: 0.3", "width 0.3 makes"),
+        ("steps: 8", "other_widths: [.nan]", "width nan makes"),
+        ("steps: 8", "other_widths: [.inf]", "width inf makes"),
         ("steps: 8", "stepz: 8", "did you mean 'steps'"),
         ("steps: 8", "settings: {seed: 3}", "settings name a seed or a strategy"),
         ("steps: 8", "settings: {model: {name: cyclegan}}", "trains without pairs"),

@@ -254,6 +254,12 @@ def test_tables_of_two_releases_are_not_mixed(
         ("margin:", "leave_one_site: true\nmargin:", "did you mean 'leave_one_site_out'"),
         ("title:", "resources: {core: 2}\ntitle:", "did you mean 'cores'"),
         ("title:", "resources: {cores: 0}\ntitle:", "resources.cores is 0"),
+        (
+            "title:",
+            'resources: {partition: "gpu\\ntouch /tmp/x"}\ntitle:',
+            "resources.partition is 'gpu.*write a name of your cluster",
+        ),
+        ("title:", "resources: {account: 'a b'}\ntitle:", "resources.account is 'a b'"),
         ("{training: {rounds: 2}}", "{seed: 4}", "settings name a seed or a strategy"),
         ("experiment: exp", "experiment: missing/exp", "no such configuration file"),
     ],

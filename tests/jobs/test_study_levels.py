@@ -126,8 +126,15 @@ def test_levels_may_join_later_and_none_that_has_run_is_forgotten(
     assert list(content["levels"]) == ["base", "few", "absent", "other", "more"]
     assert content["levels"]["other"]["at"] == {"steps": "inf"}
     file.write_text(STUDY.replace("steps: 20, rounds: 8", "steps: 20, rounds: 9"))
-    with pytest.raises(ConfigError, match=r"level-few.*a study with another experiment"):
+    before = (out / LEVELS_FILE).read_bytes()
+    with (out / "results.csv").open(encoding="utf-8") as stream:
+        assert {row["level"] for row in csv.DictReader(stream)} == set(content["levels"])
+    with pytest.raises(ConfigError, match=r"level 'few' was begun with other settings"):
         run_levels(read_levels(file), data, out)
+    file.write_text(STUDY.replace("Who is robust?", "Another question").replace("few:", "fewer:"))
+    with pytest.raises(ConfigError, match=r"holds the study 'Who is robust\?'"):
+        run_levels(read_levels(file), data, out)
+    assert (out / LEVELS_FILE).read_bytes() == before
 
 
 def test_a_level_without_its_data_is_named_before_the_first_run(

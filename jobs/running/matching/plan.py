@@ -340,7 +340,8 @@ def _check_job(study: MatchingStudy, where: str) -> None:
         )
     for width in (config.width, *config.other_widths):
         channels = [width * count for count in job.experiment.model.generator.channels]
-        if any(count != int(count) or not 2 <= count <= MOST_CHANNELS for count in channels):
+        # The bounds first: no number and infinity are no whole numbers to ask for.
+        if any(not 2 <= count <= MOST_CHANNELS or count != int(count) for count in channels):
             raise ConfigError(
                 f"{where}: width {width:g} makes {channels} channels; take a factor that makes "
                 f"whole numbers from 2 to {MOST_CHANNELS}"

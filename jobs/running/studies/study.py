@@ -197,6 +197,7 @@ def study_from(
 
 def _check(config: StudyConfig, where: str) -> None:
     choose(config.primary.patients, PATIENTS, f"{where}: primary.patients")
+    config.resources.check_names(where)
     for key, values in (("seeds", config.seeds), ("strategies", config.strategies)):
         twice = [value for value in values if values.count(value) > 1]
         if twice:
