@@ -50,6 +50,7 @@ class Allowed:
         most: largest number, itself allowed.
         above: whether ``low`` itself is refused.
         words: the allowed words, for settings that are no numbers.
+        or_path: whether the dotted path of a class is allowed in place of a word.
         meaning: what the setting does, in a few words, for the tables in the documents.
     """
 
@@ -59,6 +60,7 @@ class Allowed:
     above: bool = False
     words: tuple[str, ...] = ()
     meaning: str = ""
+    or_path: bool = False
 
     def check(self, value: object, key: str) -> None:
         """Refuse a value out of range; a value that is not set is allowed.
@@ -67,7 +69,8 @@ class Allowed:
             ConfigError: naming the key, the value and what is allowed.
         """
         if self.words:
-            choose(str(value), self.words, key)
+            if not (self.or_path and "." in str(value)):
+                choose(str(value), self.words, key)
         elif isinstance(value, int | float) and not isinstance(value, bool):
             inside = self.low < value if self.above else self.low <= value
             if not (
@@ -78,7 +81,8 @@ class Allowed:
     def describe(self) -> str:
         """The range or the words, as they follow "it must be"."""
         if self.words:
-            return f"one of {', '.join(self.words)}"
+            path = ", or the dotted path of a class" if self.or_path else ""
+            return f"one of {', '.join(self.words)}{path}"
         if math.isfinite(self.most):
             low = f"above {self.low:g} and at most" if self.above else f"from {self.low:g} to"
             return f"{low} {self.most:,.10g}"
@@ -111,9 +115,18 @@ def number(
     return _field(default, Allowed(low, high, most, above, meaning=meaning), left_out)
 
 
-def word(default: str, *words: str, meaning: str = "", left_out: bool = False) -> Any:
-    """A field of a record that holds one of some words; ``left_out``: see LEFT_OUT_WHILE_UNSET."""
-    return _field(default, Allowed(words=words, meaning=meaning), left_out)
+def word(
+    default: str,
+    *words: str,
+    meaning: str = "",
+    left_out: bool = False,
+    or_path: bool = False,
+) -> Any:
+    """A field of a record that holds one of some words.
+
+    ``left_out``: see LEFT_OUT_WHILE_UNSET; ``or_path``: see ``Allowed``.
+    """
+    return _field(default, Allowed(words=words, meaning=meaning, or_path=or_path), left_out)
 
 
 def _field(default: object, allowed: Allowed, left_out: bool) -> Any:
@@ -185,7 +198,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         ConfigError: the file is missing, is not YAML, or does not hold a mapping.
     """
     if not path.is_file():
-        raise ConfigError(f"{path}: no such configuration file")
+        raise ConfigError(f"{path}: no such configuration file; correct the path")
     try:
         content = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
     except Exception as error:  # YAML parsers raise many unrelated types
@@ -228,11 +241,17 @@ def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def as_dict(record: Any) -> dict[str, Any]:
-    """The record as plain dictionaries and lists, ready for JSON or YAML."""
+    """The record as plain dictionaries and lists, ready for JSON or YAML.
+
+    A record's method ``meaningless`` names fields that say nothing beside the values of others;
+    these are left out, too.
+    """
+    meaningless = record.meaningless() if hasattr(record, "meaningless") else ()
     return {
         field.name: _plain(getattr(record, field.name))
         for field in dataclasses.fields(record)
         if not (_LEFT_OUT in field.metadata and _is_unset(record, field))
+        and field.name not in meaningless
     }
 
 

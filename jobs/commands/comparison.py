@@ -185,7 +185,8 @@ def tune(options: TuneOptions) -> None:
     """Run grids of settings and print what the rule chooses."""
     # Imported here, as a mistake in the command line should not wait seconds for torch.
     from jobs.running.spent_epsilon import read_trainings, study_sentences
-    from jobs.running.tuning import TABLE_FILE, run_tuning
+    from jobs.running.tuning import run_tuning
+    from jobs.running.tuning_table import TABLE_FILE
 
     seeds = seeds_from(options.seeds)
     changes = {"experiment": read_settings(options.settings)}

@@ -10,7 +10,7 @@ depend on time (DICOM PS3.3 C.8.9.1); DecayCorrection says whether values are co
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import date, datetime, time
 from typing import TYPE_CHECKING, Any
 
@@ -101,16 +101,10 @@ def _injection(drug: Dataset, header: Dataset) -> datetime:
     """When the dose was injected; a time without a date is of the day of the scan."""
     from pydicom.valuerep import DT
 
-    whole = drug.get("RadiopharmaceuticalStartDateTime")
-    if not whole:
+    if not drug.get("RadiopharmaceuticalStartDateTime"):
         day = _day(header, "SeriesDate")
         return datetime.combine(day, _clock(drug, "RadiopharmaceuticalStartTime"))
-    try:
-        moment: datetime | None = DT(str(whole))
-    except ValueError as error:
-        raise DataError("its RadiopharmaceuticalStartDateTime is no time") from error
-    if moment is None:
-        raise DataError("its RadiopharmaceuticalStartDateTime is empty")
+    moment: datetime = _read(DT, drug, "RadiopharmaceuticalStartDateTime", "time")
     # All times of a header are of one clock; where only this one has an offset it says no more.
     return datetime.combine(moment.date(), moment.time())
 
@@ -131,22 +125,23 @@ def _positive(dataset: Dataset, keyword: str) -> float:
 def _day(dataset: Dataset, keyword: str) -> date:
     from pydicom.valuerep import DA
 
-    try:
-        found: date | None = DA(str(dataset.get(keyword) or ""))
-    except ValueError as error:
-        raise DataError(f"its {keyword} is no date") from error
-    if found is None:
-        raise DataError(f"it has no {keyword}")
+    found: date = _read(DA, dataset, keyword, "date")
     return date(found.year, found.month, found.day)
 
 
 def _clock(dataset: Dataset, keyword: str) -> time:
     from pydicom.valuerep import TM
 
+    found: time = _read(TM, dataset, keyword, "time of the day")
+    return time(found.hour, found.minute, found.second, found.microsecond)
+
+
+def _read(kind: Callable[[str], Any], dataset: Dataset, keyword: str, what: str) -> Any:
+    """An attribute as pydicom reads its kind of value, which is None for an empty one."""
     try:
-        found: time | None = TM(str(dataset.get(keyword) or ""))
+        found = kind(str(dataset.get(keyword) or ""))
     except ValueError as error:
-        raise DataError(f"its {keyword} is no time of the day") from error
+        raise DataError(f"its {keyword} is no {what}") from error
     if found is None:
         raise DataError(f"it has no {keyword}")
-    return time(found.hour, found.minute, found.second, found.microsecond)
+    return found

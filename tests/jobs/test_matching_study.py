@@ -14,6 +14,7 @@ import pytest
 import torch
 from tiny_cohort import without
 from torch import Tensor
+from wrong_study import refusal
 
 from fedi2i.cli.program import main
 from fedi2i.errors import ConfigError, DataError
@@ -367,12 +368,7 @@ def test_a_study_that_cannot_be_used_is_one_sentence(
     file: Path, tmp_path: Path, old: str, new: str, sentence: str
 ) -> None:
     shutil.copy(file.parent / "experiment.yaml", tmp_path)
-    assert old in FILE
-    wrong = tmp_path / "wrong.yaml"
-    wrong.write_text(FILE.replace(old, new, 1), encoding="utf-8")
-    with pytest.raises(ConfigError) as caught:
-        read_matching_study(wrong)
-    assert sentence in str(caught.value)
+    assert sentence in refusal(read_matching_study, tmp_path / "wrong.yaml", FILE, old, new)
 
 
 def test_the_command_tells_the_two_kinds_of_study_apart(
