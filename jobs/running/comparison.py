@@ -34,7 +34,12 @@ from jobs.running.baseline_arms import (
 )
 from jobs.running.federated_arm import WORKSPACES, FederatedArm
 from jobs.running.prepared_data import key_of, prepared_manifests, refuse_nobody_in
-from jobs.running.run_record import PrimaryOutcome, write_curves, write_run_record
+from jobs.running.run_record import (
+    PrimaryOutcome,
+    read_baselines,
+    write_curves,
+    write_run_record,
+)
 from jobs.running.site_arms import (
     FINE_TUNING_FILE,
     check_left_out,
@@ -58,6 +63,8 @@ REFERENCE = next(
 """The job that every other one is compared with, whatever comes out."""
 EVALUATION = "evaluation"
 """The part that measures the models of all arms."""
+MEASURED = "baselines on validation patients"
+"""What the evaluation measures since 0.3.0; an earlier one is run again."""
 
 
 @dataclass(frozen=True)
@@ -297,7 +304,7 @@ def _record(comparison: Comparison, plan: Plan, outcomes: Sequence[ArmOutcome]) 
     write_strategies(out, lines)
     evaluation = _evaluation(comparison, outcomes, key_of(plan.manifests))
     run_process(evaluation, out / FINISHED)
-    write_curves(out, outcomes)
+    write_curves(out, outcomes, read_baselines(out))
     write_run_record(
         out,
         comparison.title,
@@ -349,6 +356,7 @@ def _evaluation(
     data = [part for site in sites for part in ("--data", str(comparison.data / site))]
     data += [part for site in federation.unseen for part in ("--unseen", site)]
     trained = "/".join([f"{name}:{path.stat().st_mtime_ns}" for name, path in files] + means)
+    measured = f"all of an unseen site/{MEASURED}"
     experiment = ("--experiment", str(comparison.out / "experiment.yaml"))
     rest = ("--out", str(comparison.out), "--threads", str(available_cores()))
     command = (sys.executable, "-m", "fedi2i", "evaluate", *models, *data, *experiment, *rest)
@@ -357,6 +365,6 @@ def _evaluation(
         command=command,
         log=comparison.out / "logs" / "evaluation.log",
         produces=comparison.out / "results.csv",
-        key=f"{trained}/{run_name('evaluation', comparison.job)}/{data_key}/all of an unseen site",
+        key=f"{trained}/{run_name('evaluation', comparison.job)}/{data_key}/{measured}",
         show=("error:",),
     )

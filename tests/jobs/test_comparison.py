@@ -38,6 +38,12 @@ all,0,strategy/server_ratio_generator,0.5
 """
 
 
+BASELINES = """arm,site,round,metric,value
+constant,south,0,val/psnr,7.5
+constant,all,0,val/psnr,7.5
+"""
+
+
 def tmp_workspace(process: ArmProcess) -> Path:
     command = process.command
     return Path(command[command.index("-w") + 1])
@@ -74,6 +80,7 @@ class Runner:
         torch.save({"model": {"w": torch.zeros(2)}}, process.produces)
         for folder in (process.produces.parent, process.produces.parent.parent):
             (folder / "metrics.csv").write_text(METRICS)
+        (process.produces.parent / "baselines.csv").write_text(BASELINES)
         for site in SITES if process.name in ("fedbn", "ditto") else ():
             path = personal_model_path(tmp_workspace(process), site)
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -231,7 +238,8 @@ def test_a_finished_comparison_records_all_arms(data: Path, tmp_path: Path, runn
     # The tiny cohort gives two of the four patients to training and one to validation.
     assert (unseen["train"], unseen["val"], unseen["test"]) == (0, 0, 4)
     curves = (tmp_path / "curves.csv").read_text(encoding="utf-8").splitlines()
-    assert {line.split(",")[0] for line in curves[1:]} == ARMS
+    assert {line.split(",")[0] for line in curves[1:]} == {*ARMS, "constant"}
+    assert "constant,south,0,val/psnr,7.5" in curves
 
 
 def test_every_personal_model_is_evaluated_and_an_incomplete_global_one_is_not(
