@@ -232,7 +232,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """Read one YAML mapping.
 
     Raises:
-        ConfigError: the file is missing, is not YAML, does not hold a mapping, or holds a reference.
+        ConfigError: the file is missing, is not YAML, does not hold a mapping, or holds a
+            reference.
     """
     if not path.is_file():
         raise ConfigError(f"{path}: no such configuration file; correct the path")
