@@ -22,7 +22,7 @@ from report.run.study import read_study
 write_study = test_report_study.write_study
 SEEDS = test_report_study.SEEDS
 WriteStudy = Callable[..., Path]
-EXPERIMENT = {
+EXPERIMENT: dict[str, Any] = {
     "data": {
         "dataset": "demo",
         "preparation": {
