@@ -39,6 +39,7 @@ def test_an_aborted_job_leaves_no_process_and_its_gpus_to_the_job_that_waits(
     federation: Federation, lead: Lead, aborted: str, waiting: str
 ) -> None:
     assert lead.wait_for_end(aborted) == "FINISHED:ABORTED"
+    assert "the run was aborted before its end" in lead.meta(aborted)[REASON]
     kits = [federation.kits / name for name in PARTICIPANTS]
     wait_for(lambda: not any(processes_of_job(kit, aborted) for kit in kits), 60)
     assert devices(federation, "north", waiting) == "1,2"
