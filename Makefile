@@ -68,7 +68,7 @@ study-matching: data ## merging finished models, five seeds (about two hours); i
 	@$(BIN)/fedi2i study jobs/studies/matching.yaml --out runs/study-matching
 	@$(BIN)/fedi2i report runs/study-matching
 
-study-quick: data ## the same question in short: three seeds
+study-quick: data ## a study in short: two strategies, three seeds, half the resolution
 	@$(BIN)/fedi2i study jobs/studies/quick.yaml --out runs/study-quick
 	@$(BIN)/fedi2i report runs/study-quick
 	@echo "== open runs/study-quick/report.html"
@@ -167,6 +167,6 @@ shape: setup ## files per 1,000 code lines by package, and the widest folders
 figure-hostile: data ## one hostile site of four: FedAvg beside the robust means (a figure in docs)
 	@$(RUN) benchmarks/hostile_site.py
 
-clean: ## remove runs and caches; keeps .venv and data
+clean: ## remove runs, workspaces and caches; keeps .venv and data
 	@rm -rf runs simulator_workspace simulator_workspace_state build dist \
 		.mypy_cache .ruff_cache .pytest_cache

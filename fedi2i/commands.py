@@ -26,6 +26,17 @@ Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 """What a package's ``add_commands`` adds its commands to."""
 
 
+class _SubCommands(argparse._SubParsersAction):  # type: ignore[type-arg]  # generic in stubs alone
+    """Commands whose own help begins with what the list of commands says of them."""
+
+    def add_parser(self, name: str, **settings: Any) -> Any:
+        """Add a command; without a description, its ``help`` is a sentence of its own."""
+        purpose = settings.get("help")
+        if purpose:
+            settings.setdefault("description", sentence_of(purpose))
+        return super().add_parser(name, **settings)
+
+
 class ArgumentParser(argparse.ArgumentParser):
     """Like its parent, with shorter answers to mistakes.
 
@@ -36,6 +47,7 @@ class ArgumentParser(argparse.ArgumentParser):
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         settings.setdefault("allow_abbrev", False)
         super().__init__(*arguments, **settings)
+        self.register("action", "parsers", _SubCommands)
 
     def parse_known_args(  # type: ignore[override]  # the parent's overloads say the same
         self, args: Sequence[str] | None = None, namespace: Any = None
@@ -79,6 +91,11 @@ class ArgumentParser(argparse.ArgumentParser):
                 known = [name for name in self._option_string_actions if name.startswith("--")]
                 if option not in known:
                     self.error(f"unknown option '{option}'; {_nearest(option, known)}")
+
+
+def sentence_of(purpose: str) -> str:
+    """A purpose of a few words as a sentence: ``check a kit`` becomes ``Check a kit.``."""
+    return f"{purpose[0].upper()}{purpose[1:]}."
 
 
 def commands_of(parser: argparse.ArgumentParser) -> Commands:

@@ -50,6 +50,7 @@ class Allowed:
         most: largest number, itself allowed.
         above: whether ``low`` itself is refused.
         words: the allowed words, for settings that are no numbers.
+        or_path: whether the dotted path of a class is allowed in place of a word.
         meaning: what the setting does, in a few words, for the tables in the documents.
     """
 
@@ -59,6 +60,7 @@ class Allowed:
     above: bool = False
     words: tuple[str, ...] = ()
     meaning: str = ""
+    or_path: bool = False
 
     def check(self, value: object, key: str) -> None:
         """Refuse a value out of range; a value that is not set is allowed.
@@ -67,7 +69,8 @@ class Allowed:
             ConfigError: naming the key, the value and what is allowed.
         """
         if self.words:
-            choose(str(value), self.words, key)
+            if not (self.or_path and "." in str(value)):
+                choose(str(value), self.words, key)
         elif isinstance(value, int | float) and not isinstance(value, bool):
             inside = self.low < value if self.above else self.low <= value
             if not (
@@ -78,7 +81,8 @@ class Allowed:
     def describe(self) -> str:
         """The range or the words, as they follow "it must be"."""
         if self.words:
-            return f"one of {', '.join(self.words)}"
+            path = ", or the dotted path of a class" if self.or_path else ""
+            return f"one of {', '.join(self.words)}{path}"
         if math.isfinite(self.most):
             low = f"above {self.low:g} and at most" if self.above else f"from {self.low:g} to"
             return f"{low} {self.most:,.10g}"
@@ -111,9 +115,18 @@ def number(
     return _field(default, Allowed(low, high, most, above, meaning=meaning), left_out)
 
 
-def word(default: str, *words: str, meaning: str = "", left_out: bool = False) -> Any:
-    """A field of a record that holds one of some words; ``left_out``: see LEFT_OUT_WHILE_UNSET."""
-    return _field(default, Allowed(words=words, meaning=meaning), left_out)
+def word(
+    default: str,
+    *words: str,
+    meaning: str = "",
+    left_out: bool = False,
+    or_path: bool = False,
+) -> Any:
+    """A field of a record that holds one of some words.
+
+    ``left_out``: see LEFT_OUT_WHILE_UNSET; ``or_path``: see ``Allowed``.
+    """
+    return _field(default, Allowed(words=words, meaning=meaning, or_path=or_path), left_out)
 
 
 def _field(default: object, allowed: Allowed, left_out: bool) -> Any:
@@ -164,30 +177,68 @@ def record_from(
         prefix: dotted path of the mapping inside its file, ending in a dot.
 
     Raises:
-        ConfigError: an unknown key, a missing key or a value of the wrong type.
+        ConfigError: an unknown key, a missing key, a value of the wrong type or a reference.
     """
     _refuse_unknown_keys(record_type, values, where, prefix)
+    refuse_references(values, where)
+    schema = OmegaConf.structured(record_type)
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(record_type), OmegaConf.create(dict(values)))
+        merged = OmegaConf.merge(schema, OmegaConf.create(dict(values)))
         return cast(Record, OmegaConf.to_object(merged))
-    except OmegaConfBaseException as error:
-        key = getattr(error, "full_key", None) or "?"
+    except (OmegaConfBaseException, TypeError) as error:
+        key = getattr(error, "full_key", None) or _wrong_key(schema, values)
         reason = str(getattr(error, "msg", None) or error).splitlines()[0]
         if "is not a TupleConfig" in reason:
             reason = "write a list, e.g. [a, b]"
+        elif "$VALUE" in reason:  # a sentence that OmegaConf has left without its words
+            reason = "a value in it is of another kind than it holds"
         raise ConfigError(f"{where}: key '{prefix}{key}': {reason}") from error
+
+
+def _wrong_key(schema: Any, values: Mapping[str, Any]) -> str:
+    """The first key whose value does not fit by itself, where OmegaConf does not say which."""
+    for key, value in values.items():
+        try:
+            OmegaConf.merge(schema, OmegaConf.create({key: value}))
+        except (OmegaConfBaseException, TypeError):
+            return str(key)
+    return "?"
+
+
+def refuse_references(values: Any, where: str) -> None:
+    """Refuse texts that OmegaConf would replace, by a variable of the environment for one.
+
+    Whoever writes a file or a job that others run must not read the environment of their processes.
+
+    Args:
+        values: what a file holds, before references are followed.
+        where: the file or argument, for messages.
+
+    Raises:
+        ConfigError: a text or a key holds ``${``.
+    """
+    if isinstance(values, Mapping):
+        for key, value in values.items():
+            refuse_references(key, where)
+            refuse_references(value, where)
+    elif isinstance(values, list | tuple):
+        for value in values:
+            refuse_references(value, where)
+    elif isinstance(values, str) and "${" in values:
+        raise ConfigError(f"{where}: holds a reference '${{...}}'; write the value itself")
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read one YAML mapping.
 
     Raises:
-        ConfigError: the file is missing, is not YAML, or does not hold a mapping.
+        ConfigError: the file is missing, is not YAML, does not hold a mapping, or holds a
+            reference.
     """
     if not path.is_file():
-        raise ConfigError(f"{path}: no such configuration file")
+        raise ConfigError(f"{path}: no such configuration file; correct the path")
     try:
-        content = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+        content = OmegaConf.to_container(OmegaConf.load(path))
     except Exception as error:  # YAML parsers raise many unrelated types
         mark = getattr(error, "problem_mark", None)
         line = f"line {mark.line + 1}: " if mark is not None else ""
@@ -195,6 +246,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: not valid YAML ({line}{reason})") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: expected 'key: value' lines, found a {type(content).__name__}")
+    refuse_references(content, str(path))
     return cast(dict[str, Any], content)
 
 
@@ -228,11 +280,17 @@ def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def as_dict(record: Any) -> dict[str, Any]:
-    """The record as plain dictionaries and lists, ready for JSON or YAML."""
+    """The record as plain dictionaries and lists, ready for JSON or YAML.
+
+    A record's method ``meaningless`` names fields that say nothing beside the values of others;
+    these are left out, too.
+    """
+    meaningless = record.meaningless() if hasattr(record, "meaningless") else ()
     return {
         field.name: _plain(getattr(record, field.name))
         for field in dataclasses.fields(record)
         if not (_LEFT_OUT in field.metadata and _is_unset(record, field))
+        and field.name not in meaningless
     }
 
 

@@ -57,7 +57,9 @@ def add_commands(commands: Commands) -> None:
 
 def add_train(commands: Commands) -> None:
     """Add ``train``."""
-    parser = commands.add_parser("train", help="local-only (one --data) or centralised (several)")
+    parser = commands.add_parser(
+        "train", help="train without a federation: local-only (one --data) or centralised (several)"
+    )
     parser.add_argument("--arm", help="name of the arm; by default the site, or 'centralised'")
     parser.add_argument(
         "--start",
@@ -72,8 +74,16 @@ def add_train(commands: Commands) -> None:
 
 def add_evaluate(commands: Commands) -> None:
     """Add ``evaluate``."""
-    parser = commands.add_parser("evaluate", help="measure models on unseen patients")
-    parser.add_argument("--model", action="append", default=[], metavar="NAME=FILE")
+    parser = commands.add_parser(
+        "evaluate", help="measure models on patients that they were not trained on"
+    )
+    parser.add_argument(
+        "--model",
+        action="append",
+        default=[],
+        metavar="NAME=FILE",
+        help="a model file and what results.csv calls it; may be repeated",
+    )
     parser.add_argument(
         "--ensemble",
         action="append",
@@ -96,7 +106,9 @@ def add_evaluate(commands: Commands) -> None:
 
 def add_channels(commands: Commands) -> None:
     """Add ``channels``."""
-    parser = commands.add_parser("channels", help="channel groups, layer by layer (FedMA)")
+    parser = commands.add_parser(
+        "channels", help="show what networks offer and which of their channels FedMA matches"
+    )
     _add_experiment(parser)
     parser.set_defaults(run=channels_command)
 
@@ -140,17 +152,23 @@ def evaluate_command(options: EvaluateOptions) -> None:
 
 
 def channels_command(options: ChannelsOptions) -> None:
-    """Print how FedMA sees the networks of an experiment."""
+    """Try the networks of an experiment on noise, and print how FedMA sees them.
+
+    A network that FedMA cannot see into is refused after what it offers has been printed.
+    """
     experiment = read_experiment(options.experiment)
     # Imported here, as a mistake in the experiment should not wait seconds for torch.
     from lightning_modules.matching.channel_groups import groups_table
     from lightning_modules.matching.network_groups import network_groups
     from lightning_modules.networks.building import build_networks
+    from lightning_modules.networks.own_check import offers
 
+    for offer in offers(experiment):
+        print(f"{offer.network}: {offer.text}")
     networks = build_networks(experiment.model, experiment.seed)
     size = experiment.data.preparation.size
     for name, groups in network_groups(networks, experiment.model, networks.keys(), size).items():
-        print(f"{name}: {groups.matchable_text}\n\n{groups_table(groups)}")
+        print(f"\n{name}: {groups.matchable_text}\n\n{groups_table(groups)}")
 
 
 def _sites(experiment: ExperimentConfig, folders: list[Path]) -> list[PreparedSite]:
@@ -199,6 +217,8 @@ def _add_experiment(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_work(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", type=Path, action="append", required=True, help="a site's folder")
+    parser.add_argument(
+        "--data", type=Path, action="append", required=True, help="a site's folder; may be repeated"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for results")
-    parser.add_argument("--threads", type=int, default=1, help="torch threads")
+    parser.add_argument("--threads", type=int, default=1, help="torch threads; by default 1")

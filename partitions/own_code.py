@@ -8,7 +8,8 @@ digest of the package that holds it::
 
 Without the file, without the path in it, with another digest, or where others may change the file
 or the folder that it lies in, nothing of the package is imported. Of the package the source itself
-runs, and never a compiled copy of it, which nobody has read.
+runs, and never a compiled copy of it, which nobody has read. Before the name stands a colon or, as
+for classes in NVFlare's and MONAI's configurations, a dot; both are one line of the list.
 """
 
 from __future__ import annotations
@@ -18,13 +19,19 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import import_module
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, SourceFileLoader
 from importlib.util import find_spec
 from pathlib import Path
+from types import CodeType, ModuleType
 from typing import Any
 
+from omegaconf import OmegaConf
+
 from fedi2i.errors import ConfigError
+from fedi2i.files import private_folder, write_text
 from fedi2i.typed_config import nearest, read_yaml
 from partitions.manifest import Origin
 
@@ -32,14 +39,17 @@ VARIABLE = "FEDI2I_OWN_CODE"
 
 _OTHERS_WRITE = 0o022
 _CACHE = "__pycache__"
-_DOTTED = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+_DOTTED = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*[:.][A-Za-z_]\w*")
 
 
-def load_own(dotted: str) -> tuple[Any, Origin]:
+def load_own(dotted: str, in_children: bool = True) -> tuple[Any, Origin]:
     """Import an object of an installed package that this machine allows.
 
     Args:
-        dotted: ``package.module:NAME``.
+        dotted: ``package.module:NAME`` or ``package.module.NAME``.
+        in_children: whether processes that this one starts may import more of the package. None of
+            them reads or writes compiled copies then, not even of other packages, which takes them
+            seconds.
 
     Returns:
         The object, and what the manifest says of its code.
@@ -48,24 +58,66 @@ def load_own(dotted: str) -> tuple[Any, Origin]:
         ConfigError: it is not allowed, its code is not the code that was allowed, or there is no
             such package, module or name.
     """
-    if not _DOTTED.fullmatch(dotted):
-        raise ConfigError(f"'{dotted}' is no dotted path; write it like my_lab.readers:READER")
+    digest = check_allowed(dotted)
+    module, name = _split(dotted)
+    if in_children:
+        _run_sources_alone()
+    else:
+        _SourcesAlone.of(module.partition(".")[0])
+    return _imported(module, name, dotted), Origin(dotted, digest)
+
+
+def check_allowed(dotted: str) -> str:
+    """Hold a dotted path against this machine's list; nothing of its package is imported.
+
+    Returns:
+        The digest of the package.
+
+    Raises:
+        ConfigError: see ``load_own``.
+    """
     path = list_path()
     listed = _listed(path)
-    module, _, name = dotted.partition(":")
-    digest = package_digest(module.partition(".")[0])
-    if dotted not in listed:
+    digest = package_digest(_package_of(dotted))
+    entry = _entry(dotted)
+    if entry not in listed:
         hint = f"; {nearest(dotted, listed)}" if listed else ""
         raise ConfigError(
             f"'{dotted}' is not on this machine's list {path}{hint}; whoever answers for the data "
-            f"reads the code, and then adds the line '{dotted}: {digest}'"
+            f"reads the code, and then adds the line '{dotted}: {digest}', as 'fedi2i provision "
+            f"allow {dotted}' does"
         )
-    if listed[dotted] != digest:
+    if listed[entry] != digest:
         raise ConfigError(
             f"the package of '{dotted}' is not the one that {path} allows; whoever answers for the "
             f"data reads what has changed, and then writes the digest {digest}"
         )
-    return _imported(module, name, dotted), Origin(dotted, digest)
+    return digest
+
+
+def is_dotted(text: str) -> bool:
+    """Whether a text has the form of a dotted path; nothing is looked up."""
+    return _DOTTED.fullmatch(text) is not None
+
+
+def allow(dotted: str) -> tuple[Path, str]:
+    """Enter a dotted path, with the digest of its package as it is now, into this machine's list.
+
+    Nothing of the package is imported. A list that is not there is made, for this account alone.
+
+    Returns:
+        The list, and the digest.
+
+    Raises:
+        ConfigError: there is no such package, or others may change the list.
+    """
+    path = list_path()
+    digest = package_digest(_package_of(dotted))
+    listed = {**_listed(path), _entry(dotted): digest}
+    if not path.parent.is_dir():
+        private_folder(path.parent)
+    write_text(path, OmegaConf.to_yaml(OmegaConf.create(listed)), 0o600)
+    return path, digest
 
 
 def list_path() -> Path:
@@ -124,7 +176,24 @@ def _listed(path: Path) -> Mapping[str, str]:
     if os.name == "posix":
         _refuse_what_others_change(path)
     listed = read_yaml(path)
-    return {str(dotted): str(digest) for dotted, digest in listed.items()}
+    return {_entry(str(dotted)): str(digest) for dotted, digest in listed.items()}
+
+
+def _split(dotted: str) -> tuple[str, str]:
+    """Module and name of a dotted path."""
+    if not is_dotted(dotted):
+        raise ConfigError(f"'{dotted}' is no dotted path; write it like my_lab.readers:READER")
+    module, _, name = dotted.rpartition(":" if ":" in dotted else ".")
+    return module, name
+
+
+def _package_of(dotted: str) -> str:
+    return _split(dotted)[0].partition(".")[0]
+
+
+def _entry(dotted: str) -> str:
+    """How a dotted path stands on the list, whichever way it was written."""
+    return ":".join(_split(dotted))
 
 
 def _refuse_what_others_change(path: Path) -> None:
@@ -147,7 +216,6 @@ def _refuse_what_others_change(path: Path) -> None:
 
 
 def _imported(module: str, name: str, dotted: str) -> Any:
-    _run_sources_alone()
     try:
         return getattr(import_module(module), name)
     except (ImportError, AttributeError) as error:
@@ -163,3 +231,39 @@ def _run_sources_alone() -> None:
     nowhere = str(Path(__file__) / _CACHE)  # there is no folder in a file
     sys.pycache_prefix, sys.dont_write_bytecode = nowhere, True
     os.environ.update({"PYTHONPYCACHEPREFIX": nowhere, "PYTHONDONTWRITEBYTECODE": "1"})
+
+
+class _FromSource(SourceFileLoader):
+    """Loads a module from its source, whatever copies lie beside it."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        path = self.get_filename(fullname)
+        return self.source_to_code(self.get_data(path), path)
+
+
+class _SourcesAlone(MetaPathFinder):
+    """Lets this process run no compiled copies of one package; it acts until the process ends."""
+
+    def __init__(self, package: str) -> None:
+        self._package = package
+
+    @staticmethod
+    def of(package: str) -> None:
+        """Begin, unless it has begun."""
+        if not any(isinstance(f, _SourcesAlone) and f._package == package for f in sys.meta_path):
+            sys.meta_path.insert(0, _SourcesAlone(package))
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """What the other finders find, with a loader that reads the source."""
+        if fullname.partition(".")[0] != self._package:
+            return None
+        others = (finder for finder in sys.meta_path if not isinstance(finder, _SourcesAlone))
+        for finder in others:
+            spec = finder.find_spec(fullname, path, target)
+            if spec is not None:
+                if type(spec.loader) is SourceFileLoader:
+                    spec.loader = _FromSource(spec.loader.name, spec.loader.path)
+                return spec
+        return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from inspect import getdoc
 from pathlib import Path
 
 from fedi2i.commands import Commands, name_and_path
@@ -26,22 +27,27 @@ def add_commands(commands: Commands) -> None:
     _add_renew(commands)
     _add_new_key(commands)
     _add_open_model(commands)
+    _add_allow(commands)
     _add_prune(commands)
     _add_poc(commands)
 
 
 def _add(commands: Commands, name: str, run: Command, help_text: str) -> argparse.ArgumentParser:
-    parser = commands.add_parser(name, help=help_text, description=run.__doc__)
+    parser = commands.add_parser(name, help=help_text, description=getdoc(run))
     parser.set_defaults(run=run)
     return parser
 
 
 def _add_project(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--project", type=Path, default=PROJECT_FILE, help="project file")
+    parser.add_argument(
+        "--project", type=Path, default=PROJECT_FILE, help="by default provision/project.yml"
+    )
 
 
 def _add_workspace(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--workspace", type=Path, default=KITS, help="folder of all kits")
+    parser.add_argument(
+        "--workspace", type=Path, default=KITS, help="folder of all kits; by default kits"
+    )
     _add_project(parser)
 
 
@@ -65,9 +71,11 @@ def kits_command(options: argparse.Namespace) -> None:
 
 def _add_check(commands: Commands) -> None:
     parser = _add(commands, "check", check_command, "check a kit where it is installed")
-    parser.add_argument("kit", type=Path, nargs="?", default=Path(), help="the kit's folder")
     parser.add_argument(
-        "--before-start", action="store_true", help="what the kit's start script checks"
+        "kit", type=Path, nargs="?", default=Path(), help="the kit's folder; by default this one"
+    )
+    parser.add_argument(
+        "--before-start", action="store_true", help="only what the kit's start script checks"
     )
 
 
@@ -141,7 +149,13 @@ def _add_block_person(commands: Commands) -> None:
         "take a person's rights at one participant",
     )
     parser.add_argument("person", help="as in the project file")
-    parser.add_argument("kit", type=Path, nargs="?", default=Path(), help="the installed kit")
+    parser.add_argument(
+        "kit",
+        type=Path,
+        nargs="?",
+        default=Path(),
+        help="the installed kit; by default this folder",
+    )
 
 
 def block_person_command(options: argparse.Namespace) -> None:
@@ -195,7 +209,9 @@ def _add_open_model(commands: Commands) -> None:
         commands, "open-model", open_model_command, "decrypt a model with the key of a site's kit"
     )
     parser.add_argument("model", type=Path, help="ends in .encrypted, from a job's result")
-    parser.add_argument("--kit", type=Path, default=Path(), help="the site's installed kit")
+    parser.add_argument(
+        "--kit", type=Path, default=Path(), help="the site's installed kit; by default this folder"
+    )
     parser.add_argument("--out", type=Path, required=True, help="the model file to write")
 
 
@@ -211,13 +227,36 @@ def open_model_command(options: argparse.Namespace) -> None:
     print(f"wrote {options.out}: {len(arrays)} arrays, readable for everybody from now on")
 
 
+def _add_allow(commands: Commands) -> None:
+    parser = _add(commands, "allow", allow_command, "let code of a lab's own run on this machine")
+    parser.add_argument(
+        "path", help="dotted path of a network's class (my_lab.nets.MyGenerator) or of a reader"
+    )
+
+
+def allow_command(options: argparse.Namespace) -> None:
+    """Allow one class or reader of an installed package, as it is now, by its dotted path.
+
+    Run it as the account that the participant runs under, once you have read the package.
+    """
+    from partitions.own_code import allow
+
+    path, digest = allow(options.path)
+    print(f"wrote {path}: '{options.path}' may run here while its package is {digest[:12]}")
+    print("whoever changes or updates the package, asks again")
+
+
 def _add_prune(commands: Commands) -> None:
     parser = _add(commands, "prune", prune_command, "remove what jobs have left and nothing uses")
     parser.add_argument(
         "workspace", type=Path, nargs="?", default=Path(), help="kit or simulator workspace"
     )
     parser.add_argument(
-        "--older-than", type=float, default=90.0, metavar="DAYS", help="unused for so long (90)"
+        "--older-than",
+        type=float,
+        default=90.0,
+        metavar="DAYS",
+        help="unused for so long; by default 90",
     )
     parser.add_argument("--dry-run", action="store_true", help="say what would be removed")
 
@@ -246,12 +285,28 @@ def _add_poc(commands: Commands) -> None:
     from jobs.writing.federation import DEFAULT_FILE
 
     poc = _add(commands, "poc", poc_command, "run server and sites on this machine, two jobs, stop")
-    poc.add_argument("--out", type=Path, default=Path("runs/poc"), help="its folder, replaced")
-    poc.add_argument("--port", type=int, default=8102, help="the server's port on this machine")
-    poc.add_argument("--experiment", type=Path, default=DEFAULT_FILE, help="YAML file")
-    poc.add_argument("--dataset", action="append", metavar="NAME=FOLDER")
-    poc.add_argument("--rounds", type=int, default=2, help="rounds of the job")
-    poc.add_argument("--steps", type=int, default=30, help="optimizer steps per site and round")
+    poc.add_argument(
+        "--out",
+        type=Path,
+        default=Path("runs/poc"),
+        help="its folder, replaced; by default runs/poc",
+    )
+    poc.add_argument(
+        "--port", type=int, default=8102, help="the server's port on this machine; by default 8102"
+    )
+    poc.add_argument(
+        "--experiment", type=Path, default=DEFAULT_FILE, help="YAML file; by default demo.yaml"
+    )
+    poc.add_argument(
+        "--dataset",
+        action="append",
+        metavar="NAME=FOLDER",
+        help="a data set and the folder of all its sites; by default demo=data/demo",
+    )
+    poc.add_argument("--rounds", type=int, default=2, help="rounds of the job; by default 2")
+    poc.add_argument(
+        "--steps", type=int, default=30, help="optimizer steps per site and round; by default 30"
+    )
     poc.add_argument(
         "--gpus", action="append", default=[], metavar="SITE=N,N", help="GPUs of this machine"
     )

@@ -13,7 +13,9 @@ from fedi2i.files import PRIVATE_FILE, private_folder, write_text
 
 def add_commands(commands: Commands) -> None:
     """Add the one command of this package."""
-    add_arguments(commands.add_parser("report", help="report one run: tables and report.html"))
+    add_arguments(
+        commands.add_parser("report", help="write tables, figures and a page from a run's files")
+    )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tiny_cohort import write_tiny_cohort
 from xdist.scheduler import LoadFileScheduling
+
+from partitions.own_code import allow
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -73,3 +77,22 @@ def shared_data() -> Path:
 def tiny_cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny federation's folder, one folder per site; shared by all tests, so do not edit it."""
     return write_tiny_cohort(tmp_path_factory.mktemp("tiny_cohort"))
+
+
+LAB = REPOSITORY / "tests" / "lab_package"
+"""Holds the package of a lab; no other test has it on its path."""
+
+
+@pytest.fixture
+def allow_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Has the lab's package installed, with nothing of it allowed; allows one dotted path."""
+    monkeypatch.syspath_prepend(str(LAB))
+    monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
+    monkeypatch.setenv("FEDI2I_OWN_CODE", str(tmp_path / "lab-list" / "own-code.yaml"))
+    for name in [name for name in sys.modules if name.partition(".")[0] == "my_lab"]:
+        monkeypatch.delitem(sys.modules, name)
+
+    def allow_one(dotted: str) -> None:
+        allow(dotted)
+
+    return allow_one

@@ -44,6 +44,16 @@ def keep_one_domain(site: Path, kept: str) -> None:
     write_manifest(replace(manifest, subjects=tuple(subjects)))
 
 
+def without(site: Path, split: str) -> None:
+    """Give a site's subjects of a split to another one."""
+    manifest, other = read_manifest(site), "val" if split != "val" else "test"
+    subjects = [
+        replace(record, split=other if record.split == split else record.split)
+        for record in manifest.subjects
+    ]
+    write_manifest(replace(manifest, subjects=tuple(subjects)))
+
+
 def _write_subject(
     folder: Path, site: str, index: int, split: str, rng: np.random.Generator
 ) -> SubjectRecord:

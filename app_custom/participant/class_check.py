@@ -20,6 +20,9 @@ from nvflare.fuel.utils.config_service import ConfigService
 from nvflare.lighter.tool_consts import NVFLARE_SIG_FILE, NVFLARE_SUBMITTER_CRT_FILE
 
 from app_custom.gates.site_policy import policy_fault
+from fedi2i.errors import ConfigError
+from lightning_modules.model_networks import ROLES
+from partitions.own_code import check_allowed
 
 _CONFIGS = (JobConstants.SERVER_JOB_CONFIG, JobConstants.CLIENT_JOB_CONFIG)
 _SIGNATURES = (NVFLARE_SIG_FILE, NVFLARE_SUBMITTER_CRT_FILE)
@@ -71,6 +74,9 @@ def _reason(app: Path) -> str:
     refused = sorted(named_classes(app / "config") - allowed)
     if refused:
         return refusal_sentence(refused)
+    foreign = _refused_network(list(_configs(app / "config")))
+    if foreign:
+        return foreign
     listed = {app / "config" / name for name in _CONFIGS}
     # Code in 'custom' is for NVFlare's right 'byoc' to allow or refuse.
     others = sorted(
@@ -88,6 +94,36 @@ def _reason(app: Path) -> str:
         return f"names a path outside the job: {outside[0]}"
     replaced = sorted(set(_braces(list(_configs(app / "config")))))
     return f"leaves a text to be replaced at the participant: {replaced[0]}" if replaced else ""
+
+
+def _refused_network(configs: list[dict[str, Any]]) -> str:
+    """Say which network of a lab's own this participant does not allow; an empty text if none.
+
+    Where the list is, and what else stands on it, is not the submitter's to know.
+    """
+    for path in sorted(set(_own_networks(configs))):
+        try:
+            check_allowed(path)
+        except ConfigError:
+            return (
+                f"names a network that this participant does not allow: {path}; whoever answers "
+                f"for it may do so by 'fedi2i provision allow {path}'"
+            )
+    return ""
+
+
+def _own_networks(element: Any) -> Iterator[str]:
+    """Find the classes of networks in a model's settings: a ``kind`` that is a dotted path."""
+    if isinstance(element, dict):
+        for role in ROLES:
+            network = element.get(role)
+            kind = network.get("kind") if isinstance(network, dict) else None
+            if isinstance(kind, str) and "." in kind:
+                yield kind
+        element = list(element.values())
+    if isinstance(element, list):
+        for value in element:
+            yield from _own_networks(value)
 
 
 def refusal_sentence(classes: Collection[str]) -> str:

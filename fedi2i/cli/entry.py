@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from fedi2i.commands import STOPPED, ArgumentParser, Commands, commands_of
+from fedi2i.commands import STOPPED, ArgumentParser, Commands, commands_of, sentence_of
 
 
 @dataclass(frozen=True)
@@ -36,5 +36,5 @@ class Entry:
         if not self.members:
             self.add(commands)
             return
-        purpose = f"{self.purpose[0].upper()}{self.purpose[1:]}."
-        self.add(commands_of(commands.add_parser(self.name, description=purpose)))
+        group = commands.add_parser(self.name, description=sentence_of(self.purpose))
+        self.add(commands_of(group))

@@ -19,7 +19,7 @@ ENTRIES = (
         _add_provision,
         (
             *("kits", "check", "add-site", "add-person", "block-person", "renew"),
-            *("new-key", "open-model", "prune", "poc"),
+            *("new-key", "open-model", "allow", "prune", "poc"),
         ),
         stopped="stopped; nothing is left running",
     ),

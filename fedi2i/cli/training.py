@@ -39,7 +39,7 @@ def _add_export(commands: Commands) -> None:
 ENTRIES = (
     Entry("train", "train without a federation: one site's scans, or all pooled", _add_train),
     Entry("evaluate", "measure models on patients that they were not trained on", _add_evaluate),
-    Entry("channels", "show which channels of a network FedMA matches", _add_channels),
+    Entry("channels", "try an experiment's networks, show what FedMA matches", _add_channels),
 )
 TRANSLATION = (
     Entry("translate", "translate scans of new patients: NIfTI, MHA, DICOM", _add_translate),

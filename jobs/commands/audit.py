@@ -56,7 +56,7 @@ def add_audit(commands: Commands) -> None:
     parser.add_argument("--out", type=Path, help="by default RUN/audit; for a file runs/audit")
     parser.add_argument("--quick", action="store_true", help="a first look, too few trials to tell")
     parser.add_argument("--at-once", type=int, help="processes; by default one a core")
-    parser.add_argument("--title", default="Leakage audit")
+    parser.add_argument("--title", default="Leakage audit", help="heading of the page")
     parser.add_argument(
         "--set",
         action="append",

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from fedi2i.commands import Commands
 from fedi2i.errors import ConfigError
-from jobs.commands.settings import add_experiment_options, read_settings, seeds_from
+from jobs.commands.settings import (
+    add_experiment_options,
+    add_launcher_option,
+    read_resources,
+    read_settings,
+    seeds_from,
+)
 from jobs.privacy.catalogue import base_job
 from jobs.writing.federation import read_federated_experiment
 from lightning_modules.metrics.presets.catalogue import SENDABLE
 from lightning_modules.strategies.catalogue import STRATEGY_JOBS, with_companions
+
+if TYPE_CHECKING:
+    from jobs.running.comparison import Comparison
 
 TUNED = tuple(name for name, job in STRATEGY_JOBS.items() if job.strategy.grid)
 
@@ -26,6 +36,8 @@ class CompareOptions(Protocol):
     out: Path
     strategies: str
     at_once: int | None
+    launcher: str
+    resources: list[str]
     title: str
     primary_metric: str
     primary_patients: str
@@ -53,10 +65,23 @@ def add_compare(commands: Commands) -> None:
     add_experiment_options(parser)
     _add_folders(parser, Path("runs/demo"))
     parser.add_argument(
-        "--strategies", default="fedavg,fedprox", help="jobs, comma-separated, or 'all'"
+        "--strategies",
+        default="fedavg,fedprox",
+        help="jobs, comma-separated, or 'all'; by default fedavg,fedprox",
     )
-    parser.add_argument("--at-once", type=int, help="processes that train at the same time")
-    parser.add_argument("--title", default="FedI2I demo")
+    parser.add_argument(
+        "--at-once", type=int, help="processes that train, or jobs that run, at the same time"
+    )
+    add_launcher_option(parser)
+    parser.add_argument(
+        "--resource",
+        action="append",
+        default=[],
+        dest="resources",
+        metavar="KEY=VALUE",
+        help="what one job of the launcher may use, e.g. cores=8; may be repeated",
+    )
+    parser.add_argument("--title", default="FedI2I demo", help="heading of the page")
     parser.add_argument(
         "--primary-metric",
         default="psnr",
@@ -69,10 +94,16 @@ def add_compare(commands: Commands) -> None:
         choices=("federated", "unseen"),
         help="whose patients: of the sites that train (default), or of the unseen ones",
     )
+    _add_arms(parser)
+    parser.set_defaults(run=compare)
+
+
+def _add_arms(parser: argparse.ArgumentParser) -> None:
+    """Arms beside those of the strategies."""
     parser.add_argument(
         "--no-regression",
         action="store_true",
-        help="leave out the arm 'regression', which trains as long as one strategy without D",
+        help="leave out the arm 'regression', which is FedAvg without a discriminator",
     )
     parser.add_argument(
         "--ensemble", action="store_true", help="also the mean of the local models' outputs"
@@ -89,13 +120,26 @@ def add_compare(commands: Commands) -> None:
         action="store_true",
         help="also FedAvg without each of the sites, measured there",
     )
-    parser.set_defaults(run=compare)
 
 
 def compare(options: CompareOptions) -> None:
     """Run all arms of an experiment, evaluate them and write a run folder."""
     # Imported here, as a mistake in the command line should not wait seconds for torch.
-    from jobs.running.comparison import Comparison, run_comparison
+    from jobs.running.comparison import run_comparison
+    from jobs.running.launching.parts import launch_comparisons
+
+    resources = read_resources(options.resources, options.launcher)
+    comparison = _comparison(options)
+    if options.launcher:
+        # A job may start in another folder.
+        comparison = replace(comparison, data=options.data.resolve(), out=options.out.resolve())
+        out, at_once = comparison.out, options.at_once
+        launch_comparisons([comparison], options.launcher, out, resources, at_once)
+    run_comparison(comparison)
+
+
+def _comparison(options: CompareOptions) -> Comparison:
+    from jobs.running.comparison import Comparison
     from jobs.running.run_record import PrimaryOutcome
 
     if options.fine_tuning < 0:
@@ -107,20 +151,18 @@ def compare(options: CompareOptions) -> None:
             f"--primary-patients unseen: {options.experiment} names no site under "
             "federation.unseen; name one, or take 'federated'"
         )
-    run_comparison(
-        Comparison(
-            job=job,
-            data=options.data,
-            out=options.out,
-            strategies=_strategies(options.strategies),
-            at_once=options.at_once,
-            title=options.title,
-            primary=PrimaryOutcome(options.primary_metric, options.primary_patients),
-            regression=not options.no_regression,
-            ensemble=options.ensemble,
-            fine_tuning=options.fine_tuning,
-            leave_one_site_out=options.leave_one_site_out,
-        )
+    return Comparison(
+        job=job,
+        data=options.data,
+        out=options.out,
+        strategies=_strategies(options.strategies),
+        at_once=options.at_once,
+        title=options.title,
+        primary=PrimaryOutcome(options.primary_metric, options.primary_patients),
+        regression=not options.no_regression,
+        ensemble=options.ensemble,
+        fine_tuning=options.fine_tuning,
+        leave_one_site_out=options.leave_one_site_out,
     )
 
 
@@ -145,7 +187,8 @@ def tune(options: TuneOptions) -> None:
     """Run grids of settings and print what the rule chooses."""
     # Imported here, as a mistake in the command line should not wait seconds for torch.
     from jobs.running.spent_epsilon import read_trainings, study_sentences
-    from jobs.running.tuning import TABLE_FILE, run_tuning
+    from jobs.running.tuning import run_tuning
+    from jobs.running.tuning_table import TABLE_FILE
 
     seeds = seeds_from(options.seeds)
     changes = {"experiment": read_settings(options.settings)}

@@ -20,7 +20,9 @@ def add_epsilon(commands: Commands) -> None:
     parser = commands.add_parser(
         "epsilon", help="state the epsilon of a study: of each run, and of all together"
     )
-    parser.add_argument("runs", type=Path, nargs="+", help="folders of comparisons and tunings")
+    parser.add_argument(
+        "runs", type=Path, nargs="+", help="folders of comparisons, studies and tunings"
+    )
     parser.add_argument(
         "--delta", type=float, help="for all together; by default the smallest of the runs'"
     )

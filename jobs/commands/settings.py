@@ -10,6 +10,9 @@ from typing import Any, cast
 from omegaconf import OmegaConf
 
 from fedi2i.errors import ConfigError
+from fedi2i.typed_config import check_values, record_from
+from jobs.running.launching.cluster import LAUNCHERS
+from jobs.running.launching.resources import Resources
 from jobs.writing.federation import DEFAULT_FILE
 
 
@@ -44,11 +47,38 @@ def read_settings(texts: Sequence[str]) -> dict[str, Any]:
             raise ConfigError(f"--set {text}: write key=value, e.g. training.rounds=4")
         if key in ("strategy", "strategy.name"):
             raise ConfigError(f"--set {text}: the command names the strategy; leave this out")
-    try:
-        values = OmegaConf.to_container(OmegaConf.from_dotlist(list(texts)), resolve=True)
-    except Exception as error:  # YAML parsers raise many unrelated types
-        raise ConfigError(f"--set {' '.join(texts)}: a value cannot be read as YAML") from error
-    return cast(dict[str, Any], values)
+    return _nested(texts, f"--set {' '.join(texts)}")
+
+
+def add_launcher_option(parser: argparse.ArgumentParser) -> None:
+    """Add ``--launcher``."""
+    parser.add_argument(
+        "--launcher",
+        default="",
+        choices=LAUNCHERS,
+        help="run the arms as jobs: 'local' on this machine, 'slurm' on a cluster",
+    )
+
+
+def read_resources(texts: Sequence[str], launcher: str) -> Resources:
+    """What ``--resource`` says of one job.
+
+    Args:
+        texts: ``key=value``.
+        launcher: that the jobs are handed to, or "".
+
+    Raises:
+        ConfigError: no launcher to ask them of, an unknown key, or a value that cannot be.
+    """
+    where = f"--resource {' '.join(texts)}"
+    if texts and not launcher:
+        raise ConfigError(f"{where}: nothing asks for it without --launcher; name one")
+    for text in texts:
+        if not text.partition("=")[2]:
+            raise ConfigError(f"--resource {text}: write key=value, e.g. cores=8")
+    resources = record_from(Resources, _nested(texts, where), where)
+    check_values(resources, where)
+    return resources
 
 
 def seeds_from(text: str) -> list[int]:
@@ -61,3 +91,12 @@ def seeds_from(text: str) -> list[int]:
         return [int(part) for part in text.split(",")]
     except ValueError as error:
         raise ConfigError(f"--seeds {text}: write whole numbers, e.g. 101,102") from error
+
+
+def _nested(texts: Sequence[str], where: str) -> dict[str, Any]:
+    """What texts like ``training.rounds=4`` say, as nested values."""
+    try:
+        values = OmegaConf.to_container(OmegaConf.from_dotlist(list(texts)), resolve=True)
+    except Exception as error:  # YAML parsers raise many unrelated types
+        raise ConfigError(f"{where}: a value cannot be read as YAML") from error
+    return cast(dict[str, Any], values)

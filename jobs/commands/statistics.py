@@ -28,10 +28,10 @@ def add_statistics(commands: Commands) -> None:
         "--least-patients",
         type=int,
         default=defaults.min_count,
-        help=f"of a site that gives numbers; default: {defaults.min_count}",
+        help=f"of a site that gives numbers; by default {defaults.min_count}",
     )
     parser.add_argument(
-        "--bins", type=int, default=defaults.bins, help=f"of histograms; default: {defaults.bins}"
+        "--bins", type=int, default=defaults.bins, help=f"of histograms; by default {defaults.bins}"
     )
     parser.set_defaults(run=statistics)
 

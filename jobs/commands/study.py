@@ -8,8 +8,7 @@ from typing import Protocol
 
 from fedi2i.commands import Commands
 from fedi2i.errors import ConfigError
-from jobs.commands.settings import seeds_from
-from jobs.running.launching.cluster import LAUNCHERS
+from jobs.commands.settings import add_launcher_option, seeds_from
 
 
 class StudyOptions(Protocol):
@@ -33,12 +32,7 @@ def add_study(commands: Commands) -> None:
     parser.add_argument(
         "--at-once", type=int, help="processes that train, or jobs that run, at the same time"
     )
-    parser.add_argument(
-        "--launcher",
-        default="",
-        choices=LAUNCHERS,
-        help="run the arms of all seeds as jobs: 'local' on this machine, 'slurm' on a cluster",
-    )
+    add_launcher_option(parser)
     parser.set_defaults(run=study)
 
 

@@ -22,12 +22,25 @@ class WorkspaceOptions(Protocol):
 def add_workspace(commands: Commands) -> None:
     """Add ``workspace``."""
     parser = commands.add_parser("workspace", help="prepare a simulator workspace")
-    parser.add_argument("folder", type=Path, nargs="?", default=Path(DEFAULT_NAME))
     parser.add_argument(
-        "--dataset", action="append", metavar="NAME=FOLDER", help="the folder of all sites' data"
+        "folder",
+        type=Path,
+        nargs="?",
+        default=Path(DEFAULT_NAME),
+        help=f"by default {DEFAULT_NAME}",
     )
     parser.add_argument(
-        "--model", action="append", default=[], metavar="NAME=FILE", help="jobs may start from it"
+        "--dataset",
+        action="append",
+        metavar="NAME=FOLDER",
+        help="a data set and the folder of all its sites; by default demo=data/demo",
+    )
+    parser.add_argument(
+        "--model",
+        action="append",
+        default=[],
+        metavar="NAME=FILE",
+        help="a model that jobs may start from",
     )
     parser.add_argument("--torch-threads", type=int, help="threads per site process")
     parser.add_argument("--no-images", action="store_true", help="send no picture panels")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from fedi2i.errors import ConfigError
-from jobs.privacy.interface import PrivacyMechanism
+from jobs.privacy.interface import GENERATOR_ONLY, PrivacyMechanism
 
 if TYPE_CHECKING:
     from jobs.writing.federation import FederatedExperiment
@@ -63,6 +63,7 @@ MECHANISM = PrivacyMechanism(
     admitted_by="encryption",
     settings=Encryption,
     refuse=_refuse,
+    experiment=GENERATOR_ONLY,
     arriving=_arriving,
     server=_server,
     site=_site,

@@ -6,7 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from fedi2i.errors import ConfigError
-from jobs.privacy.interface import PrivacyMechanism, refuse_exceeded_budget
+from jobs.privacy.interface import GENERATOR_ONLY, PrivacyMechanism, refuse_exceeded_budget
 from lightning_modules.privacy.accountant import Release, epsilon
 from lightning_modules.privacy.patient_settings import PatientNoise, check_experiment
 
@@ -64,6 +64,7 @@ MECHANISM = PrivacyMechanism(
     unit="one patient of a site",
     relation="added or removed",
     federation={"min_sites": 3},  # one site's spent budget must not end it for the others
+    experiment=GENERATOR_ONLY,
     site=_site,
     learner=_learner,
 )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from app_custom.privacy.secure_sum.key_exchange import EXCHANGE_TASKS
 from fedi2i.errors import ConfigError
 from fedi2i.typed_config import number
-from jobs.privacy.interface import PrivacyMechanism, refuse_batch_norm
+from jobs.privacy.interface import GENERATOR_ONLY, PrivacyMechanism, refuse_batch_norm
 from lightning_modules.privacy.integer_code import IntegerCode
 from lightning_modules.privacy.pairwise_masks import LEAST_SITES
 
@@ -141,6 +141,7 @@ MECHANISM = PrivacyMechanism(
     settings=SecureSum,
     refuse=_refuse,
     federation={"min_sites": LEAST_SITES},  # a round goes on without a site that is lost
+    experiment=GENERATOR_ONLY,
     leaving=_mask,
     arriving=_begin,
     server=_server,

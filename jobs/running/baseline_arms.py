@@ -12,7 +12,7 @@ from pathlib import Path
 
 from jobs.running.arm_outcome import ArmModel, ArmOutcome
 from jobs.running.arm_process import FINISHED, ArmProcess, run_process
-from jobs.running.federated_arm import FederatedArm
+from jobs.running.federated_arm import FedAvgVariant, FederatedArm
 from jobs.writing.federation import FederatedExperiment
 from jobs.writing.job_folder import run_name
 from lightning_modules.configuration import experiment_from, experiment_values
@@ -110,32 +110,11 @@ def arms_alone(
     return tuple(ArmAlone(name, own, job, data, data_key, out) for name, own in arms.items())
 
 
-@dataclass(frozen=True)
-class RegressionArm:
-    """FedAvg with the same generator and the L1 term alone: the model without its adversary.
+class RegressionArm(FedAvgVariant):
+    """FedAvg with the same generator and the L1 term alone: the model without its adversary."""
 
-    Attributes:
-        federated: the arm in the simulator.
-    """
-
-    federated: FederatedArm
-
-    @property
-    def arm(self) -> str:
-        """The arm's name."""
-        return self.federated.arm
-
-    def process(self) -> ArmProcess:
-        """The simulator on the arm's job."""
-        return self.federated.process()
-
-    def run(self) -> ArmOutcome:
-        """Train it unless it has finished before.
-
-        Raises:
-            UserError: it failed.
-        """
-        outcome = self.federated.run()
+    def told(self, outcome: ArmOutcome) -> ArmOutcome:
+        """One model under the name of the baseline."""
         model = replace(outcome.models[0], name=REGRESSION, label="Regression (L1 alone)")
         note = "FedAvg with the same generator and the L1 term alone"
         return replace(outcome, models=(model,), note=note, job=None)

@@ -21,14 +21,25 @@ from typing import Protocol
 from omegaconf import OmegaConf
 
 from fedi2i.cores import available_cores
-from fedi2i.errors import ConfigError, DataError
+from fedi2i.errors import ConfigError
 from fedi2i.files import write_text
 from jobs.running.arm_outcome import ArmOutcome
 from jobs.running.arm_process import FINISHED, ArmProcess, finished_seconds, run_process
-from jobs.running.baseline_arms import LOCAL_PREFIX, arms_alone, ensemble_of, regression_arm
+from jobs.running.baseline_arms import (
+    LOCAL_PREFIX,
+    REGRESSION,
+    arms_alone,
+    ensemble_of,
+    regression_arm,
+)
 from jobs.running.federated_arm import WORKSPACES, FederatedArm
-from jobs.running.prepared_data import key_of, prepared_manifests
-from jobs.running.run_record import PrimaryOutcome, write_curves, write_run_record
+from jobs.running.prepared_data import key_of, prepared_manifests, refuse_nobody_in
+from jobs.running.run_record import (
+    PrimaryOutcome,
+    read_baselines,
+    write_curves,
+    write_run_record,
+)
 from jobs.running.site_arms import (
     FINE_TUNING_FILE,
     check_left_out,
@@ -44,7 +55,7 @@ from jobs.writing.workspace import RELAXED_LIMITS
 from lightning_modules.configuration import experiment_values
 from lightning_modules.metrics.presets.catalogue import PRESETS
 from lightning_modules.strategies.catalogue import STRATEGY_JOBS
-from partitions.manifest import SiteManifest, split_counts
+from partitions.manifest import SiteManifest
 
 REFERENCE = next(
     name for name, job in STRATEGY_JOBS.items() if job.strategy.reference and job.is_default
@@ -52,6 +63,8 @@ REFERENCE = next(
 """The job that every other one is compared with, whatever comes out."""
 EVALUATION = "evaluation"
 """The part that measures the models of all arms."""
+MEASURED = "baselines on validation patients"
+"""What the evaluation measures since 0.3.0; an earlier one is run again."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +147,9 @@ def run_comparison(comparison: Comparison) -> None:
     """
     plan = planned(comparison)
     print(f"workspaces in {comparison.out / WORKSPACES}: {RELAXED_LIMITS}", flush=True)
+    if comparison.regression and REGRESSION not in [arm.arm for arm in plan.arms]:
+        name = comparison.job.experiment.model.name
+        print(f"no arm 'regression': model '{name}' has no pairs or no adversary to leave out")
     outcomes = [arm.run() for arm in plan.one_by_one]
     with ThreadPoolExecutor(max(1, comparison.at_once or available_cores())) as pool:
         # Centralised first: beside it the local-only runs fill the cores evenly.
@@ -162,7 +178,7 @@ def planned(comparison: Comparison) -> Plan:
         leave_one_site_out=comparison.leave_one_site_out,
     )
     manifests = tuple(prepared_manifests(comparison.job, comparison.data))
-    _refuse_nobody_to_train(comparison, manifests)
+    check_patients(comparison.job, manifests)
     _write_experiments(comparison)
     place = (comparison.data, key_of(manifests), comparison.out)
     federated = [FederatedArm(comparison.job, name, *place) for name in comparison.strategies]
@@ -211,13 +227,22 @@ def check_arms(
         raise ConfigError(f"{where}: ensemble: one site has one model; it takes two or more")
 
 
+def check_patients(job: FederatedExperiment, manifests: Sequence[SiteManifest]) -> None:
+    """Refuse a site that trains and lacks what every arm needs, before the first arm is run.
+
+    Raises:
+        DataError: nobody to train on, or nobody to choose a model on.
+    """
+    refuse_nobody_in("train", job, manifests, "on whom it would train")
+    chosen = "on whom the best model is chosen and every arm followed"
+    refuse_nobody_in("val", job, manifests, chosen)
+
+
 def _regression(comparison: Comparison, data_key: str) -> tuple[PlannedArm, ...]:
     if not comparison.regression:
         return ()
     arm = regression_arm(comparison.job, comparison.data, data_key, comparison.out)
     if arm is None:
-        name = comparison.job.experiment.model.name
-        print(f"no arm 'regression': model '{name}' has no pairs or no adversary to leave out")
         return ()
     return (arm,)
 
@@ -279,7 +304,7 @@ def _record(comparison: Comparison, plan: Plan, outcomes: Sequence[ArmOutcome]) 
     write_strategies(out, lines)
     evaluation = _evaluation(comparison, outcomes, key_of(plan.manifests))
     run_process(evaluation, out / FINISHED)
-    write_curves(out, outcomes)
+    write_curves(out, outcomes, read_baselines(out))
     write_run_record(
         out,
         comparison.title,
@@ -309,16 +334,6 @@ def _refuse_foreign(comparison: Comparison) -> None:
             raise ConfigError(f"{out}: holds {whose}, which would be replaced; take a new folder")
 
 
-def _refuse_nobody_to_train(comparison: Comparison, manifests: Sequence[SiteManifest]) -> None:
-    for manifest in manifests:
-        trains = manifest.site in comparison.job.federation.sites
-        if trains and not split_counts(manifest)["train"]:
-            raise DataError(
-                f"{manifest.root}: site '{manifest.site}' has no patient in split 'train'; add "
-                "one, or name the site under federation.unseen"
-            )
-
-
 def _check_primary(comparison: Comparison) -> None:
     preset = PRESETS[comparison.job.experiment.preset]
     if comparison.primary.metric not in preset.metrics:
@@ -341,6 +356,7 @@ def _evaluation(
     data = [part for site in sites for part in ("--data", str(comparison.data / site))]
     data += [part for site in federation.unseen for part in ("--unseen", site)]
     trained = "/".join([f"{name}:{path.stat().st_mtime_ns}" for name, path in files] + means)
+    measured = f"all of an unseen site/{MEASURED}"
     experiment = ("--experiment", str(comparison.out / "experiment.yaml"))
     rest = ("--out", str(comparison.out), "--threads", str(available_cores()))
     command = (sys.executable, "-m", "fedi2i", "evaluate", *models, *data, *experiment, *rest)
@@ -349,6 +365,6 @@ def _evaluation(
         command=command,
         log=comparison.out / "logs" / "evaluation.log",
         produces=comparison.out / "results.csv",
-        key=f"{trained}/{run_name('evaluation', comparison.job)}/{data_key}/all of an unseen site",
+        key=f"{trained}/{run_name('evaluation', comparison.job)}/{data_key}/{measured}",
         show=("error:",),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -125,6 +126,38 @@ class FederatedArm:
     @property
     def _workspace(self) -> Path:
         return self.out / WORKSPACES / self.arm
+
+
+@dataclass(frozen=True)
+class FedAvgVariant(ABC):
+    """An arm that is FedAvg trained otherwise; its outcome is told under a name of its own.
+
+    Attributes:
+        federated: the arm in the simulator.
+    """
+
+    federated: FederatedArm
+
+    @property
+    def arm(self) -> str:
+        """The arm's name."""
+        return self.federated.arm
+
+    def process(self) -> ArmProcess:
+        """The simulator on the arm's job."""
+        return self.federated.process()
+
+    def run(self) -> ArmOutcome:
+        """Train it unless it has finished before.
+
+        Raises:
+            UserError: it failed.
+        """
+        return self.told(self.federated.run())
+
+    @abstractmethod
+    def told(self, outcome: ArmOutcome) -> ArmOutcome:
+        """FedAvg's outcome as this arm's."""
 
 
 def _steps(job: FederatedExperiment) -> int:

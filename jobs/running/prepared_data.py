@@ -6,9 +6,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from fedi2i.errors import DataError
 from jobs.writing.federation import FederatedExperiment
 from partitions.check.manifests import check_partition
-from partitions.manifest import SiteManifest, read_manifest
+from partitions.manifest import SiteManifest, read_manifest, split_counts
 from partitions.preparation import prepare_site
 
 
@@ -29,6 +30,28 @@ def prepared_manifests(job: FederatedExperiment, data: Path) -> list[SiteManifes
     for manifest in manifests:
         prepare_site(manifest, job.experiment.data.preparation, manifest.root / "prepared")
     return manifests
+
+
+def refuse_nobody_in(
+    split: str, job: FederatedExperiment, manifests: Sequence[SiteManifest], purpose: str
+) -> None:
+    """Refuse sites that train and lack what a run does with the patients of a split.
+
+    Args:
+        split: ``train`` or ``val``.
+        job: the sites that train.
+        manifests: of all sites.
+        purpose: what these patients are for, as ``on whom ...``.
+
+    Raises:
+        DataError: naming the first such site.
+    """
+    for manifest in manifests:
+        if manifest.site in job.federation.sites and not split_counts(manifest)[split]:
+            raise DataError(
+                f"{manifest.root}: site '{manifest.site}' has no patient in split '{split}', "
+                f"{purpose}; add one, or name the site under federation.unseen"
+            )
 
 
 def key_of(manifests: Sequence[SiteManifest]) -> str:

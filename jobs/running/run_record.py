@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 import platform
@@ -10,11 +11,13 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from fedi2i import __version__
 from fedi2i.cores import available_cores
+from fedi2i.errors import DataError
 from fedi2i.files import write_csv, write_text
 from fedi2i.metric_files import COLUMNS, SAMPLES, MetricRow
 from fedi2i.site_names import ALL_SITES
@@ -35,6 +38,7 @@ from lightning_modules.evaluation.baselines import (
     SOURCE_ARM,
     UNTRAINED_ARMS,
 )
+from lightning_modules.evaluation.followed_baselines import BASELINES_FILE
 from lightning_modules.metrics.presets.catalogue import PRESETS
 from lightning_modules.strategies.catalogue import STRATEGY_JOBS, StrategyJob
 from lightning_modules.training.hardware import choose_hardware
@@ -87,10 +91,35 @@ class PrimaryOutcome:
     patients: str = "federated"
 
 
-def write_curves(out: Path, outcomes: Sequence[ArmOutcome]) -> None:
-    """Collect the arms' metrics files in ``curves.csv``, with the arm's name before each row."""
+def write_curves(
+    out: Path, outcomes: Sequence[ArmOutcome], baselines: Iterable[Sequence[str]] = ()
+) -> None:
+    """Collect the arms' metrics files in ``curves.csv``, with the arm's name before each row.
+
+    Args:
+        out: the run folder.
+        outcomes: the arms that were trained.
+        baselines: rows of what needs no network, see ``read_baselines``.
+    """
     rows = ((arm.name, *row) for arm in outcomes for row in arm.rows)
-    write_csv(out / "curves.csv", ("arm", *COLUMNS), rows)
+    write_csv(out / "curves.csv", ("arm", *COLUMNS), chain(rows, baselines))
+
+
+def read_baselines(out: Path) -> list[list[str]]:
+    """The rows of what needs no network, as the evaluation measured it on validation patients.
+
+    Raises:
+        DataError: their file is missing or damaged.
+    """
+    path = out / BASELINES_FILE
+    try:
+        with path.open(newline="", encoding="utf-8") as stream:
+            header, *rows = csv.reader(stream)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); evaluate into a new folder") from error
+    if tuple(header) != ("arm", *COLUMNS):
+        raise DataError(f"{path}: has other columns than arm,{','.join(COLUMNS)}; evaluate again")
+    return rows
 
 
 def write_run_record(

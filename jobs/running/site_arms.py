@@ -13,7 +13,7 @@ from pathlib import Path
 from fedi2i.errors import ConfigError
 from jobs.running.arm_outcome import ArmModel, ArmOutcome
 from jobs.running.arm_process import FINISHED, ArmProcess, run_process
-from jobs.running.federated_arm import FederatedArm
+from jobs.running.federated_arm import FedAvgVariant, FederatedArm
 from jobs.writing.federation import FederatedExperiment
 from jobs.writing.job_folder import run_name
 
@@ -84,33 +84,17 @@ class FineTunedArm:
 
 
 @dataclass(frozen=True)
-class LeftOutArm:
+class LeftOutArm(FedAvgVariant):
     """FedAvg on all sites but one, whose patients the model has therefore never met.
 
     Attributes:
         site: the site that does not train.
-        federated: the arm in the simulator.
     """
 
     site: str
-    federated: FederatedArm
 
-    @property
-    def arm(self) -> str:
-        """The arm's name."""
-        return self.federated.arm
-
-    def process(self) -> ArmProcess:
-        """The simulator on the arm's job."""
-        return self.federated.process()
-
-    def run(self) -> ArmOutcome:
-        """Train it unless it has finished before.
-
-        Raises:
-            UserError: it failed.
-        """
-        outcome = self.federated.run()
+    def told(self, outcome: ArmOutcome) -> ArmOutcome:
+        """One model of the family, measured at the site alone."""
         label, name = "FedAvg without the site", f"{LEFT_OUT}@{self.site}"
         model = ArmModel(name, label, outcome.models[0].path, LEFT_OUT, self.site)
         return replace(
@@ -132,7 +116,7 @@ def fine_tuned_arms(start: FederatedArm, steps: int) -> tuple[FineTunedArm, ...]
 def left_out_arms(start: FederatedArm) -> tuple[LeftOutArm, ...]:
     """One arm for every site, with the settings of FedAvg on all of them."""
     return tuple(
-        LeftOutArm(site, replace(start, job=_without(start.job, site), called=f"{LEFT_OUT}-{site}"))
+        LeftOutArm(replace(start, job=_without(start.job, site), called=f"{LEFT_OUT}-{site}"), site)
         for site in start.job.federation.sites
     )
 

@@ -1,8 +1,7 @@
 """Tune settings: run a grid over several seeds, and choose one point by one rule for all.
 
-The rule: the point with the best mean validation PSNR over the seeds, unless the point that the
-authors use is no further below it than the spread over seeds; then the authors' point. Every grid
-has as many points, only validation patients are looked at, and the whole table is kept.
+The rule stands in ``jobs.running.tuning_table``. Every grid of a strategy has as many points, only
+validation patients are looked at, and the whole table is kept.
 
 A tuning goes on where it was interrupted: finished runs are not repeated, and the table is written
 again after every run. Runs are jobs in NVFlare's simulator, or, with the same bits and without its
@@ -11,30 +10,34 @@ start, loops in this process.
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean, stdev
 from typing import Any
 
 from fedi2i.digest import digest
 from fedi2i.errors import ConfigError, DataError
-from fedi2i.files import write_csv, write_text
+from fedi2i.files import write_text
 from fedi2i.typed_config import merged, nearest
 from jobs.privacy.catalogue import privacy_values
 from jobs.running.arm_outcome import final_mean
 from jobs.running.federated_arm import FederatedArm, simulated_privacy
 from jobs.running.plain_loop import validation_in_this_process
-from jobs.running.prepared_data import key_of, prepared_manifests
+from jobs.running.prepared_data import key_of, prepared_manifests, refuse_nobody_in
 from jobs.running.spent_epsilon import TUNING_FILE
+from jobs.running.tuning_table import (
+    FEWEST_SEEDS,
+    TABLE_FILE,
+    Choice,
+    TunedRun,
+    choose_point,
+    keep,
+    runs_of,
+)
 from jobs.writing.federation import FederatedExperiment, with_strategy
 from lightning_modules.configuration import experiment_from, experiment_values
 from lightning_modules.strategies.catalogue import STRATEGY_JOBS, grid_of, strategy_job
-
-TABLE_FILE = "tuning.csv"
-FEWEST_SEEDS = 2
 
 
 @dataclass(frozen=True)
@@ -94,92 +97,6 @@ def grid_named(name: str) -> Grid:
     return Grid(name, name, points, published)
 
 
-@dataclass(frozen=True)
-class TunedRun:
-    """One run of a tuning: a row of the table.
-
-    Attributes:
-        grid: the grid's name.
-        point: the settings, as ``key=value`` joined by spaces.
-        published: whether it is the authors' point.
-        seed: the experiment's seed.
-        psnr: final validation PSNR in dB, mean over sites; of the sites' own models where the
-            strategy gives every site one beside the global model.
-        ssim: the same for SSIM of the global model.
-        rounds: of the run.
-        steps: optimizer steps of each network, over all sites and rounds.
-        key: changes with data and settings; rows with several keys are not compared.
-    """
-
-    grid: str
-    point: str
-    published: bool
-    seed: int
-    psnr: float
-    ssim: float
-    rounds: int
-    steps: int
-    key: str
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What the rule chose of one grid.
-
-    Attributes:
-        point: the chosen settings.
-        means: point -> mean PSNR over the seeds.
-        spreads: point -> standard deviation over the seeds.
-        best: the point with the largest mean.
-        kept_published: whether the authors' point was taken although another has a larger mean.
-    """
-
-    point: str
-    means: Mapping[str, float]
-    spreads: Mapping[str, float]
-    best: str
-    kept_published: bool
-
-    def text(self, grid: str) -> str:
-        """The choice in one sentence."""
-        mean, spread = self.means[self.point], self.spreads[self.point]
-        told = f"{grid}: {self.point} ({mean:.2f} dB, {spread:.2f} dB over seeds)"
-        if not self.kept_published:
-            return f"{told}, the best mean"
-        lead = self.means[self.best] - mean
-        return f"{told}, the authors' point: {self.best} leads by {lead:.2f} dB, within the spread"
-
-
-def choose_point(runs: Sequence[TunedRun]) -> Choice:
-    """Apply the rule to the runs of one grid.
-
-    The spread is the larger of the two standard deviations over seeds, of the best point and of the
-    authors'. With seeds in common both points move together, so that this is more than what the
-    difference itself varies by: the rule leans towards the authors.
-
-    Raises:
-        DataError: points with different seeds, fewer than two of them, or no authors' point.
-    """
-    scores: dict[str, dict[int, float]] = {}
-    for run in runs:
-        scores.setdefault(run.point, {})[run.seed] = run.psnr
-    seeds = {frozenset(of_point) for of_point in scores.values()}
-    if len(seeds) != 1 or len(next(iter(seeds))) < FEWEST_SEEDS:
-        raise DataError(
-            f"grid '{runs[0].grid if runs else ''}': every point needs a run with each of the same "
-            f"{FEWEST_SEEDS} or more seeds; finish the tuning"
-        )
-    published = next((run.point for run in runs if run.published), None)
-    if published is None:
-        raise DataError(f"grid '{runs[0].grid}': no row of the authors' point; tune it again")
-    means = {point: fmean(of_point.values()) for point, of_point in scores.items()}
-    spreads = {point: stdev(of_point.values()) for point, of_point in scores.items()}
-    best = max(means, key=lambda point: means[point])
-    within = means[best] - means[published] <= max(spreads[best], spreads[published])
-    chosen = published if within else best
-    return Choice(chosen, means, spreads, best, kept_published=chosen != best)
-
-
 def run_tuning(
     job: FederatedExperiment,
     data: Path,
@@ -211,16 +128,19 @@ def run_tuning(
             "seed cannot tell a setting from chance"
         )
     grids = [grid_named(name) for name in names]
-    data_key = key_of(prepared_manifests(job, data))
+    manifests = prepared_manifests(job, data)
+    refuse_nobody_in("val", job, manifests, "on whom the grid's points are chosen")
+    data_key = key_of(manifests)
     table = out / TABLE_FILE
     _noted(out / TUNING_FILE)  # a damaged one is said before anything is trained
     for seed in seeds:
         for grid in grids:
             for point in grid.points:
                 run = _run(job, grid, point, seed, _Place(data, data_key, out, in_process))
-                _keep(table, run)
+                keep(table, run)
                 _note_training(job, grid, point, run, out)
-    return {grid.name: choose_point(_runs_of(table, grid, seeds)) for grid in grids}
+    labels = {grid.name: {point_text(point) for point in grid.points} for grid in grids}
+    return {name: choose_point(runs_of(table, name, labels[name], seeds)) for name in labels}
 
 
 @dataclass(frozen=True)
@@ -340,56 +260,3 @@ def _scores(
     if psnr is None or ssim is None:
         raise DataError(f"run '{called}': no validation of the final model; run it again")
     return psnr, ssim
-
-
-def read_table(table: Path) -> list[TunedRun]:
-    """The runs of a table; none where it does not exist.
-
-    Raises:
-        DataError: it is no table of a tuning.
-    """
-    if not table.exists():
-        return []
-    names = [field.name for field in fields(TunedRun)]
-    try:
-        with table.open(newline="", encoding="utf-8") as stream:
-            rows = csv.DictReader(stream)
-            if rows.fieldnames != names:
-                raise ValueError(f"its first line is not {','.join(names)}")
-            return [_tuned_run(row) for row in rows]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{table}: no table of a tuning ({error}); move it away") from error
-
-
-def _tuned_run(row: Mapping[str, str]) -> TunedRun:
-    return TunedRun(
-        grid=row["grid"],
-        point=row["point"],
-        published={"True": True, "False": False}[row["published"]],
-        seed=int(row["seed"]),
-        psnr=float(row["psnr"]),
-        ssim=float(row["ssim"]),
-        rounds=int(row["rounds"]),
-        steps=int(row["steps"]),
-        key=row["key"],
-    )
-
-
-def _keep(table: Path, run: TunedRun) -> None:
-    """Write the table with this run in the place of an earlier one of the same point and seed."""
-    place = (run.grid, run.point, run.seed)
-    others = [row for row in read_table(table) if (row.grid, row.point, row.seed) != place]
-    rows = sorted([*others, run], key=lambda row: (row.grid, row.point, row.seed))
-    write_csv(table, [field.name for field in fields(TunedRun)], map(astuple, rows))
-
-
-def _runs_of(table: Path, grid: Grid, seeds: Sequence[int]) -> list[TunedRun]:
-    labels = {point_text(point) for point in grid.points}
-    found = [
-        row
-        for row in read_table(table)
-        if row.grid == grid.name and row.point in labels and row.seed in seeds
-    ]
-    if len({row.key for row in found}) > 1:
-        raise DataError(f"{table}: rows of '{grid.name}' from different data or settings")
-    return found

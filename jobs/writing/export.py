@@ -30,7 +30,16 @@ def as_texts(content: Mapping[str, Any]) -> dict[str, str]:
 
 
 def export_job(name: str, job: FederatedExperiment, out: Path) -> Path:
-    """Write the job folder ``out`` of a training; see ``write_job``."""
+    """Write the job folder ``out`` of a training; see ``write_job``.
+
+    Raises:
+        ConfigError: a network of a lab's own does not offer what the experiment asks for.
+    """
+    if any(network.is_own for network in job.experiment.model.networks):
+        # Imported here, as most jobs have none and need not wait for torch.
+        from lightning_modules.networks.own_check import check_own_networks
+
+        check_own_networks(job.experiment)
     return write_job(job_files(name, job), out)
 
 

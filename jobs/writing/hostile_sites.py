@@ -87,7 +87,7 @@ def check_hostile_sites(
     """Refuse hostile sites that do not train, or behaviours that cannot be.
 
     Raises:
-        ConfigError: naming the key.
+        ConfigError: naming the key; also where no honest site is left to measure the model at.
     """
     for site, record in hostile.items():
         if site not in sites:
@@ -95,6 +95,8 @@ def check_hostile_sites(
                 f"{where} names '{site}', which does not train; {nearest(site, sites)}"
             )
         check_values(record, where, f"{site}.")
+    if hostile and set(hostile) >= set(sites):
+        raise ConfigError(f"{where} names every site that trains; leave one of them honest")
 
 
 def check_one_process(job: FederatedExperiment, where: str) -> None:

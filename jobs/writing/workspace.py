@@ -49,7 +49,10 @@ def prepare_workspace(
     """
     for name, folder in datasets.items():
         if not folder.is_dir():
-            raise DataError(f"{folder}: no such folder for data set '{name}'; prepare it first")
+            raise DataError(
+                f"{folder}: no such folder for data set '{name}'; correct the path, or bring its "
+                "scans in first ('fedi2i data --help')"
+            )
     for name, path in (models or {}).items():
         if not path.is_file():
             raise DataError(f"{path}: no such file for model '{name}'; train it first")

@@ -12,6 +12,7 @@ from torch import nn
 
 from fedi2i.errors import DataError
 from fedi2i.files import replacing, write_csv
+from fedi2i.metric_files import COLUMNS as METRIC_COLUMNS
 from lightning_modules.configuration import ModelConfig
 from lightning_modules.evaluation.baselines import (
     CONSTANT_ARM,
@@ -19,6 +20,7 @@ from lightning_modules.evaluation.baselines import (
     SOURCE_ARM,
     baselines_of,
 )
+from lightning_modules.evaluation.followed_baselines import BASELINES_FILE, followed_baselines
 from lightning_modules.evaluation.images import native_pair, stored_target_of
 from lightning_modules.evaluation.panels import middle_slice, shown
 from lightning_modules.evaluation.validation import (
@@ -88,7 +90,8 @@ def evaluate(
     and ``slices.npz`` (the slice with the largest mask of every patient: source, target, mask,
     lesion where there is one, and each arm's prediction; float16 intensities in [0, 1] through the
     preset's window, see `shown`). Of the constant and the mean target there are rows and no
-    pictures.
+    pictures. ``baselines.csv`` has what needs no network on the validation patients of the sites
+    that trained, for the curves over rounds.
 
     Returns:
         The path of ``results.csv``.
@@ -112,6 +115,8 @@ def evaluate(
                     for name in sorted(metrics)
                 ]
             pictures |= _pictures(site.site, patient, predictions, measured_by)
+    followed = followed_baselines(evaluated, baselines, unseen, preset)
+    write_csv(out / BASELINES_FILE, ("arm", *METRIC_COLUMNS), followed)
     write_csv(out / RESULTS_FILE, COLUMNS, rows)
     with replacing(out / SLICES_FILE) as temporary:
         np.savez_compressed(temporary, **pictures)  # type: ignore[arg-type]

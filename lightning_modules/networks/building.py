@@ -13,6 +13,7 @@ from lightning_modules.model_networks import MODELS
 from lightning_modules.networks.discriminator import PatchGAN, SlicePatchGAN
 from lightning_modules.networks.generators.catalogue import build_generator
 from lightning_modules.networks.initialisation import initialise
+from lightning_modules.networks.own_network import WithoutMemory, own_network
 from lightning_modules.seeding import derive_seed
 
 MOST_PARAMETERS = 1_000_000_000
@@ -21,7 +22,7 @@ MOST_PARAMETERS = 1_000_000_000
 
 def parameter_count(config: ModelConfig) -> int:
     """The number of parameters of all networks of a model; no memory is taken for them."""
-    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+    with torch.random.fork_rng(devices=[]), WithoutMemory():
         networks = [_build(config, role) for role in MODELS[config.name].roles.values()]
     return sum(value.numel() for network in networks for value in network.parameters())
 
@@ -30,7 +31,8 @@ def build_networks(config: ModelConfig, seed: int) -> nn.ModuleDict:
     """All networks of a model with seeded initial weights.
 
     Each network has a stream of its own, so that changing one leaves the others' weights alone.
-    The global random state is left as it was.
+    The global random state is left as it was. A network of a lab's own keeps the weights that its
+    constructor draws from that stream: what it zeroes or scales on purpose stays so.
 
     Raises:
         ConfigError: the model is larger than any machine of a federation should be asked to hold.
@@ -41,11 +43,10 @@ def build_networks(config: ModelConfig, seed: int) -> nn.ModuleDict:
             f"the model has {parameters:,} parameters, and {MOST_PARAMETERS:,} is the most; take "
             "fewer channels"
         )
-    # Layers draw default weights when they are made; those are replaced below.
-    with torch.random.fork_rng(devices=[]):
-        networks = {name: _build(config, role) for name, role in MODELS[config.name].roles.items()}
-    for name, network in networks.items():
-        initialise(network, derive_seed(seed, "initial weights", name))
+    networks = {
+        name: _seeded(config, role, derive_seed(seed, "initial weights", name))
+        for name, role in MODELS[config.name].roles.items()
+    }
     return nn.ModuleDict(networks)
 
 
@@ -59,16 +60,28 @@ def example_inputs(
         network: its name.
         size: rows and columns of the prepared slices; by default a small square.
     """
-    if size is None:
+    if size is None:  # of networks of a lab's own, the record's defaults stand for what they halve
         halvings = max(len(config.generator.channels) - 1, config.discriminator.layers + 1)
         size = (4 * 2**halvings,) * 2
     judges_pairs = _judges_pairs(config) and MODELS[config.name].roles[network] == "discriminator"
     return tuple(torch.zeros(1, 1, *size) for _ in range(2 if judges_pairs else 1))
 
 
+def _seeded(config: ModelConfig, role: str, seed: int) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = _build(config, role)
+    own = config.generator if role == "generator" else config.discriminator
+    if not own.is_own:  # what its layers drew by default is replaced
+        initialise(network, seed)
+    return network
+
+
 def _build(config: ModelConfig, role: str) -> nn.Module:
     if role == "generator":
         return build_generator(config.generator)
+    if config.discriminator.is_own:
+        return own_network(config.discriminator)
     judge = PatchGAN if _judges_pairs(config) else SlicePatchGAN
     return judge(config.discriminator)
 

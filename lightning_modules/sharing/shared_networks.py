@@ -37,6 +37,7 @@ class SharedNetworks(nn.ModuleDict):
         self.config = record_from(ModelConfig, model, where)
         check_values(self.config, where)
         check_levels(self.config.generator, where)
+        self.config.discriminator.check_own("discriminator", where)
         names = shared_networks(self.config.name, sharing)
         networks = build_networks(self.config, seed)
         super().__init__({name: networks[name] for name in names})

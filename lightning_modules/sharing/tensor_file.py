@@ -69,7 +69,7 @@ def read_model_state(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[
         DataError: the file is missing, damaged or holds another model.
     """
     if not path.is_file():
-        raise DataError(f"{path}: no such model file")
+        raise DataError(f"{path}: no such model file; correct the path")
     if path.suffix == ENCRYPTED_SUFFIX:
         raise DataError(
             f"{path}: encrypted; whoever has the kit of a site opens it with "

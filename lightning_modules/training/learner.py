@@ -25,6 +25,7 @@ from lightning_modules.data.slices import Batch, TrainingSlices
 from lightning_modules.model_networks import MODELS, trained_networks
 from lightning_modules.modules import build_module
 from lightning_modules.networks.building import build_networks
+from lightning_modules.networks.own_check import check_own_networks
 from lightning_modules.privacy.patient_settings import PatientNoise, check_experiment
 from lightning_modules.privacy.update_noise import system_uniform
 from lightning_modules.seeding import derive_seed
@@ -102,7 +103,8 @@ class Learner:
         trained: names of the networks that its slices can train.
 
     Raises:
-        ConfigError: ``patient_noise`` does not cover this experiment.
+        ConfigError: ``patient_noise`` does not cover this experiment, or a network of a lab's own
+            does not offer what it asks for.
     """
 
     def __init__(
@@ -117,6 +119,7 @@ class Learner:
     ) -> None:
         if patient_noise is not None:
             check_experiment(experiment, arm)
+        check_own_networks(experiment)
         self._experiment = experiment
         self._strategy = experiment.strategy
         self._site_rule = experiment.strategy.record.site

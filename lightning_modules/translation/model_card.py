@@ -26,13 +26,15 @@ from lightning_modules.configuration import (
 )
 from lightning_modules.networks import generators
 from lightning_modules.networks.generators.catalogue import GENERATORS
+from partitions.own_code import check_allowed, package_digest
 from partitions.preparation.configuration import PreparationConfig
 
 FORMAT = 1
 """Raise it when a card changes meaning; older programs then refuse the file by name."""
 NOTICE = "The images that this model writes are synthetic: for research, not for diagnosis."
 ALLOWED_NETWORKS = {f"{generators.__name__}.{kind}": kind for kind in GENERATORS}
-"""What a model file may have this machine build, by dotted path: the installed generators."""
+"""What a model file may have this machine build, by dotted path: the installed generators. Classes
+of a lab's own are held against this machine's list besides."""
 BINS = 64
 """Of the histogram in a card, over [0, 1]."""
 _LAYERS = "lightning_modules.networks.layers"
@@ -43,8 +45,9 @@ class NetworkCode:
     """The network that translates: which code builds it, and with which settings.
 
     Attributes:
-        path: dotted path of the generator's module.
-        digest: SHA-256 of that module and of the layers that generators are put together from.
+        path: dotted path of the generator's module, or of the class of a lab's own.
+        digest: SHA-256 of that module and of the layers that generators are put together from, or
+            of the package that holds the class.
         generator: the generator's settings.
     """
 
@@ -145,7 +148,7 @@ def card_of(
 ) -> ModelCard:
     """The card of a model of an experiment; ``write_model`` fills in what follows from weights."""
     generator = experiment.model.generator
-    path = f"{generators.__name__}.{generator.kind}"
+    path = generator.kind if generator.is_own else f"{generators.__name__}.{generator.kind}"
     return ModelCard(
         preparation=experiment.data.preparation,
         network=NetworkCode(path, code_digest(path), generator),
@@ -210,6 +213,9 @@ def check_card(card: ModelCard, where: str) -> None:
     _check_intensities(card.intensities, where)
     path, generator = card.network.path, card.network.generator
     check_values(generator, where, "network.generator.")
+    if generator.is_own:
+        _check_own(card, where)
+        return
     if ALLOWED_NETWORKS.get(path) != generator.kind:
         raise ConfigError(
             f"{where}: its network '{path}' is not one that this machine builds; "
@@ -218,6 +224,21 @@ def check_card(card: ModelCard, where: str) -> None:
     check_levels(generator, where)
     try:
         GENERATORS[generator.kind].refuse(generator, card.preparation.size)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
+
+
+def _check_own(card: ModelCard, where: str) -> None:
+    """Hold a network of a lab's own against this machine's list; nothing of it is imported."""
+    path, generator = card.network.path, card.network.generator
+    check_levels(generator, where)
+    if path != generator.kind:
+        raise ConfigError(
+            f"{where}: its network is '{path}' and '{generator.kind}' at the same time; take "
+            "another copy of the model"
+        )
+    try:
+        check_allowed(path)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
 
@@ -238,8 +259,11 @@ def code_digest(path: str) -> str:
     """SHA-256 of the code that builds a network, however a checkout ends its lines.
 
     Args:
-        path: dotted path of the generator's module, one of ``ALLOWED_NETWORKS``.
+        path: dotted path of the generator's module, one of ``ALLOWED_NETWORKS``; of a class of a
+            lab's own the whole package counts.
     """
+    if path not in ALLOWED_NETWORKS:
+        return package_digest(path.partition(".")[0])
     content = hashlib.sha256()
     for module in (path, _LAYERS):
         source = Path(import_module(module).__file__ or "").read_bytes()

@@ -27,6 +27,7 @@ from fedi2i.files import not_written, replacing, write_text
 from fedi2i.typed_config import as_dict, record_from
 from lightning_modules.configuration import GeneratorConfig
 from lightning_modules.networks.generators.catalogue import build_generator
+from lightning_modules.networks.own_network import WithoutMemory
 from lightning_modules.translation.model_card import ModelCard, check_card, code_digest
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def read_card(path: Path) -> ModelCard:
         ConfigError: its card cannot be used here, see ``check_card``.
     """
     if not path.is_file():
-        raise DataError(f"{path}: no such model file")
+        raise DataError(f"{path}: no such model file; correct the path")
     if path.suffix != SUFFIX:
         raise DataError(
             f"{path}: no file that can be translated with; a run writes one that ends in {SUFFIX} "
@@ -250,6 +251,6 @@ def translator_weights(
 
 def _empty(generator: GeneratorConfig) -> Mapping[str, Tensor]:
     """A network's weights without values: shapes and types, and no memory is taken for them."""
-    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+    with torch.random.fork_rng(devices=[]), WithoutMemory():
         built: Mapping[str, Tensor] = build_generator(generator).state_dict()
     return built

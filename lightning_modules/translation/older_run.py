@@ -35,7 +35,7 @@ def model_of_run(
         ConfigError: it is another model than the experiment's.
     """
     if not path.is_file():
-        raise DataError(f"{path}: no such model file")
+        raise DataError(f"{path}: no such model file; correct the path")
     state = read_tensors(
         path, "damaged, or no model of a run", lambda content: dict(content["model"])
     )

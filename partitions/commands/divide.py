@@ -24,14 +24,19 @@ def add_divide(commands: Commands) -> None:
     parser.add_argument(
         "sources", type=Path, nargs="+", metavar="DIR", help="manifests, site folders or above"
     )
-    parser.add_argument("--by", required=True, metavar="RULE", help="e.g. age, sex, dirichlet")
+    parser.add_argument(
+        "--by",
+        required=True,
+        metavar="RULE",
+        help="e.g. age, sex, dirichlet; docs/divisions.md lists all",
+    )
     parser.add_argument(
         "--setting", action="append", default=[], metavar="KEY=VALUE", help="of the rule"
     )
     parser.add_argument("--out", type=Path, required=True, help="site folders are made here")
-    parser.add_argument("--dataset", help="its name for jobs; default: <data set>-<RULE>")
+    parser.add_argument("--dataset", help="its name for jobs; by default <data set>-<RULE>")
     parser.add_argument("--seed", type=int, default=SEED, help="of rule, splits and shifts")
-    parser.add_argument("--least", type=int, default=3, help="patients of a site; default: 3")
+    parser.add_argument("--least", type=int, default=3, help="patients of a site; by default 3")
     parser.add_argument(
         "--small",
         choices=("refuse", "leave-out"),
@@ -42,7 +47,7 @@ def add_divide(commands: Commands) -> None:
         "--splits",
         choices=("redrawn", "kept"),
         default="redrawn",
-        help="whether patients keep their splits; default: drawn anew within each site",
+        help="whether patients keep their splits; by default drawn anew within each site",
     )
     parser.add_argument(
         "--shift",

@@ -26,12 +26,19 @@ imports what computes them."""
 def add_demo(commands: Commands) -> None:
     """Add ``demo``: write the computed demonstration cohort."""
     parser = commands.add_parser("demo", help="compute a demonstration cohort of several sites")
-    parser.add_argument("--task", choices=COMPUTED, default="mr", help="default: mr (T1w to T2w)")
+    parser.add_argument("--task", choices=COMPUTED, default="mr", help="by default mr (T1w to T2w)")
     parser.add_argument(
-        "--out", type=Path, help="default: data/demo, or data/ and the data set's name"
+        "--out", type=Path, help="by default data/demo, or data/ and the data set's name"
     )
-    parser.add_argument("--size", choices=("demo", "smoke"), default="demo")
-    parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument(
+        "--size",
+        choices=("demo", "smoke"),
+        default="demo",
+        help="smoke: few subjects, ready in half a minute; by default demo",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=SEED, help=f"of all that is drawn; by default {SEED}"
+    )
     parser.set_defaults(run=_demo)
 
 
@@ -41,11 +48,13 @@ def add_readers(commands: Commands) -> None:
         reader = load_reader(name)
         parser = commands.add_parser(name, help=reader.help)
         reader.add_options(parser)
-        place = "site folders are made here" + (f"; default: {reader.out}" if reader.out else "")
+        place = "site folders are made here" + (f"; by default {reader.out}" if reader.out else "")
         parser.add_argument(
             "--out", type=Path, default=reader.out, required=reader.out is None, help=place
         )
-        parser.add_argument("--seed", type=int, default=SEED, help="of the split by patient")
+        parser.add_argument(
+            "--seed", type=int, default=SEED, help=f"of the split by patient; by default {SEED}"
+        )
         parser.set_defaults(run=partial(_bring_in, reader))
 
 
@@ -58,13 +67,15 @@ def add_check(commands: Commands) -> None:
     parser.add_argument(
         "--voxels", action="store_true", help="read every voxel, and not only the headers"
     )
-    parser.add_argument("--sequences", metavar="A,B", help="look at these sequences; default: all")
+    parser.add_argument(
+        "--sequences", metavar="A,B", help="look at these sequences; by default all"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the findings as JSON")
     parser.add_argument(
         "--page", type=Path, metavar="FILE", help="write the findings and pictures as HTML"
     )
     parser.add_argument(
-        "--workers", type=int, default=2, help="subjects read at a time; default: 2"
+        "--workers", type=int, default=2, help="subjects read at a time; by default 2"
     )
     parser.set_defaults(run=_check)
 

@@ -37,17 +37,24 @@ def add_prepare(commands: Commands) -> None:
     parser = commands.add_parser("prepare", help="make each site's cache for training")
     parser.add_argument("--data", type=Path, required=True, help="a site folder or one above")
     add_preparation_options(parser)
-    parser.add_argument("--workers", type=int, default=2, help="sites at a time; default: 2")
+    parser.add_argument("--workers", type=int, default=2, help="sites at a time; by default 2")
     parser.set_defaults(run=_prepare)
 
 
 def add_preparation_options(parser: argparse.ArgumentParser) -> None:
     """Add ``--cache``, ``--config`` and ``--set``."""
     parser.add_argument(
-        "--cache", type=Path, help="caches go to CACHE/<site>; default: <site folder>/prepared"
+        "--cache", type=Path, help="caches go to CACHE/<site>; by default <site folder>/prepared"
     )
     parser.add_argument("--config", type=Path, help="YAML file with what differs from the defaults")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="settings",
+        help="a key of preparation, e.g. target=flair; may be repeated",
+    )
 
 
 def read_config(path: Path | None, settings: Sequence[str]) -> PreparationConfig:

@@ -10,7 +10,8 @@ depend on time (DICOM PS3.3 C.8.9.1); DecayCorrection says whether values are co
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from datetime import date, datetime, time
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +27,19 @@ _BODY_WEIGHT = "BW"
 _CORRECTIONS = ("DECY", "ATTN")
 _LEAST_DOSE = 1e5
 """Bq. No person is scanned with less; such a number is a dose in MBq, as some exports write it."""
-_MOST_HALF_LIVES = 20.0
-"""Between injection and scan. A millionth of the dose is then left, and some time is wrong."""
+_MOST_WEIGHT = 700.0
+"""kg. Nobody weighs more; such a number is a weight in grams."""
+_MOST_HALF_LIVES = 10.0
+"""Between injection and scan. A thousandth of the dose is then left, and some time is wrong."""
+_FLUORINE_18 = frozenset({"C-111A1", "77004003"})
+"""The nuclide's code in SNOMED RT and CT (DICOM PS3.16, CID 4020)."""
+_HALF_LIFE_OF_FLUORINE_18 = 6586.2
+"""Seconds. Some exports write minutes, which an early scan would not betray."""
+_TOLERANCE = 0.05
+_ROUNDED = 60.0
+"""Seconds by which two statements of one time may differ, as one of them may be rounded."""
+_DAY = 86400.0
+_DAY_AND_MINUTE, _MINUTE = re.compile(r"\d{12}"), re.compile(r"\d{4}")
 
 
 def suv_factor(headers: Sequence[Dataset]) -> float:
@@ -60,8 +72,10 @@ def _factor(header: Dataset) -> float:
     lacking = set(_CORRECTIONS) - ({given} if isinstance(given, str) else set(given))
     if lacking:
         raise DataError(f"its values are not corrected by {' and '.join(sorted(lacking))}")
-    grams = 1000 * _positive(header, "PatientWeight")
-    return grams / _dose_left(header)
+    weight = _positive(header, "PatientWeight")
+    if weight > _MOST_WEIGHT:
+        raise DataError(f"its PatientWeight is {weight:g} kg, as if it were written in grams")
+    return 1000 * weight / _dose_left(header)
 
 
 def _dose_left(header: Dataset) -> float:
@@ -78,11 +92,25 @@ def _dose_left(header: Dataset) -> float:
         return dose
     if correction != START:
         raise DataError(f"its DecayCorrection is '{correction}' and neither {START} nor {ADMIN}")
-    half_life = _positive(injected, "RadionuclideHalfLife")
+    half_life = _half_life(injected)
     waited = (_start(header) - _injection(injected, header)).total_seconds()
     if not 0 <= waited <= _MOST_HALF_LIVES * half_life:
         raise DataError(f"the scan starts {waited:.0f} s after the injection, which cannot be")
     return float(dose * 2 ** (-waited / half_life))
+
+
+def _half_life(drug: Dataset) -> float:
+    """In seconds; that of fluorine-18 is known."""
+    half_life = _positive(drug, "RadionuclideHalfLife")
+    coded = list(drug.get("RadionuclideCodeSequence") or [])
+    is_fluorine = any(str(one.get("CodeValue")) in _FLUORINE_18 for one in coded)
+    away = abs(half_life / _HALF_LIFE_OF_FLUORINE_18 - 1)
+    if is_fluorine and away > _TOLERANCE:
+        raise DataError(
+            f"its RadionuclideHalfLife is {half_life:g} s, and that of fluorine-18, which it "
+            f"names, {_HALF_LIFE_OF_FLUORINE_18:g} s"
+        )
+    return half_life
 
 
 def _start(header: Dataset) -> datetime:
@@ -99,19 +127,36 @@ def _start(header: Dataset) -> datetime:
 
 def _injection(drug: Dataset, header: Dataset) -> datetime:
     """When the dose was injected; a time without a date is of the day of the scan."""
-    from pydicom.valuerep import DT
-
-    whole = drug.get("RadiopharmaceuticalStartDateTime")
-    if not whole:
+    if not drug.get("RadiopharmaceuticalStartDateTime"):
         day = _day(header, "SeriesDate")
         return datetime.combine(day, _clock(drug, "RadiopharmaceuticalStartTime"))
-    try:
-        moment: datetime | None = DT(str(whole))
-    except ValueError as error:
-        raise DataError("its RadiopharmaceuticalStartDateTime is no time") from error
-    if moment is None:
-        raise DataError("its RadiopharmaceuticalStartDateTime is empty")
-    # All times of a header are of one clock; where only this one has an offset it says no more.
+    moment = _whole_time(drug, header)
+    if drug.get("RadiopharmaceuticalStartTime"):
+        clock = _clock(drug, "RadiopharmaceuticalStartTime")
+        apart = abs((datetime.combine(moment.date(), clock) - moment).total_seconds())
+        if min(apart, _DAY - apart) > _ROUNDED:
+            raise DataError(
+                "its RadiopharmaceuticalStartDateTime and RadiopharmaceuticalStartTime are "
+                "different times"
+            )
+    return moment
+
+
+def _whole_time(drug: Dataset, header: Dataset) -> datetime:
+    """Date and time of the injection on the clock of the header's other times."""
+    from pydicom.valuerep import DT
+
+    keyword = "RadiopharmaceuticalStartDateTime"
+    moment: datetime = _read(DT, drug, keyword, "time")
+    if not _DAY_AND_MINUTE.match(str(drug.get(keyword))):  # DICOM lets the end be left out
+        raise DataError(f"its {keyword} says no hour and minute")
+    offset = str(header.get("TimezoneOffsetFromUTC") or "")
+    if moment.tzinfo is not None and offset:
+        try:
+            moment = moment.astimezone(datetime.strptime(offset, "%z").tzinfo)
+        except ValueError as error:
+            raise DataError("its TimezoneOffsetFromUTC is no offset") from error
+    # Without an offset of the header all of its times are of one clock.
     return datetime.combine(moment.date(), moment.time())
 
 
@@ -131,22 +176,25 @@ def _positive(dataset: Dataset, keyword: str) -> float:
 def _day(dataset: Dataset, keyword: str) -> date:
     from pydicom.valuerep import DA
 
-    try:
-        found: date | None = DA(str(dataset.get(keyword) or ""))
-    except ValueError as error:
-        raise DataError(f"its {keyword} is no date") from error
-    if found is None:
-        raise DataError(f"it has no {keyword}")
+    found: date = _read(DA, dataset, keyword, "date")
     return date(found.year, found.month, found.day)
 
 
 def _clock(dataset: Dataset, keyword: str) -> time:
     from pydicom.valuerep import TM
 
+    found: time = _read(TM, dataset, keyword, "time of the day")
+    if not _MINUTE.match(str(dataset.get(keyword))):
+        raise DataError(f"its {keyword} says no minute")
+    return time(found.hour, found.minute, found.second, found.microsecond)
+
+
+def _read(kind: Callable[[str], Any], dataset: Dataset, keyword: str, what: str) -> Any:
+    """An attribute as pydicom reads its kind of value, which is None for an empty one."""
     try:
-        found: time | None = TM(str(dataset.get(keyword) or ""))
+        found = kind(str(dataset.get(keyword) or ""))
     except ValueError as error:
-        raise DataError(f"its {keyword} is no time of the day") from error
+        raise DataError(f"its {keyword} is no {what}") from error
     if found is None:
         raise DataError(f"it has no {keyword}")
-    return time(found.hour, found.minute, found.second, found.microsecond)
+    return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any
 from zlib import crc32
@@ -55,6 +55,7 @@ class Comparison:
             statistic and p. They describe the sites and prove nothing: many are made.
         settings: how images were prepared; empty where none were looked at.
         seed: of the permutations.
+        scales: of the domains that have one scale for all volumes.
     """
 
     dataset: str
@@ -63,6 +64,7 @@ class Comparison:
     tests: Mapping[str, tuple[str, float, float]]
     settings: Mapping[str, Any]
     seed: int
+    scales: Mapping[str, Scale] = field(default_factory=dict)
 
 
 def compare(
@@ -90,7 +92,9 @@ def compare(
         for one, other in combinations(ordered, 2)
         if domain in one.images and domain in other.images
     )
-    return Comparison(dataset, ordered, distances, _tests(ordered), settings, seed)
+    return Comparison(
+        dataset, ordered, distances, _tests(ordered), settings, seed, scales=dict(scales or {})
+    )
 
 
 def _distance(

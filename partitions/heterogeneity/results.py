@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from partitions.heterogeneity.intensities import FEATURES
 from partitions.heterogeneity.sites import SiteView, shown_categories
 from partitions.manifest import SPLITS
 from partitions.preparation.configuration import DOMAINS
+from partitions.preparation.intensities import Scale
 
 VERSION = 1
 """Format of the JSON file."""
@@ -19,6 +21,10 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#0
 """Okabe and Ito's, told apart by the colour-blind; a second turn is dashed."""
 WIDTH, HEIGHT = 560, 200
 """Of a plot, in units of its own; below it there are some for the axis."""
+MOST_INTERVALS = 6
+"""Between the numbers of an axis in HU or SUV."""
+WELL_APART = 0.05
+"""A distance that is shaded in full where none is larger, so that small ones stay pale."""
 
 
 def console_text(comparison: Comparison) -> str:
@@ -70,6 +76,8 @@ def as_page(comparison: Comparison) -> str:
             categories=shown_categories(views),
             tests=comparison.tests,
             plots={domain: _plot(views, domain) for domain in _domains(views)},
+            ticks={domain: ticks_of(comparison.scales.get(domain)) for domain in DOMAINS},
+            units={domain: scale.unit for domain, scale in comparison.scales.items()},
             tables={domain: _table(comparison, domain) for domain in _domains(views)},
             legend=_styles(views),
             settings=comparison.settings,
@@ -147,12 +155,26 @@ def _plot(views: Sequence[SiteView], domain: str) -> list[tuple[str, str, str, s
     return lines
 
 
+def ticks_of(scale: Scale | None) -> list[tuple[float, str]]:
+    """Where an axis of intensities has numbers, from 0 to 1, and which.
+
+    Args:
+        scale: of all volumes of the domain; the numbers are then round ones of its unit.
+    """
+    if scale is None or not scale.unit:
+        return [(place, f"{place:g}") for place in (0, 0.25, 0.5, 0.75, 1)]
+    power = 10.0 ** math.floor(math.log10(scale.span / MOST_INTERVALS))
+    step = next(n * power for n in (1, 2, 5, 10) if scale.span <= MOST_INTERVALS * n * power)
+    multiples = range(math.ceil(scale.low / step), math.floor(scale.high / step) + 1)
+    return [((n * step - scale.low) / scale.span, f"{n * step:g}") for n in multiples]
+
+
 def _table(comparison: Comparison, domain: str) -> list[tuple[str, list[dict[str, Any]]]]:
     """Rows of the table of distances: the site, and a cell per other site with its shade."""
     found = {
         frozenset((one.one, one.other)): one for one in comparison.distances if one.domain == domain
     }
-    most = max((one.wasserstein for one in found.values()), default=0.0) or 1.0
+    most = max([WELL_APART, *(one.wasserstein for one in comparison.distances)])
     sites = [view.site for view in comparison.views]
     return [
         (row, [_cell(found.get(frozenset((row, column))), most) for column in sites])

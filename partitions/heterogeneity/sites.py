@@ -25,9 +25,13 @@ from partitions.manifest import AGE, ORIGIN_SITE, PATIENT_ID, SPLITS, SiteManife
 from partitions.preparation import PreparedSite, PreparedSplit
 from partitions.preparation.configuration import DOMAINS
 from partitions.preparation.corrections.shifts import SHIFT
+from partitions.preparation.intensities import Scale
+from partitions.preparation.scaling import HOUNSFIELD
 
 MOST_PANELS = 4
 """Patients of a site who are shown."""
+SHOWN_HU = (-1000.0, 1000.0)
+"""Black and white of a picture in HU, as in reports: air and dense bone."""
 MOST_VALUES = 12
 """A key of the metadata with more values than this says nothing in a table."""
 _NO_CATEGORY = frozenset({AGE, PATIENT_ID, SHIFT})
@@ -201,12 +205,30 @@ def _panels(splits: Mapping[str, PreparedSplit]) -> Iterator[tuple[str, str]]:
         areas = split.mask[subject.start : subject.stop].sum(axis=(1, 2))
         index = subject.start + int(areas.argmax())
         images = {"source": split.source[index], "target": split.target[index]}
-        parts = [images[domain] for domain in DOMAINS if domain in subject.domains]
+        parts = [
+            grey(images[domain], subject.scales.get(domain))
+            for domain in DOMAINS
+            if domain in subject.domains
+        ]
         caption = f"{subject.subject}: {' and '.join(subject.domains)}"
         yield caption, _png(np.concatenate(parts, axis=1))
 
 
-def _png(levels: NDArray[np.uint16]) -> str:
+def grey(levels: NDArray[np.uint16], scale: Scale | None) -> NDArray[np.uint8]:
+    """Prepared levels as they are shown: HU through the window `SHOWN_HU`, all else as it is.
+
+    Args:
+        levels: any shape.
+        scale: of the volume they belong to.
+    """
+    if scale is None or scale.unit != HOUNSFIELD:
+        return (levels >> 8).astype(np.uint8)
+    low, high = SHOWN_HU
+    part = (scale.levels_to_unit(levels) - low) / (high - low)
+    return np.asarray(255 * np.clip(part, 0, 1), dtype=np.uint8)
+
+
+def _png(image: NDArray[np.uint8]) -> str:
     stream = io.BytesIO()
-    Image.fromarray((levels >> 8).astype(np.uint8)).save(stream, "PNG", optimize=True)
+    Image.fromarray(image).save(stream, "PNG", optimize=True)
     return base64.b64encode(stream.getvalue()).decode()

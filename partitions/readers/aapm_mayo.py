@@ -141,13 +141,17 @@ def _has_kernel(one: Group, kernel: str) -> bool:
 def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--source", type=Path, required=True, help="the folder of the patients")
     parser.add_argument(
-        "--thickness", type=int, choices=THICKNESSES, default=3, help="of slices in mm; default: 3"
+        "--thickness",
+        type=int,
+        choices=THICKNESSES,
+        default=3,
+        help="of slices in mm; by default 3",
     )
     parser.add_argument("--kernel", default="", help="e.g. B30, where the folder holds several")
 
 
 READER = Reader(
-    help="import the AAPM-Mayo 2016 low-dose CT challenge, one site",
+    help="bring in the AAPM-Mayo 2016 low-dose CT challenge, one site",
     add_options=_add_options,
     bring_in=lambda options: import_aapm_mayo(
         options.source, options.out, options.seed, options.thickness, options.kernel

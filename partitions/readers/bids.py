@@ -219,15 +219,15 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         "--source", type=Path, required=True, help="the folder that holds the folders sub-..."
     )
     parser.add_argument("--dataset", required=True, help="the data set's name, as jobs call it")
-    parser.add_argument("--site", help="of persons without one; default: the data set's name")
+    parser.add_argument("--site", help="of persons without one; by default the data set's name")
     parser.add_argument(
         "--site-column",
-        help=f"column of {PARTICIPANTS}; default: {', '.join(SITE_COLUMNS[:3])} ...",
+        help=f"column of {PARTICIPANTS}; by default {', '.join(SITE_COLUMNS[:3])} ...",
     )
 
 
 READER = Reader(
-    help="any tree in the Brain Imaging Data Structure (BIDS)",
+    help="bring in any tree in the Brain Imaging Data Structure (BIDS)",
     add_options=_add_options,
     bring_in=lambda options: import_bids(
         options.source,

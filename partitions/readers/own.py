@@ -31,6 +31,8 @@ def import_own(dotted: str, given: Sequence[str], out: Path, seed: int) -> tuple
         ConfigError: it is not allowed or is no reader.
         DataError: what the reader raises, or it did not end with ``write_site_folders``.
     """
+    if ":" not in dotted:
+        raise ConfigError(f"'{dotted}' is no dotted path; write it like my_lab.readers:READER")
     reader, origin = load_own(dotted)
     if not isinstance(reader, Reader):
         raise ConfigError(
@@ -60,7 +62,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 
 READER = Reader(
-    help="a reader of your own, from an installed package",
+    help="bring in scans by a reader of your own, from an installed package",
     add_options=_add_options,
     bring_in=lambda options: import_own(options.reader, options.given, options.out, options.seed),
 )

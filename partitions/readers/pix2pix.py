@@ -81,19 +81,19 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--source", type=Path, required=True, help="holds train, val, test; or a folder per site"
     )
-    parser.add_argument("--dataset", default=DATASET, help=f"default: {DATASET}")
+    parser.add_argument("--dataset", default=DATASET, help=f"by default {DATASET}")
     parser.add_argument(
         "--sequences",
         nargs=2,
         default=SEQUENCES,
         metavar=("LEFT", "RIGHT"),
-        help="what the halves show; default: a b",
+        help="what the halves show; by default a b",
     )
-    parser.add_argument("--site", help="of a folder that holds train itself; default: its name")
+    parser.add_argument("--site", help="of a folder that holds train itself; by default its name")
 
 
 READER = Reader(
-    help="pictures of pix2pix, source and target side by side",
+    help="bring in pictures of pix2pix, source and target side by side",
     add_options=_add_options,
     bring_in=lambda options: import_pix2pix(
         options.source, options.out, options.dataset, options.sequences, options.site

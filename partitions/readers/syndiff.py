@@ -172,11 +172,13 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         help="the folder of the files, or of a folder per site",
     )
     parser.add_argument("--slices", type=int, help="images of each patient, where all have as many")
-    parser.add_argument("--site", help="of a folder that holds the files itself; default: its name")
+    parser.add_argument(
+        "--site", help="of a folder that holds the files itself; by default its name"
+    )
 
 
 READER = Reader(
-    help="MATLAB files of SynDiff",
+    help="bring in MATLAB files of SynDiff",
     add_options=_add_options,
     bring_in=lambda options: import_syndiff(
         options.source, options.out, options.slices, options.site

@@ -121,15 +121,15 @@ def _scan(patient: str, found: Mapping[str, Path]) -> FoundScan:
 def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--source", type=Path, required=True, help="the unpacked release")
     parser.add_argument(
-        "--task", choices=tuple(SOURCES), help="1: MR to CT, 2: CBCT to CT; default: both"
+        "--task", choices=tuple(SOURCES), help="1: MR to CT, 2: CBCT to CT; by default both"
     )
     parser.add_argument(
-        "--regions", nargs="+", choices=tuple(REGIONS), default=[], help="default: all"
+        "--regions", nargs="+", choices=tuple(REGIONS), default=[], help="by default all"
     )
 
 
 READER = Reader(
-    help="SynthRAD2023 and SynthRAD2025, one site per centre",
+    help="bring in SynthRAD2023 and SynthRAD2025, one site per centre",
     add_options=_add_options,
     bring_in=lambda options: import_synthrad(
         options.source, options.out, options.seed, options.task, options.regions

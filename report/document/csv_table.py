@@ -16,13 +16,15 @@ _SPREAD = re.compile(rf"{_NUMBER}(?: ± {_NUMBER})?")
 _INTERVAL = re.compile(rf"\[{_NUMBER}, {_NUMBER}\]")
 SHAPES = ((_SPREAD, ("", " ±")), (_INTERVAL, (" low", " high")))
 """What all cells of a column look like, and what its parts' heads end with."""
+_FORMULA = re.compile(r"[=@\t\r]|[+-](?!inf$|[\d.,\u2009]+(?:e[+-]?\d+)?(?: \D*)?$)")
+"""How a text begins that a spreadsheet would compute; a number with its sign and unit is none."""
 
 
 def as_csv(table: Table) -> str:
     """Heads and lines with commas; the heading of a group is the first column of its lines.
 
     ``20.1 ± 0.4`` and ``[0.1, 0.5]`` are two columns each, minus signs are hyphens, a dash for "no
-    value" is an empty cell.
+    value" is an empty cell. Before a text that a spreadsheet would compute stands an apostrophe.
     """
     grouped = any(table.heads_group(line) for line in table.lines)
     columns = [list(column) for column in zip(*_squares(table), strict=True)]
@@ -32,7 +34,7 @@ def as_csv(table: Table) -> str:
     rows = zip(*split, strict=True)
     groups = _groups(table)
     for group, row in zip(groups, rows, strict=True):
-        writer.writerow([group, *row] if grouped else row)
+        writer.writerow(map(_inert, [group, *row] if grouped else row))
     return stream.getvalue()
 
 
@@ -86,6 +88,11 @@ def _divided(
             part.append(_number(match[place + 1] or "") if match else word)
         if place == 0 or any(part[1:]):
             yield part
+
+
+def _inert(text: str) -> str:
+    """Names come from a run's files, and a spreadsheet computes what begins as a formula."""
+    return f"'{text}" if _FORMULA.match(text) else text
 
 
 def _number(text: str) -> str:

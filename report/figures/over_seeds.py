@@ -33,6 +33,7 @@ AXIS_LABELS = {
     SECONDS: "seconds of training, slowest site",
 }
 _GOAL = "#888888"
+_FLOOR_DASHES = ("-.", (0, (6, 3)))
 _PANEL_INCHES = 2.9
 _NAME_PART = 0.4
 """Room for names beside the scale of ranks, as a part of its length."""
@@ -71,15 +72,24 @@ def draw_convergence(
         for axes, axis in zip(panels, shown, strict=True):
             for arm, way in ways[axis]:
                 drawn[arm.row.label] = _draw_way(axes, way, styles[arm.row.name])
-            if convergence.goal is not None:
-                drawn["95 % of the way"] = axes.axhline(
-                    convergence.goal.value, color=_GOAL, linestyle=":", linewidth=1.2
-                )
+            drawn |= _drawn_across(axes, convergence)
             axes.set_xlabel(AXIS_LABELS[axis])
             axes.xaxis.set_major_locator(MaxNLocator(6, integer=axis == ROUNDS))
         panels[0].set_ylabel(label)
         add_legend(figure, drawn)
         return figure
+
+
+def _drawn_across(axes: Axes, convergence: StudyConvergence) -> dict[str, Line2D]:
+    """Lines across a panel, by label: the goal, and what needs no network."""
+    drawn: dict[str, Line2D] = {}
+    if convergence.goal is not None:
+        drawn["95 % of the way"] = axes.axhline(
+            convergence.goal.value, color=_GOAL, linestyle=":", linewidth=1.2
+        )
+    for (label, value), dashes in zip(convergence.floors.items(), _FLOOR_DASHES, strict=False):
+        drawn[label] = axes.axhline(value, color=_GOAL, linestyle=dashes, linewidth=1.0)
+    return drawn
 
 
 def _ways(arms: Sequence[ArmConvergence], axis: str) -> list[tuple[ArmConvergence, _Way]]:

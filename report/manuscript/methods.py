@@ -26,6 +26,14 @@ from report.run.records import Run, RunDescription, Site
 PACKAGES = {"torch": "PyTorch", "nvflare": "NVIDIA FLARE", "monai": "MONAI"}
 """The packages that the methods name, as they call themselves; all others are in the appendix."""
 
+HOSTILE = {
+    "flip": "the received model with its update reversed, times {factor}",
+    "scale": "the received model with its update times {factor}",
+    "noise": "the received model with normal noise of {factor} times its update's length",
+    "zeros": "zeros",
+}
+"""What a hostile site sends, as run.json names it and as a paper says it."""
+
 
 def methods(analysis: StudyAnalysis) -> list[list[Sentence]]:
     """Paragraphs of sentences, in the order of a paper's methods: data, model, tests, software."""
@@ -121,11 +129,16 @@ def training(analysis: StudyAnalysis) -> Iterator[Sentence]:
             f"Federated arms were trained for {said('rounds')} rounds of {said('steps')} steps per "
             f"site{batch}"
         )
+    yield from departures(analysis.study.first.about)
     if said("optimizer"):
         rates = {role: said(f"learning_rate_{role}") for role in ("generator", "discriminator")}
         named = [f"{numbers_text(rate, '')} for the {role}" for role, rate in rates.items() if rate]
         ending = f" with a learning rate of {listed(named)}" if named else ""
         yield Sentence(f"The optimizer was {str(said('optimizer')).capitalize()}{ending}")
+    if said("schedule") not in (None, "constant"):
+        yield Sentence(f"Learning rates followed a {said('schedule')} schedule over the whole run")
+    if said("warm_up"):
+        yield Sentence(f"They rose over the first {said('warm_up'):.0%} of every round's steps")
     steps = {arm.steps for row in analysis.rows if row.is_trained for arm in row.arms}
     if len(steps) == 1 and None not in steps:
         yield Sentence("All trained arms took the same number of optimizer steps")
@@ -134,6 +147,24 @@ def training(analysis: StudyAnalysis) -> Iterator[Sentence]:
         f"Every arm was trained {counted(seeds, 'time')} with different seeds; arms of one seed "
         "share the order of slices and, where no independent start is named, their first weights"
     )
+
+
+def departures(about: RunDescription) -> Iterator[Sentence]:
+    """What sites did otherwise than train every round's steps and send what they learnt."""
+    missing = about.participation.get("missing")
+    if missing:
+        yield Sentence(f"By plan a site missed a round with a probability of {missing:g}")
+    parts = about.participation.get("stragglers") or {}
+    if parts:
+        named = [f"{site} {part:.0%}" for site, part in sorted(parts.items())]
+        yield Sentence(f"By plan these sites did a part of every round's steps: {listed(named)}")
+    for site, plan in sorted(about.hostile.items()):
+        sent = HOSTILE.get(str(plan.get("does")), str(plan.get("does")))
+        factor = f"{plan.get('factor', 1.0):g}"
+        yield Sentence(
+            f"The site {site} was hostile by plan: in place of the model it had trained it sent "
+            f"{sent.format(factor=factor)}"
+        )
 
 
 def strategies(rows: Sequence[TableRow]) -> Iterator[Sentence]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import pandas as pd
-
 from fedi2i.epsilon import EPSILON, EPSILON_ROUND, EPSILON_TOTAL, epsilon_text, with_verdict
 from fedi2i.site_names import ALL_SITES
 from report.number_format import NONE, listed
@@ -35,11 +33,13 @@ class SiteBudget:
         site: its name.
         epsilon_round: of a round; smallest and largest where rounds differ.
         epsilon_total: of everything in the ledger after the last round, as a number.
+        patients: its training patients, or None where the run does not name the site.
     """
 
     site: str
     epsilon_round: str
     epsilon_total: float
+    patients: int | None = None
 
     @property
     def total(self) -> str:
@@ -94,7 +94,7 @@ def privacy_section(run: Run) -> PrivacySection:
             arms.setdefault(arm.job, []).append(arm)
     private, plain = [], []
     for name, models in arms.items():
-        sites = _budgets(run.curves, name)
+        sites = _budgets(run, name)
         privacy = models[0].privacy or (SITES_OWN if sites else None)
         label = job_label(models)
         if privacy is None:
@@ -154,9 +154,10 @@ def _together(spent: SpentTogether) -> str:
     )
 
 
-def _budgets(curves: pd.DataFrame | None, job: str) -> list[SiteBudget]:
-    if curves is None:
+def _budgets(run: Run, job: str) -> list[SiteBudget]:
+    if run.curves is None:
         return []
+    curves, patients = run.curves, {site.name: site.train for site in run.about.sites}
     rows = curves[
         (curves["arm"] == job)
         & (curves["site"] != ALL_SITES)
@@ -168,5 +169,6 @@ def _budgets(curves: pd.DataFrame | None, job: str) -> list[SiteBudget]:
         totals = own[own["metric"] == EPSILON_TOTAL]["value"]
         if len(rounds) and len(totals):
             ends = dict.fromkeys(epsilon_text(value) for value in (rounds.min(), rounds.max()))
-            found.append(SiteBudget(str(site), " to ".join(ends), float(totals.iloc[-1])))
+            spent = float(totals.iloc[-1])
+            found.append(SiteBudget(str(site), " to ".join(ends), spent, patients.get(site)))
     return found

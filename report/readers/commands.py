@@ -24,9 +24,9 @@ def add_commands(commands: Commands) -> None:
     prepare.add_argument(
         "--seed", type=int, required=True, help="of all that is drawn; readers must not know it"
     )
-    prepare.add_argument("--readers", type=int, default=3, help="how many (default 3)")
+    prepare.add_argument("--readers", type=int, default=3, help="how many (by default 3)")
     prepare.add_argument(
-        "--task", choices=("turing", "preference"), help="only this one (default: both)"
+        "--task", choices=("turing", "preference"), help="only this one (by default both)"
     )
     prepare.add_argument(
         "--question",
@@ -37,7 +37,7 @@ def add_commands(commands: Commands) -> None:
     prepare.add_argument("--site", action="append", default=[], help="only this site's patients")
     prepare.add_argument("--patients", type=int, help="at most so many of each site")
     prepare.add_argument(
-        "--repeated", type=float, default=0.2, help="share of cases shown twice (default 0.2)"
+        "--repeated", type=float, default=0.2, help="share of cases shown twice (by default 0.2)"
     )
     prepare.set_defaults(run=prepare_command)
     score = commands.add_parser("score", help="score the filled sheets of a reader study")

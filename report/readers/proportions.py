@@ -39,8 +39,9 @@ def proportion(by_patient: Mapping[object, tuple[int, int]]) -> Proportion:
     """A share with the interval of Wilson for so many independent judgements as they are worth.
 
     Several judgements of one patient are alike. So their number is divided by the design effect of
-    patients as clusters (Rao and Scott 1992, doi:10.2307/2532311), kept between 1 and the number of
-    judgements per patient. With one judgement per patient this is Wilson's interval as it is.
+    patients as clusters (Rao and Scott 1992, doi:10.2307/2532311), kept between 1 and its value
+    for patients who are judged alike by all. With one judgement per patient this is Wilson's
+    interval as it is.
 
     Args:
         by_patient: patient to the judgements of which it is true, and to all judgements.
@@ -62,12 +63,13 @@ def design_effect(counts: np.ndarray) -> float:
 
     Returns:
         The variance of the ratio over that of as many independent judgements; never below 1, nor
-        above the judgements per patient, which is also taken where it cannot be estimated: for one
-        patient, and where all judgements are the same.
+        above that of judgements of which all of one patient are the same: the mean number of
+        judgements beside one, itself included. This is also taken where nothing can be
+        estimated: for one patient, and where all judgements are the same.
     """
     true, all_of_them = counts[:, 0], counts[:, 1]
     patients, total = len(counts), all_of_them.sum()
-    share, largest = true.sum() / total, total / patients
+    share, largest = true.sum() / total, (all_of_them**2).sum() / total
     if patients < 2 or share in (0.0, 1.0):
         return float(largest)
     residuals = true - share * all_of_them

@@ -15,6 +15,7 @@ from report.readers.folders import COLUMNS, FILLED
 from report.readers.key import ANSWERS, EQUAL, LEFT, Key
 
 _NEEDED = ("study", "reader", "item", "answer")
+_LEFT_OUT = "Left out: "
 
 
 @dataclass(frozen=True)
@@ -73,11 +74,13 @@ def read_sheets(folder: Path, key: Key) -> Sheets:
         try:
             read[path] = read_sheet(path, key)
         except DataError as error:
-            gaps.append(f"Left out: {error}.")
+            gaps.append(f"{_LEFT_OUT}{error}.")
     usable, twice = _one_sheet_each(read)
     gaps += [*twice, *_partial(usable)]
     if not usable:
-        raise DataError(f"{folder / FILLED}: no sheet can be used; {gaps[0].rstrip('.')}")
+        first = gaps[0].removeprefix(_LEFT_OUT).rstrip(".")
+        more = f" (and {len(gaps) - 1} more)" if len(gaps) > 1 else ""
+        raise DataError(f"{folder / FILLED}: no sheet can be used: {first}{more}")
     judgements = {sheet[0].reader: sheet for sheet in usable.values()}
     missing = [reader for reader in key.sheets if reader not in judgements]
     gaps += [f"{reader} is missing: no sheet that can be used." for reader in missing]
@@ -172,7 +175,7 @@ def _one_sheet_each(
     for path, sheet in read.items():
         by_reader.setdefault(sheet[0].reader, []).append(path)
     sentences = [
-        f"Left out: {' and '.join(str(path) for path in paths)} are both of {reader}; keep one."
+        f"{_LEFT_OUT}{' and '.join(str(path) for path in paths)} are both of {reader}; keep one."
         for reader, paths in by_reader.items()
         if len(paths) > 1
     ]

@@ -215,6 +215,8 @@ class RunDescription:
 
     Attributes:
         shown: the window of pictures, from ``preset``; 0 to 1 where it says nothing of it.
+        participation: the plan by which sites missed rounds or parts of them; empty without one.
+        hostile: by site, what it sent by plan in place of its model; empty where all were honest.
     """
 
     title: str
@@ -234,6 +236,8 @@ class RunDescription:
     shown: ShownWindow = ShownWindow()
     spent_together: tuple[SpentTogether, ...] = ()
     design: str = ""
+    participation: Mapping[str, Any] = field(default_factory=dict)
+    hostile: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def federated_sites(self) -> tuple[Site, ...]:

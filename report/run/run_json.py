@@ -56,6 +56,11 @@ def read_run_json(path: Path) -> RunDescription:
             for number, entry in enumerate(_value(content, "spent_together", list, where, []))
         ),
         design=_value(content, "design", str, where, ""),
+        participation=_value(content, "participation", dict, where, {}),
+        hostile={
+            site: _value({site: entry}, site, dict, f"{where}: hostile")
+            for site, entry in _value(content, "hostile", dict, where, {}).items()
+        },
     )
     _check_names(about, where)
     return about

@@ -38,10 +38,11 @@ def test_a_filter_without_a_guarantee_says_so_every_round_and_the_model_learns(
     assert metrics["all", ROUNDS, "val/psnr"] > metrics["all", 0, "val/psnr"]
 
 
+@pytest.mark.parametrize("name", ["fedavg_dp", "fedprox_dp", "fedma_dp"])
 def test_noised_updates_are_accounted_for_and_said_to_protect_nobody(
-    new_workspace: Callable[[str], Path], tmp_path: Path
+    name: str, new_workspace: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    finished = run("fedavg_dp", new_workspace, tmp_path)
+    finished = run(name, new_workspace, tmp_path)
     for number in range(ROUNDS):
         spent = {
             site: value

@@ -7,6 +7,7 @@ import importlib
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,28 @@ def test_every_entry_of_the_map_has_help(entry: Entry, capsys: pytest.CaptureFix
     assert (code, error) == (0, "")
     assert printed.startswith(f"usage: fedi2i {entry.name} ")
     assert all(member in printed for member in entry.members)
+
+
+def commands_below(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """Every command of a parser, and of the groups among them."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                yield command
+                yield from commands_below(command)
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
+def test_the_help_of_every_command_says_what_it_and_each_of_its_options_does(entry: Entry) -> None:
+    parser = ArgumentParser(prog="fedi2i")
+    entry.add_to(parser)
+    for command in commands_below(parser):
+        said = command.description or ""
+        assert said[:1].isupper() and said.endswith("."), command.prog
+        options = [
+            one for one in command._actions if not isinstance(one, argparse._SubParsersAction)
+        ]
+        assert all(one.help for one in options), command.prog
 
 
 @pytest.mark.parametrize("package", PACKAGES)

@@ -3,25 +3,23 @@ from __future__ import annotations
 import csv
 import json
 import threading
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from simulator_runs import SITES, TWO_SITES
-from tiny_cohort import UNSEEN, write_tiny_cohort
+from tiny_cohort import UNSEEN, without, write_tiny_cohort
 
 from app_custom.nvflare_files import personal_model_path
 from fedi2i.errors import ConfigError, DataError
 from fedi2i.typed_config import read_yaml
 from jobs.running import baseline_arms, comparison, federated_arm, site_arms
 from jobs.running.arm_process import ArmFailedError, ArmProcess
-from jobs.running.comparison import Comparison, run_comparison
+from jobs.running.comparison import Comparison, run_comparison, stages
 from jobs.running.run_record import PrimaryOutcome
 from jobs.writing.federation import read_federated_experiment
 from lightning_modules.configuration import read_experiment
-from partitions.manifest import read_manifest, write_manifest
 
 STRATEGIES = ("fedavg", "fedprox")
 FEDERATED = (*STRATEGIES, "regression")
@@ -37,6 +35,12 @@ all,0,val/psnr,9
 all,1,val/psnr,11
 server,0,strategy/server_ratio_generator,0.5
 all,0,strategy/server_ratio_generator,0.5
+"""
+
+
+BASELINES = """arm,site,round,metric,value
+constant,south,0,val/psnr,7.5
+constant,all,0,val/psnr,7.5
 """
 
 
@@ -76,6 +80,7 @@ class Runner:
         torch.save({"model": {"w": torch.zeros(2)}}, process.produces)
         for folder in (process.produces.parent, process.produces.parent.parent):
             (folder / "metrics.csv").write_text(METRICS)
+        (process.produces.parent / "baselines.csv").write_text(BASELINES)
         for site in SITES if process.name in ("fedbn", "ditto") else ():
             path = personal_model_path(tmp_workspace(process), site)
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -233,7 +238,8 @@ def test_a_finished_comparison_records_all_arms(data: Path, tmp_path: Path, runn
     # The tiny cohort gives two of the four patients to training and one to validation.
     assert (unseen["train"], unseen["val"], unseen["test"]) == (0, 0, 4)
     curves = (tmp_path / "curves.csv").read_text(encoding="utf-8").splitlines()
-    assert {line.split(",")[0] for line in curves[1:]} == ARMS
+    assert {line.split(",")[0] for line in curves[1:]} == {*ARMS, "constant"}
+    assert "constant,south,0,val/psnr,7.5" in curves
 
 
 def test_every_personal_model_is_evaluated_and_an_incomplete_global_one_is_not(
@@ -302,6 +308,8 @@ def test_regression_can_be_left_out_and_a_model_without_pairs_has_none(
     run_comparison(Comparison(unpaired, data, tmp_path / "b", ("fedavg",), 2, "Tiny"))
     assert "regression" not in runner.order
     assert "no arm 'regression': model 'cyclegan'" in capsys.readouterr().out
+    stages(Comparison(unpaired, data, tmp_path / "c", ("fedavg",), 2, "Tiny"))
+    assert capsys.readouterr().out == ""  # a launcher asks for the parts again and again
 
 
 def test_the_primary_outcome_stands_in_the_record_and_has_a_default(
@@ -436,16 +444,20 @@ def test_a_folder_of_another_kind_of_run_is_left_alone(
     assert runner.order == []
 
 
-def test_a_site_without_patients_to_train_on_is_named_before_the_first_arm(
-    tmp_path: Path, runner: Runner
+@pytest.mark.parametrize(
+    ("split", "sentence"),
+    [
+        ("train", "has no patient in split 'train', on whom it would train; add one"),
+        ("val", "has no patient in split 'val', on whom the best model is chosen"),
+    ],
+)
+def test_a_site_without_patients_to_train_or_to_choose_on_is_named_before_the_first_arm(
+    split: str, sentence: str, tmp_path: Path, runner: Runner
 ) -> None:
     data = write_tiny_cohort(tmp_path / "data", (*SITES, UNSEEN))
-    manifest = read_manifest(data / "east")
-    tested = [
-        replace(one, split="val" if one.split == "train" else one.split)
-        for one in manifest.subjects
-    ]
-    write_manifest(replace(manifest, subjects=tuple(tested)))
-    with pytest.raises(DataError, match="site 'east' has no patient in split 'train'"):
+    without(data / UNSEEN, split)  # it only tests
+    without(data / "east", split)
+    with pytest.raises(DataError, match=f"site 'east' {sentence}"):
         compare(data, tmp_path / "out")
     assert runner.order == []
+    assert not (tmp_path / "out").exists()

@@ -116,6 +116,10 @@ def test_a_hostile_site_makes_another_run() -> None:
         ({"hostile": {"east": {"does": "flop"}}}, "did you mean 'flip'"),
         ({"hostile": {"east": {"factor": 0.0}}}, r"east\.factor is 0\.0"),
         ({"hostile": {"east": {"dose": "flip"}}}, "hostile"),
+        (
+            {"hostile": {key: {} for key in ("north", "east", "south", "west")}},
+            "names every site that trains; leave one of them honest",
+        ),
         ({"hostile": FLIPPED, "compression": "fp16"}, "which has no federation.compression"),
     ],
 )

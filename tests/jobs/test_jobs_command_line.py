@@ -4,12 +4,15 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from jobs.__main__ import main
 from jobs.commands.comparison import _strategies
 from jobs.commands.job_folders import JOBS_FOLDER, write_committed
+from jobs.running import comparison
+from jobs.running.launching import parts
 from lightning_modules.strategies.catalogue import STRATEGIES, STRATEGY_JOBS, with_companions
 
 REPOSITORY = JOBS_FOLDER.parent
@@ -206,7 +209,9 @@ def test_a_workspace_without_its_data_is_refused_and_nothing_is_written(
         capsys, "workspace", str(tmp_path / "work"), "--dataset", f"demo={nowhere}"
     )
     assert code == 2
-    assert error == f"error: {nowhere}: no such folder for data set 'demo'; prepare it first\n"
+    assert error.startswith(
+        f"error: {nowhere}: no such folder for data set 'demo'; correct the path"
+    )
     assert list(tmp_path.iterdir()) == []
 
 
@@ -241,6 +246,47 @@ def test_compare_refuses_missing_data_with_its_folder(
     code, _, error = run(capsys, "compare", "--data", str(data), "--out", str(tmp_path / "run"))
     assert code == 2
     assert str(data / "north") in error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_compare_hands_its_arms_to_a_launcher_with_whole_paths_and_records_them_afterwards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    order: list[tuple[str, Any]] = []
+    monkeypatch.setattr(parts, "launch_comparisons", lambda *given: order.append(("jobs", given)))
+    monkeypatch.setattr(comparison, "run_comparison", lambda one: order.append(("here", one)))
+    monkeypatch.chdir(tmp_path)
+    asked = ("compare", "--data", "data", "--out", "run", "--at-once", "3")
+    resources = ("--launcher", "slurm", "--resource", "cores=2", "--resource", "hours=0.5")
+    assert run(capsys, *asked, *resources)[0] == 0
+    (first, (comparisons, launcher, out, asked_for, at_once)), (second, recorded) = order
+    assert (first, second) == ("jobs", "here")
+    assert comparisons == [recorded]
+    assert (recorded.data, recorded.out) == (tmp_path / "data", tmp_path / "run")
+    assert (launcher, out, at_once) == ("slurm", tmp_path / "run", 3)
+    assert (asked_for.cores, asked_for.minutes, asked_for.memory) == (2, 30, 16)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--resource", "cores=2"), "nothing asks for it without --launcher"),
+        (("--launcher", "local", "--resource", "core=2"), "did you mean 'cores'"),
+        (("--launcher", "local", "--resource", "cores"), "write key=value, e.g. cores=8"),
+        (("--launcher", "local", "--resource", "cores=0"), "cores is 0"),
+    ],
+)
+def test_compare_refuses_resources_that_no_job_can_have(
+    options: tuple[str, ...],
+    sentence: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, _, error = run(capsys, "compare", *options)
+    assert code == 2
+    assert sentence in error
     assert list(tmp_path.iterdir()) == []
 
 

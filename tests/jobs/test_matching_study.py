@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_cohort import without
 from torch import Tensor
+from wrong_study import refusal
 
 from fedi2i.cli.program import main
 from fedi2i.errors import ConfigError, DataError
@@ -290,6 +292,17 @@ def test_in_the_rounds_all_sites_get_the_merge_and_keep_their_own_discriminators
     ]
 
 
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_site_without_patients_to_train_or_to_choose_on_is_refused_before_anything_is_written(
+    split: str, study: MatchingStudy, data: Path, tmp_path: Path
+) -> None:
+    changed = Path(shutil.copytree(data, tmp_path / "data"))
+    without(changed / SITES[1], split)
+    with pytest.raises(DataError, match=f"site '{SITES[1]}' has no patient in split '{split}'"):
+        run_matching_study(study, changed, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_more_seeds_may_join_and_nothing_else_may_change(
     file: Path, data: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -346,6 +359,8 @@ def test_a_model_of_other_settings_counts_as_missing(tmp_path: Path) -> None:
         ("seeds: [5]", "seeds: []", "seeds is empty"),
         ("steps: 8", "steps: 0", "steps is 0; it must be above 0"),
         ("steps: 8", "width: 0.3", "width 0.3 makes"),
+        ("steps: 8", "other_widths: [.nan]", "width nan makes"),
+        ("steps: 8", "other_widths: [.inf]", "width inf makes"),
         ("steps: 8", "stepz: 8", "did you mean 'steps'"),
         ("steps: 8", "settings: {seed: 3}", "settings name a seed or a strategy"),
         ("steps: 8", "settings: {model: {name: cyclegan}}", "trains without pairs"),
@@ -355,12 +370,7 @@ def test_a_study_that_cannot_be_used_is_one_sentence(
     file: Path, tmp_path: Path, old: str, new: str, sentence: str
 ) -> None:
     shutil.copy(file.parent / "experiment.yaml", tmp_path)
-    assert old in FILE
-    wrong = tmp_path / "wrong.yaml"
-    wrong.write_text(FILE.replace(old, new, 1), encoding="utf-8")
-    with pytest.raises(ConfigError) as caught:
-        read_matching_study(wrong)
-    assert sentence in str(caught.value)
+    assert sentence in refusal(read_matching_study, tmp_path / "wrong.yaml", FILE, old, new)
 
 
 def test_the_command_tells_the_two_kinds_of_study_apart(

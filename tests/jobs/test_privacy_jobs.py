@@ -53,6 +53,16 @@ def test_the_committed_job_is_what_the_exporter_writes_byte_for_byte(name: str) 
         assert made.federation.needed < len(made.federation.sites)
 
 
+@pytest.mark.parametrize("name", sorted(PRIVACY_JOBS))
+def test_discriminators_which_see_real_targets_stay_at_their_sites(
+    name: str, workspace: Path
+) -> None:
+    """The last gate is asked, and not the settings: nothing passes that it does not list."""
+    filters = build_site(JOBS_FOLDER / name, workspace).runner_config.task_result_filters
+    (gate,) = [part for part in filters["train/out"] if isinstance(part, AllowedUpdate)]
+    assert gate._scope.networks == ("generator",)
+
+
 @pytest.mark.parametrize(
     "name", sorted(name for name, job in PRIVACY_JOBS.items() if job.mechanism.ending == "dp")
 )

@@ -61,7 +61,7 @@ def test_a_second_call_renews_the_two_files_and_keeps_all_others(
 
 
 def test_a_missing_data_folder_is_named_and_nothing_is_written(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no such folder for data set 'demo'; prepare it first"):
+    with pytest.raises(DataError, match="no such folder for data set 'demo'; correct the path"):
         prepare_workspace(tmp_path / "work", {"demo": tmp_path / "nowhere"})
     assert list(tmp_path.iterdir()) == []
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 from simulator_runs import SITES, TWO_SITES
-from tiny_cohort import UNSEEN, write_tiny_cohort
+from tiny_cohort import UNSEEN, without, write_tiny_cohort
+from wrong_study import refusal
 
 from fedi2i.digest import digest
 from fedi2i.errors import ConfigError, DataError
@@ -142,6 +144,17 @@ def test_the_folder_of_a_comparison_does_not_become_a_study(
     assert ran == []
 
 
+def test_a_site_without_validation_patients_is_refused_before_the_study_is_written(
+    file: Path, data: Path, tmp_path: Path, ran: list[Comparison]
+) -> None:
+    changed = Path(shutil.copytree(data, tmp_path / "data"))
+    without(changed / SITES[0], "val")
+    with pytest.raises(DataError, match=f"site '{SITES[0]}' has no patient in split 'val'"):
+        run_study(read_study(file), changed, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    assert ran == []
+
+
 def test_a_run_of_no_study_in_a_seed_s_folder_is_not_replaced(
     file: Path, data: Path, tmp_path: Path
 ) -> None:
@@ -241,6 +254,12 @@ def test_tables_of_two_releases_are_not_mixed(
         ("margin:", "leave_one_site: true\nmargin:", "did you mean 'leave_one_site_out'"),
         ("title:", "resources: {core: 2}\ntitle:", "did you mean 'cores'"),
         ("title:", "resources: {cores: 0}\ntitle:", "resources.cores is 0"),
+        (
+            "title:",
+            'resources: {partition: "gpu\\ntouch /tmp/x"}\ntitle:',
+            "resources.partition is 'gpu.*write a name of your cluster",
+        ),
+        ("title:", "resources: {account: 'a b'}\ntitle:", "resources.account is 'a b'"),
         ("{training: {rounds: 2}}", "{seed: 4}", "settings name a seed or a strategy"),
         ("experiment: exp", "experiment: missing/exp", "no such configuration file"),
     ],
@@ -248,10 +267,7 @@ def test_tables_of_two_releases_are_not_mixed(
 def test_a_file_that_cannot_be_used_is_one_sentence(
     file: Path, old: str, new: str, sentence: str
 ) -> None:
-    assert old in STUDY
-    file.write_text(STUDY.replace(old, new), encoding="utf-8")
-    with pytest.raises(ConfigError, match=sentence.replace("(", r"\(")):
-        read_study(file)
+    assert sentence in refusal(read_study, file, STUDY, old, new)
 
 
 def test_the_committed_studies_can_be_read_and_name_their_reference() -> None:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tiny_cohort import write_tiny_cohort
+from tiny_cohort import without, write_tiny_cohort
 
 from app_custom.participant.site_configuration import checked_run_name
 from fedi2i.errors import ConfigError, DataError
 from jobs.running import federated_arm, plain_loop
 from jobs.running.arm_process import ArmFailedError, ArmProcess
 from jobs.running.spent_epsilon import read_trainings, spent_together
-from jobs.running.tuning import TunedRun, choose_point, read_table, run_tuning
+from jobs.running.tuning import run_tuning
+from jobs.running.tuning_table import TunedRun, choose_point, read_table
 from jobs.writing.federation import read_federated_experiment, with_strategy
 from lightning_modules.strategies.catalogue import STRATEGY_JOBS, grid_of
 
@@ -181,6 +183,19 @@ def test_what_a_tuning_with_other_noise_or_sites_has_spent_stays_spent(
         run_tuning(one, data, tmp_path, ["fedprox"], [1, 2])
     sites = Counter(training.sites for training in read_trainings(tmp_path))
     assert sites == {job.federation.sites: 16, fewer.federation.sites: 8}
+
+
+def test_a_site_without_patients_to_choose_on_ends_a_tuning_before_its_first_run(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    simulator = Simulator(falling)
+    monkeypatch.setattr(federated_arm, "run_process", simulator)
+    changed = Path(shutil.copytree(data, tmp_path / "data"))
+    without(changed / "east", "val")
+    with pytest.raises(DataError, match="site 'east' has no patient in split 'val', on whom the g"):
+        run_tuning(read_federated_experiment(TINY), changed, tmp_path / "out", ["fedprox"], [1, 2])
+    assert simulator.started == []
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_interrupted_tuning_goes_on_and_keeps_the_rows_of_other_grids(

@@ -57,7 +57,8 @@ def runs(federation: Federation, tmp_path_factory: pytest.TempPathFactory) -> di
         ("encrypted", "fedavg_he", 1),
         ("two_rounds", "fedavg_he", ROUNDS),
     ):
-        options = ("--sites", ",".join(SITES), "--rounds", str(rounds), "--steps", "40")
+        options = ["--sites", ",".join(SITES), "--rounds", str(rounds), "--steps", "40"]
+        options += ["--set", "sharing=generator"]  # as every committed job with a mechanism
         job = export(folder / name, *options, strategy=strategy)
         found[name] = submit_by_command_line(federation, job, folder / "results")
     return found

@@ -22,7 +22,7 @@ from report.run.study import read_study
 write_study = test_report_study.write_study
 SEEDS = test_report_study.SEEDS
 WriteStudy = Callable[..., Path]
-EXPERIMENT = {
+EXPERIMENT: dict[str, Any] = {
     "data": {
         "dataset": "demo",
         "preparation": {
@@ -77,6 +77,34 @@ def test_the_methods_say_what_the_settings_say(
         "within a margin of 0.3 dB",
     ):
         assert words in said, words
+
+
+def test_the_methods_say_who_was_absent_slow_or_hostile_by_plan(
+    write_study: WriteStudy, about: dict[str, Any]
+) -> None:
+    training = {**EXPERIMENT["training"], "schedule": "cosine", "warm_up": 0.05}
+    about["experiment"] = {**EXPERIMENT, "training": training}
+    about["participation"] = {"missing": 0.25, "stragglers": {"a": 0.5}, "min_sites": 1, "seed": 7}
+    about["hostile"] = {"b": {"does": "flip", "factor": 3.0}}
+    said = _methods(write_study())
+    for words in (
+        "By plan a site missed a round with a probability of 0.25.",
+        "By plan these sites did a part of every round's steps: a 50%.",
+        "The site b was hostile by plan: in place of the model it had trained it sent the received "
+        "model with its update reversed, times 3.",
+        "Learning rates followed a cosine schedule over the whole run.",
+        "They rose over the first 5% of every round's steps.",
+    ):
+        assert words in said, words
+
+
+def test_the_methods_of_an_honest_whole_study_speak_of_no_plan(
+    write_study: WriteStudy, about: dict[str, Any]
+) -> None:
+    about["experiment"] = EXPERIMENT
+    said = _methods(write_study())
+    assert "by plan" not in said.lower()
+    assert "schedule" not in said
 
 
 def test_what_the_run_does_not_record_is_not_said(write_study: WriteStudy) -> None:

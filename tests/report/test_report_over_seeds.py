@@ -242,10 +242,17 @@ def test_a_recorded_constant_is_taken_before_that_of_the_test_patients(tmp_path:
         curves = pd.read_csv(path)
         added = pd.DataFrame(rows, columns=curves.columns)
         pd.concat([curves, added]).to_csv(path, index=False)
-    goal = _ways(_analysis(folder)).goal
-    assert goal is not None
-    assert (goal.constant, goal.on_test) == (12.0, False)
-    assert goal.value == pytest.approx(12 + 0.95 * 10)
+    analysis = _analysis(folder)
+    found = _ways(analysis)
+    assert found.goal is not None
+    assert (found.goal.constant, found.goal.on_test) == (12.0, False)
+    assert found.goal.value == pytest.approx(12 + 0.95 * 10)
+    assert found.floors == {"Constant": 12.0}
+    trained = [row for row in analysis.rows if row.is_trained]
+    panels = draw_convergence(found, line_styles(trained, trained), "PSNR").axes
+    for panel in panels:
+        assert [12.0, 12.0] in [list(line.get_ydata()) for line in panel.get_lines()]
+    assert "on the same patients (Constant 12.00)" in _text(render_study(analysis))
 
 
 def _fair(analysis: StudyAnalysis) -> SiteFairness:

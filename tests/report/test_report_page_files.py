@@ -120,6 +120,18 @@ def test_groups_words_spans_and_missing_values_keep_their_places_in_csv() -> Non
     assert list(found["note"].fillna("")) == ["fine, so", "", "", ""]
 
 
+@pytest.mark.parametrize("name", ["=1+2", "@SUM(A1)", "+cmd", "-2+3+cmd|' /C calc'!A0", "+1*A2"])
+def test_a_name_that_a_spreadsheet_would_compute_stays_a_text_in_csv(name: str) -> None:
+    found = _read(_table(f"<tr><th>site</th><th>n</th></tr><tr><td>{name}</td><td>1</td></tr>"))
+    assert found.to_numpy().tolist() == [[f"'{name}", 1]]
+
+
+@pytest.mark.parametrize("value", ["+0.25", "-3", "+1.5e-07", "-inf", "+12 %", "-0.2 dB"])
+def test_a_number_with_its_sign_stays_as_it_is_in_csv(value: str) -> None:
+    table = _table(f"<tr><th>site</th><th>x</th></tr><tr><td>a</td><td>{value}</td></tr>")
+    assert as_csv(table).splitlines()[1].split(",")[1].lstrip("+") == value.lstrip("+")
+
+
 def test_a_cell_over_several_lines_stands_in_each_of_them() -> None:
     found = _read(
         _table(

@@ -65,10 +65,15 @@ def test_each_site_s_ledger_is_shown_and_the_largest_is_told(write_run, about, c
     folder = write_run(with_privacy(about, fedavg=NOISED), curves=pd.concat([curves, spent]))
     found = privacy_section(read_run(folder))
     (job,) = found.jobs
-    assert [(one.site, one.epsilon_round, one.total) for one in job.sites] == [
-        ("a", "20,000", "40,000"),
-        ("b", "1.25", "2.5"),
+    sizes = {entry["name"]: entry["train"] for entry in about["sites"]}
+    assert [(one.site, one.patients, one.epsilon_round, one.total) for one in job.sites] == [
+        ("a", sizes["a"], "20,000", "40,000"),
+        ("b", sizes["b"], "1.25", "2.5"),
     ]
+    assert sizes["a"] != sizes["b"]
+    page = render_page(analyse(read_run(folder)))
+    _, _, row = page.partition('<td class="text divided">a</td>')
+    assert row.split("</td>")[0].strip() == f"<td>{sizes['a']}"
     said = [text for text, warns in found.sentences if warns]
     assert said == ["FEDAVG: epsilon 40,000: it shows the mechanism and protects nobody."]
     assert "Without a mechanism: FEDPROX." in found.sentences[-1][0]

@@ -77,9 +77,11 @@ class Cluster:
             with self._executor.batch():
                 handed = [self._executor.submit(_Restartable(job)) for job in jobs]
         except (self._submitit.core.utils.FailedJobError, OSError) as error:
-            said = " ".join(str(error).split())
+            said = " ".join(str(error).split())[-400:]
+            if self.launcher == LOCAL:
+                raise ConfigError(f"no process could be started for an arm: {said}") from error
             raise ConfigError(
-                f"Slurm took no job: {said[-400:]}; look at 'resources' in the study's file"
+                f"Slurm took no job: {said}; look at 'resources' in the study's file"
             ) from error
         self._handed |= {job.job_id: job for job in handed}
         return [job.job_id for job in handed]

@@ -14,7 +14,7 @@ from jobs.running.launching.launch import SECONDS_BETWEEN_QUESTIONS, launch
 from jobs.running.launching.resources import Resources
 
 FOLDER = "launched"
-"""In the study's folder: what was handed over, and what the jobs said."""
+"""In the folder of the study or the comparison: what was handed over, and what the jobs said."""
 _SECONDS_FOR_FILES = 10
 """After its end a job's files may take so long to be seen on another machine."""
 
@@ -96,4 +96,4 @@ def _not_finished_in_time(comparisons: Sequence[Comparison], stage: int) -> list
 
 
 def _say(text: str) -> None:
-    print(f"[study] {text}", flush=True)
+    print(f"[jobs] {text}", flush=True)

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 
+from fedi2i.errors import ConfigError
 from fedi2i.typed_config import number
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.,+-]*")
+"""What Slurm calls partitions and accounts; several have commas between them."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,20 @@ class Resources:
     hours: float = number(24.0, above=True, most=8760, meaning="hours without an interruption")
     partition: str = ""
     account: str = ""
+
+    def check_names(self, where: str) -> None:
+        """Refuse names that no cluster has: they become lines of a script that a shell runs.
+
+        Raises:
+            ConfigError: naming the key.
+        """
+        for key in ("partition", "account"):
+            name = getattr(self, key)
+            if name and not _NAME.fullmatch(name):
+                raise ConfigError(
+                    f"{where}: resources.{key} is {name!r}; write a name of your cluster, in "
+                    "letters, digits, '_', '-', '.' and '+'"
+                )
 
     @property
     def minutes(self) -> int:

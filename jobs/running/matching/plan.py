@@ -333,9 +333,15 @@ def _check_job(study: MatchingStudy, where: str) -> None:
         raise ConfigError(f"{where}: settings name a seed or a strategy; this study has its own")
     if len(job.federation.sites) < 2:
         raise ConfigError(f"{where}: the experiment names one site; models of two or more differ")
+    if job.experiment.model.generator.is_own:
+        raise ConfigError(
+            f"{where}: this study trains generators of several widths, and what makes "
+            f"'{job.experiment.model.generator.kind}' wider nobody can say; take one of ours"
+        )
     for width in (config.width, *config.other_widths):
         channels = [width * count for count in job.experiment.model.generator.channels]
-        if any(count != int(count) or not 2 <= count <= MOST_CHANNELS for count in channels):
+        # The bounds first: no number and infinity are no whole numbers to ask for.
+        if any(not 2 <= count <= MOST_CHANNELS or count != int(count) for count in channels):
             raise ConfigError(
                 f"{where}: width {width:g} makes {channels} channels; take a factor that makes "
                 f"whole numbers from 2 to {MOST_CHANNELS}"

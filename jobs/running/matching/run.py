@@ -24,7 +24,7 @@ from jobs.running.matching.merging import bench_of, control_rows, merge_rows
 from jobs.running.matching.plan import INDEPENDENT, Cell, MatchingStudy, Start
 from jobs.running.matching.rounds import round_rows
 from jobs.running.matching.training import Data, Training, train, trainings_of
-from jobs.running.prepared_data import prepared_manifests
+from jobs.running.prepared_data import prepared_manifests, refuse_nobody_in
 from partitions.processes import side_by_side
 
 RECORD_FILE = "matching.json"
@@ -179,6 +179,8 @@ def _begin(study: MatchingStudy, data: Path, out: Path) -> tuple[MatchingStudy, 
         The study with all its seeds, those of earlier calls first; and its data.
     """
     manifests = prepared_manifests(study.job, data)
+    refuse_nobody_in("train", study.job, manifests, "on whom its models would be trained")
+    refuse_nobody_in("val", study.job, manifests, "on whom models and merges are chosen")
     opened = Data(data.resolve(), tuple((m.site, m.content_hash()) for m in manifests))
     written = json.dumps(study.design(dict(opened.manifests)))
     design: dict[str, Any] = json.loads(written)

@@ -189,12 +189,14 @@ def run_levels(
     """
     for name in study.levels:
         _check_data(study, name, data)
-    _begin(study, out)
+    folders = _begin(study, out)
     for number, (name, one) in enumerate(study.studies.items(), start=1):
         print(f"[study] level {name}, {number} of {len(study.studies)}", flush=True)
         place = study.levels[name].folder(data), out / level_folder(name)
         run_study(one, *place, at_once, launcher)
-    tables = {name: out / level_folder(name) / RESULTS_FILE for name in study.studies}
+    # Also of levels that an earlier file named: what has been run stays in the table.
+    paths = {name: out / folder / RESULTS_FILE for name, folder in folders.items()}
+    tables = {name: path for name, path in paths.items() if path.exists()}
     columns, rows = joined_tables("level", tables)
     write_csv(out / RESULTS_FILE, columns, rows)
 
@@ -209,21 +211,50 @@ def _check_data(study: LevelledStudy, name: str, data: Path) -> None:
             raise DataError(f"level '{name}': {error}") from error
 
 
-def _begin(study: LevelledStudy, out: Path) -> None:
-    """Write ``levels.json``; what has been run stays in it, whatever the file names later."""
+def _begin(study: LevelledStudy, out: Path) -> dict[str, str]:
+    """Write ``levels.json``; what has been run stays in it, whatever the file names later.
+
+    Returns:
+        Every level of the study, also of earlier files, and its folder.
+    """
     path = out / LEVELS_FILE
     if (out / STUDY_FILE).exists():
         raise ConfigError(f"{out}: holds a study without levels; take a new folder")
     begun = _begun(path) if path.exists() else {}
-    levels = {**begun.get("levels", {}), **dict(_described(study))}
+    described = dict(_described(study))
+    if begun:
+        _refuse_other_levels(path, begun, study.title, described)
+    levels = {**begun.get("levels", {}), **described}
+    folders = {name: level_folder(name) for name in levels}
     record = {
         "title": study.title,
         "created": begun.get("created", datetime.now(UTC).isoformat(timespec="seconds")),
         "axes": {**begun.get("axes", {}), **{k: as_dict(axis) for k, axis in study.axes.items()}},
         "levels": levels,
-        "folders": {name: level_folder(name) for name in levels},
+        "folders": folders,
     }
     write_text(path, json.dumps(record, indent=1) + "\n")
+    return folders
+
+
+def _refuse_other_levels(
+    path: Path, begun: Mapping[str, Any], title: str, described: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """Refuse before anything is written; where a level stands on an axis may be corrected."""
+    if begun.get("title") != title:
+        raise ConfigError(
+            f"{path}: this folder holds the study '{begun.get('title')}'; take a new folder"
+        )
+    for name in described.keys() & begun["levels"].keys():
+        one, other = (
+            {key: value for key, value in levels[name].items() if key != "at"}
+            for levels in (begun["levels"], json.loads(json.dumps(described)))
+        )
+        if one != other:
+            raise ConfigError(
+                f"{path}: level '{name}' was begun with other settings; give it another name, or "
+                "take a new folder"
+            )
 
 
 def _described(study: LevelledStudy) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -22,7 +22,13 @@ from fedi2i.errors import ConfigError, DataError
 from fedi2i.files import write_csv, write_text
 from fedi2i.typed_config import as_dict, check_values, choose, number, read_yaml, record_from
 from jobs.privacy.catalogue import privacy_values
-from jobs.running.comparison import REFERENCE, Comparison, check_arms, run_comparison
+from jobs.running.comparison import (
+    REFERENCE,
+    Comparison,
+    check_arms,
+    check_patients,
+    run_comparison,
+)
 from jobs.running.launching.parts import launch_comparisons
 from jobs.running.launching.resources import Resources
 from jobs.running.prepared_data import prepared_manifests
@@ -191,6 +197,7 @@ def study_from(
 
 def _check(config: StudyConfig, where: str) -> None:
     choose(config.primary.patients, PATIENTS, f"{where}: primary.patients")
+    config.resources.check_names(where)
     for key, values in (("seeds", config.seeds), ("strategies", config.strategies)):
         twice = [value for value in values if values.count(value) > 1]
         if twice:
@@ -298,6 +305,7 @@ def _begin(study: Study, data: Path, out: Path) -> tuple[list[int], dict[str, An
     if (out / RUN_FILE).exists():
         raise ConfigError(f"{out}: holds the run of a comparison; take a new folder for the study")
     sites = prepared_manifests(study.job, data)
+    check_patients(study.job, sites)
     written = json.dumps(study.design({site.site: site.content_hash() for site in sites}))
     design: dict[str, Any] = json.loads(written)
     path = out / STUDY_FILE

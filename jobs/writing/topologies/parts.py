@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from fedi2i import __version__
+from fedi2i.typed_config import as_dict
 from jobs.privacy.catalogue import arriving, description, leaving
 from jobs.writing.federation import FederatedExperiment
 from lightning_modules.configuration import experiment_values
@@ -58,7 +58,7 @@ def persistor(job: FederatedExperiment) -> Config:
         model={
             "path": "lightning_modules.sharing.shared_networks.SharedNetworks",
             "args": {
-                "model": dataclasses.asdict(experiment.model),
+                "model": as_dict(experiment.model),
                 "sharing": experiment.sharing,
                 "seed": experiment.seed,
                 "local": list(sharing_scope(experiment).local),

@@ -23,6 +23,10 @@ def build_generator(config: GeneratorConfig) -> nn.Module:
     """The generator that a configuration names.
 
     Raises:
-        ConfigError: there is none of this kind.
+        ConfigError: there is none of this kind, or this machine does not allow it.
     """
+    if config.is_own:
+        from lightning_modules.networks.own_network import own_generator
+
+        return own_generator(config)
     return GENERATORS[choose(config.kind, GENERATORS, "model.generator.kind")].build(config)

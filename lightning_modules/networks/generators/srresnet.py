@@ -2,7 +2,8 @@
 
 Ledig et al., CVPR 2017, doi:10.1109/CVPR.2017.19. Source and target have one grid here, so that the
 stages that enlarge are left out. Nothing is ever made smaller, so that nothing draws a checkerboard
-and slices may have any size; for the same reason a step takes several times that of a U-Net.
+and slices may have any size; for the same reason a step takes about nine times that of the default
+U-Net (``jobs/experiments/srresnet.yaml`` says how it was measured).
 """
 
 from __future__ import annotations

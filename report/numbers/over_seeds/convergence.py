@@ -29,7 +29,7 @@ from report.numbers.over_seeds.study import RunMeans, StudyAnalysis
 from report.numbers.rows import TableRow
 from report.numbers.statistics import ALPHA, holm
 from report.run.metrics import Metric
-from report.run.records import CENTRALISED, CONSTANT, Run
+from report.run.records import CENTRALISED, CONSTANT, MEAN_TARGET, Run
 
 WAY = 0.95
 """The part of the way that counts as arrived."""
@@ -106,6 +106,8 @@ class StudyConvergence:
         why_not: why there is no goal; empty where there is one.
         reference: label of the arm raced against, or "".
         arms: those with a line, in the order of the tables.
+        floors: label to value of what needs no network, on the same patients as the lines; empty
+            where the runs did not record it.
     """
 
     metric: Metric
@@ -113,6 +115,7 @@ class StudyConvergence:
     why_not: str
     reference: str
     arms: tuple[ArmConvergence, ...]
+    floors: Mapping[str, float]
 
 
 def study_convergence(analysis: StudyAnalysis) -> StudyConvergence | None:
@@ -127,13 +130,27 @@ def study_convergence(analysis: StudyAnalysis) -> StudyConvergence | None:
     arms = [_arm(row, found, goal, metric) for row, found in lines.items()]
     reference = next((arm for arm in arms if arm.row.name == analysis.study.about.reference), None)
     label = reference.row.label if reference else ""
-    return StudyConvergence(metric, goal, why_not, label, _raced(arms, reference, len(books)))
+    raced = _raced(arms, reference, len(books))
+    return StudyConvergence(metric, goal, why_not, label, raced, _floors(analysis, books, metric))
 
 
 def _candidates(analysis: StudyAnalysis) -> list[Metric]:
     described = {metric.name: metric for metric in analysis.study.first.about.metrics}
     wanted = [described.get(name) for name in (analysis.study.about.primary.metric, PSNR)]
     return [metric for metric in wanted if metric and metric.higher_is_better is not None]
+
+
+def _floors(
+    analysis: StudyAnalysis, books: Mapping[int, CurveBook], metric: Metric
+) -> dict[str, float]:
+    """The constant and the mean target on validation patients; no seed changes them."""
+    first = next(iter(books.values()))
+    curves = {
+        row.label: mean_curve(first, row, VALIDATION + metric.name)
+        for row in analysis.rows
+        if row.name in (CONSTANT, MEAN_TARGET)
+    }
+    return {label: float(curve.iloc[-1]) for label, curve in curves.items() if len(curve)}
 
 
 def _lines(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +12,9 @@ import pytest
 from nvflare.apis.dxo import DXO, DataKind, from_shareable
 from nvflare.apis.shareable import Shareable
 from nvflare.app_common.abstract.statistics_spec import (
-    Bin,
-    Histogram,
-    HistogramType,
     StatisticConfig,
 )
 from nvflare.app_common.app_constant import StatisticsConstants as Names
-from nvflare.app_common.executors.statistics.statistics_task_handler import StatisticsTaskHandler
 from nvflare.app_common.filters.statistics_privacy_filter import StatisticsPrivacyFilter
 from nvflare.app_common.statistics.numeric_stats import get_global_stats
 from nvflare.app_common.utils.json_utils import ObjectEncoder
@@ -27,80 +22,11 @@ from nvflare.app_common.workflows.statistics_controller import StatisticsControl
 from nvflare.fuel.utils import fobs
 from nvflare.fuel.utils.class_utils import instantiate_class
 from nvflare_fakes import Engine
+from site_of_numbers import POLICY, SERVER, SHARES, SITE, Site, computed, generator
 
-from app_custom.gates.allowed_update import AllowedUpdate, UpdateNotAllowedError
 from app_custom.gates.job_limits import JobRefusedError
-from app_custom.gates.site_policy import SitePolicy
-from app_custom.statistics import site_statistics
-from app_custom.statistics.site_statistics import SiteStatistics
-from jobs.writing.federation import DEFAULT_FILE, read_federated_experiment
-from jobs.writing.statistics_job import StatisticsSettings, statistics_files
 from partitions.heterogeneity.federated import GROUP, read_federated
-from partitions.heterogeneity.intensities import BINS, mean_histogram, wasserstein
-from partitions.heterogeneity.sites import Ages, SiteImages, SiteView
-from partitions.manifest import SiteManifest, write_manifest
-
-JOB = statistics_files(
-    "statistics", read_federated_experiment(DEFAULT_FILE, {}), StatisticsSettings()
-)
-SITE = json.loads(JOB["app_site/config/config_fed_client.json"])
-SERVER = json.loads(JOB["app_server/config/config_fed_server.json"])
-SHARES = "statistics: {share: true, least_patients: 10}\n"
-POLICY = SitePolicy(["generator"])
-
-
-@dataclass(frozen=True)
-class Site:
-    """A site whose patients are numbers, and what NVFlare makes of them at the site."""
-
-    name: str
-    view: SiteView
-    root: Path
-
-
-@pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Site]:
-    """Make a site of some patients; images are drawn and not prepared from scans."""
-    views: dict[str, SiteView] = {}
-    monkeypatch.setattr(site_statistics, "prepare_site", lambda *_, **__: None)
-    monkeypatch.setattr(site_statistics, "view_of", lambda manifest, _: views[manifest.site])
-
-    def make(name: str, patients: int, own: str = SHARES, ages: tuple[float, ...] = ()) -> Site:
-        rng = np.random.default_rng([patients, *name.encode()])
-        drawn = tuple(float(age) for age in rng.normal(50, 12, patients))
-        images = {}
-        for domain in ("source", "target"):
-            histograms = rng.dirichlet(np.linspace(1, 3, BINS), size=patients)
-            means = histograms @ ((np.arange(BINS) + 0.5) / BINS)
-            features = np.column_stack([means, rng.normal(size=(patients, 5))])
-            images[domain] = SiteImages(patients, mean_histogram(histograms), features)
-        views[name] = SiteView(
-            name, patients, patients, {}, Ages(patients, None, 0, ages or drawn), {}, images
-        )
-        root = tmp_path / name
-        write_manifest(SiteManifest("demo", name, (), root / "data"))
-        (root / "local").mkdir()
-        text = f"datasets: {{demo: {root / 'data'}}}\n{own}"
-        (root / "local" / "fedi2i.yaml").write_text(text)
-        return Site(name, views[name], root)
-
-    return make
-
-
-def generator(site: Site, **changes: Any) -> SiteStatistics:
-    """The component that the job builds, initialised at a site."""
-    given = {**SITE["components"][0]["args"], **changes}
-    found = SiteStatistics(**given)
-    found.initialize(Engine(site.root, site.name).new_context())
-    return found
-
-
-def computed(site: Site, inputs: Shareable, **changes: Any) -> dict[str, Any]:
-    """The answer of NVFlare's handler, before any filter."""
-    handler = StatisticsTaskHandler("site_statistics")
-    handler.stats_generator = generator(site, **changes)
-    ctx = Engine(site.root, site.name).new_context()
-    return dict(handler.execute_task(Names.FED_STATS_TASK, inputs, ctx, None))
+from partitions.heterogeneity.intensities import wasserstein
 
 
 def answer(site: Site, inputs: Shareable, **changes: Any) -> dict[str, Any]:
@@ -288,80 +214,3 @@ def test_a_site_s_own_file_refuses_statistics(
 def test_a_job_of_another_release_is_refused(site: Callable[..., Site]) -> None:
     with pytest.raises(JobRefusedError, match=r"FedI2I 0.1.9 wrote the job"):
         generator(site("north", 40), release="0.1.9")
-
-
-@pytest.fixture
-def allowed(site: Callable[..., Site]) -> dict[str, Any]:
-    """An answer that may leave."""
-    (workflow,) = SERVER["workflows"]
-    controller = StatisticsController(**workflow["args"])
-    inputs = controller._prepare_inputs(Names.STATS_1st_STATISTICS)
-    return computed(site("north", 40), inputs)
-
-
-def passes(gate: AllowedUpdate, data: dict[str, Any], **meta: Any) -> None:
-    message = DXO(DataKind.STATISTICS, data=data, meta=meta).to_shareable()
-    assert gate.process(message, Engine().new_context()) is message
-
-
-def test_the_site_s_policy_lets_statistics_pass_and_a_training_job_s_gate_does_not(
-    allowed: dict[str, Any],
-) -> None:
-    passes(POLICY, allowed)
-    with pytest.raises(UpdateNotAllowedError, match="kind of data"):
-        passes(AllowedUpdate(["generator"]), allowed)
-
-
-_NAN = float("nan")
-_FINE = Histogram(HistogramType.STANDARD, [Bin(n / 64, (n + 1) / 64, 1.0) for n in range(64)])
-_OF_PATIENTS = Histogram(HistogramType.STANDARD, [Bin(34.0, 34.0, 1.0), Bin(71.0, 71.0, 1.0)])
-_COARSE = Histogram(HistogramType.STANDARD, [Bin(0.0, 0.5, 1.0), Bin(0.5, 1.0, 0.0)])
-_NAMED = Histogram(HistogramType.STANDARD, [Bin(0.0, 1.0, 1.0)], "patient 7")
-
-
-@pytest.mark.parametrize(
-    "secret",
-    [
-        {"mean": {GROUP: {"weight": 81.0}}},
-        {"mean": {"patient-7": {"age": 81.0}}},
-        {"quantile": {GROUP: {"age": 81.0}}},
-        {"max": {GROUP: {"age": 81.0}}},
-        {"mean": {GROUP: {"age": "patient 7"}}},
-        {"histogram": {GROUP: {"source": _FINE}}},
-        {"histogram": {GROUP: {"source": _NAMED}}},
-        {"histogram": {GROUP: {"source": [1.0, 2.0]}}},
-        {"histogram": {GROUP: {"age": _OF_PATIENTS}}},
-        {"histogram": {GROUP: {"source": Histogram("patient 7", [])}}},
-        {"histogram": {GROUP: {"source": Histogram(HistogramType.STANDARD, [(34.0,) * 9])}}},
-        {"histogram": {GROUP: {"source": Histogram(HistogramType.STANDARD, [Bin(0, 1, _NAN)])}}},
-        {"count": {GROUP: {"age": 1}}, "sum": {GROUP: {"age": 71.0}}},
-        {"count": {GROUP: {"age": 0}}, "sum": {GROUP: {"age": 71.0}}},
-        {"count": {GROUP: {"age": 0}}, "mean": {GROUP: {"age": 71.0}}},
-        {"count": {GROUP: {"source": 0}}, "histogram": {GROUP: {"source": _COARSE}}},
-        {"count": {GROUP: {"age": 1.5}}},
-        {"count": {GROUP: {"age": -1}}},
-        {"sum": {GROUP: {"age": _NAN}}},
-        {"mean": {GROUP: {"age": float("inf")}}},
-        {"count": {GROUP: {"age": 12.5}}},
-        ["patient 7"],
-    ],
-)
-def test_anything_else_in_place_of_the_numbers_is_stopped(
-    secret: Any, allowed: dict[str, Any]
-) -> None:
-    with pytest.raises(UpdateNotAllowedError, match="statistics are refused"):
-        passes(POLICY, {**allowed, Names.STATS_1st_STATISTICS: fobs.dumps(secret)})
-
-
-def test_anything_beside_the_numbers_is_stopped(allowed: dict[str, Any]) -> None:
-    features = fobs.dumps({"patients": ["patient 7"]})
-    for data, meta in (
-        ({**allowed, "note": "patient 7"}, {}),
-        ({**allowed, Names.STATS_FEATURES: features}, {}),
-        ({**allowed, Names.STATISTICS_TASK_KEY: "patient 7"}, {}),
-        ({**allowed, Names.STATS_1st_STATISTICS: b"patient 7"}, {}),
-        ({**allowed, "__headers__": {"note": "patient 7"}}, {}),
-        (allowed, {"note": "patient 7"}),
-    ):
-        with pytest.raises(UpdateNotAllowedError):
-            passes(POLICY, data, **meta)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import time
 from collections.abc import Callable
@@ -89,6 +90,17 @@ def test_by_default_this_machine_runs_as_many_jobs_as_have_their_cores(
 ) -> None:
     assert Cluster("local", tmp_path, ONE_CORE, None).width == available_cores()
     assert Cluster("local", tmp_path, Resources(cores=4096), None).width == 1
+
+
+def test_a_folder_in_which_no_process_can_start_is_explained_without_a_word_of_slurm(
+    submitit: None, tmp_path: Path
+) -> None:
+    here = Cluster("local", tmp_path / "launched", ONE_CORE, 1)
+    shutil.rmtree(tmp_path / "launched", ignore_errors=True)
+    (tmp_path / "launched").write_text("a file")
+    with pytest.raises(ConfigError, match=r"no process could be started .*launched") as refused:
+        here.submit(local_jobs(tmp_path, "a"))
+    assert "Slurm" not in str(refused.value)
 
 
 def test_a_launcher_without_its_package_says_how_to_install_it(

@@ -50,6 +50,7 @@ class Machine:
             torch.save({"model": {"w": torch.zeros(2)}}, process.produces)
             for folder in (process.produces.parent, process.produces.parent.parent):
                 (folder / "metrics.csv").write_text("site,round,metric,value\n")
+                (folder / "baselines.csv").write_text("arm,site,round,metric,value\n")
             records.mkdir(parents=True, exist_ok=True)
             record = json.dumps({"key": digest(process.key), "seconds": 1.0})
             (records / f"{process.name}.json").write_text(record)

@@ -124,7 +124,30 @@ def test_results_hold_rows_of_all_baselines_and_no_file_holds_a_mean_target(
     assert set(arms["island"]) == {"source", "constant", "copy"}
     kinds = {name.rpartition("/")[2] for name in np.load(out / "slices.npz").files}
     assert kinds == {"source", "target", "mask", "copy"}
-    assert {path.name for path in out.iterdir()} == {"results.csv", "slices.npz"}
+    files = {"results.csv", "slices.npz", "baselines.csv"}
+    assert {path.name for path in out.iterdir()} == files
+    followed = (out / "baselines.csv").read_text(encoding="utf-8")
+    assert not any(subject.subject in followed for subject in sites["east"].manifest.subjects)
+
+
+def test_baselines_are_followed_on_validation_patients_of_the_sites_that_trained(
+    sites: dict[str, PreparedSite], island: PreparedSite, hardware: Hardware, tmp_path: Path
+) -> None:
+    evaluate({}, [*sites.values(), island], hardware, tmp_path, unseen=["island"])
+    rows = pd.read_csv(tmp_path / "baselines.csv")
+    assert set(rows["arm"]) == {"source", "constant", "mean-target"}
+    assert set(rows["site"]) == {*sites, "all"}
+    psnr = rows[(rows.arm == "constant") & (rows.metric == "val/psnr")].set_index("site")["value"]
+    expected = {}
+    for name, site in sites.items():
+        training, validation = site.split("train"), site.split("val")
+        constant = np.median(training.target[training.mask > 0] / 65535)
+        (only,) = validation.subjects
+        where = slice(only.start, only.stop)
+        error = validation.target[where][validation.mask[where] > 0] / 65535 - constant
+        expected[name] = -10 * np.log10(np.mean(error**2))
+    assert psnr.drop("all").to_dict() == pytest.approx(expected, abs=1e-4)
+    assert psnr["all"] == pytest.approx(np.mean(list(expected.values())), abs=1e-4)
 
 
 def test_a_site_s_mean_target_depends_on_its_own_patients_alone(

@@ -65,7 +65,11 @@ def test_a_little_noise_spends_a_number_and_not_an_overflow() -> None:
 
 @pytest.mark.parametrize(
     ("rate", "noise", "count", "delta", "expected"),
-    [(2 / 10, 2.0, 1800, 1e-2, 19.49), (2 / 30, 4.0, 1800, 1 / 300, 1.806)],
+    [
+        (2 / 120, 1.0, 900, 1e-3, 2.006),
+        (2 / 10, 2.0, 1800, 1e-2, 19.49),
+        (2 / 30, 4.0, 1800, 1 / 300, 1.806),
+    ],
 )
 def test_sampled_patients_spend_what_two_accountants_agree_on(
     rate: float, noise: float, count: int, delta: float, expected: float

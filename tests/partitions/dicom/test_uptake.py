@@ -52,8 +52,30 @@ def test_an_injection_with_its_date_may_have_been_before_midnight() -> None:
     header.SeriesTime, header.AcquisitionTime = "001000", "001000"
     drug = header.RadiopharmaceuticalInformationSequence[0]
     drug.RadiopharmaceuticalStartDateTime = "20200101233000.000000"
+    del drug.RadiopharmaceuticalStartTime
     expected = 70_000 / (350e6 * np.exp(-np.log(2) * 2400 / HALF_LIFE))
     assert suv_factor([header]) == pytest.approx(expected, rel=1e-12)
+
+
+def test_an_injection_on_another_clock_is_put_on_that_of_the_header() -> None:
+    header = _header()
+    header.TimezoneOffsetFromUTC = "+0100"
+    drug = header.RadiopharmaceuticalInformationSequence[0]
+    # 07:10:13.8 in Greenwich is 08:10:13.8 on the scanner's clock
+    drug.RadiopharmaceuticalStartDateTime = "20200102071013.800000+0000"
+    assert suv_factor([header]) == pytest.approx(0.0004, rel=1e-12)
+
+
+def test_the_half_life_of_a_named_nuclide_is_known() -> None:
+    header, code = _header(), Dataset()
+    drug = header.RadiopharmaceuticalInformationSequence[0]
+    code.CodeValue, code.CodingSchemeDesignator = "C-111A1", "SRT"
+    drug.RadionuclideCodeSequence = [code]
+    assert suv_factor([header]) == pytest.approx(0.0004, rel=1e-12)
+    # minutes in the place of seconds: ten minutes after the injection nothing else betrays them
+    drug.RadionuclideHalfLife, drug.RadiopharmaceuticalStartTime = "109.77", "095000"
+    with pytest.raises(DataError, match=r"RadionuclideHalfLife is 109\.77 s, and that of f"):
+        suv_factor([header])
 
 
 def test_values_that_are_suv_stay_as_they_are() -> None:
@@ -90,6 +112,7 @@ def _set(keyword: str, value: object) -> Callable[[Dataset], None]:
         (_without("CorrectedImage"), "not corrected by ATTN and DECY"),
         (_without("PatientWeight"), "no PatientWeight"),
         (_set("PatientWeight", "0"), "PatientWeight is 0"),
+        (_set("PatientWeight", "70000"), "PatientWeight is 70000 kg, as if it were written in g"),
         (_without("RadiopharmaceuticalInformationSequence"), "names 0 radiopharmaceuticals"),
         (_drug("RadionuclideTotalDose", None), "no RadionuclideTotalDose"),
         (_drug("RadionuclideTotalDose", "350"), "written in MBq"),
@@ -97,6 +120,17 @@ def _set(keyword: str, value: object) -> Callable[[Dataset], None]:
         (_drug("RadiopharmaceuticalStartTime", None), "no RadiopharmaceuticalStartTime"),
         (_drug("RadiopharmaceuticalStartTime", "100001"), "-1 s after the injection"),
         (_drug("RadionuclideHalfLife", "122"), "6586 s after the injection"),
+        (_drug("RadionuclideHalfLife", "600"), "6586 s after the injection"),
+        # Times that end early would otherwise be those of midnight and of the full hour.
+        (_drug("RadiopharmaceuticalStartDateTime", "20200102"), "says no hour and minute"),
+        (_drug("RadiopharmaceuticalStartDateTime", "2020"), "says no hour and minute"),
+        (_drug("RadiopharmaceuticalStartDateTime", "2020010208"), "says no hour and minute"),
+        (
+            _drug("RadiopharmaceuticalStartTime", "08"),
+            "StartTime says no minute",
+        ),
+        (_set("SeriesTime", "10"), "SeriesTime says no minute"),
+        (_drug("RadiopharmaceuticalStartDateTime", "20200102091013"), "are different times"),
         (_without("SeriesTime"), "no SeriesTime"),
         (_without("SeriesDate"), "no SeriesDate"),
         (_set("SeriesTime", "113000"), "processed later"),

@@ -19,7 +19,7 @@ from partitions.commands.heterogeneity import _scales
 from partitions.heterogeneity.comparison import compare
 from partitions.heterogeneity.intensities import histogram_of
 from partitions.heterogeneity.results import as_page, console_text
-from partitions.heterogeneity.sites import SiteImages, SiteView, shown_categories, view_of
+from partitions.heterogeneity.sites import SiteImages, SiteView, grey, shown_categories, view_of
 from partitions.manifest import SiteManifest, SubjectRecord, write_manifest
 from partitions.preparation import PreparationConfig
 from partitions.preparation.corrections.shifts import SHIFT
@@ -184,7 +184,36 @@ def test_the_distance_of_cts_is_that_of_their_hu() -> None:
     said = console_text(found).splitlines()
     assert said[-1].endswith(f"of the intensity range ({target.in_unit:.3g} HU)")
     assert said[-2].endswith("of the intensity range")
-    assert as_page(found).count(f"<small>{target.in_unit:.3g} HU</small>") == 2
+    page = as_page(found)
+    assert page.count(f"<small>{target.in_unit:.3g} HU</small>") == 2
+    source_axis, target_axis = page.split('<svg viewBox="-24')[1:]
+    assert re.findall(r">([-.\d]+)</text>", source_axis) == ["0", "0.25", "0.5", "0.75", "1"]
+    numbers = re.findall(r'<text x="([.\d]+)".*?>([-\d]+)</text>', target_axis)
+    assert [number for _, number in numbers] == ["-1000", "0", "1000", "2000", "3000"]
+    # 560 units wide from -1024 to 3071 HU.
+    places = [560 * (int(number) + 1024) / 4095 for _, number in numbers]
+    assert [float(place) for place, _ in numbers] == pytest.approx(places, abs=0.5)
+
+
+def test_pictures_of_a_ct_are_seen_through_a_window_and_others_as_they_are() -> None:
+    window = Scale(-1024, 3071, "HU")
+    levels = 16 * np.array([0, 24, 1024, 1524, 2024, 4095], np.uint16)  # -1024 ... 500 ... 3071 HU
+    assert grey(levels, window).tolist() == [0, 0, 127, 191, 255, 255]
+    assert grey(levels, Scale(0, 500)).tolist() == (levels // 256).tolist()
+
+
+def test_a_distance_is_shaded_by_the_largest_of_the_page_and_a_tiny_one_stays_pale() -> None:
+    soft = np.random.default_rng(0).normal(40, 150, 4000)
+    one, near, far = (
+        _ct_site(name, soft + add) for name, add in zip("abc", (0, 4, 1200), strict=True)
+    )
+
+    def shades(*views: SiteView) -> list[float]:
+        page = as_page(compare("set", views, {}, seed=0))
+        return [float(shade) for shade in re.findall(r"rgba\(213, 94, 0, ([.\d]+)\)", page)]
+
+    assert 0 < max(shades(one, near)) < 0.05
+    assert max(shades(one, near, far)) == 0.6
 
 
 def test_a_federated_result_has_hu_where_the_job_s_preparation_is_given(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tracemalloc
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -16,6 +17,7 @@ import pytest
 from fedi2i.errors import DataError
 from partitions.manifest import SiteManifest
 from partitions.preparation import PreparationConfig, PreparedSite, open_prepared, prepare_site
+from partitions.preparation import site as site_module
 from partitions.preparation import subject as subject_module
 
 CONFIG = PreparationConfig(size=(40, 30), spacing=None)
@@ -98,6 +100,29 @@ def test_a_split_without_subjects_has_arrays_of_no_slices(
     site = prepare_site(make_site(("train",)), CONFIG, tmp_path / "cache", progress=False)
     assert site.split("val").source.shape == (0, 40, 30)
     assert site.split("val").subjects == ()
+
+
+def test_subjects_are_joined_one_at_a_time_however_many_there_are(
+    make_site: MakeSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So a site of thousands needs the memory of its largest subject and no more."""
+    join, peaks = site_module.assemble_split, []
+
+    def watched(*given: Any) -> dict[str, Any]:
+        tracemalloc.start()
+        try:
+            return join(*given)
+        finally:
+            peaks.append(tracemalloc.get_traced_memory()[1])
+            tracemalloc.stop()
+
+    monkeypatch.setattr(site_module, "assemble_split", watched)
+    manifest = make_site(("train",) * 16 + ("val", "test"))
+    config = replace(CONFIG, size=(200, 160), min_mask_fraction=0.0)
+    train = prepare_site(manifest, config, tmp_path / "cache", progress=False).split("train")
+    together = train.source.nbytes + train.target.nbytes + train.mask.nbytes
+    assert len(train.subjects) == 16
+    assert max(peaks) < together / 4
 
 
 def test_preparing_twice_gives_the_same_hash_and_does_no_work(

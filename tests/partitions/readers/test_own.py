@@ -243,7 +243,7 @@ def test_what_is_no_reader_no_package_or_no_path_is_refused(package: Path, tmp_p
         load_own("nobody_s_lab.readers:READER")
     for text in ("my_lab.readers", "my_lab/readers.py:READER", "../x:READER"):
         with pytest.raises(ConfigError, match="is no dotted path; write it like"):
-            load_own(text)
+            import_own(text, [], tmp_path / "out", 1)
 
 
 def test_its_own_options_are_checked_like_all_others(

@@ -208,8 +208,9 @@ def test_a_sheet_that_cannot_be_used_is_named_and_the_others_are_scored(
 ) -> None:
     damage, sentence = DAMAGE[what]
     damage(fill("reader-1", knows))
-    with pytest.raises(DataError, match="no sheet can be used"):
+    with pytest.raises(DataError, match="no sheet can be used: ") as refused:
         scored(study)
+    assert sentence in str(refused.value)
     fill("reader-3", knows)
     scores = scored(study)
     assert [reader.reader for reader in scores.readers] == ["reader-3"]

@@ -58,6 +58,16 @@ def test_readers_who_agree_on_every_patient_count_as_one() -> None:
     assert (together.low, together.high) == pytest.approx((alone.low, alone.high), abs=1e-12)
 
 
+def test_unequal_numbers_of_judgements_are_worth_no_more_than_patients_who_are_alike() -> None:
+    """All judgements of a patient equal: the variance is the sum of squares by hand."""
+    counts = np.array([(9, 9), (0, 9), (1, 1), (0, 1), (1, 1), (0, 1)], dtype=float)
+    share, total = 0.5, 22.0
+    of_the_ratio = 6 / 5 * (share**2 * (81 + 81 + 4)) / total**2
+    by_hand = of_the_ratio / (share**2 / total)
+    assert total / 6 < by_hand  # what the mean number of judgements would have cut off
+    assert design_effect(counts) == pytest.approx(min(by_hand, 166 / 22))
+
+
 def test_where_all_judgements_are_the_same_patients_are_counted_and_not_judgements() -> None:
     share = proportion({n: (3, 3) for n in range(8)})
     assert (share.low, share.high) == pytest.approx(wilson(1.0, 8))

@@ -21,7 +21,9 @@ from partitions.preparation.corrections.registration import (
     laid_over,
     register,
 )
-from partitions.scans.volume import Volume
+from partitions.scans.foreground import foreground_of
+from partitions.scans.header import read_scan_file
+from partitions.scans.volume import Volume, read_volume
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 RADII_MM = (40.0, 50.0, 36.0)
@@ -111,6 +113,35 @@ def test_noise_is_refused() -> None:
     noise = np.random.default_rng(1).normal(0, 1, target.data.shape).astype(np.float32)
     with pytest.raises(DataError, match="cannot be registered"):
         register(source, replace(target, data=noise), heads)
+
+
+@pytest.mark.slow
+def test_a_real_t2_that_was_moved_is_found_again_over_its_t1(shared_data: Path) -> None:
+    """The pair came aligned; against that the T2 is moved, and has thicker slices."""
+    patient = shared_data / "open-ms" / "patient07"
+    if not patient.is_dir():
+        pytest.skip(f"no T1 and T2 of one patient at {patient}; see the README beside it")
+    source, aligned = (_cropped(patient / f"{name}.nii.gz") for name in ("t1", "t2"))
+    thick = aligned.affine @ np.diag([1, 1, 2, 1])
+    target = replace(aligned, data=aligned.data[:, :, ::2].copy(), affine=TRUTH @ thick)
+    here, there = (foreground_of(volume.data, magnetic=True)[0] for volume in (source, target))
+    found = register(source, target, (here, there))
+    head = source.affine @ np.vstack([np.argwhere(here)[::997].T, np.ones(len(here[here][::997]))])
+    apart = np.linalg.norm(((np.array(found.matrix) - TRUTH) @ head)[:3], axis=0)
+    assert apart.mean() < 0.5
+    assert apart.max() < 1.0
+    # The other way round, a mirrored T2 would have had the metrics exchanged.
+    exchanged = replace(found, after=found.mirrored, mirrored=found.after)
+    assert "may be mirrored" in "; ".join(exchanged.faults())
+
+
+def _cropped(path: Path) -> Volume:
+    """A real scan without most of the air around its brain."""
+    volume = read_volume(read_scan_file(path))
+    rim = np.eye(4)
+    rim[:3, 3] = (20, 20, 8)
+    data = volume.data[20:-20, 20:-20, 8:-28].copy()
+    return replace(volume, data=data, affine=volume.affine @ rim)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""A lab's own package, as a test installs it; nothing in it knows FedI2I."""
