@@ -72,6 +72,9 @@ _DEPLOYED_CONFIGURATIONS = {
     "args": {},
 }
 
+_JOBS_WITH_REASONS = "app_custom.ended_jobs.JobsWithReasons"
+"""In the place of NVFlare's own store of jobs."""
+
 _JOB_GUARD = {"id": "job_guard", "path": JOB_GUARD, "args": {}}
 
 SCOPE = "fedi2i"
@@ -127,6 +130,7 @@ def server_resources(template: Resources, storage: str | None) -> Resources:
     resources["snapshot_persistor"]["args"]["storage"]["args"]["root_dir"] = f"{storage}/snapshots"
     for component in resources["components"]:
         if component["id"] == "job_manager":
+            component["path"] = _JOBS_WITH_REASONS
             component["args"]["uri_root"] = f"{storage}/jobs"
         if component["id"] == "job_scheduler":
             component["args"] |= _PATIENT_SCHEDULER

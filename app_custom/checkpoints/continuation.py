@@ -22,6 +22,7 @@ from nvflare.widgets.widget import Widget
 
 from app_custom.checkpoints.checkpoint import FinishedRounds, RoundFiles, Weights, lock_run
 from app_custom.checkpoints.run_key import run_key
+from app_custom.ended_jobs import add_reason
 from app_custom.nvflare_context import app_folder, local_folder, site_name, workspace_folder
 from app_custom.participant.site_configuration import (
     checked_run_name,
@@ -195,11 +196,12 @@ class Continuation(Widget):
             self._files.clear()
             self.log_info(fl_ctx, f"run complete; models are in {app_folder(fl_ctx)}")
         else:
-            self.log_error(
-                fl_ctx,
+            sentence = (
                 f"the run ended after {self._finished} of {self._num_rounds} rounds; start the "
-                "same job again to continue with the next round",
+                "same job again to continue with the next round"
             )
+            self.log_error(fl_ctx, sentence)
+            add_reason(sentence, fl_ctx)
         self._lock.release()
 
     def _component(self, role: str, fl_ctx: FLContext) -> Any:

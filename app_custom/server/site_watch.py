@@ -15,6 +15,7 @@ from nvflare.app_common.app_event_type import AppEventType
 from nvflare.fuel.f3.cellnet.fqcn import FQCN
 from nvflare.widgets.widget import Widget
 
+from app_custom.ended_jobs import add_reason
 from app_custom.gates.job_limits import REASONS, REFUSED_BY
 from app_custom.nvflare_context import app_folder, peer_name
 from app_custom.server.simulator import NOBODY_LEFT, end_with_command, in_simulator, nobody_left
@@ -36,7 +37,8 @@ class SiteWatch(Widget):
     an answer and tells NVFlare's own controller, which then decides by ``min_clients`` whether the
     round can be completed. Every workflow of a job starts with an empty list of lost sites: the
     widget tells it of those that the one before had lost, in the simulator and on provisioned
-    sites.
+    sites. When the job ends for a fault, the sites that failed last and those that are lost stand
+    with the fault in the reason that the submitter reads.
 
     A site at work is lost when its connection is. A site that has not fetched its task yet may
     simply wait for its turn (the simulator runs as many sites at a time as it has threads); it is
@@ -59,6 +61,7 @@ class SiteWatch(Widget):
         self._staying: set[str] = set()
         self._lost_since: dict[str, float] = {}
         self._gone: set[str] = set()
+        self._failed: dict[str, str] = {}
         self._untold: set[str] = set()
         self._vain_turns = 0
         self._stop = threading.Event()
@@ -86,6 +89,8 @@ class SiteWatch(Widget):
             self._note_start(event_type, fl_ctx)
         elif event_type == EventType.ABOUT_TO_END_RUN and nobody_left(fl_ctx):
             self.system_panic(NOBODY_LEFT, fl_ctx)
+        elif event_type == EventType.FATAL_SYSTEM_ERROR:
+            self._note_fault(fl_ctx)
         elif event_type == EventType.END_RUN:
             self._stop.set()
 
@@ -146,14 +151,23 @@ class SiteWatch(Widget):
             self._gone.discard(site)
             self._untold.discard(site)
             self._lost_since.pop(site, None)
+            self._failed.pop(site, None)
         answer: Shareable = fl_ctx.get_prop(FLContextKey.TASK_RESULT)
         code = answer.get_return_code()
         if code != ReturnCode.OK:
-            self.log_error(
-                fl_ctx,
-                f"site '{site}' could not do its task '{fl_ctx.get_prop(FLContextKey.TASK_NAME)}' "
-                f"({code}); {_reason(answer)}",
-            )
+            task = fl_ctx.get_prop(FLContextKey.TASK_NAME)
+            failure = f"site '{site}' could not do its task '{task}' ({code}); {_reason(answer)}"
+            self.log_error(fl_ctx, failure)
+            with self._lock:
+                self._failed[site] = failure
+
+    def _note_fault(self, fl_ctx: FLContext) -> None:
+        with self._lock:
+            failed = [self._failed[site] for site in sorted(self._failed)]
+            lost = [f"site '{site}' is lost" for site in sorted(self._gone)]
+        for sentence in (*failed, *lost, str(fl_ctx.get_prop(FLContextKey.EVENT_DATA) or "")):
+            if sentence:
+                add_reason(sentence, fl_ctx)
 
     def _watch(self, engine: Any) -> None:
         while not self._stop.wait(_LOOK_EVERY_SECONDS):

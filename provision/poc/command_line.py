@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from app_custom.ended_jobs import REASON
 from fedi2i.errors import UserError
 from provision.provisioning import nvflare_program
 
@@ -63,7 +64,8 @@ class JobCommands:
         meta = self.meta(job_id)
         status = str(meta.get("status", "unknown"))
         if status != COMPLETED:
-            said = "; ".join(meta.get("job_deploy_detail") or ["see error_log.txt of the server"])
+            ended = str(meta.get(REASON) or "see error_log.txt of the server")
+            said = "; ".join(meta.get("job_deploy_detail") or [ended])
             raise JobError(f"job {job_id} ended as {status}: {said}")
 
     def _run(self, *arguments: str) -> dict[str, Any]:

@@ -12,12 +12,14 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509 import DNSName, SubjectAlternativeName
 from cryptography.x509.oid import NameOID
+from nvflare.apis.impl.job_def_manager import SimpleJobDefManager
 from nvflare.apis.workspace import Workspace
 from nvflare.fuel.sec.authz import AuthzContext, Person
 from nvflare.private.fed.app.fl_conf import create_privacy_manager
 from nvflare.security.security import FLAuthorizer
 from provisioned_project import SITES, Provisioned
 
+from app_custom.ended_jobs import JobsWithReasons
 from app_custom.participant.allowed_classes import OPTIONAL_CLASSES
 from app_custom.participant.class_check import named_classes
 from app_custom.participant.site_configuration import SiteConfig, read_site_config
@@ -159,6 +161,13 @@ def test_the_server_keeps_jobs_where_the_project_says(provisioned: Provisioned) 
     text = (provisioned.kits / "server" / "local" / "resources.json").read_text()
     assert f'"{storage}/jobs"' in text and f'"{storage}/snapshots"' in text
     assert "/nvflare/" not in text
+
+
+def test_the_server_s_own_store_of_jobs_tells_why_a_job_ended(provisioned: Provisioned) -> None:
+    store = components(provisioned, "server")["job_manager"]
+    assert issubclass(JobsWithReasons, SimpleJobDefManager)
+    assert store["path"] == f"{JobsWithReasons.__module__}.{JobsWithReasons.__name__}"
+    assert isinstance(JobsWithReasons(**store["args"]), JobsWithReasons)
 
 
 ROLES = ("project_admin", "org_admin", "lead", "member")

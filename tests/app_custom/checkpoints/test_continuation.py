@@ -17,10 +17,11 @@ from nvflare.app_common.app_constant import AppConstants
 from nvflare.app_common.app_event_type import AppEventType
 from nvflare.app_common.workflows.scatter_and_gather import ScatterAndGather
 from nvflare.app_opt.pt.file_model_persistor import PTFileModelPersistor
-from nvflare_fakes import Engine, server_runner, weights_of
+from nvflare_fakes import JOB, Engine, server_runner, weights_of
 
 from app_custom.aggregation.aggregator import Aggregator
 from app_custom.checkpoints.continuation import Continuation
+from app_custom.ended_jobs import REASON_FILE
 from app_custom.participant.site_configuration import FILE_NAME
 from app_custom.server.best_model import BestModel
 from app_custom.server.global_metrics import GlobalMetrics
@@ -266,6 +267,8 @@ def test_an_aborted_run_keeps_its_rounds_and_says_how_to_continue(
     assert folder(root).is_dir()
     assert f"the run ended after {finished} of 4 rounds" in caplog.text
     assert "start the same job again" in caplog.text
+    (told,) = (Path(server.engine.get_workspace().get_run_dir(JOB)) / REASON_FILE).open()
+    assert told.startswith(f"the run ended after {finished} of 4 rounds; start the same job again")
 
 
 def test_a_damaged_file_stops_the_run_and_is_left_for_a_person_to_judge(root: Path) -> None:

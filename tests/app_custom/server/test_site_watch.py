@@ -12,6 +12,8 @@ from nvflare.apis.shareable import Shareable, make_reply
 from nvflare.app_common.app_event_type import AppEventType
 from nvflare_fakes import JOB, Engine, answering, with_peer
 
+from app_custom.ended_jobs import REASON_FILE
+from app_custom.nvflare_context import run_folder
 from app_custom.server import site_watch
 from app_custom.server.site_watch import STAYS_CONNECTED, SiteWatch
 
@@ -333,3 +335,30 @@ def test_a_site_that_answers_in_another_s_name_does_not_count_as_the_other(serve
     server.answer_as("north", "east")
     assert server.look() == []
     assert server.look(after=GRACE + 0.1) == ["east"]
+
+
+def test_the_fault_that_ends_a_job_is_told_with_the_sites_that_failed_or_are_lost(
+    server: Server,
+) -> None:
+    """A site that has done its task since, or whose connection is back, is no part of it."""
+    for site in ("east", "north"):
+        server.answer(site, make_reply(ReturnCode.EXECUTION_EXCEPTION))
+    server.answer("north")
+    for event, key, site in (
+        (EventType.CLIENT_DISCONNECTED, FLContextKey.DISCONNECTED_CLIENT_NAME, "west"),
+        (EventType.CLIENT_DISCONNECTED, FLContextKey.DISCONNECTED_CLIENT_NAME, "south"),
+        (EventType.CLIENT_RECONNECTED, FLContextKey.RECONNECTED_CLIENT_NAME, "south"),
+    ):
+        ctx = server.engine.new_context()
+        ctx.set_prop(key, site)
+        server.watch.handle_event(event, ctx)
+    ctx = server.engine.new_context()
+    ctx.set_prop(FLContextKey.EVENT_DATA, "too few answers")
+    server.watch.handle_event(EventType.FATAL_SYSTEM_ERROR, ctx)
+    told = (run_folder(ctx) / REASON_FILE).read_text().splitlines()
+    assert told == [
+        "site 'east' could not do its task 'train' (EXECUTION_EXCEPTION); the reason is in that "
+        "site's log",
+        "site 'west' is lost",
+        "too few answers",
+    ]

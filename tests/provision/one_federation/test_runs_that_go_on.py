@@ -26,6 +26,7 @@ from poc_processes import (
 )
 from run_results import check_equal, check_learnt
 
+from app_custom.ended_jobs import REASON
 from provision.poc.command_line import COMPLETED
 from provision.poc.federation import Federation, is_listening
 from provision.poc.kits import PocConfig
@@ -55,6 +56,9 @@ def test_a_site_that_never_answers_ends_the_job_when_the_round_s_time_is_over(
     assert lead.wait_for_end(unanswered) != COMPLETED
     log = (lead.download(unanswered) / "log.txt").read_text()
     assert "1 site(s) answered, at least 2 are needed; missing: east" in log
+    reason = lead.meta(unanswered)[REASON]
+    assert "1 site(s) answered, at least 2 are needed; missing: east" in reason
+    assert "start the same job again to continue with the next round" in reason
     wait_for(lambda: not processes_of_job(federation.kits / "east", unanswered), 60)
 
 
