@@ -218,6 +218,48 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
+class AugmentationConfig:
+    """How training slices are changed, anew in every step; see ``lightning_modules/data``.
+
+    What moves pixels does the same to both slices of a pair. What changes values is for the source
+    alone: scanners differ in it, and the target's values are what the model has to give.
+
+    Attributes:
+        flip: probability that a slice is mirrored, columns in reverse order.
+        rotation: largest angle in degrees, to either side.
+        translation: largest shift along rows and along columns, as a part of the side.
+        scaling: a slice is enlarged or reduced by at most the factor 1 + this.
+        contrast: intensities in [0, 1] of the source get an exponent from 1 / (1 + this) to
+            1 + this.
+        brightness: they are multiplied by 1 / (1 + this) to 1 + this.
+        noise: largest standard deviation of the normal noise on them.
+    """
+
+    flip: float = number(0.0, most=1.0)
+    rotation: float = number(0.0, most=180.0)
+    translation: float = number(0.0, most=0.5)
+    scaling: float = number(0.0, most=1.0)
+    contrast: float = number(0.0, most=4.0)
+    brightness: float = number(0.0, most=1.0)
+    noise: float = number(0.0, most=1.0)
+
+    @property
+    def bends(self) -> bool:
+        """Whether slices are resampled."""
+        return any((self.rotation, self.translation, self.scaling))
+
+    @property
+    def recolours(self) -> bool:
+        """Whether the source's values change."""
+        return any((self.contrast, self.brightness, self.noise))
+
+    @property
+    def is_off(self) -> bool:
+        """Whether slices stay as they are."""
+        return not (self.flip or self.bends or self.recolours)
+
+
+@dataclass(frozen=True)
 class TrainingConfig:
     """Local training; the same for federated, local-only and centralised arms.
 
@@ -233,6 +275,7 @@ class TrainingConfig:
         warm_up: share of every round's steps over which learning rates rise to their full value.
             With ``optimizer_state: reset`` Adam's first steps of a round have the size of the rate
             whatever the gradient is.
+        augmentation: how slices are changed in every step; off unless set.
     """
 
     rounds: int = number(6, above=True, most=100_000)
@@ -247,6 +290,9 @@ class TrainingConfig:
     precision: str = word("auto", *PRECISIONS)
     schedule: str = word("constant", *SCHEDULES, left_out=True)
     warm_up: float = number(0.0, high=1.0, left_out=True)
+    augmentation: AugmentationConfig = field(
+        default_factory=AugmentationConfig, metadata=LEFT_OUT_WHILE_UNSET
+    )
 
     def rates(self) -> dict[str, float]:
         """The full learning rate of each role of a network."""
@@ -336,6 +382,17 @@ def _check_model(experiment: ExperimentConfig, where: str) -> None:
         raise ConfigError(
             f"{where}: model.lambda_cycle is 0, but without the cycle nothing ties a translation "
             "of 'cyclegan' to its source; give a positive weight"
+        )
+    if not MODELS[model.name].paired and model.lambda_identity:
+        _check_recoloured_identity(experiment, where)
+
+
+def _check_recoloured_identity(experiment: ExperimentConfig, where: str) -> None:
+    if experiment.training.augmentation.recolours:
+        raise ConfigError(
+            f"{where}: training.augmentation changes the source's values, and the identity term of "
+            f"'{experiment.model.name}' would teach the generator to keep such changes; set "
+            "model.lambda_identity to 0, or contrast, brightness and noise"
         )
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from torch.utils.data import IterableDataset
 
+from lightning_modules.data.augmentation import Augmenter, step_randoms
 from lightning_modules.data.slices import Batch, TrainingSlices
 from lightning_modules.model_networks import MODELS
 from lightning_modules.seeding import derive_seed
@@ -27,10 +28,17 @@ class BatchSource:
         seed: the experiment's seed.
         arm: name of the learner.
         batch_size: slices per step, of each domain.
+        augmenter: changes the slices of every step; without it they stay as they are.
     """
 
     def __init__(
-        self, model: str, slices: TrainingSlices, seed: int, arm: str, batch_size: int
+        self,
+        model: str,
+        slices: TrainingSlices,
+        seed: int,
+        arm: str,
+        batch_size: int,
+        augmenter: Augmenter | None = None,
     ) -> None:
         paired = MODELS[model].paired
         groups = (DOMAINS,) if paired else tuple((domain,) for domain in DOMAINS)
@@ -40,6 +48,9 @@ class BatchSource:
             SliceOrder(seed, arm, len(found), batch_size, None if paired else found.domains[0])
             for found in self._drawn
         ]
+        self._seed = seed
+        self._arm = arm
+        self._augmenter = augmenter
 
     @property
     def domains(self) -> tuple[str, ...]:
@@ -53,9 +64,15 @@ class BatchSource:
 
     def batches(self, first_step: int, steps: int) -> RoundBatches:
         """The batches of steps ``first_step`` and following."""
-        return RoundBatches(
-            self._drawn, [order.indices(first_step, steps) for order in self._orders]
-        )
+        indices = [order.indices(first_step, steps) for order in self._orders]
+        return RoundBatches(self._drawn, indices, first_step, self._augmented)
+
+    def _augmented(self, batch: Batch, step: int) -> Batch:
+        """Slices that were drawn together, changed by the draws of a step of this arm."""
+        if self._augmenter is None:
+            return batch
+        count = len(next(iter(batch.values())))
+        return self._augmenter(batch, step_randoms(self._seed, self._arm, batch, step, count))
 
 
 class RoundBatches(IterableDataset[Batch]):
@@ -64,19 +81,29 @@ class RoundBatches(IterableDataset[Batch]):
     Args:
         drawn: slices that are drawn independently of each other.
         indices: for each of them which slices every step takes, (steps, batch_size).
+        first_step: the number of the first step.
+        augmented: changes slices that were drawn together, given the number of the step.
     """
 
-    def __init__(self, drawn: Sequence[TrainingSlices], indices: Sequence[np.ndarray]) -> None:
+    def __init__(
+        self,
+        drawn: Sequence[TrainingSlices],
+        indices: Sequence[np.ndarray],
+        first_step: int,
+        augmented: Callable[[Batch, int], Batch],
+    ) -> None:
         super().__init__()
         self._drawn = drawn
         self._indices = indices
+        self._first_step = first_step
+        self._augmented = augmented
 
     def __iter__(self) -> Iterator[Batch]:
         """Batch after batch, in the given order."""
-        for step in zip(*self._indices, strict=True):
+        for number, step in enumerate(zip(*self._indices, strict=True), self._first_step):
             batch: Batch = {}
             for slices, chosen in zip(self._drawn, step, strict=True):
-                batch |= slices.batch(chosen)
+                batch |= self._augmented(slices.batch(chosen), number)
             yield batch
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from torch.utils.data import IterableDataset
 
 from fedi2i.digest import digest
+from lightning_modules.data.augmentation import Augmenter
 from lightning_modules.data.slices import Batch, TrainingSlices
 
 Draws = dict[str, list[Batch]]
@@ -39,6 +40,10 @@ class PatientDraws(IterableDataset[Draws]):
         networks: who draws, in the order of their steps.
         steps: how many steps.
         uniform: draws patients and slices.
+        augmenter: changes the slices; without it they stay as they are. Its draws come from the
+            system's entropy, too: drawn by the seed, they would hang on a patient's place among
+            those who are drawn, so that a patient who is added would move what the others give,
+            and the sum of gradients by more than the clipping norm that the accountant counts.
     """
 
     def __init__(
@@ -49,6 +54,7 @@ class PatientDraws(IterableDataset[Draws]):
         networks: Sequence[str],
         steps: int,
         uniform: Uniform,
+        augmenter: Augmenter | None = None,
     ) -> None:
         super().__init__()
         self._slices = slices
@@ -58,13 +64,12 @@ class PatientDraws(IterableDataset[Draws]):
         self._networks = tuple(networks)
         self._steps = steps
         self._uniform = uniform
+        self._augmenter = augmenter
 
     def __iter__(self) -> Iterator[Draws]:
         """Step after step."""
         for _ in range(self._steps):
-            yield {
-                network: list(map(self._slices.batch, self.draw())) for network in self._networks
-            }
+            yield {network: list(map(self._batch_of, self.draw())) for network in self._networks}
 
     def draw(self) -> list[np.ndarray]:
         """Indices of slices, an array for every patient who is drawn."""
@@ -74,6 +79,12 @@ class PatientDraws(IterableDataset[Draws]):
             for patient, is_drawn in zip(self._patients, drawn, strict=True)
             if is_drawn
         ]
+
+    def _batch_of(self, chosen: np.ndarray) -> Batch:
+        batch = self._slices.batch(chosen)
+        if self._augmenter is None:
+            return batch
+        return self._augmenter(batch, [np.random.default_rng() for _ in chosen])
 
     def _some(self, patient: np.ndarray) -> np.ndarray:
         order = np.argsort(self._uniform(len(patient)))

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 
 from fedi2i.errors import ConfigError, DataError
 from lightning_modules.configuration import ExperimentConfig
+from lightning_modules.data.augmentation import augmenter_of
 from lightning_modules.data.batches import BatchSource
 from lightning_modules.data.patients import Draws, PatientDraws
 from lightning_modules.data.slices import Batch, TrainingSlices
@@ -126,8 +127,14 @@ class Learner:
         self._arm = arm
         self._slices = slices
         self._patient_noise = patient_noise
+        self._augmenter = augmenter_of(experiment.training, experiment.data.preparation)
         self._source = BatchSource(
-            experiment.model.name, slices, experiment.seed, arm, experiment.training.batch_size
+            experiment.model.name,
+            slices,
+            experiment.seed,
+            arm,
+            experiment.training.batch_size,
+            self._augmenter,
         )
         self.trained = trained_networks(experiment.model.name, self._source.domains)
         self._hardware = hardware
@@ -277,9 +284,14 @@ class Learner:
 
     def _patient_draws(self, noise: PatientNoise) -> PatientDraws:
         slices, networks = self._slices.of(DOMAINS), self._networks.names
-        uniform = system_uniform()
         return PatientDraws(
-            slices, noise.sampling_rate, noise.slices, networks, self._steps, uniform
+            slices,
+            noise.sampling_rate,
+            noise.slices,
+            networks,
+            self._steps,
+            system_uniform(),
+            self._augmenter,
         )
 
     def _check(self, state: Mapping[str, Tensor]) -> None:

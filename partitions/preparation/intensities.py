@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from partitions.preparation.scaling import HOUNSFIELD, RAW, SUV, SUV_UNIT, Scaling
 
+_AIR = -1000.0
+"""In HU."""
 LEVELS = 65535
 """Largest stored value: a stored value divided by this is the intensity in [0, 1]."""
 
@@ -107,6 +109,18 @@ def fixed_scale(scaling: Scaling) -> Scale | None:
         return None
     low, high = scaling.limits()
     return Scale(low, high, SUV_UNIT if scaling.kind == SUV else scaling.unit)
+
+
+def empty_intensity(scaling: Scaling) -> float:
+    """The intensity in [0, 1] where there is nothing, as beyond the edges of a slice.
+
+    Air is -1000 HU by the definition of the unit; what has another unit is 0 there. Where each
+    volume has its own scale, nothing is the darkest: intensity 0, with which slices are padded.
+    """
+    scale = fixed_scale(scaling)
+    if scale is None:
+        return 0.0
+    return float(scale.to_intensity(np.asarray(_AIR if scale.unit == HOUNSFIELD else 0.0)))
 
 
 def to_levels(intensity: NDArray[np.float32]) -> NDArray[np.uint16]:

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from partitions.preparation.intensities import LEVELS, Scale, fixed_scale, scale_of, to_levels
+from partitions.preparation.intensities import (
+    LEVELS,
+    Scale,
+    empty_intensity,
+    fixed_scale,
+    scale_of,
+    to_levels,
+)
 from partitions.preparation.scaling import Scaling
 
 CT = Scaling("window", -1024, 3071, "HU")
@@ -90,3 +97,11 @@ def test_a_translation_has_a_unit_only_where_the_target_has_a_fixed_scale() -> N
     assert fixed_scale(Scaling("suv", high=20)) == Scale(0, 20, "SUV")
     assert fixed_scale(Scaling()) is None
     assert fixed_scale(Scaling("raw")) is None
+
+
+def test_where_there_is_nothing_there_is_air_zero_of_the_unit_or_the_darkest_value() -> None:
+    assert empty_intensity(CT) == pytest.approx(24 * 16 / 65535)  # -1000 HU
+    assert empty_intensity(Scaling("window", -160, 240, "HU")) == 0.0  # air is below the window
+    assert empty_intensity(Scaling("window", -1, 3, "ppm")) == pytest.approx(0.25)
+    assert empty_intensity(Scaling("suv", high=20)) == 0.0
+    assert empty_intensity(Scaling()) == empty_intensity(Scaling("raw")) == 0.0
