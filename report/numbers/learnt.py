@@ -6,6 +6,7 @@ than a grey constant.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from report.numbers.results_table import MetricTable
@@ -15,13 +16,13 @@ from report.run.records import CONSTANT, MEAN_TARGET
 
 @dataclass(frozen=True)
 class Learnt:
-    """The trained rows beside the better of constant and mean target, by mean PSNR.
+    """The trained rows beside the better of constant and mean target, by the mean of a metric.
 
     Attributes:
         population: whose patients.
         floor: the better of the two.
         level: its mean.
-        above: rows with a higher mean, in the order of the tables.
+        above: rows with a better mean, in the order of the tables.
         not_above: the other trained rows.
     """
 
@@ -39,8 +40,9 @@ def learnt_rows(table: MetricTable) -> tuple[Learnt, ...]:
     diverged rows.
 
     Args:
-        table: of PSNR.
+        table: of a metric with a better way.
     """
+    sign = -1.0 if table.metric.higher_is_better is False else 1.0
     found = []
     for column, population in enumerate(table.columns):
         if not population.headline:
@@ -48,12 +50,23 @@ def learnt_rows(table: MetricTable) -> tuple[Learnt, ...]:
         means = _complete_means(table, column)
         floors = [row for row in means if row.kind in (CONSTANT, MEAN_TARGET)]
         if floors:
-            floor = max(floors, key=lambda row: means[row])
+            floor = max(floors, key=lambda row: sign * means[row])
             trained = [row for row in means if row.is_trained]
-            above = tuple(row for row in trained if means[row] > means[floor])
+            above = tuple(row for row in trained if sign * means[row] > sign * means[floor])
             rest = tuple(row for row in trained if row not in above)
             found.append(Learnt(population, floor, means[floor], above, rest))
     return tuple(found)
+
+
+def unlearnt_metrics(tables: Iterable[MetricTable]) -> tuple[tuple[MetricTable, Learnt], ...]:
+    """Where no trained row at all is above the floor: a metric and a headline population each."""
+    directed = [table for table in tables if table.metric.higher_is_better is not None]
+    return tuple(
+        (table, item)
+        for table in directed
+        for item in learnt_rows(table)
+        if item.not_above and not item.above
+    )
 
 
 def _complete_means(table: MetricTable, column: int) -> dict[TableRow, float]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from report.number_format import counted, decimals_for, listed, number, p_value
 from report.numbers.analysis import Analysis
 from report.numbers.featured import psnr_table
-from report.numbers.learnt import Learnt
+from report.numbers.learnt import Learnt, unlearnt_metrics
 from report.numbers.metrics import PSNR
 from report.numbers.results_table import MetricTable
 from report.numbers.rows import (
@@ -75,7 +75,14 @@ def learnt_sentences(analysis: Analysis) -> list[str]:
             "The run holds neither a constant nor a mean target, so this report cannot say whether "
             "a model has learnt."
         ]
-    return [_learnt(item, analysis) for item in analysis.learnt]
+    return [
+        *(_learnt(item, analysis) for item in analysis.learnt),
+        *(
+            _nothing_learnt(table, item)
+            for table, item in unlearnt_metrics(analysis.tables)
+            if table.metric.name != PSNR
+        ),
+    ]
 
 
 def unlearnt_warnings(analysis: Analysis) -> list[str]:
@@ -95,6 +102,21 @@ def _learnt(item: Learnt, analysis: Analysis) -> str:
     named = listed(below) if len(below) <= MOST_NAMED else f"{len(below)} arms"
     verb = "is" if len(below) == 1 else "are"
     return f"{text}; {named} {verb} not above it and cannot be said to have learnt."
+
+
+def _nothing_learnt(table: MetricTable, item: Learnt) -> str:
+    """A metric by which a prediction that looks at no patient is as good as every model."""
+    unit = f" {table.metric.unit}" if table.metric.unit else ""
+    return (
+        f"{_place(item.population)} no trained arm has a better mean {_spoken(table.metric)} "
+        f"than '{item.floor.label}' ({number(item.level, table.decimals)}{unit}): by this metric "
+        "nothing is shown to be learnt there."
+    )
+
+
+def _spoken(metric: Metric) -> str:
+    """Its label without what stands in brackets behind it."""
+    return metric.label.partition(" (")[0]
 
 
 def divergence_sentences(rows: Sequence[TableRow]) -> list[str]:

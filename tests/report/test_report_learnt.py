@@ -82,6 +82,22 @@ def test_nothing_is_warned_of_where_every_arm_has_learnt(write_run, about, resul
     assert [item.floor.name for item in analysis.learnt] == ["constant", "constant"]
 
 
+def test_a_metric_by_which_a_constant_beats_every_model_is_named_whichever_way_is_better(
+    write_run, about, results
+):
+    psnr = results[results.metric == "psnr"]
+    worst = psnr.assign(metric="mae", value=0.2)
+    fine = psnr.assign(metric="nrmse", value=0.3)
+    one = psnr[psnr.arm == "fedavg"].assign(arm="constant")
+    floors = [one.assign(metric="mae", value=0.1), one.assign(metric="nrmse", value=0.4)]
+    found = with_baseline_rows(pd.concat([psnr, worst, fine, *floors], ignore_index=True))
+    page = render_page(analyse(read_run(write_run(about=with_baselines(about), results=found))))
+    for place in (PLACE, "At the unseen site u"):
+        assert f"{place} no trained arm has a better mean MAE than &#39;Constant&#39; (0.1" in page
+    assert "no trained arm has a better mean NRMSE" not in page
+    assert "no trained arm has a better mean PSNR" not in page
+
+
 def test_a_run_without_these_baselines_is_not_said_to_have_learnt(write_run):
     page = render_page(analyse(read_run(write_run())))
     assert "so this report cannot say whether a model has learnt" in page
