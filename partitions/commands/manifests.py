@@ -46,7 +46,7 @@ def add_readers(commands: Commands) -> None:
     """Add a command for every reader: bring scans in."""
     for name in reader_names():
         reader = load_reader(name)
-        parser = commands.add_parser(name, help=reader.help)
+        parser = commands.add_parser(name, help=f"bring in {reader.help}")
         reader.add_options(parser)
         place = "site folders are made here" + (f"; by default {reader.out}" if reader.out else "")
         parser.add_argument(

@@ -25,7 +25,7 @@ class Reader:
     """What a file of this folder offers to the command line.
 
     Attributes:
-        help: what it does, in some words.
+        help: what it brings in, in some words.
         add_options: adds the options that say where the scans are. Every reader has ``--out``
             and ``--seed`` besides.
         bring_in: reads the options, finds the scans, and writes a manifest per site with

@@ -151,7 +151,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 
 READER = Reader(
-    help="bring in the AAPM-Mayo 2016 low-dose CT challenge, one site",
+    help="the AAPM-Mayo 2016 low-dose CT challenge, one site",
     add_options=_add_options,
     bring_in=lambda options: import_aapm_mayo(
         options.source, options.out, options.seed, options.thickness, options.kernel

@@ -130,7 +130,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 
 READER = Reader(
-    help="bring in ADNI as NIfTI, one site per centre",
+    help="ADNI as NIfTI, one site per centre",
     add_options=_add_options,
     bring_in=lambda options: import_adni(options.source, options.out, options.seed),
     out=Path("data/adni"),

@@ -227,7 +227,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 
 READER = Reader(
-    help="bring in any tree in the Brain Imaging Data Structure (BIDS)",
+    help="any tree in the Brain Imaging Data Structure (BIDS)",
     add_options=_add_options,
     bring_in=lambda options: import_bids(
         options.source,

@@ -216,7 +216,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 
 READER = Reader(
-    help="bring in BraTS 2017 to 2024 and FeTS, one site per institution",
+    help="BraTS 2017 to 2024 and FeTS, one site per institution",
     add_options=_add_options,
     bring_in=lambda options: import_brats(options.source, options.out, options.seed, options.sites),
     out=Path("data/brats"),

@@ -384,7 +384,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 
 READER = Reader(
-    help="bring in NIfTI, MHA or NRRD scans through a table; they stay where they are",
+    help="NIfTI, MHA or NRRD scans through a table; they stay where they are",
     add_options=_add_options,
     bring_in=lambda options: import_csv(
         options.table, options.out, options.dataset, options.seed, options.keep

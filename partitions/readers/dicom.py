@@ -193,7 +193,7 @@ def _bring_in(options: argparse.Namespace) -> tuple[SiteManifest, ...]:
 
 
 READER = Reader(
-    help="bring in a folder of DICOM series, converted to NIfTI in the site folder",
+    help="a folder of DICOM series, converted to NIfTI in the site folder",
     add_options=_add_options,
     bring_in=_bring_in,
     layout="DICOM series of one's own",

@@ -232,7 +232,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 
 READER = Reader(
-    help="bring in fastMRI brain MR, one site per field strength",
+    help="fastMRI brain MR, one site per field strength",
     add_options=_add_options,
     bring_in=lambda options: import_fastmri(options.source, options.out, options.seed),
     out=Path("data/fastmri"),

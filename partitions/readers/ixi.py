@@ -220,7 +220,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 
 READER = Reader(
-    help="bring in IXI brain MR, one site per hospital",
+    help="IXI brain MR, one site per hospital",
     add_options=_add_options,
     bring_in=lambda options: import_ixi(
         options.source, options.out, options.seed, options.demographics

@@ -200,7 +200,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 
 READER = Reader(
-    help="bring in TCIA LDCT-and-Projection-data, one site per region of the body",
+    help="TCIA LDCT-and-Projection-data, one site per region of the body",
     add_options=_add_options,
     bring_in=lambda options: import_ldct(options.source, options.out, options.seed),
     out=Path("data/ldct"),

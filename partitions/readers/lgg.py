@@ -274,7 +274,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 
 READER = Reader(
-    help="bring in TCGA-LGG (kaggle_3m), one site per hospital",
+    help="TCGA-LGG (kaggle_3m), one site per hospital",
     add_options=_add_options,
     bring_in=lambda options: import_lgg(options.source, options.out, options.seed),
     out=Path("data/lgg"),

@@ -148,7 +148,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 
 READER = Reader(
-    help="bring in OASIS-3 brain MR, one site per field strength",
+    help="OASIS-3 brain MR, one site per field strength",
     add_options=_add_options,
     bring_in=lambda options: import_oasis(
         options.source, options.out, options.seed, options.catalogue

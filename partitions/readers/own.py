@@ -39,7 +39,9 @@ def import_own(dotted: str, given: Sequence[str], out: Path, seed: int) -> tuple
             f"'{dotted}' is a {type(reader).__name__} and no partitions.readers.Reader; see "
             "docs/howto/add-a-data-reader.md"
         )
-    parser = ArgumentParser(prog=f"fedi2i data own --reader {dotted} --", description=reader.help)
+    parser = ArgumentParser(
+        prog=f"fedi2i data own --reader {dotted} --", description=f"Bring in {reader.help}"
+    )
     reader.add_options(parser)
     options = parser.parse_args(list(given), argparse.Namespace(out=out, seed=seed))
     with written_by(origin):
@@ -62,7 +64,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 
 READER = Reader(
-    help="bring in scans by a reader of your own, from an installed package",
+    help="scans by a reader of your own, from an installed package",
     add_options=_add_options,
     bring_in=lambda options: import_own(options.reader, options.given, options.out, options.seed),
 )

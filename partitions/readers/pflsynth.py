@@ -167,7 +167,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 
 READER = Reader(
-    help="bring in pictures of pFLSynth, whose channels are contrasts",
+    help="pictures of pFLSynth, whose channels are contrasts",
     add_options=_add_options,
     bring_in=lambda options: import_pflsynth(options.source, options.out, options.task),
     out=Path("data/pflsynth"),

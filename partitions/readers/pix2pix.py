@@ -93,7 +93,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 
 READER = Reader(
-    help="bring in pictures of pix2pix, source and target side by side",
+    help="pictures of pix2pix, source and target side by side",
     add_options=_add_options,
     bring_in=lambda options: import_pix2pix(
         options.source, options.out, options.dataset, options.sequences, options.site

@@ -178,7 +178,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 
 READER = Reader(
-    help="bring in MATLAB files of SynDiff",
+    help="MATLAB files of SynDiff",
     add_options=_add_options,
     bring_in=lambda options: import_syndiff(
         options.source, options.out, options.slices, options.site

@@ -129,7 +129,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 
 READER = Reader(
-    help="bring in SynthRAD2023 and SynthRAD2025, one site per centre",
+    help="SynthRAD2023 and SynthRAD2025, one site per centre",
     add_options=_add_options,
     bring_in=lambda options: import_synthrad(
         options.source, options.out, options.seed, options.task, options.regions
