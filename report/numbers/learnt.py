@@ -6,11 +6,12 @@ than a grey constant.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from report.numbers.results_table import MetricTable
 from report.numbers.rows import Population, TableRow, converged_rows
+from report.run.metrics import Metric
 from report.run.records import CONSTANT, MEAN_TARGET
 
 
@@ -42,20 +43,33 @@ def learnt_rows(table: MetricTable) -> tuple[Learnt, ...]:
     Args:
         table: of a metric with a better way.
     """
-    sign = -1.0 if table.metric.higher_is_better is False else 1.0
-    found = []
-    for column, population in enumerate(table.columns):
-        if not population.headline:
-            continue
-        means = _complete_means(table, column)
-        floors = [row for row in means if row.kind in (CONSTANT, MEAN_TARGET)]
-        if floors:
-            floor = max(floors, key=lambda row: sign * means[row])
-            trained = [row for row in means if row.is_trained]
-            above = tuple(row for row in trained if sign * means[row] > sign * means[floor])
-            rest = tuple(row for row in trained if row not in above)
-            found.append(Learnt(population, floor, means[floor], above, rest))
-    return tuple(found)
+    found = [
+        learnt_among(population, _complete_means(table, column), table.metric)
+        for column, population in enumerate(table.columns)
+        if population.headline
+    ]
+    return tuple(item for item in found if item is not None)
+
+
+def learnt_among(
+    population: Population, means: Mapping[TableRow, float], metric: Metric
+) -> Learnt | None:
+    """Compare means of one population; None where there is neither a constant nor a mean target.
+
+    Args:
+        population: whose patients.
+        means: by row, none of them NaN.
+        metric: with a better way.
+    """
+    sign = -1.0 if metric.higher_is_better is False else 1.0
+    floors = [row for row in means if row.kind in (CONSTANT, MEAN_TARGET)]
+    if not floors:
+        return None
+    floor = max(floors, key=lambda row: sign * means[row])
+    trained = [row for row in means if row.is_trained]
+    above = tuple(row for row in trained if sign * means[row] > sign * means[floor])
+    rest = tuple(row for row in trained if row not in above)
+    return Learnt(population, floor, means[floor], above, rest)
 
 
 def unlearnt_metrics(tables: Iterable[MetricTable]) -> tuple[tuple[MetricTable, Learnt], ...]:

@@ -30,7 +30,7 @@ from report.numbers.over_seeds.reaching import (
     race,
 )
 from report.numbers.over_seeds.sites import SiteFairness, site_fairness
-from report.numbers.over_seeds.study import StudyAnalysis, analyse_study
+from report.numbers.over_seeds.study import RunMeans, StudyAnalysis, analyse_study
 from report.numbers.ranks import Ranks, rank_blocks
 from report.page.studies.insights import convergence_sentences, insights
 from report.page.studies.over_seeds import median_text, over_seeds, place_text
@@ -320,9 +320,42 @@ def _sentences(analysis: StudyAnalysis) -> list[str]:
     return insights(analysis, over_seeds(analysis))
 
 
+def test_a_study_says_which_arms_are_not_above_what_needs_no_network(
+    study: StudyAnalysis, tmp_path: Path
+) -> None:
+    assert all("learnt" not in sentence for sentence in _sentences(study))
+    folder = six_seeds.write(tmp_path / "study", seeds=(1, 2, 3))
+    for seed in (1, 2, 3):
+        path = folder / f"seed-{seed}" / "results.csv"
+        results = pd.read_csv(path)
+        rows = (results["arm"] == "constant") & (results["metric"] == "psnr")
+        arm = results[(results["arm"] == "fedavg") & (results["metric"] == "psnr")]
+        between = arm.groupby("subject")["value"].first() + 0.01  # just above FedAvg, each patient
+        results.loc[rows, "value"] = results.loc[rows, "subject"].map(between)
+        results.to_csv(path, index=False)
+    said = [sentence for sentence in _sentences(_analysis(folder)) if "learnt" in sentence]
+    assert [one.split(" the best prediction")[0] for one in said] == [
+        "On the federated sites' patients",
+        "On the patients of island",
+    ]
+    assert all(
+        "looks at none of them is 'Constant'" in one and "FedAvg" in one and "not above" in one
+        for one in said
+    )
+
+
+@pytest.mark.parametrize(("off", "shown"), [(1e-15, False), (0.004, True)])
+def test_a_spread_that_rounding_alone_makes_is_none(off: float, shown: bool) -> None:
+    means = RunMeans({1: 6.283, 2: 6.283 * (1 + off), 3: 6.283})
+    assert bool(means.spread) is shown
+
+
 def test_sentences_follow_from_the_tests_by_rule(study: StudyAnalysis) -> None:
     said = _sentences(study)
-    assert said[0].startswith("With 6 seeds and 5 patients the 95 % intervals of the primary")
+    assert any(
+        one.startswith("With 6 seeds and 5 patients the 95 % intervals of the primary")
+        for one in said
+    )
     assert (
         "FedAvg against FedProx: in GMSD of the patients of island the difference points the other "
         "way (crossed t, p < 0.001, secondary and not corrected)."

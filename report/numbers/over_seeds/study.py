@@ -30,6 +30,8 @@ from report.run.study import Study
 
 ALSO_TESTED = ("ms_ssim_3_scales", "vif", "gmsd", "haarpsi", "ssim_inner")
 """Secondary outcomes of a study beside those of a single run, declared for every study alike."""
+_ROUNDING = 1e-6
+"""Relative to the mean: what is computed in single precision differs by this between two runs."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +51,12 @@ class RunMeans:
 
     @property
     def spread(self) -> float | None:
-        """Standard deviation between runs; None of one run."""
+        """Standard deviation between runs; None of one run, 0 where rounding alone differs."""
         values = list(self.of_seed.values())
-        return float(np.std(values, ddof=1)) if len(values) > 1 else None
+        if len(values) < 2:
+            return None
+        spread = float(np.std(values, ddof=1))
+        return 0.0 if spread <= _ROUNDING * abs(self.mean) else spread
 
 
 @dataclass(frozen=True)

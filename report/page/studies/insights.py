@@ -6,13 +6,22 @@ nothing was shown. A rule that does not apply gives no sentence.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from report.number_format import counted, listed, number, p_value
+from report.numbers.learnt import Learnt, learnt_among
+from report.numbers.metrics import PSNR
 from report.numbers.over_seeds.convergence import ROUNDS, ArmConvergence, StudyConvergence
 from report.numbers.over_seeds.ranks import StudyRanks
 from report.numbers.over_seeds.sites import Joining, SiteFairness
-from report.numbers.over_seeds.study import StudyAnalysis, StudyComparison, StudyTests
+from report.numbers.over_seeds.study import (
+    StudyAnalysis,
+    StudyComparison,
+    StudyTable,
+    StudyTests,
+)
+from report.numbers.rows import Population, TableRow
 from report.numbers.statistics import ALPHA
 from report.page.studies.over_seeds import OverSeeds, place_text
 
@@ -21,7 +30,7 @@ PERCENT = 100
 
 def insights(analysis: StudyAnalysis, parts: OverSeeds) -> list[str]:
     """All sentences, in the order of the page."""
-    found: list[str] = []
+    found = learnt_sentences(analysis.tables)
     if analysis.primary is not None:
         found += precision_sentences(analysis.primary)
         found += contrary_sentences(analysis.primary, analysis.tests)
@@ -32,6 +41,40 @@ def insights(analysis: StudyAnalysis, parts: OverSeeds) -> list[str]:
     if parts.ranks is not None:
         found += rank_sentences(parts.ranks.found)
     return found
+
+
+def learnt_sentences(tables: Sequence[StudyTable]) -> list[str]:
+    """Which arms are above what needs no network, by PSNR in the mean over runs."""
+    return [
+        _learnt(item, table)
+        for table in tables
+        if table.metric.name == PSNR
+        for column, population in enumerate(table.columns)
+        if population.headline
+        and (item := learnt_among(population, _means(table, column), table.metric)) is not None
+    ]
+
+
+def _means(table: StudyTable, column: int) -> dict[TableRow, float]:
+    """The means over runs; rows of which a run diverged are left out."""
+    cells = {row: table.cells.get((row.name, column)) for row in table.rows}
+    means = {row: cell.mean for row, cell in cells.items() if cell is not None}
+    return {row: mean for row, mean in means.items() if not math.isnan(mean)}
+
+
+def _learnt(item: Learnt, table: StudyTable) -> str:
+    text = (
+        f"On {_patients_of(item.population)} the best prediction that looks at none of them is "
+        f"'{item.floor.label}' with {number(item.level, table.decimals)} dB"
+    )
+    if not item.not_above:
+        return f"{text}; every trained arm is above it in the mean over runs."
+    below = [row.label for row in item.not_above]
+    verb = "is" if len(below) == 1 else "are"
+    return (
+        f"{text}; {listed(below)} {verb} not above it in the mean over runs and cannot be said to "
+        "have learnt."
+    )
 
 
 def precision_sentences(primary: StudyTests) -> list[str]:
@@ -53,7 +96,7 @@ def contrary_sentences(primary: StudyTests, tests: Sequence[StudyTests]) -> list
     """Where a difference shown in the primary outcome goes the other way in a secondary one."""
     return [
         f"{primary.reference.label} against {item.other.label}: in {other.metric.label} of "
-        f"{_of_patients(other)} the difference points the other way (crossed t, "
+        f"{_patients_of(other.population)} the difference points the other way (crossed t, "
         f"p {p_value(contrary.test.p)}, secondary and not corrected)."
         for item in primary.comparisons
         if item.differs
@@ -193,8 +236,7 @@ def _unit(tests: StudyTests) -> str:
     return f" {tests.metric.unit}" if tests.metric.unit else ""
 
 
-def _of_patients(tests: StudyTests) -> str:
-    if not tests.population.unseen:
+def _patients_of(population: Population) -> str:
+    if not population.unseen:
         return "the federated sites' patients"
-    sites = tests.population.sites
-    return f"the patients of {listed(sites)}"
+    return f"the patients of {listed(population.sites)}"
