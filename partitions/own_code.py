@@ -95,6 +95,21 @@ def check_allowed(dotted: str) -> str:
     return digest
 
 
+def is_allowed(dotted: str) -> bool:
+    """Whether ``check_allowed`` passes a dotted path that a stranger has sent.
+
+    The list is asked first: of what is not on it no package is read, however large the package is
+    that the stranger names.
+    """
+    try:
+        if _entry(dotted) not in _listed(list_path()):
+            return False
+        check_allowed(dotted)
+    except ConfigError:
+        return False
+    return True
+
+
 def is_dotted(text: str) -> bool:
     """Whether a text has the form of a dotted path; nothing is looked up."""
     return _DOTTED.fullmatch(text) is not None

@@ -20,9 +20,8 @@ from nvflare.fuel.utils.config_service import ConfigService
 from nvflare.lighter.tool_consts import NVFLARE_SIG_FILE, NVFLARE_SUBMITTER_CRT_FILE
 
 from app_custom.gates.site_policy import policy_fault
-from fedi2i.errors import ConfigError
 from lightning_modules.model_networks import ROLES
-from partitions.own_code import check_allowed
+from partitions.own_code import is_allowed
 
 _CONFIGS = (JobConstants.SERVER_JOB_CONFIG, JobConstants.CLIENT_JOB_CONFIG)
 _SIGNATURES = (NVFLARE_SIG_FILE, NVFLARE_SUBMITTER_CRT_FILE)
@@ -102,9 +101,7 @@ def _refused_network(configs: list[dict[str, Any]]) -> str:
     Where the list is, and what else stands on it, is not the submitter's to know.
     """
     for path in sorted(set(_own_networks(configs))):
-        try:
-            check_allowed(path)
-        except ConfigError:
+        if not is_allowed(path):
             return (
                 f"names a network that this participant does not allow: {path}; whoever answers "
                 f"for it may do so by 'fedi2i provision allow {path}'"

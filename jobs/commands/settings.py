@@ -78,6 +78,7 @@ def read_resources(texts: Sequence[str], launcher: str) -> Resources:
             raise ConfigError(f"--resource {text}: write key=value, e.g. cores=8")
     resources = record_from(Resources, _nested(texts, where), where)
     check_values(resources, where)
+    resources.check_names(where)
     return resources
 
 

@@ -91,17 +91,27 @@ def unlearnt_warnings(analysis: Analysis) -> list[str]:
 
 
 def _learnt(item: Learnt, analysis: Analysis) -> str:
-    decimals = psnr_table(analysis.tables).decimals
+    return learnt_sentence(item, psnr_table(analysis.tables).decimals)
+
+
+def learnt_sentence(item: Learnt, decimals: int, by: str = "") -> str:
+    """Which trained arms are above what needs no network, by PSNR in dB.
+
+    Args:
+        item: the arms beside the better of constant and mean target.
+        decimals: digits after the point.
+        by: what their means are over besides patients, as `` in the mean over runs``.
+    """
     text = (
         f"{_place(item.population)} the best prediction that looks at no patient is "
         f"'{item.floor.label}' with {number(item.level, decimals)} dB"
     )
     if not item.not_above:
-        return f"{text}; every trained arm is above it and so has learnt."
+        return f"{text}; every trained arm is above it{by} and so has learnt."
     below = [row.label for row in item.not_above]
     named = listed(below) if len(below) <= MOST_NAMED else f"{len(below)} arms"
     verb = "is" if len(below) == 1 else "are"
-    return f"{text}; {named} {verb} not above it and cannot be said to have learnt."
+    return f"{text}; {named} {verb} not above it{by} and cannot be said to have learnt."
 
 
 def _nothing_learnt(table: MetricTable, item: Learnt) -> str:

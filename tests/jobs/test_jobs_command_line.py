@@ -274,6 +274,7 @@ def test_compare_hands_its_arms_to_a_launcher_with_whole_paths_and_records_them_
         (("--launcher", "local", "--resource", "core=2"), "did you mean 'cores'"),
         (("--launcher", "local", "--resource", "cores"), "write key=value, e.g. cores=8"),
         (("--launcher", "local", "--resource", "cores=0"), "cores is 0"),
+        (("--launcher", "slurm", "--resource", "account=a b"), "resources.account is 'a b'"),
     ],
 )
 def test_compare_refuses_resources_that_no_job_can_have(

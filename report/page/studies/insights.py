@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 
 from report.number_format import counted, listed, number, p_value
-from report.numbers.learnt import Learnt, learnt_among
+from report.numbers.learnt import learnt_among
 from report.numbers.metrics import PSNR
 from report.numbers.over_seeds.convergence import ROUNDS, ArmConvergence, StudyConvergence
 from report.numbers.over_seeds.ranks import StudyRanks
@@ -21,9 +21,10 @@ from report.numbers.over_seeds.study import (
     StudyTable,
     StudyTests,
 )
-from report.numbers.rows import Population, TableRow
+from report.numbers.rows import TableRow
 from report.numbers.statistics import ALPHA
 from report.page.studies.over_seeds import OverSeeds, place_text
+from report.page.summary import learnt_sentence
 
 PERCENT = 100
 
@@ -46,7 +47,7 @@ def insights(analysis: StudyAnalysis, parts: OverSeeds) -> list[str]:
 def learnt_sentences(tables: Sequence[StudyTable]) -> list[str]:
     """Which arms are above what needs no network, by PSNR in the mean over runs."""
     return [
-        _learnt(item, table)
+        learnt_sentence(item, table.decimals, by=" in the mean over runs")
         for table in tables
         if table.metric.name == PSNR
         for column, population in enumerate(table.columns)
@@ -60,21 +61,6 @@ def _means(table: StudyTable, column: int) -> dict[TableRow, float]:
     cells = {row: table.cells.get((row.name, column)) for row in table.rows}
     means = {row: cell.mean for row, cell in cells.items() if cell is not None}
     return {row: mean for row, mean in means.items() if not math.isnan(mean)}
-
-
-def _learnt(item: Learnt, table: StudyTable) -> str:
-    text = (
-        f"On {_patients_of(item.population)} the best prediction that looks at none of them is "
-        f"'{item.floor.label}' with {number(item.level, table.decimals)} dB"
-    )
-    if not item.not_above:
-        return f"{text}; every trained arm is above it in the mean over runs."
-    below = [row.label for row in item.not_above]
-    verb = "is" if len(below) == 1 else "are"
-    return (
-        f"{text}; {listed(below)} {verb} not above it in the mean over runs and cannot be said to "
-        "have learnt."
-    )
 
 
 def precision_sentences(primary: StudyTests) -> list[str]:
@@ -96,7 +82,7 @@ def contrary_sentences(primary: StudyTests, tests: Sequence[StudyTests]) -> list
     """Where a difference shown in the primary outcome goes the other way in a secondary one."""
     return [
         f"{primary.reference.label} against {item.other.label}: in {other.metric.label} of "
-        f"{_patients_of(other.population)} the difference points the other way (crossed t, "
+        f"{_of_patients(other)} the difference points the other way (crossed t, "
         f"p {p_value(contrary.test.p)}, secondary and not corrected)."
         for item in primary.comparisons
         if item.differs
@@ -236,7 +222,8 @@ def _unit(tests: StudyTests) -> str:
     return f" {tests.metric.unit}" if tests.metric.unit else ""
 
 
-def _patients_of(population: Population) -> str:
-    if not population.unseen:
+def _of_patients(tests: StudyTests) -> str:
+    if not tests.population.unseen:
         return "the federated sites' patients"
-    return f"the patients of {listed(population.sites)}"
+    sites = tests.population.sites
+    return f"the patients of {listed(sites)}"

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from learner_rounds import after_rounds
 from torch import Tensor
 
 from fedi2i.errors import ConfigError
@@ -91,15 +92,10 @@ def test_kept_optimizers_do_not_carry_a_rate_over_to_a_process_that_goes_on(
     training = {"rounds": 3, "optimizer_state": "keep", "schedule": "cosine", "warm_up": 0.2}
     experiment = make_experiment(training=training)
 
-    def rounds(learner: Learner, state: State, *numbers: int) -> State:
-        for number in numbers:
-            state = learner.train(state, number).state
-        return state
-
     start = make_learner(experiment).initial_state()
-    whole = rounds(make_learner(experiment, store="whole"), start, 0, 1, 2)
-    broken = rounds(make_learner(experiment, store="broken"), start, 0, 1)
-    resumed = rounds(make_learner(experiment, store="broken"), broken, 2)
+    whole = after_rounds(make_learner(experiment, store="whole"), start, 0, 1, 2)
+    broken = after_rounds(make_learner(experiment, store="broken"), start, 0, 1)
+    resumed = after_rounds(make_learner(experiment, store="broken"), broken, 2)
     assert all(torch.equal(resumed[key], whole[key]) for key in whole)
 
 

@@ -15,9 +15,10 @@ import yaml
 from miniature_scans import write_scan
 
 from fedi2i.errors import ConfigError, DataError
+from partitions import own_code
 from partitions.__main__ import main
 from partitions.manifest import read_manifest
-from partitions.own_code import load_own, package_digest
+from partitions.own_code import is_allowed, load_own, package_digest
 from partitions.readers.own import import_own
 
 DOTTED = "my_lab.readers:READER"
@@ -91,6 +92,32 @@ def scans(tmp_path: Path) -> Path:
         for sequence in ("t1", "t2"):
             write_scan(tmp_path / "my scans" / subject / f"{sequence}.nii.gz")
     return tmp_path / "my scans"
+
+
+def test_of_a_package_that_a_stranger_names_nothing_is_read_unless_it_is_listed(
+    package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest, read = allow(package), list[str]()
+    monkeypatch.setattr(own_code, "package_digest", lambda name: read.append(name) or digest)
+    for sent in (
+        "torch.nn.Linear",
+        "my_lab.readers:OTHER",
+        "no_such_package.Net",
+        "os.system",
+        "a",
+    ):
+        assert not is_allowed(sent)
+    assert read == []
+    assert is_allowed(DOTTED)
+    assert read == ["my_lab"]
+    assert not was_imported(package)
+
+
+def test_what_is_listed_is_allowed_only_as_it_was_read(package: Path) -> None:
+    allow(package)
+    assert is_allowed(DOTTED)
+    (package / "names.py").write_text("SITE = 'other'\n")
+    assert not is_allowed(DOTTED)
 
 
 def test_an_allowed_reader_brings_scans_in_and_the_manifest_names_its_code(
