@@ -14,12 +14,7 @@ from fedi2i.errors import DataError
 from fedi2i.files import replacing, write_csv
 from fedi2i.metric_files import COLUMNS as METRIC_COLUMNS
 from lightning_modules.configuration import ModelConfig
-from lightning_modules.evaluation.baselines import (
-    CONSTANT_ARM,
-    MEAN_TARGET_ARM,
-    SOURCE_ARM,
-    baselines_of,
-)
+from lightning_modules.evaluation.baselines import SOURCE_ARM, UNTRAINED_ARMS, baselines_of
 from lightning_modules.evaluation.followed_baselines import BASELINES_FILE, followed_baselines
 from lightning_modules.evaluation.images import native_pair, stored_target_of
 from lightning_modules.evaluation.panels import middle_slice, shown
@@ -89,8 +84,8 @@ def evaluate(
     Writes ``results.csv`` (one row per arm, site, split, subject and metric, each with its preset)
     and ``slices.npz`` (the slice with the largest mask of every patient: source, target, mask,
     lesion where there is one, and each arm's prediction; float16 intensities in [0, 1] through the
-    preset's window, see `shown`). Of the constant and the mean target there are rows and no
-    pictures. ``baselines.csv`` has what needs no network on the validation patients of the sites
+    preset's window, see `shown`). Of what needs no network there are rows and, but for the source,
+    no pictures. ``baselines.csv`` has what needs no network on the validation patients of the sites
     that trained, for the curves over rounds.
 
     Returns:
@@ -146,7 +141,7 @@ def _pictures(
         **{
             arm: shown(volume[index], patient, "target", preset)
             for arm, volume in predictions.items()
-            if arm not in (CONSTANT_ARM, MEAN_TARGET_ARM, SOURCE_ARM)
+            if arm not in UNTRAINED_ARMS
         },
         SOURCE_ARM: shown(patient.source[index], patient, "source", preset),
     }
