@@ -174,6 +174,8 @@ class ModelConfig:
         discriminator: the discriminator, or both.
         adversarial_loss: ``lsgan`` or ``bce``.
         lambda_l1: pix2pix and regression: weight of the L1 term.
+        lambda_features: pix2pix: weight of the feature matching (pix2pixHD takes 10); 0 leaves it
+            out.
         lambda_cycle: CycleGAN: weight of the cycle term.
         lambda_identity: CycleGAN: weight of the identity term, relative to ``lambda_cycle``.
         image_buffer: CycleGAN: translated slices that the discriminators are shown again.
@@ -184,6 +186,7 @@ class ModelConfig:
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
     adversarial_loss: str = word("lsgan", *ADVERSARIAL_LOSSES)
     lambda_l1: float = number(100.0, most=1e5)
+    lambda_features: float = number(0.0, most=1e5, left_out=True)
     lambda_cycle: float = number(10.0, most=1e5)
     lambda_identity: float = number(0.5, most=1e5)
     image_buffer: int = number(50, most=10_000)
@@ -378,6 +381,8 @@ def _check_model(experiment: ExperimentConfig, where: str) -> None:
             f"data.preparation.pairing is '{experiment.data.preparation.pairing}'; set it to "
             "'paired' or take model 'cyclegan'"
         )
+    if model.lambda_features:
+        _check_features(model, where)
     if model.name == "cyclegan" and model.lambda_cycle == 0:
         raise ConfigError(
             f"{where}: model.lambda_cycle is 0, but without the cycle nothing ties a translation "
@@ -385,6 +390,20 @@ def _check_model(experiment: ExperimentConfig, where: str) -> None:
         )
     if not MODELS[model.name].paired and model.lambda_identity:
         _check_recoloured_identity(experiment, where)
+
+
+def _check_features(model: ModelConfig, where: str) -> None:
+    if model.name != "pix2pix":
+        raise ConfigError(
+            f"{where}: model.lambda_features weighs what the discriminator of 'pix2pix' sees, and "
+            f"model '{model.name}' has no such term; leave it out"
+        )
+    if model.discriminator.is_own:
+        raise ConfigError(
+            f"{where}: model.lambda_features needs the inner layers of a discriminator, and a "
+            "network of your own gives its logits alone; leave it out, or take this project's "
+            "discriminator"
+        )
 
 
 def _check_recoloured_identity(experiment: ExperimentConfig, where: str) -> None:

@@ -22,9 +22,12 @@ class PatchGAN(nn.Module):
 
     def forward(self, source: Tensor, target: Tensor) -> Tensor:
         """Logits per patch of the pair."""
-        # MONAI also returns inner features, which are not used.
-        logits: Tensor = self.patches(torch.cat([source, target], dim=1))[-1]
-        return logits
+        return self.layers(source, target)[-1]
+
+    def layers(self, source: Tensor, target: Tensor) -> list[Tensor]:
+        """What every layer makes of the pair: (batch, channels, rows', columns'); logits last."""
+        made: list[Tensor] = self.patches(torch.cat([source, target], dim=1))
+        return made
 
 
 class SlicePatchGAN(nn.Module):
