@@ -48,7 +48,8 @@ class SourceView:
         first, last = _ends_of_runs(np.asarray(heights, dtype=np.intp))
         steps = np.arange(-self.neighbours, self.neighbours + 1)
         places = np.arange(len(heights))[:, None] + steps
-        return np.clip(places, first[:, None], last[:, None])
+        found: NDArray[np.intp] = np.clip(places, first[:, None], last[:, None])
+        return found
 
     @property
     def text(self) -> str:
