@@ -147,8 +147,8 @@ def evaluate_command(options: EvaluateOptions) -> None:
     for name in options.unseen:
         choose(name, [site.site for site in sites], "--unseen")
     out, split, unseen = options.out, options.split, options.unseen
-    preset = experiment.preset
-    written = evaluate(generators, sites, hardware, out, split, unseen, preset, ensembles)
+    preset, view = experiment.preset, experiment.model.view
+    written = evaluate(generators, sites, hardware, out, split, unseen, preset, ensembles, view)
     print(f"wrote {written}")
 
 

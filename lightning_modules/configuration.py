@@ -18,6 +18,7 @@ from fedi2i.typed_config import (
     record_from,
     word,
 )
+from lightning_modules.data.source_view import MOST_NEIGHBOURS, SourceView
 from lightning_modules.metrics.presets.catalogue import DEFAULT, PREPARED, PRESETS, needs_scans
 from lightning_modules.metrics.presets.interface import HOUNSFIELD
 from lightning_modules.model_networks import MODELS, shared_networks
@@ -179,6 +180,8 @@ class ModelConfig:
         lambda_cycle: CycleGAN: weight of the cycle term.
         lambda_identity: CycleGAN: weight of the identity term, relative to ``lambda_cycle``.
         image_buffer: CycleGAN: translated slices that the discriminators are shown again.
+        neighbours: slices of the source beside the translated one, on either side, that the
+            generator is shown and pix2pix's discriminator with it; not of CycleGAN.
     """
 
     name: str = word("pix2pix", *MODELS)
@@ -190,6 +193,12 @@ class ModelConfig:
     lambda_cycle: float = number(10.0, most=1e5)
     lambda_identity: float = number(0.5, most=1e5)
     image_buffer: int = number(50, most=10_000)
+    neighbours: int = number(0, most=MOST_NEIGHBOURS, left_out=True)
+
+    @property
+    def view(self) -> SourceView:
+        """What the generator is shown of the source; says how many channels it takes."""
+        return SourceView(self.neighbours)
 
     @property
     def networks(self) -> tuple[NetworkConfig, ...]:
@@ -383,6 +392,12 @@ def _check_model(experiment: ExperimentConfig, where: str) -> None:
         )
     if model.lambda_features:
         _check_features(model, where)
+    if model.neighbours and not MODELS[model.name].paired:
+        raise ConfigError(
+            f"{where}: model.neighbours is {model.neighbours}, but '{model.name}' brings a "
+            "translation back to its source, and a translated slice has no translated neighbours; "
+            "set it to 0, or take 'pix2pix' or 'regression'"
+        )
     if model.name == "cyclegan" and model.lambda_cycle == 0:
         raise ConfigError(
             f"{where}: model.lambda_cycle is 0, but without the cycle nothing ties a translation "
