@@ -158,7 +158,9 @@ def fitted_line(split: PreparedSplit) -> Line | None:
             inside = split.mask[where] > 0
             source = split.source[where][inside] / 65535.0
             target = split.target[where][inside] / 65535.0
-            sums += (source.size, source.sum(), target.sum(), source @ source, source @ target)
+            sums += np.array(
+                [source.size, source.sum(), target.sum(), source @ source, source @ target]
+            )
     if sums[0] == 0:
         return None
     source_mean, target_mean, squares, products = sums[1:] / sums[0]
