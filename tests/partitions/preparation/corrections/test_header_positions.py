@@ -36,7 +36,7 @@ def thick_grid() -> NDArray[Any]:
     tilt = displacement((5, -4, 8), (1.3, -0.7, 2.1))
     affine = grid() @ np.diag([2.1 / 2.5, 2.1 / 2.5, 4 / 2.5, 1])
     affine[:3, 3] = affine[:3, :3] @ (-(np.array(THICK_SIDES) - 1) / 2)
-    return tilt @ affine
+    return np.asarray(tilt @ affine)
 
 
 def other_contrast(values: NDArray[Any], inside: NDArray[Any]) -> NDArray[Any]:
