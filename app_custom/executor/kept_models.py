@@ -25,6 +25,7 @@ from lightning_modules.translation.model_file import (
     translator_weights,
     write_model,
 )
+from lightning_modules.translation.slice_distances import slice_distances
 from partitions.preparation import PreparedSite
 
 FINAL, BEST = "final", "best"
@@ -98,7 +99,7 @@ class KeptModels:
         self, chosen: str, model: Mapping[str, Tensor], rounds: int, metrics: Mapping[str, float]
     ) -> Path:
         translator = MODELS[self._experiment.model.name].translator
-        weights = translator_weights(model, translator, self._experiment.model.generator)
+        weights = translator_weights(model, translator, self._experiment.model)
         if weights is None:
             raise DataError("the model that this site would use lacks a part of its translator")
         training = self._prepared.split("train")
@@ -106,6 +107,7 @@ class KeptModels:
             self._experiment,
             self._record(chosen, rounds, metrics, len(training.source)),
             source_intensities([training]),
+            slice_distances([training]),
         )
         path = self._folder / f"{chosen}{SUFFIX}"
         return write_model(path, ModelFile(card, weights), PRIVATE_FILE)
