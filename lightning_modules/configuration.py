@@ -456,8 +456,8 @@ def _check_native_grid(experiment: ExperimentConfig, where: str) -> None:
     if needs_scans(preset) and preparation.registration != NONE:
         raise ConfigError(
             f"{where}: preset '{experiment.preset}' compares with the target as it is stored, "
-            f"which nobody has registered; take '{experiment.preset}{PREPARED}', or register the "
-            "scans before they are brought in"
+            f"which is not on the source's grid; take '{experiment.preset}{PREPARED}', or lay the "
+            "scans on one grid before they are brought in"
         )
     window, measured = preparation.target_scaling.limits(), preset.facts["clip"]
     if window[0] > measured[0] or window[1] < measured[1]:
