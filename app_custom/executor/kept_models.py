@@ -16,7 +16,6 @@ from fedi2i.errors import DataError, UserError
 from fedi2i.files import PRIVATE_FILE
 from lightning_modules.configuration import ExperimentConfig
 from lightning_modules.model_networks import MODELS
-from lightning_modules.translation.intensities import source_intensities
 from lightning_modules.translation.model_card import TrainingRecord, card_of, training_record
 from lightning_modules.translation.model_file import (
     SUFFIX,
@@ -25,7 +24,7 @@ from lightning_modules.translation.model_file import (
     translator_weights,
     write_model,
 )
-from lightning_modules.translation.slice_distances import slice_distances
+from lightning_modules.translation.unlike_training import slice_distances, source_intensities
 from partitions.preparation import PreparedSite
 
 FINAL, BEST = "final", "best"

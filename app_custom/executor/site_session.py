@@ -46,7 +46,7 @@ from lightning_modules.networks.generators.catalogue import build_generator
 from lightning_modules.sharing.tensor_file import write_tensors
 from lightning_modules.training.hardware import Hardware
 from lightning_modules.training.learner import Learner, RoundResult
-from lightning_modules.translation.intensities import source_percentiles
+from lightning_modules.translation.unlike_training import source_percentiles
 from partitions.preparation import PreparedSite
 
 logger = logging.getLogger(__name__)

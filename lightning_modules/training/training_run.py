@@ -23,7 +23,6 @@ from lightning_modules.strategies.catalogue import StrategyConfig
 from lightning_modules.training.hardware import Hardware
 from lightning_modules.training.learner import Learner, State
 from lightning_modules.training.local_state import LocalStateStore
-from lightning_modules.translation.intensities import source_intensities
 from lightning_modules.translation.model_card import card_of, training_record
 from lightning_modules.translation.model_file import (
     KEPT_ROUNDS,
@@ -32,7 +31,7 @@ from lightning_modules.translation.model_file import (
     Weights,
     write_model,
 )
-from lightning_modules.translation.slice_distances import slice_distances
+from lightning_modules.translation.unlike_training import slice_distances, source_intensities
 from partitions.preparation import PreparedSite
 
 logger = logging.getLogger(__name__)

@@ -12,10 +12,9 @@ from lightning_modules.configuration import ExperimentConfig
 from lightning_modules.data.slices import TrainingSlices
 from lightning_modules.model_networks import MODELS
 from lightning_modules.sharing.tensor_file import read_tensors
-from lightning_modules.translation.intensities import source_intensities
 from lightning_modules.translation.model_card import card_of, training_record
 from lightning_modules.translation.model_file import ModelFile, translator_weights
-from lightning_modules.translation.slice_distances import slice_distances
+from lightning_modules.translation.unlike_training import slice_distances, source_intensities
 from partitions.manifest import read_manifest
 from partitions.preparation import prepare_site
 

@@ -25,8 +25,8 @@ from lightning_modules.translation.model_file import (
     write_model,
 )
 from lightning_modules.translation.onnx_file import described, export_onnx
-from lightning_modules.translation.slice_distances import slice_distances, unlike_training
 from lightning_modules.translation.translator import Translator
+from lightning_modules.translation.unlike_training import other_distances, slice_distances
 from partitions.preparation import PreparedSite
 from partitions.preparation.grids.native_grid import SliceGeometry
 
@@ -103,13 +103,13 @@ def test_a_scan_whose_slices_are_nearer_or_farther_than_the_training_s_is_doubte
     model: Path,
 ) -> None:
     card = read_card(model)
-    assert "its slices lie 1 mm apart, and those of the training 4 to 5.5 mm" in unlike_training(
+    assert "its slices lie 1 mm apart, and those of the training 4 to 5.5 mm" in other_distances(
         _geometry(1.0), card
     )
-    assert "8 mm" in unlike_training(_geometry(8.0), card)
-    assert unlike_training(_geometry(5.0), card) == unlike_training(_geometry(5.6), card) == ""
-    assert unlike_training(_geometry(1.0), replace(card, slice_distances=())) == ""
-    assert unlike_training(_geometry(1.0), ModelCard(slice_distances=(4.0, 5.5))) == ""
+    assert "8 mm" in other_distances(_geometry(8.0), card)
+    assert other_distances(_geometry(5.0), card) == other_distances(_geometry(5.6), card) == ""
+    assert other_distances(_geometry(1.0), replace(card, slice_distances=())) == ""
+    assert other_distances(_geometry(1.0), ModelCard(slice_distances=(4.0, 5.5))) == ""
 
 
 def test_the_record_has_the_distances_of_the_prepared_scans(
