@@ -37,10 +37,16 @@ from partitions.site_folders import find_site_folders
 
 PARTS = {
     "decoding": (("volume.py", "read_volume"),),
-    "resampling": (("resampling.py", "resample"), ("registration.py", "register")),
+    "resampling": (("resampling.py", "resample"), ("applied.py", "laid_on_source")),
+    "cutting to size": (("resampling.py", "cut_to_size"),),
+    "headers": (("scans.py", "open_scans"),),
+    "rules": (("finding.py", "apply"),),
+    "hashes of voxels": (("volume.py", "digest"),),
     "foreground and scale": (("masks.py", "mask_of"), ("subject.py", "volume_scale")),
+    "intensities": (("intensities.py", "to_intensity"), ("intensities.py", "to_levels")),
     "bias field": (("applied.py", "evened"),),
     "hashes of files": (("inputs.py", "file_digests"),),
+    "files of subjects": (("subject_file.py", "write"), ("subject_file.py", "read_facts")),
     "joining arrays": (("assembly.py", "assemble_split"),),
 }
 """Where the time goes, by functions that do not call one another."""

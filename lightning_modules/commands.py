@@ -12,11 +12,12 @@ from fedi2i.commands import Commands, name_and_path
 from fedi2i.errors import ConfigError
 from fedi2i.typed_config import choose
 from lightning_modules.configuration import ExperimentConfig, read_experiment
+from lightning_modules.evaluation.baselines import UNTRAINED_ARMS
 from partitions.manifest import read_manifest
 from partitions.preparation import PreparedSite, prepare_site
 
 # What results.csv and slices.npz hold besides the arms.
-_RESERVED = ("source", "constant", "mean-target", "target", "mask", "lesion")
+_RESERVED = (*UNTRAINED_ARMS, "target", "mask", "lesion")
 
 
 class TrainOptions(Protocol):
@@ -146,8 +147,8 @@ def evaluate_command(options: EvaluateOptions) -> None:
     for name in options.unseen:
         choose(name, [site.site for site in sites], "--unseen")
     out, split, unseen = options.out, options.split, options.unseen
-    preset = experiment.preset
-    written = evaluate(generators, sites, hardware, out, split, unseen, preset, ensembles)
+    preset, view = experiment.preset, experiment.model.view
+    written = evaluate(generators, sites, hardware, out, split, unseen, preset, ensembles, view)
     print(f"wrote {written}")
 
 

@@ -18,6 +18,7 @@ from fedi2i.typed_config import (
     record_from,
     word,
 )
+from lightning_modules.data.source_view import MOST_NEIGHBOURS, SourceView
 from lightning_modules.metrics.presets.catalogue import DEFAULT, PREPARED, PRESETS, needs_scans
 from lightning_modules.metrics.presets.interface import HOUNSFIELD
 from lightning_modules.model_networks import MODELS, shared_networks
@@ -174,9 +175,13 @@ class ModelConfig:
         discriminator: the discriminator, or both.
         adversarial_loss: ``lsgan`` or ``bce``.
         lambda_l1: pix2pix and regression: weight of the L1 term.
+        lambda_features: pix2pix: weight of the feature matching (pix2pixHD takes 10); 0 leaves it
+            out.
         lambda_cycle: CycleGAN: weight of the cycle term.
         lambda_identity: CycleGAN: weight of the identity term, relative to ``lambda_cycle``.
         image_buffer: CycleGAN: translated slices that the discriminators are shown again.
+        neighbours: slices of the source beside the translated one, on either side, that the
+            generator is shown and pix2pix's discriminator with it; not of CycleGAN.
     """
 
     name: str = word("pix2pix", *MODELS)
@@ -184,9 +189,16 @@ class ModelConfig:
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
     adversarial_loss: str = word("lsgan", *ADVERSARIAL_LOSSES)
     lambda_l1: float = number(100.0, most=1e5)
+    lambda_features: float = number(0.0, most=1e5, left_out=True)
     lambda_cycle: float = number(10.0, most=1e5)
     lambda_identity: float = number(0.5, most=1e5)
     image_buffer: int = number(50, most=10_000)
+    neighbours: int = number(0, most=MOST_NEIGHBOURS, left_out=True)
+
+    @property
+    def view(self) -> SourceView:
+        """What the generator is shown of the source; says how many channels it takes."""
+        return SourceView(self.neighbours)
 
     @property
     def networks(self) -> tuple[NetworkConfig, ...]:
@@ -378,6 +390,14 @@ def _check_model(experiment: ExperimentConfig, where: str) -> None:
             f"data.preparation.pairing is '{experiment.data.preparation.pairing}'; set it to "
             "'paired' or take model 'cyclegan'"
         )
+    if model.lambda_features:
+        _check_features(model, where)
+    if model.neighbours and not MODELS[model.name].paired:
+        raise ConfigError(
+            f"{where}: model.neighbours is {model.neighbours}, but '{model.name}' brings a "
+            "translation back to its source, and a translated slice has no translated neighbours; "
+            "set it to 0, or take 'pix2pix' or 'regression'"
+        )
     if model.name == "cyclegan" and model.lambda_cycle == 0:
         raise ConfigError(
             f"{where}: model.lambda_cycle is 0, but without the cycle nothing ties a translation "
@@ -385,6 +405,20 @@ def _check_model(experiment: ExperimentConfig, where: str) -> None:
         )
     if not MODELS[model.name].paired and model.lambda_identity:
         _check_recoloured_identity(experiment, where)
+
+
+def _check_features(model: ModelConfig, where: str) -> None:
+    if model.name != "pix2pix":
+        raise ConfigError(
+            f"{where}: model.lambda_features weighs what the discriminator of 'pix2pix' sees, and "
+            f"model '{model.name}' has no such term; leave it out"
+        )
+    if model.discriminator.is_own:
+        raise ConfigError(
+            f"{where}: model.lambda_features needs the inner layers of a discriminator, and a "
+            "network of your own gives its logits alone; leave it out, or take this project's "
+            "discriminator"
+        )
 
 
 def _check_recoloured_identity(experiment: ExperimentConfig, where: str) -> None:
@@ -422,8 +456,8 @@ def _check_native_grid(experiment: ExperimentConfig, where: str) -> None:
     if needs_scans(preset) and preparation.registration != NONE:
         raise ConfigError(
             f"{where}: preset '{experiment.preset}' compares with the target as it is stored, "
-            f"which nobody has registered; take '{experiment.preset}{PREPARED}', or register the "
-            "scans before they are brought in"
+            f"which is not on the source's grid; take '{experiment.preset}{PREPARED}', or lay the "
+            "scans on one grid before they are brought in"
         )
     window, measured = preparation.target_scaling.limits(), preset.facts["clip"]
     if window[0] > measured[0] or window[1] < measured[1]:

@@ -52,6 +52,7 @@ MODELS: dict[str, ModelNetworks] = {
             "train/loss_discriminator",
             "train/loss_adversarial",
             "train/l1",
+            "train/feature_matching",
         ),
         module="lightning_modules.modules.pix2pix:Pix2PixModule",
     ),

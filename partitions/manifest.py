@@ -34,6 +34,9 @@ AGE = "age"
 SUV_FACTOR = "suv_factor"
 """Key of the metadata: what the values of a PET are multiplied by to be standardised uptake values;
 1 where they are such values already. A sequence's name with a ``_`` may stand in front of it."""
+FRAMES_OF_REFERENCE = "frames_of_reference"
+"""Key of the metadata: ``different`` where equal positions in a subject's scans are not known to be
+equal places."""
 ORIGIN_SITE = "origin_site"
 """Key of the metadata: the site that held the scans before they were divided anew."""
 OLDEST = "90+"

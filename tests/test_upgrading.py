@@ -51,7 +51,7 @@ def test_a_model_is_read(old: Path, tmp_path: Path) -> None:
     data = ("--data", str(old / "north"), "--out", str(tmp_path / "results"))
     assert main(["evaluate", *experiment, "--model", f"old={old / 'model.pt'}", *data]) == 0
     table = pd.read_csv(tmp_path / "results" / "results.csv")
-    assert set(table.arm) == {"source", "constant", "mean-target", "old"}
+    assert set(table.arm) == {"source", "mapped-source", "constant", "mean-target", "old"}
 
 
 def test_a_run_folder_is_reported(old: Path, capsys: pytest.CaptureFixture[str]) -> None:

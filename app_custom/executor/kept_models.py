@@ -16,7 +16,6 @@ from fedi2i.errors import DataError, UserError
 from fedi2i.files import PRIVATE_FILE
 from lightning_modules.configuration import ExperimentConfig
 from lightning_modules.model_networks import MODELS
-from lightning_modules.translation.intensities import source_intensities
 from lightning_modules.translation.model_card import TrainingRecord, card_of, training_record
 from lightning_modules.translation.model_file import (
     SUFFIX,
@@ -25,6 +24,7 @@ from lightning_modules.translation.model_file import (
     translator_weights,
     write_model,
 )
+from lightning_modules.translation.unlike_training import slice_distances, source_intensities
 from partitions.preparation import PreparedSite
 
 FINAL, BEST = "final", "best"
@@ -98,7 +98,7 @@ class KeptModels:
         self, chosen: str, model: Mapping[str, Tensor], rounds: int, metrics: Mapping[str, float]
     ) -> Path:
         translator = MODELS[self._experiment.model.name].translator
-        weights = translator_weights(model, translator, self._experiment.model.generator)
+        weights = translator_weights(model, translator, self._experiment.model)
         if weights is None:
             raise DataError("the model that this site would use lacks a part of its translator")
         training = self._prepared.split("train")
@@ -106,6 +106,7 @@ class KeptModels:
             self._experiment,
             self._record(chosen, rounds, metrics, len(training.source)),
             source_intensities([training]),
+            slice_distances([training]),
         )
         path = self._folder / f"{chosen}{SUFFIX}"
         return write_model(path, ModelFile(card, weights), PRIVATE_FILE)

@@ -38,7 +38,7 @@ from lightning_modules.evaluation.validation import (
     mean_over_patients,
     patient_metrics,
     patients,
-    translate,
+    translate_patient,
 )
 from lightning_modules.metrics.presets.catalogue import on_prepared_slices
 from lightning_modules.model_networks import MODELS
@@ -46,7 +46,7 @@ from lightning_modules.networks.generators.catalogue import build_generator
 from lightning_modules.sharing.tensor_file import write_tensors
 from lightning_modules.training.hardware import Hardware
 from lightning_modules.training.learner import Learner, RoundResult
-from lightning_modules.translation.intensities import source_percentiles
+from lightning_modules.translation.unlike_training import source_percentiles
 from partitions.preparation import PreparedSite
 
 logger = logging.getLogger(__name__)
@@ -96,7 +96,7 @@ class SiteSession:
         preset = on_prepared_slices(experiment.preset)
         self._preset = preset if every_metric else preset.in_rounds
         self._translator = MODELS[experiment.model.name].translator
-        self._generator = build_generator(experiment.model.generator)
+        self._generator = build_generator(experiment.model.generator, experiment.model.view)
 
     def train(
         self,
@@ -209,7 +209,8 @@ class SiteSession:
         load_translator(self._generator, model, self._translator)
         rows: list[dict[str, float]] = []
         for patient in patients(self._prepared.split("val")):
-            prediction = translate(self._generator, patient.source, self._hardware)
+            view = self._experiment.model.view
+            prediction = translate_patient(self._generator, patient, self._hardware, view)
             rows.append(patient_metrics(prediction, patient, self._preset))
             if len(rows) == 1 and prefix == "val" and self._config.share_images:
                 self._picture = panel(patient, prediction, self._preset)

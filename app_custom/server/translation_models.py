@@ -29,7 +29,6 @@ from lightning_modules.configuration import experiment_from
 from lightning_modules.model_networks import MODELS
 from lightning_modules.privacy.encrypted_model import is_encrypted
 from lightning_modules.sharing.tensor_file import read_tensors, write_tensors
-from lightning_modules.translation.intensities import intensities_of_sites
 from lightning_modules.translation.model_card import card_of, training_record
 from lightning_modules.translation.model_file import (
     KEPT_ROUNDS,
@@ -39,6 +38,7 @@ from lightning_modules.translation.model_file import (
     translator_weights,
     write_model,
 )
+from lightning_modules.translation.unlike_training import intensities_of_sites
 
 FINAL, BEST = "final", "best"
 FILES = {
@@ -150,7 +150,7 @@ class TranslationModels(Widget):
 
     def _translator(self, state: Mapping[str, torch.Tensor]) -> Weights | None:
         translator = MODELS[self._experiment.model.name].translator
-        return translator_weights(state, translator, self._experiment.model.generator)
+        return translator_weights(state, translator, self._experiment.model)
 
     def _folder(self, fl_ctx: FLContext) -> Path:
         site = site_name(fl_ctx)

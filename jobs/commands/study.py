@@ -9,6 +9,7 @@ from typing import Protocol
 from fedi2i.commands import Commands
 from fedi2i.errors import ConfigError
 from jobs.commands.settings import add_launcher_option, seeds_from
+from jobs.running.studies.holding import held
 
 
 class StudyOptions(Protocol):
@@ -42,7 +43,8 @@ def study(options: StudyOptions) -> None:
     out = options.out or Path("runs") / f"study-{options.file.stem}"
     if out.exists() and not out.is_dir():
         raise ConfigError(f"--out {out}: is a file; name a folder")
-    _run(options, seeds, out)
+    with held(out):
+        _run(options, seeds, out)
     print(f"wrote {out}; the page: fedi2i report {out}")
 
 

@@ -152,9 +152,10 @@ class PlainLoop:
 
     def _measured(self, site: str, model: Mapping[str, Tensor]) -> dict[str, float]:
         config = self._experiment.model
-        generator = build_generator(config.generator)
+        generator = build_generator(config.generator, config.view)
         load_translator(generator, model, MODELS[config.name].translator)
-        return validate(generator, self._prepared[site].split("val"), self._hardware, self._preset)
+        patients = self._prepared[site].split("val")
+        return validate(generator, patients, self._hardware, self._preset, config.view)
 
     def _last_round_of(self, site: str) -> int:
         """The last round that a site took part in, -1 for none."""

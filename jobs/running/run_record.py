@@ -34,6 +34,7 @@ from jobs.writing.federation import FederatedExperiment
 from lightning_modules.configuration import experiment_values
 from lightning_modules.evaluation.baselines import (
     CONSTANT_ARM,
+    MAPPED_SOURCE_ARM,
     MEAN_TARGET_ARM,
     SOURCE_ARM,
     UNTRAINED_ARMS,
@@ -65,6 +66,11 @@ _COMPUTED_NOTE = (
 
 _UNTRAINED = {
     SOURCE_ARM: ("Source as prediction", "the input taken as the output"),
+    MAPPED_SOURCE_ARM: (
+        "Source, contrast mapped linearly",
+        "slope x input + intercept, fitted by least squares on the site's training patients; a "
+        "site without such patients takes the mean of the sites' lines",
+    ),
     CONSTANT_ARM: (
         "Constant",
         "the median of the site's training targets inside the mask; an unseen site takes the "

@@ -69,9 +69,10 @@ class Augmenter:
         """The slices of one step.
 
         Args:
-            batch: slices (n, 1, rows, columns) in [-1, 1] that belong together, by domain. Anything
-                else, such as a mask, is moved with them and keeps its values: it takes the nearest
-                pixel's, and 0 outside.
+            batch: slices (n, channels, rows, columns) in [-1, 1] that belong together, by domain. A
+                slice's neighbours are moved and recoloured by its own draws; noise is another on
+                each. Anything else, such as a mask, is moved with them and keeps its values: it
+                takes the nearest pixel's, and 0 outside.
             randoms: the draws, one random state for every slice; they are used up.
         """
         drawn = _drawn(randoms)
@@ -134,7 +135,7 @@ def _positions(settings: AugmentationConfig, drawn: Drawn, size: Sequence[int]) 
 
 
 def _resampled(images: Tensor, where: Tensor, mode: str) -> Tensor:
-    """Slices (n, 1, rows, columns) read at other places; 0 outside.
+    """Slices (n, channels, rows, columns) read at other places; 0 outside.
 
     The matrices are in pixels from the first one: with ``zero_centered`` MONAI 1.6 measures the
     distance from the centre by a side that is one pixel too long or too short.

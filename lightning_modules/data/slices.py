@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from lightning_modules.data.source_view import ONE_SLICE, SourceView
 from partitions.preparation import PreparedSplit
 from partitions.preparation.configuration import DOMAINS
 
@@ -20,8 +22,16 @@ def to_intensity(stored: np.ndarray) -> Tensor:
 
 
 def to_network(intensity: Tensor) -> Tensor:
-    """Intensities (n, rows, columns) in [0, 1] as input (n, 1, rows, columns) in [-1, 1]."""
-    return intensity.unsqueeze(1) * 2.0 - 1.0
+    """Intensities in [0, 1] as a network's input in [-1, 1].
+
+    Args:
+        intensity: (n, rows, columns), or (n, channels, rows, columns) of several slices each.
+
+    Returns:
+        (n, 1, rows, columns), or (n, channels, rows, columns).
+    """
+    with_channels = intensity.unsqueeze(1) if intensity.ndim == 3 else intensity
+    return with_channels * 2.0 - 1.0
 
 
 def from_network(output: Tensor) -> Tensor:
@@ -36,11 +46,19 @@ class TrainingSlices:
         splits: prepared slices, site after site.
         domains: ``source``, ``target`` or both. Subjects that lack one of these are passed over, as
             the arrays hold nothing but zeros in its place.
+        view: which slices of the source go into a batch for each that is drawn.
     """
 
-    def __init__(self, splits: Sequence[PreparedSplit], domains: tuple[str, ...] = DOMAINS) -> None:
+    def __init__(
+        self,
+        splits: Sequence[PreparedSplit],
+        domains: tuple[str, ...] = DOMAINS,
+        view: SourceView = ONE_SLICE,
+    ) -> None:
         self._splits = tuple(splits)
         self.domains = domains
+        self._view = view
+        self._around = [_around(split, view) for split in self._splits] if view.neighbours else []
         places = [split.slices_with(domains) for split in self._splits]
         self._owners = np.repeat(np.arange(len(places)), [len(place) for place in places])
         self._places = np.concatenate([np.zeros(0, dtype=np.intp), *places])
@@ -51,20 +69,26 @@ class TrainingSlices:
 
     def of(self, domains: tuple[str, ...]) -> TrainingSlices:
         """The slices of the same sites in other domains."""
-        return TrainingSlices(self._splits, domains)
+        return TrainingSlices(self._splits, domains, self._view)
+
+    def seen_as(self, view: SourceView) -> TrainingSlices:
+        """The same slices, with other neighbours of the source beside each."""
+        return TrainingSlices(self._splits, self.domains, view)
 
     def batch(self, indices: np.ndarray) -> Batch:
-        """Slices (n, 1, rows, columns) in [-1, 1] by domain, in the order of indices."""
-        stored = self.stored(indices)
-        return {domain: to_network(to_intensity(array)) for domain, array in stored.items()}
+        """Slices in [-1, 1] by domain, in the order of indices.
 
-    def stored(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        """The same slices as the cache holds them, uint16 (n, rows, columns)."""
-        chosen = [(self._splits[self._owners[i]], self._places[i]) for i in indices]
+        Shapes: source (n, channels, rows, columns), see ``SourceView``; target (n, 1, rows,
+        columns).
+        """
         return {
-            domain: np.stack([getattr(split, domain)[place] for split, place in chosen])
+            domain: to_network(to_intensity(self._read(domain, indices, domain == "source")))
             for domain in self.domains
         }
+
+    def stored(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+        """The slices alone, as the cache holds them, uint16 (n, rows, columns)."""
+        return {domain: self._read(domain, indices) for domain in self.domains}
 
     def patients(self) -> list[np.ndarray]:
         """The indices of each patient's slices; one person may have several scans at a site.
@@ -80,3 +104,22 @@ class TrainingSlices:
                 if len(found):
                     held.setdefault((owner, subject.patient), []).append(found)
         return [np.concatenate(parts) for parts in held.values()]
+
+    def _read(
+        self, domain: str, indices: np.ndarray, with_neighbours: bool = False
+    ) -> NDArray[np.uint16]:
+        """Slices (n, rows, columns), or (n, channels, rows, columns) of those that have others."""
+        found = []
+        for owner, place in zip(self._owners[indices], self._places[indices], strict=True):
+            beside = with_neighbours and self._around
+            where = self._around[owner][place] if beside else place
+            found.append(getattr(self._splits[owner], domain)[where])
+        return np.stack(found)
+
+
+def _around(split: PreparedSplit, view: SourceView) -> NDArray[np.intp]:
+    """For every slice of a split the places of those it is shown with, all of one subject."""
+    found = np.zeros((len(split.source), view.channels), dtype=np.intp)
+    for subject in split.subjects:
+        found[subject.start : subject.stop] = subject.start + view.around(subject.heights)
+    return found

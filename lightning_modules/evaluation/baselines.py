@@ -1,4 +1,4 @@
-"""Predictions that need no network: the source, a constant, and the mean target of a site.
+"""Predictions that need no network: the source, a line through it, a constant, the mean target.
 
 A model is said to have learnt only where it is better than a constant and than the mean target:
 both can be had without looking at the patient. The mean target is an image of a site's training
@@ -8,8 +8,8 @@ patients. It is made where their data are, is used there, and is never written o
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from statistics import median
+from dataclasses import dataclass, replace
+from statistics import fmean, median
 
 import numpy as np
 import torch
@@ -18,12 +18,16 @@ from torch import Tensor
 
 from lightning_modules.evaluation.validation import Patient
 from partitions.preparation import PreparedSite, PreparedSplit, PreparedSubject
+from partitions.preparation.configuration import DOMAINS
 
 SOURCE_ARM = "source"
+MAPPED_SOURCE_ARM = "mapped-source"
 CONSTANT_ARM = "constant"
 MEAN_TARGET_ARM = "mean-target"
-UNTRAINED_ARMS = (SOURCE_ARM, CONSTANT_ARM, MEAN_TARGET_ARM)
+UNTRAINED_ARMS = (SOURCE_ARM, MAPPED_SOURCE_ARM, CONSTANT_ARM, MEAN_TARGET_ARM)
 """The arms that no network is trained for."""
+_ONE_VALUE = 1e-12
+"""A source whose variance is below has one value: a stored step is 1 / 65535."""
 
 
 class MeanTarget:
@@ -57,20 +61,40 @@ class MeanTarget:
 
 
 @dataclass(frozen=True)
+class Line:
+    """The source's contrast mapped linearly: target = slope x source + intercept, cut to [0, 1].
+
+    Where contrasts are inverted, as from T1w to T2w, it is the first thing to compare with: it
+    keeps the patient's anatomy and knows two numbers.
+    """
+
+    slope: float
+    intercept: float
+
+    def __call__(self, source: Tensor) -> Tensor:
+        """The prediction for source intensities in [0, 1]; the same shape."""
+        return (self.slope * source + self.intercept).clamp(0, 1)
+
+
+@dataclass(frozen=True)
 class SiteBaselines:
     """What can be predicted at one site without a network.
 
     Attributes:
+        line: None where no site has training patients with both images.
         constant: an intensity in [0, 1]; None where no site has training patients.
         mean_target: None where the site has no training patients.
     """
 
+    line: Line | None
     constant: float | None
     mean_target: MeanTarget | None
 
     def predictions(self, patient: Patient) -> dict[str, Tensor]:
         """By arm: (slices, rows, columns), intensities in [0, 1]; the source is always there."""
         found = {SOURCE_ARM: patient.source_as_target}
+        if self.line is not None:
+            found[MAPPED_SOURCE_ARM] = self.line(patient.source)
         if self.constant is not None:
             found[CONSTANT_ARM] = torch.full_like(patient.target, self.constant)
         if self.mean_target is not None:
@@ -87,21 +111,63 @@ def baselines_of(
     whatever split its manifest gives them.
 
     The constant is the median of the site's training targets inside their masks. A site without
-    training patients takes the median of the other sites' constants, which are single numbers. It
-    has no mean target: another site's may not leave that site.
+    training patients takes the median of the other sites' constants, which are single numbers, and
+    the mean of their lines. It has no mean target: another site's may not leave that site.
     """
-    splits = {site.site: site.split("train") for site in sites}
     own = {
-        name: None if name in unseen else training_median(split) for name, split in splits.items()
+        site.site: SiteBaselines(None, None, None)
+        if site.site in unseen
+        else _own_baselines(site.split("train"))
+        for site in sites
     }
-    known = [value for value in own.values() if value is not None]
-    of_others = median(known) if known else None
+    constants = [found.constant for found in own.values() if found.constant is not None]
+    lines = [found.line for found in own.values() if found.line is not None]
+    constant = median(constants) if constants else None
+    line = _mean_line(lines) if lines else None
     return {
-        name: SiteBaselines(of_others, None)
-        if (value := own[name]) is None
-        else SiteBaselines(value, MeanTarget(split, value))
-        for name, split in splits.items()
+        name: replace(
+            found,
+            line=line if found.line is None else found.line,
+            constant=constant if found.constant is None else found.constant,
+        )
+        for name, found in own.items()
     }
+
+
+def _own_baselines(split: PreparedSplit) -> SiteBaselines:
+    constant = training_median(split)
+    mean_target = None if constant is None else MeanTarget(split, constant)
+    return SiteBaselines(fitted_line(split), constant, mean_target)
+
+
+def _mean_line(lines: Sequence[Line]) -> Line:
+    return Line(fmean(line.slope for line in lines), fmean(line.intercept for line in lines))
+
+
+def fitted_line(split: PreparedSplit) -> Line | None:
+    """The line from source to target inside the masks, by least squares.
+
+    Returns:
+        None without any pixel inside a mask of a patient who has both images; a horizontal line
+        where the source has one value.
+    """
+    sums = np.zeros(5)  # pixels, source, target, source squared, source x target
+    for subject in split.subjects:
+        if subject.domains == DOMAINS:
+            where = slice(subject.start, subject.stop)
+            inside = split.mask[where] > 0
+            source = split.source[where][inside] / 65535.0
+            target = split.target[where][inside] / 65535.0
+            sums += np.array(
+                [source.size, source.sum(), target.sum(), source @ source, source @ target]
+            )
+    if sums[0] == 0:
+        return None
+    source_mean, target_mean, squares, products = sums[1:] / sums[0]
+    variance = squares - source_mean**2
+    covariance = products - source_mean * target_mean
+    slope = covariance / variance if variance > _ONE_VALUE else 0.0
+    return Line(float(slope), float(target_mean - slope * source_mean))
 
 
 def training_median(split: PreparedSplit) -> float | None:

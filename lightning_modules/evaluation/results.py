@@ -14,12 +14,8 @@ from fedi2i.errors import DataError
 from fedi2i.files import replacing, write_csv
 from fedi2i.metric_files import COLUMNS as METRIC_COLUMNS
 from lightning_modules.configuration import ModelConfig
-from lightning_modules.evaluation.baselines import (
-    CONSTANT_ARM,
-    MEAN_TARGET_ARM,
-    SOURCE_ARM,
-    baselines_of,
-)
+from lightning_modules.data.source_view import ONE_SLICE, SourceView
+from lightning_modules.evaluation.baselines import SOURCE_ARM, UNTRAINED_ARMS, baselines_of
 from lightning_modules.evaluation.followed_baselines import BASELINES_FILE, followed_baselines
 from lightning_modules.evaluation.images import native_pair, stored_target_of
 from lightning_modules.evaluation.panels import middle_slice, shown
@@ -28,7 +24,7 @@ from lightning_modules.evaluation.validation import (
     load_translator,
     patient_metrics,
     patients,
-    translate,
+    translate_patient,
 )
 from lightning_modules.metrics.presets.catalogue import DEFAULT, PRESETS, needs_scans
 from lightning_modules.metrics.presets.interface import Preset
@@ -54,7 +50,7 @@ def read_generator(model: ModelConfig, path: Path) -> nn.Module:
     """
     if not path.is_file():
         raise DataError(f"{path}: no such model file; train this arm first")
-    generator = build_generator(model.generator)
+    generator = build_generator(model.generator, model.view)
     refusal = (
         "damaged, or not a model of this experiment; train this arm again or give the experiment "
         "it was trained with"
@@ -75,6 +71,7 @@ def evaluate(
     unseen: Collection[str] = (),
     preset: str = DEFAULT,
     ensembles: Mapping[str, Sequence[str]] | None = None,
+    view: SourceView = ONE_SLICE,
 ) -> Path:
     """Measure every arm, and what needs no network, on every patient of every site.
 
@@ -82,6 +79,7 @@ def evaluate(
     patients, whatever split its manifest gives them.
 
     An ensemble is an arm, too: its prediction is the mean of the outputs of the arms it names.
+    All arms are shown the same of the source, ``view``.
 
     A preset in HU measures volumes on the scan's own grid against the scan, see `native_pair`,
     unless its name says that prepared slices are meant.
@@ -89,8 +87,8 @@ def evaluate(
     Writes ``results.csv`` (one row per arm, site, split, subject and metric, each with its preset)
     and ``slices.npz`` (the slice with the largest mask of every patient: source, target, mask,
     lesion where there is one, and each arm's prediction; float16 intensities in [0, 1] through the
-    preset's window, see `shown`). Of the constant and the mean target there are rows and no
-    pictures. ``baselines.csv`` has what needs no network on the validation patients of the sites
+    preset's window, see `shown`). Of what needs no network there are rows and, but for the source,
+    no pictures. ``baselines.csv`` has what needs no network on the validation patients of the sites
     that trained, for the curves over rounds.
 
     Returns:
@@ -104,7 +102,7 @@ def evaluate(
         chosen = SPLITS if split == "test" and site.site in unseen else (split,)
         for patient in chain.from_iterable(patients(site.split(name)) for name in chosen):
             predictions = baselines[site.site].predictions(patient) | {
-                arm: translate(generator, patient.source, hardware)
+                arm: translate_patient(generator, patient, hardware, view)
                 for arm, generator in generators.items()
             }
             for name, members in (ensembles or {}).items():
@@ -146,7 +144,7 @@ def _pictures(
         **{
             arm: shown(volume[index], patient, "target", preset)
             for arm, volume in predictions.items()
-            if arm not in (CONSTANT_ARM, MEAN_TARGET_ARM, SOURCE_ARM)
+            if arm not in UNTRAINED_ARMS
         },
         SOURCE_ARM: shown(patient.source[index], patient, "source", preset),
     }

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lightning_modules.data.slices import from_network, to_intensity, to_network
+from lightning_modules.data.source_view import ONE_SLICE, SourceView
 from lightning_modules.evaluation.images import prepared_pair
 from lightning_modules.metrics.presets.catalogue import DEFAULT, PRESETS
 from lightning_modules.metrics.presets.interface import Preset
@@ -48,6 +51,11 @@ class Patient:
     body_part: str = ""
 
     @property
+    def heights(self) -> Sequence[int]:
+        """Which slices of the scan these are; see ``SourceView.around``."""
+        return range(len(self.source)) if self.geometry is None else self.geometry.kept
+
+    @property
     def source_as_target(self) -> Tensor:
         """The source on the target's scale where both have one unit, such as a CBCT and a CT."""
         source, target = self.scales.get("source"), self.scales.get("target")
@@ -73,6 +81,7 @@ def translate(
     source: Tensor,
     hardware: Hardware,
     slices_at_once: int = _SLICES_AT_ONCE,
+    around: NDArray[np.intp] | None = None,
 ) -> Tensor:
     """Translate a volume slice by slice, in float32 whatever training computes in.
 
@@ -83,19 +92,29 @@ def translate(
         source: (slices, rows, columns), intensities in [0, 1].
         hardware: where.
         slices_at_once: how many go through the network together.
+        around: which slices the generator is shown for each, see ``SourceView.around``; by default
+            each slice alone.
 
     Returns:
         Same shape, float32 intensities in [0, 1], on the CPU.
     """
+    shown = torch.from_numpy(ONE_SLICE.around(range(len(source))) if around is None else around)
     was_training = generator.training
     generator.eval().to(hardware.device)
     with torch.inference_mode():
         parts = [
-            from_network(generator(to_network(part).to(hardware.device))).cpu()
-            for part in torch.split(source, slices_at_once)
+            from_network(generator(to_network(source[places]).to(hardware.device))).cpu()
+            for places in torch.split(shown, slices_at_once)
         ]
     generator.train(was_training)
     return torch.cat(parts)
+
+
+def translate_patient(
+    generator: nn.Module, patient: Patient, hardware: Hardware, view: SourceView = ONE_SLICE
+) -> Tensor:
+    """Translate a patient's slices, each with the neighbours that the generator is shown."""
+    return translate(generator, patient.source, hardware, around=view.around(patient.heights))
 
 
 def patient_metrics(
@@ -110,10 +129,11 @@ def validate(
     split: PreparedSplit,
     hardware: Hardware,
     preset: Preset = PRESETS[DEFAULT],
+    view: SourceView = ONE_SLICE,
 ) -> dict[str, float]:
     """Mean of each metric over the patients of a split, as ``val/psnr`` and so on."""
     rows = [
-        patient_metrics(translate(generator, patient.source, hardware), patient, preset)
+        patient_metrics(translate_patient(generator, patient, hardware, view), patient, preset)
         for patient in patients(split)
     ]
     return mean_over_patients(rows)

@@ -37,7 +37,7 @@ class TranslationModule(pl.LightningModule):
             self.add_module(name, network)
 
     def forward(self, source: Tensor) -> Tensor:
-        """Translate source slices (batch, 1, rows, columns) in [-1, 1] to the target."""
+        """Translate source slices (batch, channels, rows, columns) in [-1, 1] to the target."""
         translated: Tensor = getattr(self, self._networks.translator)(source)
         return translated
 
@@ -49,7 +49,8 @@ class TranslationModule(pl.LightningModule):
         """One step of every network that the batch trains.
 
         Args:
-            batch: slices (batch, 1, rows, columns) in [-1, 1] under ``source``, ``target`` or both.
+            batch: slices in [-1, 1] under ``source``, ``target`` or both, see
+                ``TrainingSlices.batch``.
             batch_idx: not used.
 
         Returns:

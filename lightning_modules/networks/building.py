@@ -63,8 +63,10 @@ def example_inputs(
     if size is None:  # of networks of a lab's own, the record's defaults stand for what they halve
         halvings = max(len(config.generator.channels) - 1, config.discriminator.layers + 1)
         size = (4 * 2**halvings,) * 2
-    judges_pairs = _judges_pairs(config) and MODELS[config.name].roles[network] == "discriminator"
-    return tuple(torch.zeros(1, 1, *size) for _ in range(2 if judges_pairs else 1))
+    shown, one = torch.zeros(1, config.view.channels, *size), torch.zeros(1, 1, *size)
+    if MODELS[config.name].roles[network] == "generator":
+        return (shown,)
+    return (shown, one) if _judges_pairs(config) else (one,)
 
 
 def _seeded(config: ModelConfig, role: str, seed: int) -> nn.Module:
@@ -79,11 +81,12 @@ def _seeded(config: ModelConfig, role: str, seed: int) -> nn.Module:
 
 def _build(config: ModelConfig, role: str) -> nn.Module:
     if role == "generator":
-        return build_generator(config.generator)
+        return build_generator(config.generator, config.view)
     if config.discriminator.is_own:
         return own_network(config.discriminator)
-    judge = PatchGAN if _judges_pairs(config) else SlicePatchGAN
-    return judge(config.discriminator)
+    if _judges_pairs(config):
+        return PatchGAN(config.discriminator, config.view.channels)
+    return SlicePatchGAN(config.discriminator)
 
 
 def _judges_pairs(config: ModelConfig) -> bool:

@@ -13,18 +13,29 @@ from lightning_modules.networks.layers import monai_norm
 class PatchGAN(nn.Module):
     """Conditional PatchGAN of pix2pix (Isola et al. 2017).
 
-    Shapes: source and target (batch, 1, rows, columns) to logits (batch, 1, rows', columns').
+    It judges a target beside all that the generator was shown, its neighbouring slices included:
+    the paper's discriminator observes the generator's input (equation 1).
+
+    Shapes: source (batch, channels, rows, columns) and target (batch, 1, rows, columns) to logits
+    (batch, 1, rows', columns').
+
+    Args:
+        config: its layers.
+        source_channels: of the source, see ``SourceView``.
     """
 
-    def __init__(self, config: DiscriminatorConfig) -> None:
+    def __init__(self, config: DiscriminatorConfig, source_channels: int = 1) -> None:
         super().__init__()
-        self.patches = _patches(config, in_channels=2)
+        self.patches = _patches(config, in_channels=source_channels + 1)
 
     def forward(self, source: Tensor, target: Tensor) -> Tensor:
         """Logits per patch of the pair."""
-        # MONAI also returns inner features, which are not used.
-        logits: Tensor = self.patches(torch.cat([source, target], dim=1))[-1]
-        return logits
+        return self.layers(source, target)[-1]
+
+    def layers(self, source: Tensor, target: Tensor) -> list[Tensor]:
+        """What every layer makes of the pair: (batch, channels, rows', columns'); logits last."""
+        made: list[Tensor] = self.patches(torch.cat([source, target], dim=1))
+        return made
 
 
 class SlicePatchGAN(nn.Module):

@@ -64,7 +64,7 @@ def with_nearest_upsampling(network: nn.Module) -> nn.Module:
 class Stages(nn.Module):
     """The network of a generator: named stages, one after the other, and tanh at the end.
 
-    Shapes: (batch, 1, rows, columns) to what the last stage gives; any values to (-1, 1).
+    Shapes: (batch, channels, rows, columns) to what the last stage gives; any values to (-1, 1).
 
     Args:
         stages: by name, which is the first part of the keys of the state_dict.

@@ -214,8 +214,8 @@ def _output(kind: str, network: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor
     except Exception as error:  # the code is not ours: it may raise anything
         mode = "training" if network.training else "evaluation"
         raise ConfigError(
-            f"'{kind}' cannot take slices of shape {shapes} in {mode} mode ({said(error)}); change "
-            "data.preparation.size or the network"
+            f"'{kind}' cannot take slices of shape {shapes} in {mode} mode ({said(error)}); "
+            f"{_remedy(inputs[0])}"
         ) from error
     if not isinstance(output, Tensor):
         raise ConfigError(
@@ -228,12 +228,13 @@ def _output(kind: str, network: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor
 def _check_output(
     config: NetworkConfig, role: str, output: Tensor, inputs: tuple[Tensor, ...]
 ) -> None:
-    kind, expected = config.kind, inputs[0].shape
+    kind, given = config.kind, inputs[0].shape
+    expected = torch.Size((given[0], 1, *given[2:]))
     is_generator = role == "generator"
     if is_generator and output.shape != expected:
         raise ConfigError(
-            f"'{kind}' makes {_shape(output.shape)} of slices of shape {_shape(expected)}, and a "
-            "translation has the shape of its source; change data.preparation.size or the network"
+            f"'{kind}' makes {_shape(output.shape)} of slices of shape {_shape(given)}, and a "
+            f"translation has {_expected(given, expected)}; {_remedy(inputs[0])}"
         )
     if not is_generator and (output.ndim < 2 or len(output) != len(inputs[0])):
         raise ConfigError(
@@ -262,6 +263,22 @@ def _check_range(config: NetworkConfig, output: Tensor) -> None:
             f"'{config.kind}' gives values from {low:.3g} to {high:.3g}, and slices lie in "
             "[-1, 1]; leave out model.generator.output, so that tanh follows it"
         )
+
+
+def _expected(given: torch.Size, expected: torch.Size) -> str:
+    if given == expected:
+        return "the shape of its source"
+    return f"the shape {_shape(expected)}, that of one slice for each that is shown with others"
+
+
+def _remedy(shown: Tensor) -> str:
+    channels = shown.shape[1]
+    if channels == 1:
+        return "change data.preparation.size or the network"
+    return (
+        f"give its first layer the {channels} channels that model.neighbours asks for and its last "
+        "layer one, or change data.preparation.size"
+    )
 
 
 def _shape(shape: torch.Size) -> str:

@@ -29,7 +29,8 @@ _MAKE_TENSORS = frozenset(
 class OwnGenerator(nn.Module):
     """A lab's network with what a generator owes besides: its range, and which parts encode.
 
-    Shapes: (batch, 1, rows, columns) to the same; any values to (-1, 1), with ``tanh``.
+    Shapes: (batch, channels, rows, columns), with the channels of ``SourceView``, to (batch, 1,
+    rows, columns); any values to (-1, 1), with ``tanh``.
 
     Args:
         network: the lab's.

@@ -125,7 +125,7 @@ class Learner:
         self._site_rule = experiment.strategy.record.site
         self._networks = MODELS[experiment.model.name]
         self._arm = arm
-        self._slices = slices
+        self._slices = slices = slices.seen_as(experiment.model.view)
         self._patient_noise = patient_noise
         self._augmenter = augmenter_of(experiment.training, experiment.data.preparation)
         self._source = BatchSource(

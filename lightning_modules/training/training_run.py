@@ -23,7 +23,6 @@ from lightning_modules.strategies.catalogue import StrategyConfig
 from lightning_modules.training.hardware import Hardware
 from lightning_modules.training.learner import Learner, State
 from lightning_modules.training.local_state import LocalStateStore
-from lightning_modules.translation.intensities import source_intensities
 from lightning_modules.translation.model_card import card_of, training_record
 from lightning_modules.translation.model_file import (
     KEPT_ROUNDS,
@@ -32,6 +31,7 @@ from lightning_modules.translation.model_file import (
     Weights,
     write_model,
 )
+from lightning_modules.translation.unlike_training import slice_distances, source_intensities
 from partitions.preparation import PreparedSite
 
 logger = logging.getLogger(__name__)
@@ -122,9 +122,9 @@ def _write_translation_model(
         data={site.site: site.content_hash for site in arm.sites},
         samples={site.site: len(TrainingSlices([site.split("train")])) for site in arm.sites},
     )
-    training = source_intensities(site.split("train") for site in arm.sites)
+    splits = [site.split("train") for site in arm.sites]
     weights = _translator_of(experiment, state)
-    card = card_of(experiment, record, training)
+    card = card_of(experiment, record, source_intensities(splits), slice_distances(splits))
     write_model((out / MODEL_FILE).with_suffix(SUFFIX), ModelFile(card, weights, earlier))
 
 
@@ -157,7 +157,8 @@ class _Validation:
     """Follows an arm on the validation patients of its sites."""
 
     def __init__(self, experiment: ExperimentConfig, arm: Arm, hardware: Hardware) -> None:
-        self._generator = build_generator(experiment.model.generator)
+        self._view = experiment.model.view
+        self._generator = build_generator(experiment.model.generator, self._view)
         self._translator = MODELS[experiment.model.name].translator
         self._sites = sorted(arm.sites, key=lambda site: site.site)
         self._hardware = hardware
@@ -167,7 +168,9 @@ class _Validation:
         """Metrics of every site and their unweighted mean over sites, ``all``."""
         load_translator(self._generator, state, self._translator)
         per_site = {
-            site.site: validate(self._generator, site.split("val"), self._hardware, self._preset)
+            site.site: validate(
+                self._generator, site.split("val"), self._hardware, self._preset, self._view
+            )
             for site in self._sites
         }
         rows = [

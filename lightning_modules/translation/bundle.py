@@ -22,7 +22,7 @@ from fedi2i import __version__
 from fedi2i.errors import ConfigError
 from lightning_modules.translation.model_card import NOTICE, ModelCard
 from lightning_modules.translation.model_file import SUFFIX, ModelFile, build_network, write_model
-from lightning_modules.translation.onnx_file import described
+from lightning_modules.translation.onnx_file import described, example_slices
 
 _TRANSFORMS = "lightning_modules.translation.bundle_transforms"
 _SCHEMA = (
@@ -92,9 +92,20 @@ def metadata(card: ModelCard, name: str) -> dict[str, Any]:
         "intended_use": NOTICE,
         "fedi2i": described(card),
         "network_data_format": {
-            "inputs": {"image": {**slices, "channel_def": {"0": card.preparation.source}}},
+            "inputs": {"image": {**slices, **_source_channels(card)}},
             "outputs": {"pred": {**slices, "channel_def": {"0": card.preparation.target}}},
         },
+    }
+
+
+def _source_channels(card: ModelCard) -> dict[str, Any]:
+    """The input's channels, one slice each, by their distance from the translated one."""
+    source, neighbours = card.preparation.source, card.network.neighbours
+    steps = range(-neighbours, neighbours + 1)
+    names = [f"{source}, slice {step:+d}" if step else source for step in steps]
+    return {
+        "num_channels": len(names),
+        "channel_def": {str(place): name for place, name in enumerate(names)},
     }
 
 
@@ -135,7 +146,7 @@ def inference(card: ModelCard) -> dict[str, Any]:
 
 def _program(model: ModelFile) -> torch.export.ExportedProgram:
     network = build_network(model.card, model.weights)
-    example = torch.zeros(2, 1, *model.card.preparation.size)
+    example = example_slices(model.card, 2)
     slices = ({0: torch.export.Dim("slices", min=1)},)
     return torch.export.export(network, (example,), dynamic_shapes=slices)
 

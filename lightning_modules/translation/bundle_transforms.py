@@ -35,15 +35,19 @@ class _OfModel(Transform):
 
 
 class PrepareScand(_OfModel):
-    """From the path of a scan to slices for the network, (1, rows, columns, slices) in [-1, 1]."""
+    """From the path of a scan to slices for the network, with the neighbours that it is shown.
+
+    Shape (channels, rows, columns, slices), range [-1, 1].
+    """
 
     def __call__(self, data: Mapping[str, Any]) -> Item:
         """Add the scan and what is needed for the way back."""
-        config = self.translator.card.preparation
-        path = Path(data["image"])
+        card = self.translator.card
+        config, path = card.preparation, Path(data["image"])
         scan = read_scan(path, config.source)
         prepared = prepare_source(scan.volume, scan.grid, config)
-        slices = to_network(to_intensity(prepared.source)).permute(1, 2, 3, 0)
+        around = card.network.view.around(prepared.geometry.kept)
+        slices = to_network(to_intensity(prepared.source[around])).permute(1, 2, 3, 0)
         return {**data, "path": path, "image": slices, _SCAN: scan, _PREPARED: prepared}
 
 

@@ -17,13 +17,14 @@ from fedi2i.epsilon import EPSILON_TOTAL
 from fedi2i.errors import ConfigError
 from fedi2i.metric_files import SAMPLES, MetricRow
 from fedi2i.site_names import ALL_SITES
-from fedi2i.typed_config import check_values, nearest
+from fedi2i.typed_config import LEFT_OUT_WHILE_UNSET, check_values, nearest, number
 from lightning_modules.configuration import (
     ExperimentConfig,
     GeneratorConfig,
     check_levels,
     experiment_values,
 )
+from lightning_modules.data.source_view import MOST_NEIGHBOURS, SourceView
 from lightning_modules.networks import generators
 from lightning_modules.networks.generators.catalogue import GENERATORS
 from partitions.own_code import check_allowed, package_digest
@@ -49,11 +50,18 @@ class NetworkCode:
         digest: SHA-256 of that module and of the layers that generators are put together from, or
             of the package that holds the class.
         generator: the generator's settings.
+        neighbours: slices of the source beside the translated one that it is shown, on either side.
     """
 
     path: str = ""
     digest: str = ""
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
+    neighbours: int = number(0, most=MOST_NEIGHBOURS, left_out=True)
+
+    @property
+    def view(self) -> SourceView:
+        """What the network is shown of the source."""
+        return SourceView(self.neighbours)
 
 
 @dataclass(frozen=True)
@@ -113,6 +121,8 @@ class ModelCard:
         weights: SHA-256 of the weights.
         earlier: the rounds of the kept global models, the last one included; see ``--uncertainty``.
         intensities: of the training's source scans, where they are known to who wrote the file.
+        slice_distances: smallest and largest distance in mm from slice to slice of the training's
+            patients, where the network is shown neighbours and who wrote the file knows them.
         notice: what the translations are not for.
         format: see ``FORMAT``.
     """
@@ -123,6 +133,7 @@ class ModelCard:
     weights: str = ""
     earlier: tuple[int, ...] = ()
     intensities: SourceIntensities | None = None
+    slice_distances: tuple[float, ...] = field(default=(), metadata=LEFT_OUT_WHILE_UNSET)
     notice: str = NOTICE
     format: int = FORMAT
 
@@ -145,15 +156,17 @@ def card_of(
     experiment: ExperimentConfig,
     training: TrainingRecord,
     intensities: SourceIntensities | None = None,
+    slice_distances: tuple[float, ...] = (),
 ) -> ModelCard:
     """The card of a model of an experiment; ``write_model`` fills in what follows from weights."""
-    generator = experiment.model.generator
+    generator, neighbours = experiment.model.generator, experiment.model.neighbours
     path = generator.kind if generator.is_own else f"{generators.__name__}.{generator.kind}"
     return ModelCard(
         preparation=experiment.data.preparation,
-        network=NetworkCode(path, code_digest(path), generator),
+        network=NetworkCode(path, code_digest(path), generator, neighbours),
         training=training,
         intensities=intensities,
+        slice_distances=slice_distances if neighbours else (),
     )
 
 
@@ -211,8 +224,9 @@ def check_card(card: ModelCard, where: str) -> None:
             f"install FedI2I {card.training.release}"
         )
     _check_intensities(card.intensities, where)
+    _check_distances(card.slice_distances, where)
     path, generator = card.network.path, card.network.generator
-    check_values(generator, where, "network.generator.")
+    check_values(card.network, where, "network.")
     if generator.is_own:
         _check_own(card, where)
         return
@@ -251,6 +265,15 @@ def _check_intensities(found: SourceIntensities | None, where: str) -> None:
         raise ConfigError(
             f"{where}: its 'intensities' are not {BINS} shares and a spread, finite and not "
             "negative; take another copy of the model"
+        )
+
+
+def _check_distances(found: tuple[float, ...], where: str) -> None:
+    known = len(found) == 2 and 0 < found[0] <= found[1] < math.inf
+    if found and not known:
+        raise ConfigError(
+            f"{where}: its 'slice_distances' are not a smallest and a largest distance in mm; take "
+            "another copy of the model"
         )
 
 

@@ -25,10 +25,15 @@ from torch import Tensor
 from fedi2i.errors import ConfigError, DataError
 from fedi2i.files import not_written, replacing, write_text
 from fedi2i.typed_config import as_dict, record_from
-from lightning_modules.configuration import GeneratorConfig
+from lightning_modules.configuration import ModelConfig
 from lightning_modules.networks.generators.catalogue import build_generator
 from lightning_modules.networks.own_network import WithoutMemory
-from lightning_modules.translation.model_card import ModelCard, check_card, code_digest
+from lightning_modules.translation.model_card import (
+    ModelCard,
+    NetworkCode,
+    check_card,
+    code_digest,
+)
 
 if TYPE_CHECKING:
     from torch import nn
@@ -180,7 +185,7 @@ def read_model(path: Path) -> ModelFile:
 
 def build_network(card: ModelCard, weights: Weights) -> nn.Module:
     """The network of a model, without dropout, with weights that ``read_model`` has checked."""
-    network = build_generator(card.network.generator)
+    network = build_generator(card.network.generator, card.network.view)
     network.load_state_dict(weights)
     return network.eval()
 
@@ -203,7 +208,7 @@ def _part(tensors: Mapping[str, Tensor], name: str) -> Weights:
 
 
 def _check_weights(path: Path, model: ModelFile) -> None:
-    empty = _empty(model.card.network.generator)
+    empty = _empty(model.card.network)
     expected = {key: (value.shape, value.dtype) for key, value in empty.items()}
     for weights in (model.weights, *model.earlier.values()):
         if {key: (value.shape, value.dtype) for key, value in weights.items()} != expected:
@@ -224,14 +229,14 @@ def _check_weights(path: Path, model: ModelFile) -> None:
 
 
 def translator_weights(
-    state: Mapping[str, Tensor], translator: str, generator: GeneratorConfig
+    state: Mapping[str, Tensor], translator: str, model: ModelConfig
 ) -> Weights | None:
     """The network that translates, out of a model's state.
 
     Args:
         state: state_dict of a model, or the part of it that a federation shares.
         translator: the network's name, see ``ModelNetworks.translator``.
-        generator: the network's settings.
+        model: the model's settings.
 
     Returns:
         None where sites keep parts of it to themselves, so that there is no global one.
@@ -241,7 +246,7 @@ def translator_weights(
     """
     prefix = f"{translator}."
     weights = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-    expected = {key: value.shape for key, value in _empty(generator).items()}
+    expected = {key: value.shape for key, value in _empty(model).items()}
     if set(expected) - set(weights):
         return None
     if {key: value.shape for key, value in weights.items()} != expected:
@@ -249,8 +254,10 @@ def translator_weights(
     return weights
 
 
-def _empty(generator: GeneratorConfig) -> Mapping[str, Tensor]:
+def _empty(described: ModelConfig | NetworkCode) -> Mapping[str, Tensor]:
     """A network's weights without values: shapes and types, and no memory is taken for them."""
     with torch.random.fork_rng(devices=[]), WithoutMemory():
-        built: Mapping[str, Tensor] = build_generator(generator).state_dict()
+        built: Mapping[str, Tensor] = build_generator(
+            described.generator, described.view
+        ).state_dict()
     return built

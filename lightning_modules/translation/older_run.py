@@ -12,9 +12,9 @@ from lightning_modules.configuration import ExperimentConfig
 from lightning_modules.data.slices import TrainingSlices
 from lightning_modules.model_networks import MODELS
 from lightning_modules.sharing.tensor_file import read_tensors
-from lightning_modules.translation.intensities import source_intensities
 from lightning_modules.translation.model_card import card_of, training_record
 from lightning_modules.translation.model_file import ModelFile, translator_weights
+from lightning_modules.translation.unlike_training import slice_distances, source_intensities
 from partitions.manifest import read_manifest
 from partitions.preparation import prepare_site
 
@@ -40,7 +40,7 @@ def model_of_run(
         path, "damaged, or no model of a run", lambda content: dict(content["model"])
     )
     translator = MODELS[experiment.model.name].translator
-    weights = translator_weights(state, translator, experiment.model.generator)
+    weights = translator_weights(state, translator, experiment.model)
     if weights is None:
         raise DataError(
             f"{path}: holds a part of the translator alone; the rest stays at each site, whose "
@@ -62,4 +62,5 @@ def model_of_run(
         samples=record.samples
         or {s.site: len(TrainingSlices([split])) for s, split in zip(sites, splits, strict=True)},
     )
-    return ModelFile(card_of(experiment, record, source_intensities(splits)), weights)
+    card = card_of(experiment, record, source_intensities(splits), slice_distances(splits))
+    return ModelFile(card, weights)

@@ -33,7 +33,8 @@ _INPUT, _OUTPUT = "source", "target"
 def export_onnx(model: ModelFile, path: Path) -> float:
     """Write a model's network; any number of slices of the trained size go in together.
 
-    Input ``source`` and output ``target`` have shape (slices, 1, rows, columns) and range [-1, 1].
+    Input ``source`` has shape (slices, channels, rows, columns) with the channels of
+    ``SourceView``, output ``target`` (slices, 1, rows, columns); their range is [-1, 1].
 
     Args:
         model: as it was read.
@@ -52,7 +53,7 @@ def export_onnx(model: ModelFile, path: Path) -> float:
         with _quiet():
             torch.onnx.export(
                 network,
-                (torch.zeros(2, 1, *model.card.preparation.size),),
+                (example_slices(model.card, 2),),
                 temporary,
                 dynamo=True,
                 dynamic_shapes=({0: torch.export.Dim("slices")},),
@@ -66,7 +67,7 @@ def export_onnx(model: ModelFile, path: Path) -> float:
             content.metadata_props.add(key=key, value=value)
         onnx.save(content, temporary)
         session = runtime.InferenceSession(temporary, providers=["CPUExecutionProvider"])
-        apart = _difference(session, network, model.card.preparation.size)
+        apart = _difference(session, network, model.card)
         if not apart <= TOLERANCE:
             raise DataError(
                 f"{path}: not written, as ONNX Runtime differs from torch by {apart:.2g}, and "
@@ -75,9 +76,16 @@ def export_onnx(model: ModelFile, path: Path) -> float:
     return apart
 
 
+def example_slices(card: ModelCard, count: int) -> torch.Tensor:
+    """Empty slices of the shape that a model's network takes."""
+    return torch.zeros(count, card.network.view.channels, *card.preparation.size)
+
+
 def described(card: ModelCard) -> dict[str, str]:
     """What an ONNX file or a bundle says of a model, as texts."""
+    view = card.network.view
     return {
+        **({"channels": view.text} if view.neighbours else {}),
         "notice": NOTICE,
         "task": card.task,
         "model": card.name,
@@ -101,11 +109,12 @@ def _packages() -> tuple[Any, Any]:
     return onnx, onnxruntime
 
 
-def _difference(session: Any, network: nn.Module, size: tuple[int, int]) -> float:
+def _difference(session: Any, network: nn.Module, card: ModelCard) -> float:
     random = np.random.default_rng(2026)
     largest = 0.0
     for batch in _TRIED_BATCHES:
-        slices = random.uniform(-1.0, 1.0, (batch, 1, *size)).astype(np.float32)
+        shape = tuple(example_slices(card, batch).shape)
+        slices = random.uniform(-1.0, 1.0, shape).astype(np.float32)
         (found,) = session.run([_OUTPUT], {_INPUT: slices})
         with torch.inference_mode():
             expected = network(torch.from_numpy(slices)).numpy()

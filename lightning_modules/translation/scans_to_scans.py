@@ -19,11 +19,11 @@ from lightning_modules.translation.derived_series import (
     check_source,
     write_series,
 )
-from lightning_modules.translation.intensities import far_from_training
 from lightning_modules.translation.new_scans import NewScan, read_scan, result_names
 from lightning_modules.translation.nifti_volume import write_volume
 from lightning_modules.translation.results_folder import add_note, alone_in, check_note, note_of
 from lightning_modules.translation.translator import Translator, modality_of
+from lightning_modules.translation.unlike_training import far_from_training, other_distances
 from partitions.dicom.uptake import PET, suv_factor
 from partitions.manifest import SUV_FACTOR
 from partitions.preparation.configuration import PreparationConfig
@@ -115,9 +115,10 @@ def _translate(path: Path, name: str, translator: Translator, wish: Wish) -> lis
         logger.warning("%s: %s", path, warning)
     written = []
     if wish.uncertainty:  # first, so that a result that is there is complete
-        apart = translator.disagreement(source)
+        apart = translator.disagreement(source, prepared.geometry.kept)
         written.append(_write_disagreement(wish.out / name, apart, prepared, scan, translator))
-    values = to_native_grid(translator.translate(source), prepared.geometry, translator.scale)
+    translated = translator.translate(source, prepared.geometry.kept)
+    values = to_native_grid(translated, prepared.geometry, translator.scale)
     add_note(result, note)
     write = _write_series if is_series else write_translation
     return [write(result, values, scan, translator), *written]
@@ -147,7 +148,7 @@ def doubts(
     """
     card = translator.card
     expected = modality_of(card.preparation.source, prepared.scale.unit)
-    found = [_other_modality(scan, expected)]
+    found = [_other_modality(scan, expected), other_distances(prepared.geometry, card)]
     if card.intensities is not None:
         found.append(far_from_training(source, prepared.mask > 0, card.intensities))
     return [one for one in found if one]

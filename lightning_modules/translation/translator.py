@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -47,11 +48,20 @@ class Translator:
         """The scale of what it writes."""
         return fixed_scale(self.card.preparation.target_scaling) or RELATIVE
 
-    def translate(self, source: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Intensities in [0, 1], (slices, rows, columns), to the same."""
-        return self._run(source, self._network)
+    def translate(
+        self, source: NDArray[np.float32], heights: Sequence[int] | None = None
+    ) -> NDArray[np.float32]:
+        """Intensities in [0, 1], (slices, rows, columns), to the same.
 
-    def disagreement(self, source: NDArray[np.float32]) -> NDArray[np.float32]:
+        Args:
+            source: one volume.
+            heights: which slices of the scan these are, see ``SourceView.around``; by default all.
+        """
+        return self._run(source, self._network, heights)
+
+    def disagreement(
+        self, source: NDArray[np.float32], heights: Sequence[int] | None = None
+    ) -> NDArray[np.float32]:
         """Standard deviation over the run's last global models, voxel by voxel.
 
         It tells where training had not settled. It is no confidence interval: models of successive
@@ -59,6 +69,7 @@ class Translator:
 
         Args:
             source: as for ``translate``.
+            heights: likewise.
 
         Returns:
             In parts of the target's scale, the shape of ``source``.
@@ -67,14 +78,22 @@ class Translator:
         squares = np.zeros(source.shape, dtype=np.float64)
         for number, weights in enumerate(self._model.earlier.values(), 1):
             # Welford's method: one model in memory at a time, and no difference of large sums.
-            found = self._run(source, build_network(self.card, weights))
+            found = self._run(source, build_network(self.card, weights), heights)
             before = found - mean
             mean += before / number
             squares += before * (found - mean)
         return np.asarray(np.sqrt(squares / len(self._model.earlier)), dtype=np.float32)
 
-    def _run(self, source: NDArray[np.float32], network: torch.nn.Module) -> NDArray[np.float32]:
-        found = translate(network, torch.from_numpy(source), self._hardware, self._batch)
+    def _run(
+        self,
+        source: NDArray[np.float32],
+        network: torch.nn.Module,
+        heights: Sequence[int] | None,
+    ) -> NDArray[np.float32]:
+        places = range(len(source)) if heights is None else heights
+        around = self.card.network.view.around(places)
+        volume = torch.from_numpy(source)
+        found = translate(network, volume, self._hardware, self._batch, around)
         return np.asarray(found.clamp(0.0, 1.0).numpy(), dtype=np.float32)
 
 

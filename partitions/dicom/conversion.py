@@ -16,7 +16,7 @@ from partitions.dicom.groups import Group
 from partitions.dicom.metadata import facts_of, shared_facts
 from partitions.dicom.series import SeriesVolume, read_series
 from partitions.dicom.uptake import PET, suv_factor
-from partitions.manifest import SUV_FACTOR
+from partitions.manifest import FRAMES_OF_REFERENCE, SUV_FACTOR
 from partitions.withdrawn_patients import is_withdrawn
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def convert_subject(
             subject,
             " and ".join(f"'{name}'" for name in volumes),
         )
-        metadata["frames_of_reference"] = "different"
+        metadata[FRAMES_OF_REFERENCE] = "different"
     return files, metadata
 
 

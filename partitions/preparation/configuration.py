@@ -18,8 +18,8 @@ PAIRINGS = ("paired", "unpaired")
 _SEQUENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}")
 """A sequence's name becomes part of file names, of DICOM headers and of configurations that MONAI
 evaluates."""
-NONE, RIGID, N4 = "none", "rigid", "n4"
-REGISTRATIONS = (NONE, RIGID)
+NONE, HEADERS, RIGID, N4 = "none", "headers", "rigid", "n4"
+REGISTRATIONS = (NONE, HEADERS, RIGID)
 BIAS_CORRECTIONS = (NONE, N4)
 
 
@@ -41,8 +41,9 @@ class PreparationConfig:
         min_mask_fraction: slices whose mask covers less than this part of the slice are left out.
         source_scaling: how the source's values become intensities.
         target_scaling: how the target's do. A CT needs a window in HU.
-        registration: ``rigid`` lays the target over the source first; with ``none``
-            both must lie on one voxel grid.
+        registration: how a target on a grid of its own comes onto the source's: ``headers`` by the
+            positions in both headers, ``rigid`` by searching how it lies; with ``none`` both must
+            lie on one voxel grid.
         bias_correction: ``n4`` takes the slow shading out of MR images.
 
     Raises:

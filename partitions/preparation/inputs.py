@@ -17,6 +17,10 @@ FORMAT_VERSION = 4
 """Raise it when the stored arrays change meaning, or when scans are read or refused by other rules;
 old caches are then made again."""
 
+REGISTRATION_VERSION = 2
+"""Raise it when targets are laid over their sources otherwise; only caches of preparations that do
+so are made again."""
+
 ONE_GRID_RULES = ("other-grid", "nearly-one-grid")
 
 
@@ -38,7 +42,7 @@ def used_files(record: SubjectRecord, config: PreparationConfig) -> dict[str, st
 def scan_findings(subject: SubjectScans, config: PreparationConfig) -> list[Finding]:
     """What is wrong with a subject's files as far as their headers, for this preparation.
 
-    A target that will be registered may lie on a grid of its own.
+    A target that will be laid over its source may lie on a grid of its own.
     """
     found = header_findings(subject)
     target = subject.scans.get(config.target)
@@ -109,14 +113,15 @@ def fingerprint(
         digests: see `file_digests`.
         config: how the subjects will be prepared.
     """
-    return digest(
-        {
-            "format": FORMAT_VERSION,
-            "manifest": manifest.content_hash(),
-            "config": as_dict(config),
-            "files": digests,
-        }
-    )
+    known = {
+        "format": FORMAT_VERSION,
+        "manifest": manifest.content_hash(),
+        "config": as_dict(config),
+        "files": digests,
+    }
+    if config.registration != NONE:
+        known["registration"] = REGISTRATION_VERSION
+    return digest(known)
 
 
 def _is_usable(record: SubjectRecord, config: PreparationConfig) -> bool:

@@ -71,7 +71,7 @@ def prepare_source(
                 f"{scan.path}: its mask has {inside.sum()} voxels on a grid of {inside.shape}, the "
                 f"scan's grid is {scan.data.shape}; give a mask of the same grid that is not empty"
             )
-        volume = evened({"source": volume}, inside, config)[0]["source"]
+        volume = evened({"source": volume}, {"source": inside}, config)[0]["source"]
         scale = volume_scale(volume, inside, "source", config)
         images = {"source": scale.to_intensity(volume.data)}
         cut = cut_slices(images, {MASK_NAME: inside}, grid, config, str(scan.path))

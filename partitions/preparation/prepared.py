@@ -52,6 +52,13 @@ class PreparedSubject:
         """The person, where one person has several scans; see ``SubjectRecord.patient``."""
         return str(self.metadata.get(PATIENT_ID) or self.subject)
 
+    @property
+    def heights(self) -> tuple[int, ...]:
+        """Which slices of the scan these are, from the feet; preparation may leave some out."""
+        if self.geometry is None:
+            return tuple(range(self.stop - self.start))
+        return self.geometry.kept
+
 
 @dataclass(frozen=True)
 class PreparedSplit:

@@ -33,7 +33,7 @@ from partitions.scans.volume import Volume
 
 
 def prepare_subject(record: SubjectRecord, root: Path, config: PreparationConfig) -> SubjectSlices:
-    """Read, check, register and correct if asked, scale, resample and cut one subject's scans.
+    """Read, check, lay on one grid, correct, scale, resample and cut one subject's scans.
 
     Raises:
         DataError: a scan cannot be used, see the rules of ``partitions.check``; the mask does not
@@ -48,18 +48,21 @@ def prepare_subject(record: SubjectRecord, root: Path, config: PreparationConfig
             name: in_unit(voxels.scans[config.sequence(name)].volume, name, config, record.metadata)
             for name in domains
         }
-        volumes, steps = laid_on_source(volumes, config)
-        mask, foreground = mask_of(voxels, volumes, config)
-        volumes, bias = evened(volumes, mask, config)
-        scales = {name: volume_scale(volumes[name], mask, name, config) for name in domains}
-        masks = {MASK_NAME: mask}
+        laid = laid_on_source(volumes, config, subject)
+        mask, foreground = mask_of(voxels, laid.volumes, config)
+        shown = laid.shown(mask)
+        # A new patient's source is seen as a whole, so the source's values are judged likewise.
+        inside = {"source": mask, "target": shown}
+        volumes, bias = evened(laid.volumes, inside, config)
+        scales = {name: volume_scale(volumes[name], inside[name], name, config) for name in domains}
+        masks = {MASK_NAME: shown}
         if LESION in voxels.scans:
             lesion = voxels.scans[LESION]
-            masks["lesion"] = lesion.scan.values.inside(lesion.volume.data)
+            masks["lesion"] = laid.shown(lesion.scan.values.inside(lesion.volume.data))
         grid = _stored_grid(subject, config.sequence(domains[0]))
         images = {name: scales[name].to_intensity(volumes[name].data) for name in domains}
         cut = cut_slices(
-            shifted(images, mask, volumes[domains[0]].voxel_size(), record, scales),
+            shifted(images, shown, volumes[domains[0]].voxel_size(), record, scales),
             masks,
             grid,
             config,
@@ -79,7 +82,7 @@ def prepare_subject(record: SubjectRecord, root: Path, config: PreparationConfig
             axes_of(grid.affine),
             findings=_kept_findings(findings, root),
             digests=dict(voxels.digests),
-            steps=steps | bias,
+            steps=laid.steps | bias,
         ),
     )
 

@@ -18,14 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from fedi2i.errors import DataError
-from partitions.check.rules.subjects import ONE_GRID
 from partitions.layouts.folder_walk import files_below, source_folder
 from partitions.layouts.found_scans import Found, FoundScan, Recognised, some_of, write_found
 from partitions.layouts.table_file import Row, without_missing
 from partitions.layouts.workbook_file import read_table
 from partitions.manifest import AGE, SiteManifest
 from partitions.readers import Reader
-from partitions.scans.grid import Grid, largest_distance, to_lps
+from partitions.scans.grid import Grid, on_one_grid, to_lps
 from partitions.scans.header import read_scan_file
 
 DATASET = "ixi"
@@ -193,10 +192,10 @@ def _grids(scans: Iterable[FoundScan]) -> list[str]:
     for scan in scans:
         grids = {name: grid for name, path in scan.files.items() if (grid := _grid(path))}
         for one, other in itertools.combinations(sorted(grids), 2):
-            apart[one, other] += _differ(grids[one], grids[other])
+            apart[one, other] += not on_one_grid(grids[one], grids[other])
     return [
         f"{one.upper()} and {other.upper()} lie on different voxel grids in {count} subjects: "
-        "register and resample them before one is translated into the other; T2 and PD are "
+        "'registration: headers' or 'registration: rigid' lays one over the other; T2 and PD are "
         "acquired together"
         for (one, other), count in sorted(apart.items())
         if count
@@ -206,10 +205,6 @@ def _grids(scans: Iterable[FoundScan]) -> list[str]:
 def _grid(path: Path) -> Grid | None:
     header = read_scan_file(path).header
     return None if header is None or header.grid is None else to_lps(header.grid)[1]
-
-
-def _differ(one: Grid, other: Grid) -> bool:
-    return one.shape != other.shape or largest_distance(one, other) >= ONE_GRID
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:

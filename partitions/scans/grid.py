@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 Affine = NDArray[np.float64]
 
 _PLANES = {"R": "sagittal", "L": "sagittal", "A": "coronal", "P": "coronal"}
+ONE_GRID = 0.05
+"""Two scans lie on one grid while no corner is further apart than this part of a voxel edge."""
 _WHOLE = 0.01
 """Two grids are shifted by whole voxels if they are that near to it, in voxels."""
 
@@ -105,6 +107,11 @@ def largest_distance(one: Grid, other: Grid) -> float:
     """
     apart = np.linalg.norm(one.corners() - other.corners(), axis=1).max()
     return float(apart / min(*one.edges(), *other.edges()))
+
+
+def on_one_grid(one: Grid, other: Grid) -> bool:
+    """Whether two scans may be laid on one another voxel by voxel."""
+    return one.shape == other.shape and largest_distance(one, other) < ONE_GRID
 
 
 def whole_shift(one: Grid, other: Grid) -> tuple[int, int, int] | None:

@@ -45,10 +45,14 @@ class Volume:
     data: NDArray[np.float32]
     affine: Affine
 
+    def grid(self) -> Grid:
+        """Where the voxels lie."""
+        x, y, z = self.data.shape
+        return Grid((x, y, z), self.affine)
+
     def voxel_size(self) -> tuple[float, float, float]:
         """Voxel edge lengths in mm along (x, y, z)."""
-        x, y, z = self.data.shape
-        return Grid((x, y, z), self.affine).edges()
+        return self.grid().edges()
 
     def digest(self) -> str:
         """SHA-256 of the voxels; the same for a copy in another orientation or type."""

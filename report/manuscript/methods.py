@@ -87,7 +87,11 @@ def preparation(about: RunDescription) -> Iterator[Sentence]:
             f"Of every volume the {numbers_text(said('percentiles'), ' and ')} percentiles inside "
             "the mask became 0 and 1, and values beyond them were clipped"
         )
-    if said("registration") not in (None, "none"):
+    if said("registration") == "headers":
+        yield Sentence(
+            "Targets were resampled to the grids of their sources by the positions in their headers"
+        )
+    elif said("registration") not in (None, "none"):
         yield Sentence(f"Targets were registered to their sources ({said('registration')})")
     if said("bias_correction") not in (None, "none"):
         yield Sentence(f"Bias fields were corrected ({str(said('bias_correction')).upper()})")

@@ -9,9 +9,7 @@ import pandas as pd
 
 from report.run.records import (
     CENTRALISED,
-    CONSTANT,
     ENSEMBLE,
-    MEAN_TARGET,
     REGRESSION,
     SOURCE,
     UNTRAINED,
@@ -25,7 +23,7 @@ FEW_ARMS = 4
 ALL_FEDERATED = "All federated patients"
 
 _GROUPS = (
-    ("Baselines", (SOURCE, CONSTANT, MEAN_TARGET, "local", ENSEMBLE, CENTRALISED, REGRESSION)),
+    ("Baselines", (*UNTRAINED, "local", ENSEMBLE, CENTRALISED, REGRESSION)),
     ("Federated, one global model", ("federated",)),
     ("Federated, a personal model per site", ("personal",)),
 )
@@ -57,7 +55,7 @@ class TableRow:
 
     @property
     def is_trained(self) -> bool:
-        """False for what needs no network: source, constant and mean target."""
+        """False for what needs no network: source, mapped source, constant and mean target."""
         return self.kind not in UNTRAINED
 
     def arms_at(self, site: Site) -> tuple[Arm, ...]:

@@ -15,9 +15,10 @@ import pandas as pd
 from report.run.metrics import Metric
 
 SOURCE = "source"
+MAPPED_SOURCE = "mapped-source"
 CONSTANT = "constant"
 MEAN_TARGET = "mean-target"
-UNTRAINED = (SOURCE, CONSTANT, MEAN_TARGET)
+UNTRAINED = (SOURCE, MAPPED_SOURCE, CONSTANT, MEAN_TARGET)
 """Arms that need no network."""
 CENTRALISED = "centralised"
 REGRESSION = "regression"
@@ -119,9 +120,9 @@ class Arm:
     """One model, or one way of producing predictions.
 
     Attributes:
-        name: ``source``, ``constant``, ``mean-target``, ``local-<site>``, ``centralised``,
-            ``regression``, ``ensemble``, a federated strategy, or ``<strategy>@<site>`` for a
-            site's own model of a strategy.
+        name: ``source``, ``mapped-source``, ``constant``, ``mean-target``, ``local-<site>``,
+            ``centralised``, ``regression``, ``ensemble``, a federated strategy, or
+            ``<strategy>@<site>`` for a site's own model of a strategy.
         label: the name of this one model, as shown to readers.
         seconds: wall-clock training time, or None; of the whole family where it has one.
         rounds: communication rounds, or None.

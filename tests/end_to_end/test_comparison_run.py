@@ -25,7 +25,7 @@ from report.__main__ import main as report_command
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 STRATEGIES = ("fedavg", "scaffold", "ditto")
-UNTRAINED = ("source", "constant", "mean-target")
+UNTRAINED = ("source", "mapped-source", "constant", "mean-target")
 BASELINES = ("centralised", *(f"local-{site}" for site in SITES))
 ARMS = {*UNTRAINED, *BASELINES, *STRATEGIES, *(f"ditto@{site}" for site in SITES)}
 

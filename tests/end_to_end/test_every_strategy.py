@@ -32,7 +32,7 @@ GLOBAL = set(STRATEGY_JOBS) - {"fedbn", "fedper", "lg_fedavg"}
 PERSONAL = {
     f"{name}@{site}" for name in ("fedbn", "fedper", "lg_fedavg", "ditto") for site in SITES
 }
-BASELINES = ("source", "constant", "mean-target", "centralised", "regression")
+BASELINES = ("source", "mapped-source", "constant", "mean-target", "centralised", "regression")
 ARMS = {*BASELINES, *GLOBAL, *PERSONAL, *(f"local-{site}" for site in SITES)}
 
 TRAINING = {"rounds": 3, "steps": 40, "precision": "fp32"}

@@ -24,7 +24,7 @@ from lightning_modules.configuration import read_experiment
 STRATEGIES = ("fedavg", "fedprox")
 FEDERATED = (*STRATEGIES, "regression")
 ARMS = {*FEDERATED, "centralised", *(f"local-{site}" for site in SITES)}
-UNTRAINED = {"source", "constant", "mean-target"}
+UNTRAINED = {"source", "mapped-source", "constant", "mean-target"}
 
 
 METRICS = """site,round,metric,value

@@ -16,6 +16,7 @@ from jobs.running.run_record import _description, write_curves, write_run_record
 from jobs.running.spent_epsilon import read_trainings
 from jobs.writing.federation import FederatedExperiment, FederationConfig, with_strategy
 from lightning_modules.configuration import experiment_from
+from lightning_modules.evaluation.baselines import UNTRAINED_ARMS
 from lightning_modules.strategies.catalogue import STRATEGY_JOBS
 from lightning_modules.training.participation import Participation
 from partitions.manifest import SiteManifest, SubjectRecord
@@ -89,6 +90,7 @@ def test_the_report_reads_what_a_run_writes(
     rows = [("arm", "site", "split", "subject", "metric", "value")]
     arms = (
         "source",
+        "mapped-source",
         "constant",
         "mean-target",
         "fedavg",
@@ -118,7 +120,9 @@ def test_the_paper_of_a_strategy_and_what_of_it_is_built_stand_with_its_arm(
 ) -> None:
     trained = replace(outcomes[0], job=STRATEGY_JOBS["fedavg"])
     write_run_record(tmp_path, "A title", job(), MANIFESTS, [trained, *outcomes[1:]])
-    paper = read_run_json(tmp_path / "run.json").arms[3].paper
+    (paper,) = (
+        arm.paper for arm in read_run_json(tmp_path / "run.json").arms if arm.name == "fedavg"
+    )
     assert paper == Paper("McMahan et al., AISTATS 2017", "arXiv:1602.05629", _FEDAVG)
 
 
@@ -216,13 +220,14 @@ def test_a_personal_arm_has_an_entry_per_site_with_the_cost_of_the_whole(record:
 
 
 def test_arms_without_communication_send_nothing(record: Any) -> None:
-    for name in ("source", "constant", "mean-target", "centralised", "local-north"):
+    for name in (*UNTRAINED_ARMS, "centralised", "local-north"):
         assert arm(record, name)["bytes_sent"] == 0
 
 
 def test_arms_have_names_that_people_read(record: Any) -> None:
     assert [arm["label"] for arm in record["arms"]] == [
         "Source as prediction",
+        "Source, contrast mapped linearly",
         "Constant",
         "Mean target",
         "FedAvg",

@@ -41,7 +41,14 @@ def test_models_are_trained_and_then_evaluated(
     code = main(["evaluate", *experiment, *arguments, "--data", island, "--out", str(out)])
     assert code == 0
     table = pd.read_csv(out / "results.csv")
-    assert set(table.arm) == {"source", "constant", "mean-target", "local", "pooled"}
+    assert set(table.arm) == {
+        "source",
+        "mapped-source",
+        "constant",
+        "mean-target",
+        "local",
+        "pooled",
+    }
     assert set(table.site) == {"island"}
     assert f"wrote {out / 'results.csv'}" in capsys.readouterr().out
 

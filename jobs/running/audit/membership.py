@@ -14,7 +14,12 @@ from jobs.running.audit.pieces import Found
 from jobs.running.audit.plan import AuditedMechanism, AuditPlan
 from jobs.running.audit.training import hardware_of, updates
 from lightning_modules.configuration import ExperimentConfig
-from lightning_modules.evaluation.validation import Patient, patient_metrics, translate
+from lightning_modules.evaluation.validation import (
+    Patient,
+    patient_metrics,
+    translate,
+    translate_patient,
+)
 from lightning_modules.model_networks import MODELS
 from lightning_modules.networks.building import build_networks
 from lightning_modules.privacy.attacks.membership import (
@@ -92,7 +97,8 @@ class ModelPiece:
     def _scores(self, networks: nn.ModuleDict, patient: Patient) -> dict[str, float]:
         """What the attacks, and the table of qualities, need of one scan."""
         hardware, described = hardware_of(self.experiment), MODELS[self.experiment.model.name]
-        translated = translate(networks[described.translator], patient.source, hardware)
+        view = self.experiment.model.view
+        translated = translate_patient(networks[described.translator], patient, hardware, view)
         quality = patient_metrics(translated, patient)
         found = reconstruction_errors(translated, patient)
         found |= {name: quality[name] for name in QUALITY}
@@ -103,7 +109,7 @@ class ModelPiece:
         judges = [name for name in self.shared if described.roles[name] == "discriminator"]
         if judges:
             judge = networks[judges[-1]]
-            found["logit"] = discriminator_score(judge, patient, hardware, described.paired)
+            found["logit"] = discriminator_score(judge, patient, hardware, described.paired, view)
         return found
 
 

@@ -99,8 +99,12 @@ class AuditPlan:
 
     @property
     def inverts(self) -> bool:
-        """Whether images are sought in updates: the attacks on gradients need pairs of slices."""
-        return MODELS[self.experiment.model.name].paired
+        """Whether images are sought in updates: the attacks on gradients need pairs of slices.
+
+        They seek one source slice, not one with its neighbours.
+        """
+        model = self.experiment.model
+        return MODELS[model.name].paired and not model.neighbours
 
 
 def read_run(run: Path, changes: Mapping[str, Any]) -> tuple[ExperimentConfig, PrivacyConfig]:

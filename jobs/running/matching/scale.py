@@ -14,7 +14,7 @@ from jobs.running.matching.plan import MatchingStudy
 from jobs.running.matching.training import ONE_THREAD, Data
 from lightning_modules.configuration import ExperimentConfig
 from lightning_modules.data.slices import TrainingSlices
-from lightning_modules.evaluation.validation import Patient, patients, translate
+from lightning_modules.evaluation.validation import Patient, patients, translate_patient
 from lightning_modules.matching.channel_groups import ChannelGroups
 from lightning_modules.matching.merging.activations import load_state
 from lightning_modules.matching.network_groups import network_groups
@@ -76,7 +76,7 @@ class Scale:
 
     def build(self) -> nn.Module:
         """A translator of this experiment, whose weights mean nothing yet."""
-        return build_generator(self._config.generator)
+        return build_generator(self._config.generator, self._config.view)
 
     def score(self, states: Sequence[State], split: str) -> Score:
         """The score of one translator, or of the mean of several ones' outputs."""
@@ -89,9 +89,11 @@ class Scale:
         """Training slices of all sites for comparing activations, spread evenly over them.
 
         Returns:
-            (slices, 1, rows, columns) in [-1, 1]; fewer where there are no more.
+            (slices, channels, rows, columns) in [-1, 1], as the translator is shown them; fewer
+            where there are no more.
         """
-        found = TrainingSlices([site.split("train") for site in self._prepared]).of(DOMAINS)
+        splits = [site.split("train") for site in self._prepared]
+        found = TrainingSlices(splits, DOMAINS, self._config.view)
         places = torch.linspace(0, len(found) - 1, min(count, len(found))).round().long().numpy()
         return found.batch(places)["source"]
 
@@ -100,7 +102,7 @@ class Scale:
         for state in states:
             network = load_state(self._network, state)
             for patient, found in zip(self._patients[split], predictions, strict=True):
-                found.append(translate(network, patient.source, ONE_THREAD))
+                found.append(translate_patient(network, patient, ONE_THREAD, self._config.view))
         pairs = [
             image_pair(torch.stack(found).mean(dim=0), patient.target, patient.mask)
             for patient, found in zip(self._patients[split], predictions, strict=True)

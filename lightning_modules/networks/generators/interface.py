@@ -28,7 +28,8 @@ class Translator(Protocol):
     def forward(self, source: Tensor) -> Tensor:
         """Translate slices.
 
-        Shapes: (batch, 1, rows, columns) to the same; values in [-1, 1] to [-1, 1].
+        Shapes: (batch, channels, rows, columns) to (batch, 1, rows, columns), with the channels of
+        ``SourceView``; values in [-1, 1] to [-1, 1].
         """
 
     def encoder_modules(self) -> tuple[str, ...]:
@@ -49,14 +50,15 @@ class Generator:
             network cannot be built for or cannot be trained with. It says which key is wrong and
             what to do; the caller adds the file. Norm, dropout and number of channels are checked
             already.
-        build: the network, see ``Translator``. Initial weights are drawn later by
-            ``initialise``, which must have a rule for every layer with parameters.
+        build: the network, see ``Translator``, from the configuration and the number of its input
+            channels. Initial weights are drawn later by ``initialise``, which must have a rule for
+            every layer with parameters.
     """
 
     kind: str
     summary: str
     refuse: Callable[[GeneratorConfig, Size], None]
-    build: Callable[[GeneratorConfig], nn.Module]
+    build: Callable[[GeneratorConfig, int], nn.Module]
 
 
 def refuse_indivisible(config: GeneratorConfig, size: Size) -> None:

@@ -40,7 +40,7 @@ def _refuse(config: GeneratorConfig, size: Size) -> None:
         )
 
 
-def _build(config: GeneratorConfig) -> nn.Module:
+def _build(config: GeneratorConfig, in_channels: int) -> nn.Module:
     """``channels`` are those of the levels; ``residual_units`` blocks run at the lowest level."""
     # Imported here, as reading a configuration should not wait for torch and MONAI.
     from torch import nn
@@ -52,7 +52,10 @@ def _build(config: GeneratorConfig) -> nn.Module:
     levels = list(pairwise(channels))
     stages = {
         "stem": nn.Sequential(
-            nn.ReflectionPad2d(3), nn.Conv2d(1, channels[0], 7), norm(channels[0]), nn.ReLU()
+            nn.ReflectionPad2d(3),
+            nn.Conv2d(in_channels, channels[0], 7),
+            norm(channels[0]),
+            nn.ReLU(),
         ),
         "down": nn.Sequential(*(_down(upper, lower, norm) for upper, lower in levels)),
         "blocks": nn.Sequential(

@@ -33,7 +33,7 @@ def _refuse(config: GeneratorConfig, size: Size) -> None:
         )
 
 
-def _build(config: GeneratorConfig) -> nn.Module:
+def _build(config: GeneratorConfig, in_channels: int) -> nn.Module:
     """``residual_units`` blocks of each width in ``channels``, one stretch after the other."""
     # Imported here, as reading a configuration should not wait for torch and MONAI.
     from torch import nn
@@ -44,7 +44,7 @@ def _build(config: GeneratorConfig) -> nn.Module:
     first, last = config.channels[0], config.channels[-1]
     trunk = nn.Sequential(*_blocks(config, norm), nn.Conv2d(last, first, 3, padding=1), norm(first))
     stages = {
-        "stem": nn.Sequential(nn.Conv2d(1, first, 9, padding=4), nn.PReLU()),
+        "stem": nn.Sequential(nn.Conv2d(in_channels, first, 9, padding=4), nn.PReLU()),
         "trunk": Residual(trunk),
         "head": nn.Conv2d(first, 1, 9, padding=4),
     }

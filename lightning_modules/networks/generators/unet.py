@@ -28,7 +28,7 @@ def _refuse(config: GeneratorConfig, size: Size) -> None:
         )
 
 
-def _build(config: GeneratorConfig) -> nn.Module:
+def _build(config: GeneratorConfig, in_channels: int) -> nn.Module:
     """A level for each of ``channels``; ``residual_units`` are those of every level."""
     # Imported here, as reading a configuration should not wait for torch and MONAI.
     from monai.networks.nets import UNet
@@ -37,7 +37,7 @@ def _build(config: GeneratorConfig) -> nn.Module:
 
     unet = UNet(
         spatial_dims=2,
-        in_channels=1,
+        in_channels=in_channels,
         out_channels=1,
         channels=tuple(config.channels),
         strides=(2,) * (len(config.channels) - 1),

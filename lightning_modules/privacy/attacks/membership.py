@@ -17,6 +17,8 @@ Four attackers, each with the model and with a patient's pair of images:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -25,6 +27,7 @@ from torch import Tensor, nn
 
 from fedi2i.errors import DataError
 from lightning_modules.data.slices import to_network
+from lightning_modules.data.source_view import ONE_SLICE, SourceView
 from lightning_modules.evaluation.validation import Patient
 from lightning_modules.privacy.attacks.statistics import Members, Scores
 from lightning_modules.training.hardware import Hardware
@@ -55,7 +58,11 @@ def reconstruction_errors(translated: Tensor, patient: Patient) -> dict[str, flo
 
 
 def discriminator_score(
-    discriminator: nn.Module, patient: Patient, hardware: Hardware, paired: bool = True
+    discriminator: nn.Module,
+    patient: Patient,
+    hardware: Hardware,
+    paired: bool = True,
+    view: SourceView = ONE_SLICE,
 ) -> float:
     """Mean logit on the patient's real images; members are taken for real more readily.
 
@@ -64,15 +71,19 @@ def discriminator_score(
         patient: slices of intensities in [0, 1].
         hardware: where.
         paired: whether it judges pairs.
+        view: what of the source it is shown with a target.
     """
-    volumes = (patient.source, patient.target) if paired else (patient.target,)
+    shown = torch.from_numpy(view.around(patient.heights))
+
+    def inputs(places: Tensor) -> Iterator[Tensor]:
+        if paired:
+            yield to_network(patient.source[places]).to(hardware.device)
+        yield to_network(patient.target[places[:, view.neighbours]]).to(hardware.device)
+
     was_training = discriminator.training
     discriminator.eval().to(hardware.device)
     with torch.inference_mode():
-        logits = [
-            discriminator(*(to_network(part).to(hardware.device) for part in parts)).flatten(1)
-            for parts in zip(*(torch.split(volume, 8) for volume in volumes), strict=True)
-        ]
+        logits = [discriminator(*inputs(places)).flatten(1) for places in torch.split(shown, 8)]
     discriminator.train(was_training)
     return float(torch.cat(logits).mean())
 

@@ -6,10 +6,15 @@ from pathlib import Path
 
 from partitions.check.finding import ERROR, NOTE, Hit, Rule
 from partitions.check.scans import SubjectScan, SubjectScans
-from partitions.scans.grid import Grid, largest_distance, to_lps, whole_shift
+from partitions.scans.grid import (
+    ONE_GRID,
+    Grid,
+    largest_distance,
+    on_one_grid,
+    to_lps,
+    whole_shift,
+)
 
-ONE_GRID = 0.05
-"""Two scans lie on one grid while no corner is further apart than this part of a voxel edge."""
 NOTED = 0.01
 """From here on it is noted that they do not lie at the same places exactly."""
 
@@ -17,12 +22,12 @@ NOTED = 0.01
 def _other_grid(subject: SubjectScans) -> list[Hit]:
     hits = []
     for scan, grid, reference, other in _pairs(subject):
+        if on_one_grid(other, grid):
+            continue
         if grid.shape != other.shape:
             what = f"shape {grid.shape} against {other.shape}"
-        elif largest_distance(other, grid) >= ONE_GRID:
-            what = _how_apart(other, grid)
         else:
-            continue
+            what = _how_apart(other, grid)
         name = reference.file.path.name
         hits.append(Hit({"reference": name, "difference": what}, scan.place))
     return hits
@@ -80,8 +85,9 @@ RULES: tuple[Rule[SubjectScans], ...] = (
         "other-grid",
         ERROR,
         "not on the voxel grid of {reference} ({difference})",
-        "have preparation lay the target over the source ('registration: rigid'), or resample both "
-        "to one grid; a mask belongs on the grid of its scan",
+        "have preparation lay the target over the source ('registration: headers' for scans of one "
+        "examination, else 'registration: rigid'), or resample both to one grid; a mask belongs on "
+        "the grid of its scan",
         _other_grid,
     ),
     Rule(

@@ -12,21 +12,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedi2i.errors import DataError
-from partitions.preparation.corrections.itk_volume import (
-    itk_image,
-    itk_transform,
-    one_thread,
-    voxels_of,
-    world_matrix,
-)
-from partitions.scans.grid import Affine
+from partitions.preparation.corrections.itk_volume import itk_image, one_thread, world_matrix
+from partitions.preparation.corrections.placement import LEAST_OVERLAP, Matrix, overlap
 from partitions.scans.volume import Volume
 
 if TYPE_CHECKING:
@@ -41,15 +35,10 @@ BINS, SAMPLED, ITERATIONS = 32, 0.2, 200
 SHRINK, SMOOTHING_MM = (4, 2, 1), (2, 1, 0)
 """By level."""
 
-LEAST_OVERLAP = 0.9
-"""Dice coefficient of the two foregrounds where both scans look."""
-
 MOST_DEGREES, MOST_SHIFT_MM = 30.0, 50.0
 
 LEAST_GAIN = 1.1
 """How much better the metric must be than that of the mirrored target."""
-
-AIR_HU = -1024.0
 
 
 @dataclass(frozen=True)
@@ -69,7 +58,7 @@ class Registration:
         version: of SimpleITK.
     """
 
-    matrix: tuple[tuple[float, ...], ...]
+    matrix: Matrix
     seed: int
     before: float
     after: float
@@ -129,31 +118,6 @@ def register(
     return found
 
 
-def laid_over(target: Volume, source: Volume, found: Registration, hounsfield: bool) -> Volume:
-    """The target on the source's grid, interpolated once and linearly.
-
-    Args:
-        target: as it was registered.
-        source: likewise.
-        found: where the target lies.
-        hounsfield: whether the values are HU; where the target does not reach there is air then,
-            else 0.
-    """
-    return _resampled(target, source, np.array(found.matrix), AIR_HU if hounsfield else 0.0)
-
-
-def laid_back(moved: Volume, target: Volume, found: Registration, outside: float) -> Volume:
-    """The way back: values on the source's grid, such as a translation, on the target's own grid.
-
-    Args:
-        moved: on the grid of the source.
-        target: whose grid is wanted.
-        found: where the target lies.
-        outside: value where the source does not reach.
-    """
-    return _resampled(moved, target, np.linalg.inv(np.array(found.matrix)), outside)
-
-
 def _registered(
     source: Volume,
     target: Volume,
@@ -170,14 +134,15 @@ def _registered(
     other = _at_resolution(itk_image(target, target.data[::-1]))
     mirrored, _ = _optimized(fixed, other, _centred(fixed, other), seed)
     matrix = world_matrix(transform)
+    rows = tuple(tuple(float(value) for value in row) for row in matrix)
     middle = source.affine @ [*np.argwhere(foregrounds[0]).mean(axis=0), 1.0]
     return Registration(
-        matrix=tuple(tuple(float(value) for value in row) for row in matrix),
+        matrix=rows,
         seed=seed,
         before=_metric(fixed, moving, start, seed),
         after=_metric(fixed, moving, transform, seed),
         mirrored=_metric(fixed, other, mirrored, seed),
-        overlap=_overlap(source, target, foregrounds, matrix),
+        overlap=overlap(foregrounds, source, target, rows),
         degrees=math.degrees(math.acos(float(np.clip((np.trace(matrix[:3, :3]) - 1) / 2, -1, 1)))),
         shift_mm=float(np.linalg.norm((matrix @ middle - middle)[:3])),
         stopped=stopped,
@@ -258,34 +223,3 @@ def _metric(
     fixed: SimpleITK.Image, moving: SimpleITK.Image, transform: SimpleITK.Transform, seed: int
 ) -> float:
     return float(_method(transform, seed).MetricEvaluate(fixed, moving))
-
-
-def _overlap(
-    source: Volume,
-    target: Volume,
-    foregrounds: tuple[NDArray[np.bool_], NDArray[np.bool_]],
-    matrix: Affine,
-) -> float:
-    """Dice coefficient of the foregrounds on the source's grid, where the target reaches."""
-    head = replace(target, data=foregrounds[1].astype(np.float32))
-    seen = replace(target, data=np.ones_like(head.data))
-    there, reached = (_resampled(volume, source, matrix, 0.0).data > 0.5 for volume in (head, seen))
-    here = foregrounds[0] & reached
-    both = int(here.sum()) + int(there.sum())
-    return 2 * int((here & there).sum()) / both if both else 0.0
-
-
-def _resampled(volume: Volume, grid: Volume, matrix: Affine, outside: float) -> Volume:
-    """A volume on another one's grid; ``matrix`` leads from the grid's positions to its own."""
-    import SimpleITK
-
-    one_thread()
-    found = SimpleITK.Resample(
-        itk_image(volume),
-        itk_image(grid),
-        itk_transform(matrix),
-        SimpleITK.sitkLinear,
-        outside,
-        SimpleITK.sitkFloat32,
-    )
-    return Volume(volume.path, voxels_of(found), grid.affine)

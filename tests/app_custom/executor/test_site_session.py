@@ -166,7 +166,7 @@ def test_metrics_that_are_slow_are_measured_by_a_job_that_measures_once_and_not_
     fakes = {
         "load_translator": lambda *_: None,
         "patients": lambda _: [SimpleNamespace(source=None)],
-        "translate": lambda *_: None,
+        "translate_patient": lambda *_: None,
         "patient_metrics": measured,
     }
     for name, fake in fakes.items():

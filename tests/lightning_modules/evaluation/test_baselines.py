@@ -14,8 +14,10 @@ from torch import nn
 
 from lightning_modules.configuration import ExperimentConfig
 from lightning_modules.evaluation.baselines import (
+    Line,
     MeanTarget,
     baselines_of,
+    fitted_line,
     training_median,
 )
 from lightning_modules.evaluation.results import evaluate
@@ -79,6 +81,56 @@ def test_patients_without_a_target_do_not_count() -> None:
     assert float(MeanTarget(split, 0.0).volume(2).max()) == pytest.approx(10000 / ONE)
 
 
+def test_the_line_is_that_of_least_squares_over_the_pixels_inside_the_masks() -> None:
+    draws = np.random.default_rng(11)
+    source = draws.integers(0, ONE, size=(6, 5, 4)).astype(np.uint16)
+    target = np.clip(50000 - 0.6 * source + draws.normal(0, 3000, source.shape), 0, ONE)
+    mask = draws.integers(0, 2, size=source.shape).astype(np.uint8)
+    whole, half = ("source", "target"), ("target",)
+    subjects = (
+        PreparedSubject("a", 0, 2, None, {}, whole),
+        PreparedSubject("without a source", 2, 3, None, {}, half),
+        PreparedSubject("b", 3, 6, None, {}, whole),
+    )
+    split = PreparedSplit(source, target.astype(np.uint16), mask, None, subjects)
+    counted = mask > 0
+    counted[2] = False
+    ours = fitted_line(split)
+    assert ours is not None
+    slope, intercept = np.polyfit(source[counted] / ONE, split.target[counted] / ONE, deg=1)
+    assert (ours.slope, ours.intercept) == pytest.approx((slope, intercept), rel=1e-9)
+
+
+def test_a_line_predicts_intensities_and_no_others() -> None:
+    predicted = Line(-2.0, 1.5)(torch.tensor([0.0, 0.25, 0.5, 1.0]))
+    torch.testing.assert_close(predicted, torch.tensor([1.0, 1.0, 0.5, 0.0]))
+
+
+def test_a_source_of_one_value_gives_the_mean_target_and_no_pixels_give_no_line() -> None:
+    flat = split_of(np.full((1, 2, 2), 20000))
+    flat.target[0, 0] = 40000
+    mapped = PreparedSplit(
+        np.full_like(flat.source, 7), flat.target, flat.mask, None, flat.subjects
+    )
+    assert fitted_line(mapped) == Line(0.0, pytest.approx(30000 / ONE))
+    outside = PreparedSplit(flat.source, flat.target, np.zeros_like(flat.mask), None, flat.subjects)
+    assert fitted_line(outside) is None
+
+
+def test_an_unseen_site_takes_the_mean_of_the_sites_lines(
+    sites: dict[str, PreparedSite], island: PreparedSite
+) -> None:
+    """The tiny cohort's targets are its sources with the contrast inverted."""
+    found = baselines_of([*sites.values(), island])
+    lines = [found[name].line for name in sites]
+    assert all(line is not None and line.slope < 0 for line in lines)
+    mean = Line(
+        np.mean([line.slope for line in lines if line]),
+        np.mean([line.intercept for line in lines if line]),
+    )
+    assert found["island"].line == mean
+
+
 @pytest.fixture
 def island(
     tiny_cohort: Path, tmp_path: Path, make_experiment: Callable[..., ExperimentConfig]
@@ -120,8 +172,8 @@ def test_results_hold_rows_of_all_baselines_and_no_file_holds_a_mean_target(
     psnr = pd.read_csv(out / "results.csv").query("metric == 'psnr'")
     arms = psnr.groupby("site")["arm"].unique()
     for name in sites:
-        assert set(arms[name]) == {"source", "constant", "mean-target", "copy"}
-    assert set(arms["island"]) == {"source", "constant", "copy"}
+        assert set(arms[name]) == {"source", "mapped-source", "constant", "mean-target", "copy"}
+    assert set(arms["island"]) == {"source", "mapped-source", "constant", "copy"}
     kinds = {name.rpartition("/")[2] for name in np.load(out / "slices.npz").files}
     assert kinds == {"source", "target", "mask", "copy"}
     files = {"results.csv", "slices.npz", "baselines.csv"}
@@ -135,7 +187,7 @@ def test_baselines_are_followed_on_validation_patients_of_the_sites_that_trained
 ) -> None:
     evaluate({}, [*sites.values(), island], hardware, tmp_path, unseen=["island"])
     rows = pd.read_csv(tmp_path / "baselines.csv")
-    assert set(rows["arm"]) == {"source", "constant", "mean-target"}
+    assert set(rows["arm"]) == {"source", "mapped-source", "constant", "mean-target"}
     assert set(rows["site"]) == {*sites, "all"}
     psnr = rows[(rows.arm == "constant") & (rows.metric == "val/psnr")].set_index("site")["value"]
     expected = {}

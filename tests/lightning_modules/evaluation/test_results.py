@@ -51,7 +51,7 @@ def test_there_is_one_row_per_arm_patient_and_metric(
     assert set(table.preset) == {"mr"}
     expected = {
         (arm, name, "test", subject.subject, metric)
-        for arm in ("source", "constant", "mean-target", "negative", "copy")
+        for arm in ("source", "mapped-source", "constant", "mean-target", "negative", "copy")
         for name, site in sites.items()
         for subject in site.split("test").subjects
         for metric in MEASURED

@@ -22,7 +22,9 @@ from lightning_modules.training.trainer import quiet_trainer
 
 
 def _module(name: str) -> pl.LightningModule:
-    model = ModelConfig(name, GeneratorConfig(channels=(4, 8)), DiscriminatorConfig(4, 1))
+    weights = {"lambda_features": 10.0} if name == "pix2pix" else {}
+    generator, discriminator = GeneratorConfig(channels=(4, 8)), DiscriminatorConfig(4, 1)
+    model = ModelConfig(name, generator, discriminator, **weights)
     return build_module(model, TrainingConfig(), seed=1)
 
 

@@ -7,7 +7,8 @@ import pytest
 from scipy.stats import wasserstein_distance
 
 from fedi2i.metric_files import SOURCE, SOURCE_LEVELS, SOURCE_SPREAD, MetricRow
-from lightning_modules.translation.intensities import (
+from lightning_modules.translation.model_card import BINS, SourceIntensities
+from lightning_modules.translation.unlike_training import (
     LEAST_FAR,
     distance,
     far_from_training,
@@ -16,7 +17,6 @@ from lightning_modules.translation.intensities import (
     source_intensities,
     source_percentiles,
 )
-from lightning_modules.translation.model_card import BINS, SourceIntensities
 from partitions.preparation import PreparedSite
 
 EVERYWHERE = np.ones((4, 32, 32), dtype=bool)

@@ -14,13 +14,8 @@ from scipy.spatial.transform import Rotation
 
 from fedi2i.errors import DataError
 from partitions.preparation.corrections.itk_volume import itk_image, itk_transform, world_matrix
-from partitions.preparation.corrections.registration import (
-    AIR_HU,
-    Registration,
-    laid_back,
-    laid_over,
-    register,
-)
+from partitions.preparation.corrections.placement import AIR_HU, laid_back, laid_over
+from partitions.preparation.corrections.registration import Registration, register
 from partitions.scans.foreground import foreground_of
 from partitions.scans.header import read_scan_file
 from partitions.scans.volume import Volume, read_volume
@@ -166,12 +161,12 @@ def test_the_target_comes_to_the_sources_grid_and_a_translation_goes_back(
     found: Registration,
 ) -> None:
     source, target, (here, there) = pair()
-    laid = laid_over(target, source, found, hounsfield=False)
+    laid = laid_over(target, source, found.matrix, hounsfield=False)
     assert laid.data.shape == source.data.shape
     expected = np.where(here, 900 - 3 * source.data, 0)
     deep = np.abs(np.indices(SIDES).T - (np.array(SIDES) - 1) / 2).T.max(axis=0) < 12
     assert np.abs(laid.data - expected)[deep].mean() < 40
-    back = laid_back(laid, target, found, outside=0.0)
+    back = laid_back(laid, target, found.matrix, outside=0.0)
     assert back.data.shape == target.data.shape
     inside = ndimage.binary_erosion(there, iterations=3)
     assert np.corrcoef(back.data[inside], target.data[inside])[0, 1] > 0.95
@@ -181,7 +176,7 @@ def test_where_a_ct_does_not_reach_there_is_air(found: Registration) -> None:
     source, target, _ = pair()
     high = replace(target, affine=target.affine + np.diag([0, 0, 0, 0]))
     high.affine[2, 3] += 60
-    laid = laid_over(replace(high, data=high.data + 500), source, found, hounsfield=True)
+    laid = laid_over(replace(high, data=high.data + 500), source, found.matrix, hounsfield=True)
     assert laid.data[..., 0].max() == AIR_HU
     assert laid.data.min() >= AIR_HU
 

@@ -1,9 +1,14 @@
 """How far a new scan lies from the scans of the training, as prepared slices show it.
 
-The measure is the Wasserstein-1 distance (Ramdas et al., Entropy 2017, doi:10.3390/e19020047) of
-histograms on one grid: the area between the two cumulative histograms, in parts of the scale. It is
-also the area between the two quantile functions, which a few percentiles tell well enough: they are
-all that the sites of a federation say of their patients, see ``source_percentiles``.
+Of intensities the measure is the Wasserstein-1 distance (Ramdas et al., Entropy 2017,
+doi:10.3390/e19020047) of histograms on one grid: the area between the two cumulative histograms, in
+parts of the scale. It is also the area between the two quantile functions, which a few percentiles
+tell well enough: they are all that the sites of a federation say of their patients, see
+``source_percentiles``.
+
+A network that is shown neighbouring slices has also learnt what they look like at the training's
+distances. Preparation never resamples between slices, so that a scan of other slices shows it
+neighbours from elsewhere in the body.
 """
 
 from __future__ import annotations
@@ -15,8 +20,9 @@ from numpy.typing import NDArray
 
 from fedi2i.metric_files import SOURCE, SOURCE_LEVELS, SOURCE_SPREAD, MetricRow
 from fedi2i.site_names import ALL_SITES
-from lightning_modules.translation.model_card import BINS, SourceIntensities
+from lightning_modules.translation.model_card import BINS, ModelCard, SourceIntensities
 from partitions.preparation import PreparedSplit
+from partitions.preparation.grids.native_grid import SliceGeometry
 
 FAR = 2.0
 """A scan is far away when it is that many times farther than the farthest training patient ..."""
@@ -25,6 +31,8 @@ LEAST_FAR = 0.05
 LEAST_SITES = 2
 """Of which the mean goes into a model file: one that travels must not describe one hospital."""
 _LEVELS = 65535.0
+_TOLERATED = 0.05
+"""Part of a distance between slices: scanners note distances with few digits."""
 
 
 def histogram(slices: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -147,4 +155,28 @@ def far_from_training(
     return (
         f"its intensities lie {apart:.3f} of the scale away from the mean {mean}, and the {most} "
         f"{training.spread:.3f}: the translation may mean nothing"
+    )
+
+
+def slice_distances(splits: Iterable[PreparedSplit]) -> tuple[float, ...]:
+    """The smallest and the largest distance between slices of any patient, in mm.
+
+    Empty where no voxel size is known.
+    """
+    known = [s.spacing[2] for split in splits for s in split.subjects if s.spacing is not None]
+    return (round(min(known), 3), round(max(known), 3)) if known else ()
+
+
+def other_distances(geometry: SliceGeometry, card: ModelCard) -> str:
+    """A sentence where a scan's neighbouring slices are nearer or farther than the training's."""
+    if not card.network.neighbours or not card.slice_distances:
+        return ""
+    apart = float(np.linalg.norm(np.array(geometry.plane_affine)[:3, 2]))
+    low, high = card.slice_distances
+    if low * (1 - _TOLERATED) <= apart <= high * (1 + _TOLERATED):
+        return ""
+    trained = f"{low:g} mm" if low == high else f"{low:g} to {high:g} mm"
+    return (
+        f"its slices lie {apart:.3g} mm apart, and those of the training {trained}: the model is "
+        "shown neighbouring slices, and has not learnt from such"
     )
