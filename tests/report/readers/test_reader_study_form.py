@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import html
-import re
-import shutil
-import subprocess
 from pathlib import Path
 
-import pytest
+from headless_chromium import look_at, needs_chromium
 
 from report.readers.folders import FILLED, FORM_FILE, SHEET_FILE
 from report.readers.key import read_key
 from report.readers.sheets import read_sheets
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 # Goes through the page as a reader would: with keys, back once, one item left out.
 SESSION = """
-<script>
 const errors = [];
 addEventListener("error", event => errors.push(event.message));
 const type = key => dispatchEvent(new KeyboardEvent("keydown", {key}));
@@ -35,32 +29,15 @@ told.id = "told";
 told.textContent = [errors.join("; "), part("summary").textContent,
   Object.keys(kept).length, sheet()].join("\\n");
 document.body.append(told);
-</script>
-</body>
 """
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="Chromium of the distribution is not installed")
+@needs_chromium
 def test_a_browser_fills_the_sheet_by_keys(study: Path, tmp_path: Path) -> None:
     page = (study / "reader-2" / FORM_FILE).read_text("utf-8")
-    path = tmp_path / "session.html"
-    path.write_text(page.replace("</body>", SESSION), "utf-8")
-    options = [
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        f"--user-data-dir={tmp_path / 'user'}",
-    ]
-    shown = subprocess.run(
-        [str(CHROMIUM), *options, "--dump-dom", path.as_uri()],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=300,
-    ).stdout
-    told = re.search(r'<pre id="told">(.*?)</pre>', shown, re.DOTALL)
-    assert told
-    errors, summary, kept, text = html.unescape(told[1]).split("\n", 3)
+    look = look_at(page, SESSION, tmp_path / "browser")
+    assert look.console == []
+    errors, summary, kept, text = look.told.split("\n", 3)
     assert errors == ""
     assert summary == "49 of 50 items are answered, 1 are open."
     assert kept == "49"
