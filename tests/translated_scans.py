@@ -8,6 +8,7 @@ from typing import Any
 
 import nibabel
 import numpy as np
+import pytest
 from dicom_series import lps
 from numpy.typing import NDArray
 
@@ -57,3 +58,15 @@ def save_nifti(path: Path, data: NDArray[np.float32], code: int = 2) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     nibabel.save(image, path)
     return path
+
+
+def translated_by_monai(bundle: Path, scan: Path, out: Path) -> None:
+    """Have MONAI run an exported bundle on a scan, as ``python -m monai.bundle run`` does."""
+    monai: Any = pytest.importorskip("monai.bundle")
+    monai.run(
+        config_file=str(bundle / "configs" / "inference.json"),
+        meta_file=str(bundle / "configs" / "metadata.json"),
+        bundle_root=str(bundle),
+        input=str(scan),
+        output=str(out),
+    )

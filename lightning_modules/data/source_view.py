@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 MOST_NEIGHBOURS = 8
-"""On either side: more than any published model of this kind is shown."""
+"""On either side: a bound on what a job may ask of a site's memory."""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from report.manuscript.references import (
     DORFMAN,
@@ -116,15 +117,23 @@ def model(about: RunDescription) -> Iterator[Sentence]:
         parts.append(f"adversarial loss {said('adversarial_loss')}")
     if said("lambda_l1") is not None:
         parts.append(f"weight of the L1 term {numbers_text(said('lambda_l1'), '')}")
+    if said("lambda_features"):
+        weight = numbers_text(said("lambda_features"), "")
+        parts.append(f"weight of the feature matching {weight}")
     ending = f" ({'; '.join(parts)})" if parts else ""
     yield Sentence(f"The model was {name}{ending}", works)
+    if neighbours := said("neighbours"):
+        yield Sentence(
+            "Beside each slice the generator was shown the source's neighbouring slices, "
+            f"{neighbours} on either side"
+        )
 
 
 def training(analysis: StudyAnalysis) -> Iterator[Sentence]:
     """How long and with which optimizer, and with how many seeds."""
     experiment = analysis.study.first.about.experiment
 
-    def said(key: str) -> object:
+    def said(key: str) -> Any:
         return setting(experiment, f"training.{key}")
 
     if said("rounds") and said("steps"):
@@ -143,6 +152,11 @@ def training(analysis: StudyAnalysis) -> Iterator[Sentence]:
         yield Sentence(f"Learning rates followed a {said('schedule')} schedule over the whole run")
     if said("warm_up"):
         yield Sentence(f"They rose over the first {said('warm_up'):.0%} of every round's steps")
+    changes = [f"{key} {value:g}" for key, value in (said("augmentation") or {}).items() if value]
+    if changes:
+        yield Sentence(
+            f"Training slices were augmented anew in every step, at most by {listed(changes)}"
+        )
     steps = {arm.steps for row in analysis.rows if row.is_trained for arm in row.arms}
     if len(steps) == 1 and None not in steps:
         yield Sentence("All trained arms took the same number of optimizer steps")

@@ -109,7 +109,7 @@ def gaps(audit: Audit) -> list[Gap]:
     signs = (
         f"{percent(none.linear['everywhere'])} of the signs of one slice"
         if none.linear
-        else "not attacked: no pairs of slices"
+        else f"not attacked: {audit.about['not_inverted']}"
     )
     linking = none.linking
     named = (

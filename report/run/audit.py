@@ -18,6 +18,8 @@ AUDIT_FILE = "audit.json"
 PRIVATE = "site-only"
 PICTURES_FILE = "pictures.npz"
 FORMAT = 1
+_UNPAIRED = "its slices are unpaired, and these attacks need pairs"
+"""Why no image was sought where a file of an earlier release does not say it."""
 _ABOUT = (
     *("title", "created", "fedi2i", "seed", "computed", "quick", "site", "patients", "sites"),
     *("permutations", "cpu_seconds", "machine", "experiment", "enough_signs", "strong_enough"),
@@ -94,7 +96,7 @@ class AuditedMechanism:
         largest_p: its p-value, corrected for choosing.
         chosen_from: number of attacks it was chosen from.
         linear: shares of signs: ``everywhere``, ``inside``, ``guess``, ``worst``; and ``slices``.
-            None where no image was sought in updates, as of unpaired slices.
+            None where no image was sought in updates.
         matching: gradient matching.
         linking: ``right``, ``chance``, ``p``, ``trials`` and ``sites``, or None.
     """
@@ -120,7 +122,8 @@ class Audit:
 
     Attributes:
         folder: where they are.
-        about: the other keys of the file, see ``_ABOUT``.
+        about: the other keys of the file, see ``_ABOUT``; and ``not_inverted``, why no image was
+            sought in updates.
         mechanisms: the first one is none.
     """
 
@@ -146,7 +149,9 @@ def read_audit(folder: Path) -> Audit:
         if content["format"] != FORMAT:
             raise DataError(f"{path}: written by another release; run the audit again")
         mechanisms = tuple(_mechanism(entry) for entry in content["mechanisms"])
-        return Audit(folder, {key: content[key] for key in _ABOUT}, mechanisms)
+        about = {key: content[key] for key in _ABOUT}
+        about["not_inverted"] = str(content.get("not_inverted", _UNPAIRED))
+        return Audit(folder, about, mechanisms)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: damaged ({error}); run 'fedi2i audit' again") from error
 

@@ -135,8 +135,24 @@ def test_an_audit_of_unpaired_slices_says_that_no_image_was_sought(
     assert main(["report", str(tmp_path)]) == 0
     assert "linear attack" not in capsys.readouterr().out
     page = (tmp_path / "audit.html").read_text(encoding="utf-8")
-    assert "the attacks that seek images in updates need pairs: none was tried" in page
-    assert "Not tried: the attacks on gradients need pairs of slices." in page
+    reason = "its slices are unpaired, and these attacks need pairs"
+    assert f"No image was sought in the updates of the audited model: {reason}. Read that" in page
+    assert f"Not tried on the audited model: {reason}." in page
+
+
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [({"neighbours": 1}, "neighbouring slices"), ({"lambda_features": 10}, "features, a loss")],
+)
+def test_a_model_that_the_attacks_on_gradients_do_not_know_is_not_called_unpaired(
+    tiny_cohort: Path, model: dict[str, int], reason: str
+) -> None:
+    """With the wrong loss an attack fails, and the failure would look like safety."""
+    assert plan_of(tiny_cohort, []).not_inverted == ""
+    plan = plan_of(tiny_cohort, [], model=model)
+    assert inversion_pieces(plan) == []
+    assert reason in plan.not_inverted
+    assert "unpaired" not in plan.not_inverted
 
 
 def test_patient_level_privacy_of_a_model_that_does_not_admit_it_is_refused(

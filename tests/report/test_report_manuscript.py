@@ -98,6 +98,26 @@ def test_the_methods_say_who_was_absent_slow_or_hostile_by_plan(
         assert words in said, words
 
 
+def test_the_methods_name_whatever_changes_the_training(
+    write_study: WriteStudy, about: dict[str, Any]
+) -> None:
+    model = {**EXPERIMENT["model"], "neighbours": 1, "lambda_features": 10.0}
+    changes = {"flip": 0.5, "rotation": 10.0, "noise": 0.0}
+    training = {**EXPERIMENT["training"], "augmentation": changes}
+    preparation = {**EXPERIMENT["data"]["preparation"], "registration": "headers"}
+    data = {**EXPERIMENT["data"], "preparation": preparation}
+    about["experiment"] = {"data": data, "model": model, "training": training}
+    said = _methods(write_study())
+    for words in (
+        "Targets were resampled to the grids of their sources by the positions in their headers.",
+        "weight of the feature matching 10)",
+        "Beside each slice the generator was shown the source's neighbouring slices, 1 on either "
+        "side.",
+        "Training slices were augmented anew in every step, at most by flip 0.5 and rotation 10.",
+    ):
+        assert words in unescape(said), words
+
+
 def test_the_methods_of_an_honest_whole_study_speak_of_no_plan(
     write_study: WriteStudy, about: dict[str, Any]
 ) -> None:
@@ -105,6 +125,8 @@ def test_the_methods_of_an_honest_whole_study_speak_of_no_plan(
     said = _methods(write_study())
     assert "by plan" not in said.lower()
     assert "schedule" not in said
+    for word in ("augmented", "feature matching", "neighbouring slices", "headers"):
+        assert word not in said
 
 
 def test_what_the_run_does_not_record_is_not_said(write_study: WriteStudy) -> None:

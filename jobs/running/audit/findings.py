@@ -72,6 +72,7 @@ def findings_of(plan: AuditPlan, results: Mapping[str, Found]) -> dict[str, Any]
         "machine": f"{available_cores()} cores, {platform.machine()}",
         "experiment": experiment_values(plan.experiment),
         "enough_signs": ENOUGH_SIGNS,
+        "not_inverted": plan.not_inverted,
         "strong_enough": None if signs is None else signs >= ENOUGH_SIGNS,
         "mechanisms": mechanisms,
     }

@@ -178,9 +178,9 @@ class InversionPiece:
 def inversion_pieces(plan: AuditPlan) -> list[InversionPiece]:
     """Slices of different patients; updates of more than a slice without a mechanism alone.
 
-    None of a model of unpaired slices.
+    None of a model that the attacks do not know, see ``AuditPlan.not_inverted``.
     """
-    if not plan.inverts:
+    if plan.not_inverted:
         return []
     others = [site for site in plan.sites if site.site != plan.site.site and people(site)]
     elsewhere = max(others, key=lambda site: len(people(site))) if others else None

@@ -98,13 +98,22 @@ class AuditPlan:
         return shared_networks(self.experiment.model.name, self.experiment.sharing)
 
     @property
-    def inverts(self) -> bool:
-        """Whether images are sought in updates: the attacks on gradients need pairs of slices.
+    def not_inverted(self) -> str:
+        """Why no image is sought in updates, as the page says it; empty where one is.
 
-        They seek one source slice, not one with its neighbours.
+        The attacks know the adversarial and the L1 term. Against another loss they would explain
+        gradients that nobody sends, and their failure would look like safety.
         """
         model = self.experiment.model
-        return MODELS[model.name].paired and not model.neighbours
+        if not MODELS[model.name].paired:
+            return "its slices are unpaired, and these attacks need pairs"
+        if model.neighbours:
+            return "it is shown neighbouring slices, and these attacks seek one source slice"
+        if model.lambda_features:
+            return (
+                "it learns by its discriminator's features, a loss that these attacks do not know"
+            )
+        return ""
 
 
 def read_run(run: Path, changes: Mapping[str, Any]) -> tuple[ExperimentConfig, PrivacyConfig]:

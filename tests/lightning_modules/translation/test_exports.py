@@ -15,7 +15,7 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from translated_scans import MakeModel, head, save_nifti
+from translated_scans import MakeModel, head, save_nifti, translated_by_monai
 
 from fedi2i.cli.program import main
 from fedi2i.errors import ConfigError, DataError
@@ -93,18 +93,11 @@ def _same(found: Any, expected: Any) -> bool:
 def test_a_bundle_run_by_monai_writes_what_translate_writes(
     make_model: MakeModel, tmp_path: Path
 ) -> None:
-    bundle = pytest.importorskip("monai.bundle")
     model = make_model(spacing=1.1, size=[48, 48])
     # Nine slices: the network gets eight, and then one alone.
     scan = save_nifti(tmp_path / "scan.nii.gz", head("MR")[..., :9])
     folder = export_bundle(read_model(model), tmp_path / "bundle")
-    bundle.run(
-        config_file=str(folder / "configs" / "inference.json"),
-        meta_file=str(folder / "configs" / "metadata.json"),
-        bundle_root=str(folder),
-        input=str(scan),
-        output=str(tmp_path / "by-monai"),
-    )
+    translated_by_monai(folder, scan, tmp_path / "by-monai")
     found = nibabel.load(tmp_path / "by-monai" / "scan_ct.nii.gz")
     assert _same(found, _translated(model, scan, tmp_path / "by-us"))
 
@@ -129,11 +122,11 @@ def test_a_bundle_is_run_from_its_own_folder_by_the_command_that_it_names(
 
 
 def test_no_word_of_a_card_is_evaluated_by_a_bundle(make_model: MakeModel, tmp_path: Path) -> None:
-    bundle = pytest.importorskip("monai.bundle")
     model = read_model(make_model())
     trap = f"$open({str(tmp_path / 'made')!r}, 'w')"
     hostile = replace(model, card=replace(model.card, notice=trap))
     folder = export_bundle(hostile, tmp_path / "bundle")
+    bundle = pytest.importorskip("monai.bundle")
     parser = bundle.ConfigParser(json.loads((folder / "configs" / "metadata.json").read_text()))
     parser.get_parsed_content()
     assert not (tmp_path / "made").exists()

@@ -10,7 +10,7 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from translated_scans import experiment_of, head, save_nifti
+from translated_scans import experiment_of, head, save_nifti, translated_by_monai
 
 from fedi2i.cli.program import main
 from fedi2i.errors import ConfigError
@@ -137,20 +137,13 @@ def test_onnx_runtime_computes_the_same_from_three_channels(model: Path, tmp_pat
 def test_a_bundle_run_by_monai_writes_what_translate_writes_from_three_slices(
     model: Path, tmp_path: Path
 ) -> None:
-    bundle = pytest.importorskip("monai.bundle")
     scan = save_nifti(tmp_path / "scan.nii.gz", head("MR")[..., :9])
     read = read_model(model)
     folder = export_bundle(read, tmp_path / "bundle")
     image = metadata(read.card, "x")["network_data_format"]["inputs"]["image"]
     assert image["num_channels"] == 3
     assert image["channel_def"] == {"0": "t1, slice -1", "1": "t1", "2": "t1, slice +1"}
-    bundle.run(
-        config_file=str(folder / "configs" / "inference.json"),
-        meta_file=str(folder / "configs" / "metadata.json"),
-        bundle_root=str(folder),
-        input=str(scan),
-        output=str(tmp_path / "by-monai"),
-    )
+    translated_by_monai(folder, scan, tmp_path / "by-monai")
     found = np.asarray(nibabel.load(tmp_path / "by-monai" / "scan_ct.nii.gz").dataobj, float)
     expected = np.asarray(_translated(model, scan, tmp_path / "by-us").dataobj, float)
     assert np.abs(found - expected).max() <= 1  # a whole HU may round the other way
