@@ -67,7 +67,7 @@ _COMPUTED_NOTE = (
 _UNTRAINED = {
     SOURCE_ARM: ("Source as prediction", "the input taken as the output"),
     MAPPED_SOURCE_ARM: (
-        "Source, contrast mapped linearly",
+        "Source mapped linearly",
         "slope x input + intercept, fitted by least squares on the site's training patients; a "
         "site without such patients takes the mean of the sites' lines",
     ),

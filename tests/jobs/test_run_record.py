@@ -227,7 +227,7 @@ def test_arms_without_communication_send_nothing(record: Any) -> None:
 def test_arms_have_names_that_people_read(record: Any) -> None:
     assert [arm["label"] for arm in record["arms"]] == [
         "Source as prediction",
-        "Source, contrast mapped linearly",
+        "Source mapped linearly",
         "Constant",
         "Mean target",
         "FedAvg",
