@@ -149,7 +149,7 @@ def _in_own_process(strategy: str, sites: int, millions: int) -> dict[str, float
 
 
 def _parameters(millions: int) -> int:
-    from lightning_modules.configuration import GeneratorConfig
+    from lightning_modules.networks.configuration import GeneratorConfig
     from lightning_modules.networks.generators.catalogue import build_generator
 
     generator = build_generator(GeneratorConfig(channels=CHANNELS[millions]))

@@ -40,13 +40,9 @@ from fedi2i.files import write_text
 from jobs.writing.export import export_job
 from jobs.writing.federation import DEFAULT_FILE, read_federated_experiment
 from jobs.writing.workspace import prepare_workspace
-from lightning_modules.configuration import (
-    DiscriminatorConfig,
-    ExperimentConfig,
-    GeneratorConfig,
-    experiment_from,
-)
+from lightning_modules.configuration import ExperimentConfig, experiment_from
 from lightning_modules.data.slices import TrainingSlices
+from lightning_modules.networks.configuration import DiscriminatorConfig, GeneratorConfig
 from lightning_modules.networks.discriminator import PatchGAN
 from lightning_modules.networks.generators.catalogue import build_generator
 from lightning_modules.training.hardware import Hardware

@@ -21,12 +21,7 @@ import torch
 from torch import Tensor
 
 from jobs.writing.federation import DEFAULT_FILE, read_federated_experiment
-from lightning_modules.configuration import (
-    UPSAMPLINGS,
-    ExperimentConfig,
-    experiment_from,
-    experiment_values,
-)
+from lightning_modules.configuration import ExperimentConfig, experiment_from, experiment_values
 from lightning_modules.data.slices import TrainingSlices
 from lightning_modules.evaluation.checkerboard import Checkerboard, checkerboard
 from lightning_modules.evaluation.validation import (
@@ -36,6 +31,7 @@ from lightning_modules.evaluation.validation import (
     patients,
     translate,
 )
+from lightning_modules.networks.configuration import UPSAMPLINGS
 from lightning_modules.networks.generators.catalogue import build_generator
 from lightning_modules.training.hardware import Hardware
 from lightning_modules.training.learner import Learner, State

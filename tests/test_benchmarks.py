@@ -31,7 +31,7 @@ from simulator_runs import TWO_SITES
 from tiny_cohort import SITES, write_tiny_cohort
 
 from jobs.writing.federation import read_federated_experiment
-from lightning_modules.configuration import UPSAMPLINGS
+from lightning_modules.networks.configuration import UPSAMPLINGS
 from lightning_modules.training.hardware import Hardware
 from partitions.manifest import read_manifest
 from partitions.preparation import PreparationConfig, PreparedSite, prepare_site

@@ -6,7 +6,7 @@ import torch
 from monai.networks.nets import PatchDiscriminator
 from torch import Tensor, nn
 
-from lightning_modules.configuration import DiscriminatorConfig
+from lightning_modules.networks.configuration import DiscriminatorConfig
 from lightning_modules.networks.layers import monai_norm
 
 

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from fedi2i.errors import ConfigError
-from lightning_modules.configuration import ExperimentConfig, NetworkConfig
+from lightning_modules.configuration import ExperimentConfig
 from lightning_modules.model_networks import MODELS
 from lightning_modules.networks.building import build_networks, example_inputs
+from lightning_modules.networks.configuration import NetworkConfig
 from lightning_modules.networks.own_network import (
     OwnGenerator,
     missing_package,

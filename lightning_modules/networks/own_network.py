@@ -19,7 +19,7 @@ from fedi2i.errors import ConfigError
 from partitions.own_code import load_own
 
 if TYPE_CHECKING:
-    from lightning_modules.configuration import GeneratorConfig, NetworkConfig
+    from lightning_modules.networks.configuration import GeneratorConfig, NetworkConfig
 
 _MAKE_TENSORS = frozenset(
     {torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn}

@@ -18,14 +18,10 @@ from fedi2i.errors import ConfigError
 from fedi2i.metric_files import SAMPLES, MetricRow
 from fedi2i.site_names import ALL_SITES
 from fedi2i.typed_config import LEFT_OUT_WHILE_UNSET, check_values, nearest, number
-from lightning_modules.configuration import (
-    ExperimentConfig,
-    GeneratorConfig,
-    check_levels,
-    experiment_values,
-)
+from lightning_modules.configuration import ExperimentConfig, experiment_values
 from lightning_modules.data.source_view import MOST_NEIGHBOURS, SourceView
 from lightning_modules.networks import generators
+from lightning_modules.networks.configuration import GeneratorConfig, check_levels
 from lightning_modules.networks.generators.catalogue import GENERATORS
 from partitions.own_code import check_allowed, package_digest
 from partitions.preparation.configuration import PreparationConfig

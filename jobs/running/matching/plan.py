@@ -21,13 +21,10 @@ from fedi2i.typed_config import (
     word,
 )
 from jobs.writing.federation import FederatedExperiment, read_federated_experiment
-from lightning_modules.configuration import (
-    MOST_CHANNELS,
-    ExperimentConfig,
-    experiment_values,
-)
+from lightning_modules.configuration import ExperimentConfig, experiment_values
 from lightning_modules.matching.merging.merges import MERGES
 from lightning_modules.model_networks import MODELS
+from lightning_modules.networks.configuration import MOST_CHANNELS
 
 KIND = "matching"
 INDEPENDENT, SHARED = "independent", "shared"

@@ -14,7 +14,7 @@ from lightning_modules.networks.generators.interface import Generator
 if TYPE_CHECKING:
     from torch import nn
 
-    from lightning_modules.configuration import GeneratorConfig
+    from lightning_modules.networks.configuration import GeneratorConfig
 
 GENERATORS: Mapping[str, Generator] = members(package, "GENERATOR")
 """Every generator by its kind, which is the name of its file."""

@@ -16,7 +16,7 @@ from fedi2i.errors import ConfigError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from lightning_modules.configuration import GeneratorConfig
+    from lightning_modules.networks.configuration import GeneratorConfig
 
 Size = tuple[int, ...]
 """Rows and columns of the prepared slices."""

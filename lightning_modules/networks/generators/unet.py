@@ -15,7 +15,7 @@ from lightning_modules.networks.generators.interface import (
 if TYPE_CHECKING:
     from torch import nn
 
-    from lightning_modules.configuration import GeneratorConfig
+    from lightning_modules.networks.configuration import GeneratorConfig
 
 
 def _refuse(config: GeneratorConfig, size: Size) -> None:

@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lightning_modules.configuration import GeneratorConfig
 from lightning_modules.evaluation.validation import (
     Patient,
     load_translator,
@@ -17,6 +16,7 @@ from lightning_modules.evaluation.validation import (
     translate,
     validate,
 )
+from lightning_modules.networks.configuration import GeneratorConfig
 from lightning_modules.networks.generators.catalogue import build_generator
 from lightning_modules.training.hardware import Hardware
 from partitions.preparation import PreparedSite, PreparedSplit, PreparedSubject

@@ -11,8 +11,6 @@ from torch import Tensor
 
 from fedi2i.errors import ConfigError
 from lightning_modules.configuration import (
-    DiscriminatorConfig,
-    GeneratorConfig,
     ModelConfig,
     TrainingConfig,
     experiment_from,
@@ -20,6 +18,7 @@ from lightning_modules.configuration import (
 )
 from lightning_modules.losses.feature_matching import feature_matching
 from lightning_modules.modules import build_module
+from lightning_modules.networks.configuration import DiscriminatorConfig, GeneratorConfig
 
 MODEL = ModelConfig(
     "pix2pix", GeneratorConfig(channels=(4, 8)), DiscriminatorConfig(4, 2), lambda_features=10.0

@@ -15,10 +15,10 @@ from monai.networks.nets import AttentionUnet, BasicUNet, FlexibleUNet, HighResN
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, spectral_norm
 
-from lightning_modules.configuration import DiscriminatorConfig, GeneratorConfig
 from lightning_modules.matching.channel_groups import ChannelGroups
 from lightning_modules.matching.network_groups import channel_groups
 from lightning_modules.matching.permutations import Permutations
+from lightning_modules.networks.configuration import DiscriminatorConfig, GeneratorConfig
 from lightning_modules.networks.discriminator import PatchGAN, SlicePatchGAN
 from lightning_modules.networks.generators.catalogue import build_generator
 

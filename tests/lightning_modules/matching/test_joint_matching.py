@@ -22,12 +22,12 @@ from matching_networks import (
 )
 
 from fedi2i.errors import ConfigError
-from lightning_modules.configuration import GeneratorConfig
 from lightning_modules.matching.channel_groups import ChannelGroups
 from lightning_modules.matching.merging.joint import JointMatch, block_coordinate, frank_wolfe
 from lightning_modules.matching.merging.universe import matrices_of, universe_of
 from lightning_modules.matching.permutations import Permutations, identity, permute
 from lightning_modules.matching.similarity import compare, similarity
+from lightning_modules.networks.configuration import GeneratorConfig
 from lightning_modules.networks.generators.catalogue import build_generator
 
 CASE = REGISTERED["U-Net"]

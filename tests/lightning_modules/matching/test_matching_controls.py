@@ -9,7 +9,6 @@ import pytest
 import torch
 from matching_networks import REGISTERED, State, equal, load, random_state
 
-from lightning_modules.configuration import GeneratorConfig
 from lightning_modules.matching.matching import MatchSettings, match
 from lightning_modules.matching.merging.activations import match_activations
 from lightning_modules.matching.merging.averages import barrier, between
@@ -23,6 +22,7 @@ from lightning_modules.matching.merging.controls import (
 from lightning_modules.matching.merging.joint import block_coordinate, frank_wolfe
 from lightning_modules.matching.network_groups import channel_groups
 from lightning_modules.matching.permutations import Permutations, identity, permute
+from lightning_modules.networks.configuration import GeneratorConfig
 from lightning_modules.networks.generators.catalogue import build_generator
 
 NETWORK = build_generator(GeneratorConfig(channels=(8, 16, 24)))

@@ -11,16 +11,12 @@ from torch import nn
 
 from fedi2i.errors import ConfigError
 from fedi2i.typed_config import record_from
-from lightning_modules.configuration import (
-    DiscriminatorConfig,
-    GeneratorConfig,
-    ModelConfig,
-    TrainingConfig,
-)
+from lightning_modules.configuration import ModelConfig, TrainingConfig
 from lightning_modules.model_networks import MODELS
 from lightning_modules.modules import build_module
 from lightning_modules.modules.pix2pix import Pix2PixModule
 from lightning_modules.networks.building import build_networks, parameter_count
+from lightning_modules.networks.configuration import DiscriminatorConfig, GeneratorConfig
 from lightning_modules.networks.discriminator import PatchGAN
 from lightning_modules.networks.generators.catalogue import build_generator
 from lightning_modules.sharing.scope import SharingScope

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_modules.configuration import GeneratorConfig, ModelConfig
+from lightning_modules.configuration import ModelConfig
 from lightning_modules.networks.building import build_networks
+from lightning_modules.networks.configuration import GeneratorConfig
 from lightning_modules.networks.generators.catalogue import build_generator
 from lightning_modules.networks.layers import ResidualBlock
 

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from fedi2i.errors import ConfigError
-from lightning_modules.configuration import ExperimentConfig, GeneratorConfig, experiment_from
+from lightning_modules.configuration import ExperimentConfig, experiment_from
+from lightning_modules.networks.configuration import GeneratorConfig
 from lightning_modules.networks.generators.catalogue import build_generator
 from lightning_modules.training.learner import Learner
 
