@@ -13,6 +13,8 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from fedi2i.errors import DataError
+from partitions.preparation import PreparationConfig
+from partitions.preparation.corrections.applied import laid_on_source
 from partitions.preparation.corrections.itk_volume import itk_image, itk_transform, world_matrix
 from partitions.preparation.corrections.placement import AIR_HU, laid_back, laid_over
 from partitions.preparation.corrections.registration import Registration, register
@@ -179,6 +181,34 @@ def test_where_a_ct_does_not_reach_there_is_air(found: Registration) -> None:
     laid = laid_over(replace(high, data=high.data + 500), source, found.matrix, hounsfield=True)
     assert laid.data[..., 0].max() == AIR_HU
     assert laid.data.min() >= AIR_HU
+
+
+def test_the_mask_ends_where_a_target_laid_by_search_does_not_reach() -> None:
+    source, target, (here, _) = pair()
+    # The target ends below the top of the head.
+    low = replace(target, data=target.data[..., :28].copy())
+    subject: Any = None  # is asked about headers alone
+    config = PreparationConfig(registration="rigid")
+    laid = laid_on_source({"source": source, "target": low}, config, subject)
+    shown = laid.shown(here)
+    assert not shown[~here].any()
+    recorded = np.array(laid.steps["registration"]["matrix"])
+    # By the matrix that was found exactly; by the true one to a voxel of 2.2 mm, as a search with
+    # a part of the head is off by up to 1.9 mm at the head's corners.
+    for matrix, voxels in ((recorded, 0.01), (TRUTH, 1.0)):
+        depth = depth_in(low, source, matrix)
+        within, beyond = here & (depth > voxels), here & (depth < -voxels)
+        assert 0.1 < beyond.sum() / here.sum() < 0.5
+        assert shown[within].all()
+        assert not shown[beyond].any()
+
+
+def depth_in(target: Volume, source: Volume, matrix: NDArray[Any]) -> NDArray[Any]:
+    """How many voxels the source's voxels lie within the target's field of view, by affines."""
+    index = np.vstack([np.indices(source.data.shape).reshape(3, -1), np.ones(source.data.size)])
+    seen = (np.linalg.inv(target.affine) @ matrix @ source.affine @ index)[:3]
+    far = np.array(target.data.shape).reshape(3, 1) - 0.5 - seen
+    return np.asarray(np.minimum(seen + 0.5, far).min(axis=0).reshape(source.data.shape))
 
 
 def test_itk_sees_the_same_positions_and_transforms_as_the_affine_says() -> None:
