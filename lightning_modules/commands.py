@@ -42,6 +42,7 @@ class EvaluateOptions(Protocol):
     ensemble: list[str]
     split: str
     unseen: list[str]
+    distributions: bool
 
 
 class ChannelsOptions(Protocol):
@@ -100,6 +101,11 @@ def add_evaluate(commands: Commands) -> None:
         metavar="SITE",
         help="no model was trained at this site: all of its patients are test patients",
     )
+    parser.add_argument(
+        "--distributions",
+        action="store_true",
+        help="also write how far each model's slices, as a set, are from the real ones",
+    )
     _add_experiment(parser)
     _add_work(parser)
     parser.set_defaults(run=evaluate_command)
@@ -138,6 +144,7 @@ def evaluate_command(options: EvaluateOptions) -> None:
     models = _models(options.model)
     ensembles = _ensembles(options.ensemble, models)
     # Imported here, as a mistake in the experiment should not wait seconds for torch.
+    from lightning_modules.evaluation.distributions.measured import Distributions
     from lightning_modules.evaluation.results import evaluate, read_generator
     from lightning_modules.training.hardware import choose_hardware
 
@@ -148,7 +155,10 @@ def evaluate_command(options: EvaluateOptions) -> None:
         choose(name, [site.site for site in sites], "--unseen")
     out, split, unseen = options.out, options.split, options.unseen
     preset, view = experiment.preset, experiment.model.view
-    written = evaluate(generators, sites, hardware, out, split, unseen, preset, ensembles, view)
+    sets = Distributions(sites, unseen, split) if options.distributions else None
+    written = evaluate(
+        generators, sites, hardware, out, split, unseen, preset, ensembles, view, sets
+    )
     print(f"wrote {written}")
 
 

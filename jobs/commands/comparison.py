@@ -45,6 +45,7 @@ class CompareOptions(Protocol):
     ensemble: bool
     fine_tuning: int
     leave_one_site_out: bool
+    distributions: bool
 
 
 class TuneOptions(Protocol):
@@ -93,6 +94,11 @@ def add_compare(commands: Commands) -> None:
         default="federated",
         choices=("federated", "unseen"),
         help="whose patients: of the sites that train (default), or of the unseen ones",
+    )
+    parser.add_argument(
+        "--distributions",
+        action="store_true",
+        help="also measure how far each arm's slices, as a set, are from the real ones",
     )
     _add_arms(parser)
     parser.set_defaults(run=compare)
@@ -163,6 +169,7 @@ def _comparison(options: CompareOptions) -> Comparison:
         ensemble=options.ensemble,
         fine_tuning=options.fine_tuning,
         leave_one_site_out=options.leave_one_site_out,
+        distributions=options.distributions,
     )
 
 

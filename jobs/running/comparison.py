@@ -21,7 +21,7 @@ from typing import Protocol
 from omegaconf import OmegaConf
 
 from fedi2i.cores import available_cores
-from fedi2i.errors import ConfigError
+from fedi2i.errors import ConfigError, DataError
 from fedi2i.files import write_text
 from jobs.running.arm_outcome import ArmOutcome
 from jobs.running.arm_process import FINISHED, ArmProcess, finished_seconds, run_process
@@ -53,9 +53,10 @@ from jobs.writing.federation import FederatedExperiment, with_strategy
 from jobs.writing.job_folder import run_name
 from jobs.writing.workspace import RELAXED_LIMITS
 from lightning_modules.configuration import experiment_values
+from lightning_modules.evaluation.distributions.measured import FEWEST_PATIENTS
 from lightning_modules.metrics.presets.catalogue import PRESETS
 from lightning_modules.strategies.catalogue import STRATEGY_JOBS
-from partitions.manifest import SiteManifest
+from partitions.manifest import SiteManifest, split_counts
 
 REFERENCE = next(
     name for name, job in STRATEGY_JOBS.items() if job.strategy.reference and job.is_default
@@ -83,6 +84,7 @@ class Comparison:
         ensemble: whether the mean of the local-only models' outputs is an arm.
         fine_tuning: optimizer steps that FedAvg's final model takes at each site alone; 0 for none.
         leave_one_site_out: whether FedAvg is also run without each of the sites.
+        distributions: whether the evaluation also measures sets of slices (``distributions.csv``).
         design: digest of the study's design, where the comparison belongs to a study.
     """
 
@@ -97,6 +99,7 @@ class Comparison:
     ensemble: bool = False
     fine_tuning: int = 0
     leave_one_site_out: bool = False
+    distributions: bool = False
     design: str = ""
 
 
@@ -179,6 +182,8 @@ def planned(comparison: Comparison) -> Plan:
     )
     manifests = tuple(prepared_manifests(comparison.job, comparison.data))
     check_patients(comparison.job, manifests)
+    if comparison.distributions:
+        check_distributions(comparison.job, manifests)
     _write_experiments(comparison)
     place = (comparison.data, key_of(manifests), comparison.out)
     federated = [FederatedArm(comparison.job, name, *place) for name in comparison.strategies]
@@ -236,6 +241,24 @@ def check_patients(job: FederatedExperiment, manifests: Sequence[SiteManifest]) 
     refuse_nobody_in("train", job, manifests, "on whom it would train")
     chosen = "on whom the best model is chosen and every arm followed"
     refuse_nobody_in("val", job, manifests, chosen)
+
+
+def check_distributions(job: FederatedExperiment, manifests: Sequence[SiteManifest]) -> None:
+    """Refuse distances of sets of slices where no group of test patients is large enough.
+
+    Raises:
+        DataError: neither a site nor all federated sites together have enough test patients.
+    """
+    unseen = job.federation.unseen
+    counts = {m.site: split_counts(m)["test"] for m in manifests if m.site not in unseen}
+    groups = [*counts.values(), sum(counts.values())]
+    groups += [len(m.subjects) for m in manifests if m.site in unseen]
+    if max(groups) < FEWEST_PATIENTS:
+        raise DataError(
+            f"distances of distributions need {FEWEST_PATIENTS} test patients, and neither a site "
+            f"nor all federated sites together have more than {max(groups)}; give more patients, "
+            "or leave 'distributions' out"
+        )
 
 
 def _regression(comparison: Comparison, data_key: str) -> tuple[PlannedArm, ...]:
@@ -359,6 +382,8 @@ def _evaluation(
     measured = f"all of an unseen site/{MEASURED}"
     experiment = ("--experiment", str(comparison.out / "experiment.yaml"))
     rest = ("--out", str(comparison.out), "--threads", str(available_cores()))
+    if comparison.distributions:
+        rest, measured = (*rest, "--distributions"), f"{measured}/distributions"
     command = (sys.executable, "-m", "fedi2i", "evaluate", *models, *data, *experiment, *rest)
     return ArmProcess(
         name=EVALUATION,

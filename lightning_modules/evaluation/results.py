@@ -16,6 +16,7 @@ from fedi2i.metric_files import COLUMNS as METRIC_COLUMNS
 from lightning_modules.configuration import ModelConfig
 from lightning_modules.data.source_view import ONE_SLICE, SourceView
 from lightning_modules.evaluation.baselines import SOURCE_ARM, UNTRAINED_ARMS, baselines_of
+from lightning_modules.evaluation.distributions.measured import DISTRIBUTIONS_FILE, Distributions
 from lightning_modules.evaluation.followed_baselines import BASELINES_FILE, followed_baselines
 from lightning_modules.evaluation.images import native_pair, stored_target_of
 from lightning_modules.evaluation.panels import middle_slice, shown
@@ -72,6 +73,7 @@ def evaluate(
     preset: str = DEFAULT,
     ensembles: Mapping[str, Sequence[str]] | None = None,
     view: SourceView = ONE_SLICE,
+    distributions: Distributions | None = None,
 ) -> Path:
     """Measure every arm, and what needs no network, on every patient of every site.
 
@@ -89,7 +91,8 @@ def evaluate(
     lesion where there is one, and each arm's prediction; float16 intensities in [0, 1] through the
     preset's window, see `shown`). Of what needs no network there are rows and, but for the source,
     no pictures. ``baselines.csv`` has what needs no network on the validation patients of the sites
-    that trained, for the curves over rounds.
+    that trained, for the curves over rounds. ``distributions.csv`` is written where
+    ``distributions`` are to be measured, of the same sites and split, and taken away where not.
 
     Returns:
         The path of ``results.csv``.
@@ -113,11 +116,16 @@ def evaluate(
                     for name in sorted(metrics)
                 ]
             pictures |= _pictures(site.site, patient, predictions, measured_by)
+            if distributions is not None:
+                distributions.add(site.site, patient, predictions)
     followed = followed_baselines(evaluated, baselines, unseen, preset)
     write_csv(out / BASELINES_FILE, ("arm", *METRIC_COLUMNS), followed)
     write_csv(out / RESULTS_FILE, COLUMNS, rows)
     with replacing(out / SLICES_FILE) as temporary:
         np.savez_compressed(temporary, **pictures)  # type: ignore[arg-type]
+    (out / DISTRIBUTIONS_FILE).unlink(missing_ok=True)  # of an earlier evaluation
+    if distributions is not None:
+        distributions.write(out)
     return out / RESULTS_FILE
 
 

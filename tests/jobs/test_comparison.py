@@ -398,6 +398,25 @@ def test_leaving_a_site_out_is_fedavg_among_the_others(
     assert not any(arm.get("reference") for arm in entries(tmp_path, "left-out").values())
 
 
+def test_distances_of_sets_are_measured_where_they_are_asked_for_and_need_three_test_patients(
+    data: Path, three: Path, tmp_path: Path, runner: Runner
+) -> None:
+    job = read_federated_experiment(TWO_SITES, THREE)
+    for wanted in (False, True):
+        asked = Comparison(job, three, tmp_path, ("fedavg",), 2, "Tiny", distributions=wanted)
+        run_comparison(asked)
+        evaluation = runner.asked["evaluation"]
+        assert ("--distributions" in evaluation.command) is wanted
+        assert evaluation.key.endswith("/distributions") is wanted  # an earlier one is run again
+    # One test patient at each of two sites, and no site that only tests.
+    few = read_federated_experiment(TWO_SITES, {"federation": {"unseen": []}})
+    with pytest.raises(DataError, match="need 3 test patients, and neither a site nor all"):
+        run_comparison(
+            Comparison(few, data, tmp_path / "few", ("fedavg",), 2, "Tiny", distributions=True)
+        )
+    assert not (tmp_path / "few").exists()
+
+
 @pytest.mark.parametrize(
     ("strategies", "changes", "more", "sentence"),
     [

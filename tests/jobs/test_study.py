@@ -122,7 +122,7 @@ def test_more_arms_belong_to_the_design_and_studies_without_them_keep_theirs(
 ) -> None:
     run_study(read_study(file), data, tmp_path / "out")
     design = json.loads((tmp_path / "out" / STUDY_FILE).read_text(encoding="utf-8"))["design"]
-    assert not {"ensemble", "fine_tuning", "leave_one_site_out"} & set(design)
+    assert not {"ensemble", "fine_tuning", "leave_one_site_out", "distributions"} & set(design)
     file.write_text(f"{STUDY}ensemble: true\nfine_tuning: 20\n", encoding="utf-8")
     with pytest.raises(ConfigError, match="another ensemble, fine_tuning;"):
         run_study(read_study(file), data, tmp_path / "out")
@@ -227,6 +227,23 @@ def test_a_launcher_gets_every_seed_with_whole_paths_before_the_table_is_written
     # Other resources are no other study.
     file.write_text(STUDY, encoding="utf-8")
     run_study(read_study(file), data, Path("out"))
+
+
+def test_distances_of_sets_belong_to_the_design_and_are_collected_over_seeds(
+    file: Path, data: Path, tmp_path: Path, ran: list[Comparison], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "check_distributions", lambda job, sites: None)
+    out = tmp_path / "out"
+    for seed in (5, 6):
+        (out / f"seed-{seed}").mkdir(parents=True)
+        (out / f"seed-{seed}" / "distributions.csv").write_text(f"arm,value\nfedavg,{seed}\n")
+    file.write_text(f"{STUDY}distributions: true\n", encoding="utf-8")
+    run_study(read_study(file), data, out)
+    assert all(one.distributions for one in ran)
+    design = json.loads((out / STUDY_FILE).read_text(encoding="utf-8"))["design"]
+    assert design["distributions"] is True
+    rows = (out / "distributions.csv").read_text(encoding="utf-8").splitlines()
+    assert rows == ["seed,arm,value", "5,fedavg,5", "6,fedavg,6"]
 
 
 def test_tables_of_two_releases_are_not_mixed(

@@ -26,6 +26,7 @@ from jobs.running.comparison import (
     REFERENCE,
     Comparison,
     check_arms,
+    check_distributions,
     check_patients,
     run_comparison,
 )
@@ -39,6 +40,7 @@ from jobs.writing.federation import (
     read_federated_experiment,
 )
 from lightning_modules.configuration import experiment_values
+from lightning_modules.evaluation.distributions.measured import DISTRIBUTIONS_FILE
 from lightning_modules.metrics.presets.catalogue import PRESETS
 
 RESULTS_FILE = "results.csv"
@@ -62,6 +64,7 @@ class StudyConfig:
         ensemble: whether the mean of the local-only models' outputs is an arm.
         fine_tuning: optimizer steps that FedAvg's final model takes at each site alone; 0 for none.
         leave_one_site_out: whether FedAvg is also run without each of the sites.
+        distributions: whether sets of slices are measured as well (``distributions.csv``).
         resources: of one job, where a launcher runs the study. No part of its design.
     """
 
@@ -76,6 +79,7 @@ class StudyConfig:
     ensemble: bool = False
     fine_tuning: int = number(0, most=10**9, meaning="steps at each site alone")
     leave_one_site_out: bool = False
+    distributions: bool = False
     resources: Resources = field(default_factory=Resources)
 
 
@@ -109,13 +113,13 @@ class Study:
             "federation": as_dict(self.job.federation),
             "privacy": privacy_values(self.job.privacy),
             "manifests": dict(manifests),
-            **{key: value for key, value in self._more_arms.items() if value},
+            **{key: value for key, value in self._additions.items() if value},
         }
 
     @property
-    def _more_arms(self) -> dict[str, Any]:
-        """Arms that a study need not have; studies without them keep the design they have had."""
-        names = ("ensemble", "fine_tuning", "leave_one_site_out")
+    def _additions(self) -> dict[str, Any]:
+        """What a study need not have; studies without it keep the design they have had."""
+        names = ("ensemble", "fine_tuning", "leave_one_site_out", "distributions")
         return {name: getattr(self.config, name) for name in names}
 
     def comparison(
@@ -132,7 +136,7 @@ class Study:
             title=f"{self.config.title}: seed {seed}",
             primary=self.config.primary,
             regression=self.config.regression,
-            **self._more_arms,
+            **self._additions,
             design=design,
         )
 
@@ -249,19 +253,19 @@ def run_study(
         run_comparison(study.comparison(seed, data, out, at_once, digest(design)))
         left = (time.perf_counter() - started) / done * (len(seeds) - done)
         print(f"[study] seed {seed} finished; about {left / 60:.0f} minutes left", flush=True)
-    columns, rows = collected(out, seeds)
-    write_csv(out / RESULTS_FILE, columns, rows)
+    for name in (RESULTS_FILE, *([DISTRIBUTIONS_FILE] if study.config.distributions else [])):
+        write_csv(out / name, *collected(out, seeds, name))
 
 
-def collected(out: Path, seeds: Sequence[int]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """The rows of every seed's ``results.csv``, with the seed before each.
+def collected(
+    out: Path, seeds: Sequence[int], name: str = RESULTS_FILE
+) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """The rows of a file that every seed's folder has, with the seed before each.
 
     Raises:
         DataError: a file is missing, or its columns differ from another's.
     """
-    return joined_tables(
-        "seed", {str(seed): out / seed_folder(seed) / RESULTS_FILE for seed in seeds}
-    )
+    return joined_tables("seed", {str(seed): out / seed_folder(seed) / name for seed in seeds})
 
 
 def joined_tables(
@@ -306,6 +310,8 @@ def _begin(study: Study, data: Path, out: Path) -> tuple[list[int], dict[str, An
         raise ConfigError(f"{out}: holds the run of a comparison; take a new folder for the study")
     sites = prepared_manifests(study.job, data)
     check_patients(study.job, sites)
+    if study.config.distributions:
+        check_distributions(study.job, sites)
     written = json.dumps(study.design({site.site: site.content_hash() for site in sites}))
     design: dict[str, Any] = json.loads(written)
     path = out / STUDY_FILE
