@@ -381,7 +381,7 @@ def _evaluation(
     trained = "/".join([f"{name}:{path.stat().st_mtime_ns}" for name, path in files] + means)
     measured = f"all of an unseen site/{MEASURED}"
     experiment = ("--experiment", str(comparison.out / "experiment.yaml"))
-    rest = ("--out", str(comparison.out), "--threads", str(available_cores()))
+    rest: tuple[str, ...] = ("--out", str(comparison.out), "--threads", str(available_cores()))
     if comparison.distributions:
         rest, measured = (*rest, "--distributions"), f"{measured}/distributions"
     command = (sys.executable, "-m", "fedi2i", "evaluate", *models, *data, *experiment, *rest)

@@ -216,11 +216,12 @@ def _model(analysis: StudyAnalysis) -> dict[int, Answer]:
 def _evaluation(analysis: StudyAnalysis) -> dict[int, Answer]:
     about = analysis.study.first.about
     said = list(methods.evaluation(analysis))
+    measures = 1 + any("grey-level co-occurrence" in sentence.text for sentence in said)
     unseen = [f"{site.name} ({counted(site.test, 'patient')})" for site in about.unseen_sites]
     count = sum(site.test for site in about.federated_sites)
     return {
-        28: _said(said[:1]),
-        29: _said(said[1:]),
+        28: _said(said[:measures]),
+        29: _said(said[measures:]),
         30: (PARTLY, "The spread between runs stands beside every difference (Table 2)."),
         32: (FILLED, f"{counted(count, 'test patient')} of the federated sites (Table 1)."),
         33: (FILLED, f"{listed(unseen)}, where nobody trained (Table 1).") if unseen

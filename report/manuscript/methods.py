@@ -6,7 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from report.manuscript.references import (
+    BINKOWSKI,
     DORFMAN,
+    HARALICK,
     HILLIS,
     HOLM,
     METRICS,
@@ -225,6 +227,14 @@ def evaluation(analysis: StudyAnalysis) -> Iterator[Sentence]:
         f"Every test patient was measured by {listed(labels)}{where}",
         works,
     )
+    if all(run.distributions is not None for run in study.runs.values()):
+        yield Sentence(
+            "Sets of slices were compared with the real ones by a polynomial-kernel maximum mean "
+            "discrepancy over pairs of slices of different patients, of features of a denoising "
+            "network trained on the training patients' targets, and by a texture distance on "
+            "grey-level co-occurrence; the values hold within these data only",
+            (BINKOWSKI, HARALICK),
+        )
     if tests is None:
         return
     unit = f" {tests.metric.unit}" if tests.metric.unit else ""

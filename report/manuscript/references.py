@@ -21,6 +21,14 @@ class Reference:
     link: str
 
 
+BINKOWSKI = Reference(
+    "Binkowski, Sutherland, Arbel, Gretton: Demystifying MMD GANs. ICLR 2018", "arXiv:1801.01401"
+)
+HARALICK = Reference(
+    "Haralick, Shanmugam, Dinstein: Textural features for image classification. IEEE Transactions "
+    "on Systems, Man, and Cybernetics 3, 1973",
+    "doi:10.1109/TSMC.1973.4309314",
+)
 DORFMAN = Reference(
     "Dorfman, Berbaum, Metz: Receiver operating characteristic rating analysis, generalization to "
     "the population of readers and patients with the jackknife method. Investigative Radiology 27, "

@@ -9,6 +9,7 @@ from report import number_format
 from report.numbers.analysis import Analysis
 from report.numbers.cross_site import cross_site_matrix
 from report.numbers.rows import need_headings, row_groups
+from report.numbers.set_distances import MEANING, distance_tables
 from report.numbers.statistics import ALPHA, RESAMPLES
 from report.numbers.strategy_effects import ROLES, SMALLEST_ACTION
 from report.page.convergence import convergence_section
@@ -45,6 +46,8 @@ def render_page(analysis: Analysis) -> str:
             summary=summary(analysis),
             featured=featured,
             results=results_section(run, analysis.tables),
+            distances=distance_tables([run], analysis.rows),
+            over_runs=False,
             matrix=cross_site_matrix(run, analysis.rows),
             comparisons=comparisons_section(analysis),
             primary=primary_sentence(run),
@@ -70,6 +73,7 @@ def environment() -> Environment:
     }
     environment.globals |= {
         "ALPHA": ALPHA,
+        "DISTANCES": MEANING,
         "NONE": number_format.NONE,
         "ONE_RUN": ONE_RUN,
         "RESAMPLES": RESAMPLES,

@@ -13,6 +13,7 @@ import pandas as pd
 from fedi2i.errors import DataError
 from fedi2i.site_names import RESERVED
 from report.run.checks import check_names, check_results, without_undefined
+from report.run.distributions import DISTRIBUTIONS_FILE, read_distributions
 from report.run.records import Run, RunDescription, Slice
 from report.run.run_json import read_run_json
 
@@ -28,7 +29,9 @@ SliceKey = tuple[str, str, str]
 
 
 def read_run(folder: Path) -> Run:
-    """Read ``run.json``, ``results.csv`` and, where present, ``curves.csv`` and ``slices.npz``.
+    """Read ``run.json`` and ``results.csv``; ``curves.csv``, ``slices.npz``, ``distributions.csv``.
+
+    The last three may be missing.
 
     Raises:
         DataError: the first thing that is missing, damaged or contradictory.
@@ -42,7 +45,8 @@ def read_run(folder: Path) -> Run:
     )
     check_results(results, about, str(path))
     curves = _read_curves(folder / "curves.csv", about)
-    run = Run(folder, about, results, curves, slices={}, undefined=undefined)
+    sets = read_distributions(folder / DISTRIBUTIONS_FILE, about)
+    run = Run(folder, about, results, curves, {}, undefined, sets)
     return replace(run, slices=read_slices(folder / "slices.npz", run.diverged))
 
 

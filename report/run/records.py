@@ -252,6 +252,20 @@ class RunDescription:
 
 
 @dataclass(frozen=True)
+class SetDistances:
+    """The rows of the test split in ``distributions.csv``.
+
+    Attributes:
+        rows: arm, site (or ``all``), measure, value, standard_error, patients, slices; value and
+            error are NaN where a model diverged.
+        extractor: names the weights that the kernel distances were made with.
+    """
+
+    rows: pd.DataFrame
+    extractor: str
+
+
+@dataclass(frozen=True)
 class Run:
     """One run folder, read and checked.
 
@@ -264,6 +278,8 @@ class Run:
         slices: (site, subject, what) to a 2D array in [0, 1], row 0 anterior; empty when none.
         undefined: by metric, the number of test patients for whom it is not defined, whatever the
             prediction; they have no rows.
+        distributions: how far each arm's slices, as a set, are from the real ones; None where that
+            was not measured.
     """
 
     folder: Path
@@ -272,6 +288,7 @@ class Run:
     curves: pd.DataFrame | None
     slices: Mapping[tuple[str, str, str], Slice]
     undefined: Mapping[str, int] = field(default_factory=dict)
+    distributions: SetDistances | None = None
 
     @cached_property
     def test_rows(self) -> pd.DataFrame:

@@ -83,7 +83,7 @@ class DenoisingNetwork(nn.Module):
         """
         means = []
         for level in self._levels(image):
-            weight = functional.adaptive_avg_pool2d(mask, level.shape[-2:])
+            weight = functional.adaptive_avg_pool2d(mask, (level.shape[-2], level.shape[-1]))
             total = weight.sum(dim=(1, 2, 3)).clamp_min(1e-6)
             means.append((level * weight).sum(dim=(2, 3)) / total[:, None])
         return torch.cat(means, dim=1)

@@ -11,6 +11,7 @@ from report.numbers.metrics import MAIN
 from report.numbers.over_seeds.crossed_t import FEWEST_SEEDS
 from report.numbers.over_seeds.study import StudyAnalysis, StudyComparison, StudyTable, StudyTests
 from report.numbers.rows import TableRow
+from report.numbers.set_distances import distance_tables
 from report.numbers.statistics import ALPHA
 from report.page.manuscript import manuscript_section
 from report.page.privacy import privacy_section
@@ -52,6 +53,8 @@ def render_study(analysis: StudyAnalysis) -> str:
             differences=(
                 as_address(draw_differences(primary, study.about.margin)) if primary else None
             ),
+            distances=distance_tables(list(study.runs.values()), analysis.rows),
+            over_runs=len(study.runs) > 1,
             parts=parts,
             insights=insights(analysis, parts),
             means_text=means_text,
