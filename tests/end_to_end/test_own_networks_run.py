@@ -37,13 +37,21 @@ NETWORKS: dict[str, tuple[dict[str, Any], int]] = {
 }
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+RUNS = [(name, "fedavg") for name in NETWORKS] + [
+    ("MyGenerator", "swarm"),
+    ("MyGenerator", "cyclic"),
+]
+"""Each network once; the two strategies without a server's rule run in no single process."""
+
+
+@pytest.mark.parametrize(("name", "strategy"), RUNS)
 def test_a_job_of_it_learns_and_leaves_a_model_that_is_read_where_it_is_allowed(
     allow_own: Callable[[str], None],
     tiny_cohort: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     name: str,
+    strategy: str,
 ) -> None:
     """``tests/jobs/test_own_network_jobs.py`` builds such jobs in one process, and
     ``tests/strategies/test_own_networks.py`` trains them.
@@ -61,10 +69,11 @@ def test_a_job_of_it_learns_and_leaves_a_model_that_is_read_where_it_is_allowed(
     }
     federation = {"sites": ["east", "south"]}
     file.write_text(yaml.safe_dump({"federation": federation, "experiment": experiment}))
-    job = export(tmp_path / "own", experiment=file)
+    job = export(tmp_path / "own", strategy=strategy, experiment=file)
     run = simulate(job, prepared_workspace(tmp_path / "workspace", tiny_cohort), "-t", "2")
     assert run.exit_code == 0, run.output[-3000:]
-    assert run.metrics["all", 2, "val/psnr"] > run.metrics["all", 0, "val/psnr"] + 1.0
+    first = ("east", 0, "relay/psnr") if strategy == "cyclic" else ("all", 0, "val/psnr")
+    assert run.metrics["all", 2, "val/psnr"] > run.metrics[first] + 1.0
     model = run.run_folder / "app_server" / "FL_global_model.safetensors"
     found = read_model(model)
     assert type(build_network(found.card, found.weights).network).__name__ == name

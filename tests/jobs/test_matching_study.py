@@ -364,6 +364,12 @@ def test_a_model_of_other_settings_counts_as_missing(tmp_path: Path) -> None:
         ("steps: 8", "stepz: 8", "did you mean 'steps'"),
         ("steps: 8", "settings: {seed: 3}", "settings name a seed or a strategy"),
         ("steps: 8", "settings: {model: {name: cyclegan}}", "trains without pairs"),
+        (
+            "steps: 8",
+            # The tiny experiment's channels give way to the defaults, which say nothing.
+            "settings: {model: {generator: {path: a_lab.Net, channels: [16, 32, 64, 128]}}}",
+            "what makes 'a_lab.Net' wider nobody can say",
+        ),
     ],
 )
 def test_a_study_that_cannot_be_used_is_one_sentence(

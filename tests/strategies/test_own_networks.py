@@ -1,11 +1,14 @@
 """Strategies on networks of a lab's own: a ResNet that knows nothing of us, and two of MONAI's.
 
-What is compared here bit for bit for our own networks elsewhere is compared for foreign ones.
+What is compared here bit for bit for our own networks elsewhere is compared for foreign ones. Where
+no server combines anything in one process (ring and swarm), ``tests/end_to_end/
+test_own_networks_run.py`` runs the simulator.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ import pytest
 import torch
 from in_process_federation import InProcessFederation, same
 
+from fedi2i.errors import ConfigError
 from fedi2i.typed_config import merged, read_yaml
 from lightning_modules.configuration import experiment_from
 from lightning_modules.matching.network_groups import network_groups
@@ -45,8 +49,13 @@ SWIN: dict[str, Any] = {
     },
 }
 JUDGE: dict[str, Any] = {"path": "my_lab.nets.MyDiscriminator", "args": {"channels": 4}}
-NETWORKS = {"resnet": RESNET, "attention": ATTENTION}
+NETWORKS = {"resnet": RESNET, "attention": ATTENTION, "swin": SWIN}
+NORMALISATION = {"resnet": "InstanceNorm2d", "attention": "BatchNorm2d", "swin": "LayerNorm"}
+"""The layers of each that hold parameters of a normalisation."""
+SWIN_SIDE = 64
+"""32 must divide the sides of a SwinUNETR's slices, and its lowest level needs two pixels."""
 
+PAIR = ("east", "north")
 STAR_JOBS = [name for name, job in STRATEGY_JOBS.items() if job.strategy.topology == STAR]
 ASKS_FOR_AN_ENCODER = {"fedper", "lg_fedavg"}
 EQUAL = [
@@ -79,26 +88,58 @@ def own(generator: dict[str, Any], **changes: Any) -> dict[str, Any]:
     return {"model": model, "training": {"steps": 1}, **changes}
 
 
-@pytest.fixture(params=NETWORKS)
-def generator(request: pytest.FixtureRequest, allow_own: Allow) -> dict[str, Any]:
-    """A generator that this machine allows; the discriminator is allowed, too."""
-    chosen: dict[str, Any] = NETWORKS[request.param]
-    allow_own(chosen["path"])
-    allow_own(JUDGE["path"])
-    return chosen
+SWIN_AT_NIGHT = [
+    pytest.param(name, marks=pytest.mark.nightly if name == "swin" else ()) for name in NETWORKS
+]
+
+
+@pytest.fixture(params=SWIN_AT_NIGHT)
+def network(request: pytest.FixtureRequest, allow_own: Allow) -> str:
+    """A name in ``NETWORKS``; this machine allows the generator and the discriminator."""
+    name: str = request.param
+    if name == "swin":
+        pytest.importorskip("einops", reason="SwinUNETR needs einops; pip install einops")
+    for path in (NETWORKS[name]["path"], JUDGE["path"]):
+        allow_own(path)
+    return name
+
+
+@pytest.fixture
+def make_own(
+    network: str, make_federation: MakeFederation, tiny_cohort: Path, tmp_path: Path
+) -> MakeFederation:
+    """Makes federations of the network, on slices of a size that it takes."""
+    if network != "swin":
+        return lambda sites=PAIR, **changes: make_federation(
+            sites, **own(NETWORKS[network], **changes)
+        )
+    numbers = count()
+
+    def make(sites: tuple[str, ...] = PAIR, **changes: Any) -> InProcessFederation:
+        size = {"data": {"preparation": {"size": [SWIN_SIDE, SWIN_SIDE]}}}
+        values = merged(read_yaml(TINY)["experiment"], own(SWIN, **changes), size)
+        experiment = experiment_from(values, "test")
+        preparation = experiment.data.preparation
+        prepared = {
+            name: prepare_site(
+                read_manifest(tiny_cohort / name), preparation, tmp_path / name, progress=False
+            )
+            for name in sites
+        }
+        return InProcessFederation(experiment, prepared, tmp_path / f"swin-{next(numbers)}")
+
+    return make
 
 
 @pytest.mark.parametrize(
-    ("generator", "name"),
+    ("network", "name"),
     combined([n for n in STAR_JOBS if n not in ASKS_FOR_AN_ENCODER]),
-    indirect=["generator"],
+    indirect=["network"],
 )
-def test_every_strategy_trains_it(
-    make_federation: MakeFederation, generator: dict[str, Any], name: str
-) -> None:
+def test_every_strategy_trains_it(make_own: MakeFederation, name: str) -> None:
     """Nightly: all but ``DAILY``."""
-    sites = ("east", "north", "south", "west") if name == "krum" else ("east", "north")
-    federation = make_federation(sites, **own(generator, strategy=STRATEGY_JOBS[name].values))
+    sites = (*PAIR, "south", "west") if name == "krum" else PAIR
+    federation = make_own(sites, strategy=STRATEGY_JOBS[name].values)
     before = dict(federation.weights)
     after = federation.run(rounds=2)
     assert not federation.refused
@@ -119,34 +160,45 @@ def test_a_strategy_that_shares_one_part_keeps_the_other_at_the_site(
     assert not any(key.startswith(f"generator.network.{kept}.") for key in sent)
 
 
-@pytest.mark.parametrize(("generator", "name"), combined(EQUAL), indirect=["generator"])
+@pytest.mark.parametrize("name", sorted(ASKS_FOR_AN_ENCODER))
+@pytest.mark.parametrize(
+    "network",
+    ["attention", pytest.param("swin", marks=pytest.mark.nightly)],
+    indirect=True,
+)
+def test_a_strategy_that_shares_one_part_refuses_a_network_that_names_none(
+    make_own: MakeFederation, network: str, name: str
+) -> None:
+    """Of a Swin transformer nightly."""
+    path = NETWORKS[network]["path"]
+    with pytest.raises(ConfigError, match=rf"{path}.*give it a method encoder_modules\(\)"):
+        make_own(strategy={"name": name})
+
+
+@pytest.mark.parametrize(("network", "name"), combined(EQUAL), indirect=["network"])
 def test_a_strategy_is_fedavg_bit_for_bit_where_its_record_says_so(
-    make_federation: MakeFederation, generator: dict[str, Any], name: str
+    make_own: MakeFederation, name: str
 ) -> None:
     """Nightly: all but ``DAILY``."""
-    plain = make_federation(**own(generator)).run()
+    plain = make_own().run()
     strategy = {"name": name, **(STRATEGIES[name].fedavg_at or {})}
-    other = make_federation(**own(generator, strategy=strategy)).run()
+    other = make_own(strategy=strategy).run()
     assert same(plain, other)
 
 
-def test_a_federation_of_one_site_is_that_site_s_own_training(
-    make_federation: MakeFederation, generator: dict[str, Any]
-) -> None:
-    federation = make_federation(("north",), **own(generator))
-    learner = make_federation(("north",), **own(generator)).learner("north")
+def test_a_federation_of_one_site_is_that_site_s_own_training(make_own: MakeFederation) -> None:
+    """Of a Swin transformer nightly, here as below."""
+    federation = make_own(("north",))
+    learner = make_own(("north",)).learner("north")
     state = learner.initial_state()
     for number in range(2):
         state = learner.train(state, number).state
     assert same(federation.run(rounds=2), {key: value.numpy() for key, value in state.items()})
 
 
-def test_fedma_undoes_what_a_site_has_permuted(
-    make_federation: MakeFederation, generator: dict[str, Any]
-) -> None:
-    changes = own(generator, strategy={"name": "fedma"})
-    plain = make_federation(**changes)
-    shuffled = make_federation(**changes)
+def test_fedma_undoes_what_a_site_has_permuted(make_own: MakeFederation) -> None:
+    plain = make_own(strategy={"name": "fedma"})
+    shuffled = make_own(strategy={"name": "fedma"})
     groups = shuffled.aggregator.view.groups
 
     def tamper(_: Any, trained: dict[str, Any]) -> dict[str, Any]:
@@ -165,14 +217,14 @@ def test_fedma_undoes_what_a_site_has_permuted(
     assert all(np.allclose(found[key], expected[key], atol=1e-6) for key in expected)
 
 
-def _keeps_its_function(federation: InProcessFederation, size: tuple[int, int]) -> int:
-    """Permute every free group at random; returns how many there are."""
-    experiment = federation.experiment
+def test_permuted_channels_of_it_are_the_same_function(make_own: MakeFederation) -> None:
+    experiment = make_own().experiment
     one, other = (build_networks(experiment.model, 5)["generator"].double() for _ in range(2))
     built = build_networks(experiment.model, 5)
+    size = experiment.data.preparation.size
     groups = network_groups(built, experiment.model, ["generator"], size)["generator"]
     rng = np.random.default_rng(3)
-    moves = {group: rng.permutation(count) for group, count in groups.sizes.items()}
+    moves = {group: rng.permutation(number) for group, number in groups.sizes.items()}
     state = {key: value.numpy() for key, value in one.state_dict().items()}
     moved = permute(state, groups, moves)
     other.load_state_dict({key: torch.from_numpy(np.array(v)) for key, v in moved.items()})
@@ -181,59 +233,19 @@ def _keeps_its_function(federation: InProcessFederation, size: tuple[int, int]) 
         expected, found = one.eval()(source), other.eval()(source)
     assert any(not np.array_equal(moved[key], state[key]) for key in state)
     assert torch.allclose(found, expected, rtol=0, atol=1e-9)
-    return len(groups.sizes)
+    assert len(groups.sizes) >= 3
 
 
-def test_permuted_channels_of_it_are_the_same_function(
-    make_federation: MakeFederation, generator: dict[str, Any]
+def test_fedbn_keeps_the_normalisation_of_it_at_the_site(
+    make_own: MakeFederation, network: str
 ) -> None:
-    assert _keeps_its_function(make_federation(**own(generator)), (32, 32)) >= 3
-
-
-@pytest.fixture
-def make_swin_federation(
-    allow_own: Allow, tiny_cohort: Path, tmp_path: Path
-) -> Callable[..., InProcessFederation]:
-    """Makes federations of a SwinUNETR, which takes sides that 32 divides, from 64 on."""
-    pytest.importorskip("einops", reason="SwinUNETR needs einops; pip install einops")
-    for path in (SWIN["path"], JUDGE["path"]):
-        allow_own(path)
-
-    def make(strategy: Any) -> InProcessFederation:
-        size = {"data": {"preparation": {"size": [64, 64]}}}
-        values = merged(read_yaml(TINY)["experiment"], own(SWIN, strategy=strategy), size)
-        experiment = experiment_from(values, "test")
-        sites = {
-            name: prepare_site(
-                read_manifest(tiny_cohort / name),
-                experiment.data.preparation,
-                tmp_path / name,
-                progress=False,
-            )
-            for name in ("east", "north")
-        }
-        return InProcessFederation(experiment, sites, tmp_path / "federation")
-
-    return make
-
-
-@pytest.mark.nightly
-@pytest.mark.parametrize("name", [n for n in STAR_JOBS if n not in ASKS_FOR_AN_ENCODER | {"krum"}])
-def test_every_strategy_trains_a_swin_transformer(
-    make_swin_federation: Callable[..., InProcessFederation], name: str
-) -> None:
-    """``test_every_strategy_trains_it`` says the same of a smaller network."""
-    federation = make_swin_federation(STRATEGY_JOBS[name].values)
-    before = dict(federation.weights)
-    after = federation.run()
-    assert not federation.refused
-    assert not same(before, after)
-    assert all(np.isfinite(value).all() for value in after.values())
-
-
-@pytest.mark.nightly
-def test_permuted_channels_of_a_swin_transformer_are_the_same_function(
-    make_swin_federation: Callable[..., InProcessFederation],
-) -> None:
-    """``test_permuted_channels_of_it_are_the_same_function``, of a larger network."""
-    assert _keeps_its_function(make_swin_federation({"name": "fedavg"}), (64, 64)) >= 3
+    federation = make_own(strategy={"name": "fedbn"})
+    networks = build_networks(federation.experiment.model, 1)
+    kept = {
+        f"{path}.{key}"
+        for path, module in networks.named_modules()
+        if type(module).__name__ == NORMALISATION[network]
+        for key in module.state_dict()
+    }
+    assert kept
+    assert set(federation.weights) == set(networks.state_dict()) - kept
