@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from decimal import ROUND_CEILING, Context, Decimal
+
 EPSILON = "privacy/"
 """What the names of these metrics begin with; they follow from settings, not from images."""
 EPSILON_ROUND = f"{EPSILON}epsilon_round"
@@ -11,6 +14,20 @@ LEAST_PATIENTS = f"{EPSILON}least_patients"
 PROTECTS_NOBODY_ABOVE = 100.0
 """exp(100) bounds no odds that a person could tell from certainty."""
 PROTECTS_NOBODY = "it shows the mechanism and protects nobody"
+_STATED_DIGITS = 6
+
+
+def stated_epsilon(value: float) -> float:
+    """An epsilon as files state it: rounded up at the sixth digit.
+
+    Digits behind it are the processor's, as sums of many small probabilities come out a little
+    different on another one; what is written must not depend on who wrote it. Rounded up, it is
+    still a bound. An infinite epsilon stays as it is.
+    """
+    if not math.isfinite(value):
+        return value
+    rounding = Context(prec=_STATED_DIGITS, rounding=ROUND_CEILING)
+    return float(rounding.create_decimal(Decimal(repr(value))))
 
 
 def epsilon_text(value: float) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import jobs.privacy as package
 from fedi2i.catalogue import members
+from fedi2i.epsilon import stated_epsilon
 from fedi2i.errors import ConfigError
 from fedi2i.typed_config import allowed_values, check_values, choose, nearest, record_from
 from jobs.privacy.interface import PrivacyMechanism
@@ -183,8 +184,12 @@ def check_privacy(job: FederatedExperiment, where: str) -> None:
 
 
 def epsilon_of(job: FederatedExperiment, rounds: int) -> float | None:
-    """The epsilon that a site spends in some rounds; None where no epsilon is promised."""
-    return job.privacy.epsilon(job.experiment, rounds)
+    """The epsilon that a site spends in some rounds, as a run's files state it.
+
+    None where no epsilon is promised.
+    """
+    spent = job.privacy.epsilon(job.experiment, rounds)
+    return None if spent is None else stated_epsilon(spent)
 
 
 def arriving(run: str, job: FederatedExperiment) -> list[Config]:

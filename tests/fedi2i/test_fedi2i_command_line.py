@@ -213,9 +213,12 @@ def test_a_user_s_error_and_a_system_s_error_are_sentences_with_code_2(
     def mistaken() -> None:
         raise ConfigError("seed: give a number")
 
+    def reading() -> None:
+        (tmp_path / "nowhere").read_text()
+
     assert run_command(mistaken) == 2
     assert capsys.readouterr().err == "error: seed: give a number\n"
-    assert run_command(lambda: (tmp_path / "nowhere").read_text() and None) == 2
+    assert run_command(reading) == 2
     error = capsys.readouterr().err
     assert error.startswith(f"error: {tmp_path / 'nowhere'}: No such file or directory")
     assert error.count("\n") == 1
