@@ -18,7 +18,8 @@ from nvflare.app_common.shareablegenerators.full_model_shareable_generator impor
 )
 from nvflare.widgets.widget import Widget
 
-from app_custom.aggregation.received_update import model_of, update_from
+from app_custom.aggregation.received_update import UPDATE_REFUSED, model_of, update_from
+from app_custom.audit_trail import audit, one_line
 from app_custom.nvflare_context import contradicted_name, peer_name
 from lightning_modules.combining.updates import UpdateRefusedError, check_update
 
@@ -126,9 +127,10 @@ class RelayedModelGenerator(FullModelShareableGenerator):
             update = update_from(model_of(shareable, fl_ctx), site)
             check_update(update, received, partial=self._partial)
         except UpdateRefusedError as refused:
+            audit(site, UPDATE_REFUSED, refused)
             self.system_panic(
                 f"round {fl_ctx.get_prop(AppConstants.CURRENT_ROUND)}: the model from site "
-                f"'{site}' is refused: {refused}; all later sites would build on it",
+                f"'{site}' is refused: {one_line(refused)}; all later sites would build on it",
                 fl_ctx,
             )
             raise

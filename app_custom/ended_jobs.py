@@ -8,6 +8,7 @@ from pathlib import Path
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.impl.job_def_manager import SimpleJobDefManager
 
+from app_custom.audit_trail import one_line
 from app_custom.nvflare_context import run_folder
 
 REASON = "job_end_reason"
@@ -21,7 +22,7 @@ def add_reason(sentence: str, fl_ctx: FLContext) -> None:
     """Add a line to why the running job ends; a full disk, which may be why, leaves it out."""
     path = run_folder(fl_ctx) / REASON_FILE
     with suppress(OSError), path.open("a", encoding="utf-8") as stream:
-        stream.write(f"{sentence}\n")
+        stream.write(f"{one_line(sentence, _MOST_CHARACTERS)}\n")
 
 
 class JobsWithReasons(SimpleJobDefManager):

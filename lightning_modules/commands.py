@@ -43,6 +43,7 @@ class EvaluateOptions(Protocol):
     split: str
     unseen: list[str]
     distributions: bool
+    uncertainty: bool
 
 
 class ChannelsOptions(Protocol):
@@ -106,6 +107,12 @@ def add_evaluate(commands: Commands) -> None:
         action="store_true",
         help="also write how far each model's slices, as a set, are from the real ones",
     )
+    parser.add_argument(
+        "--uncertainty",
+        action="store_true",
+        help="also write how well the disagreement of a run's last models, or of an ensemble's, "
+        "tells their error",
+    )
     _add_experiment(parser)
     _add_work(parser)
     parser.set_defaults(run=evaluate_command)
@@ -144,6 +151,7 @@ def evaluate_command(options: EvaluateOptions) -> None:
     models = _models(options.model)
     ensembles = _ensembles(options.ensemble, models)
     # Imported here, as a mistake in the experiment should not wait seconds for torch.
+    from lightning_modules.evaluation.disagreement import uncertain_arms, write_uncertainty
     from lightning_modules.evaluation.distributions.measured import Distributions
     from lightning_modules.evaluation.results import evaluate, read_generator
     from lightning_modules.training.hardware import choose_hardware
@@ -155,11 +163,18 @@ def evaluate_command(options: EvaluateOptions) -> None:
         choose(name, [site.site for site in sites], "--unseen")
     out, split, unseen = options.out, options.split, options.unseen
     preset, view = experiment.preset, experiment.model.view
+    uncertain = (
+        uncertain_arms(models, generators, ensembles, hardware, view)
+        if options.uncertainty
+        else None
+    )
     sets = Distributions(sites, unseen, split) if options.distributions else None
     written = evaluate(
         generators, sites, hardware, out, split, unseen, preset, ensembles, view, sets
     )
     print(f"wrote {written}")
+    if uncertain is not None:
+        print(f"wrote {write_uncertainty(uncertain, sites, out, split, unseen)}")
 
 
 def channels_command(options: ChannelsOptions) -> None:

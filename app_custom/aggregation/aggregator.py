@@ -15,12 +15,12 @@ from nvflare.app_common.aggregators.model_aggregator import ModelAggregator
 from nvflare.app_common.app_constant import AppConstants
 from nvflare.app_common.app_event_type import AppEventType
 from nvflare.app_common.utils.fl_model_utils import FLModelUtils
-from nvflare.fuel.sec.audit import AuditService
 
 from app_custom.aggregation.malloc import return_freed_memory
 from app_custom.aggregation.model_message import accepted_rounds, note_accepted, refuse_encryption
-from app_custom.aggregation.received_update import model_of, update_from
+from app_custom.aggregation.received_update import UPDATE_REFUSED, model_of, update_from
 from app_custom.aggregation.spooled_update import spooled
+from app_custom.audit_trail import audit, one_line
 from app_custom.nvflare_context import contradicted_name, needed_sites, peer_name, run_folder
 from fedi2i.errors import ConfigError, UserError
 from lightning_modules.combining.diagnostics import Diagnostic, Diagnostics
@@ -45,8 +45,6 @@ from lightning_modules.strategies.catalogue import strategy_from
 from lightning_modules.strategies.interface import ServerView
 
 _DISTANCE = "strategy/server_ratio_"
-UPDATE_REFUSED = "update.refused"
-"""The action in the audit trail of the job."""
 
 
 class Aggregator(ModelAggregator):
@@ -187,8 +185,8 @@ class Aggregator(ModelAggregator):
                 self._check_turn(site, shareable, fl_ctx)
                 self.accept_model(model_of(shareable, fl_ctx))
         except UpdateRefusedError as refused:
-            self.log_warning(fl_ctx, f"update of site '{site}' refused: {refused}")
-            AuditService.add_event(user=site, action=UPDATE_REFUSED, msg=str(refused))
+            self.log_warning(fl_ctx, f"update of site '{site}' refused: {one_line(refused)}")
+            audit(site, UPDATE_REFUSED, refused)
             return False
         return True
 

@@ -12,6 +12,9 @@ from app_custom.aggregation.model_message import unpack
 from lightning_modules.combining.known_samples import claimed_samples
 from lightning_modules.combining.updates import SiteUpdate, UpdateRefusedError
 
+UPDATE_REFUSED = "update.refused"
+"""The action in the audit trail of the job."""
+
 
 def model_of(shareable: Shareable, fl_ctx: FLContext) -> FLModel:
     """The model in an answer.

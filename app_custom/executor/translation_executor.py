@@ -14,7 +14,6 @@ from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import Shareable, make_reply
 from nvflare.apis.signal import Signal
 from nvflare.app_common.app_constant import AppConstants
-from nvflare.fuel.sec.audit import AuditService
 
 from app_custom.aggregation.model_message import (
     last_accepted_round,
@@ -22,6 +21,7 @@ from app_custom.aggregation.model_message import (
     refuse_encryption,
     unpack,
 )
+from app_custom.audit_trail import audit
 from app_custom.gates.job_limits import REFUSED, REFUSED_BY, JobRefusedError
 from app_custom.gates.shared_metrics import TRAIN_METRICS, shared_metrics
 from app_custom.nvflare_context import site_name, submitter
@@ -115,7 +115,7 @@ class TranslationExecutor(Executor):
 
     def _refused(self, refused: JobRefusedError, fl_ctx: FLContext) -> Shareable:
         self.log_error(fl_ctx, f"site '{site_name(fl_ctx)}': job {refused}")
-        AuditService.add_event(user=submitter(fl_ctx), action=REFUSED, msg=str(refused))
+        audit(submitter(fl_ctx), REFUSED, refused)
         return make_reply(ReturnCode.EXECUTION_EXCEPTION, headers={REFUSED_BY: str(refused.rule)})
 
     def _train(self, shareable: Shareable, fl_ctx: FLContext) -> Shareable:

@@ -14,11 +14,11 @@ from typing import Any
 
 from nvflare.apis.app_validation import AppValidator
 from nvflare.apis.fl_constant import JobConstants, SystemConfigs, WorkspaceConstants
-from nvflare.fuel.sec.audit import AuditService
 from nvflare.fuel.utils.config_factory import ConfigFactory
 from nvflare.fuel.utils.config_service import ConfigService
 from nvflare.lighter.tool_consts import NVFLARE_SIG_FILE, NVFLARE_SUBMITTER_CRT_FILE
 
+from app_custom.audit_trail import audit
 from app_custom.gates.site_policy import policy_fault
 from lightning_modules.model_networks import ROLES
 from partitions.own_code import is_allowed
@@ -55,7 +55,7 @@ class ClassCheck(AppValidator):
         """Check one app; returns the reason for a refusal, or an empty text."""
         reason = self._policy_reason() or _reason(Path(app_folder))
         if reason:
-            AuditService.add_event(user="system", action=REFUSED, msg=reason)
+            audit("system", REFUSED, reason)
         return reason, {}
 
     def _policy_reason(self) -> str:

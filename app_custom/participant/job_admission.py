@@ -16,11 +16,11 @@ from nvflare.apis.fl_context import FLContext
 from nvflare.apis.job_def import ALL_SITES, JobMetaKey
 from nvflare.apis.workspace import Workspace
 from nvflare.app_common.app_constant import AppConstants
-from nvflare.fuel.sec.audit import AuditService
 from nvflare.fuel.utils.config_factory import ConfigFactory
 from nvflare.private.fed.utils.app_deployer import AppDeployer
 
 from app_custom.aggregation.model_message import EXECUTOR
+from app_custom.audit_trail import audit
 from app_custom.gates.job_limits import (
     REFUSED,
     JobRefusedError,
@@ -82,7 +82,7 @@ class JobAdmission(AppDeployer, FLComponent):
         if reason:
             shutil.rmtree(workspace.get_run_dir(job_id), ignore_errors=True)
             user = str(job_meta.get(JobMetaKey.SUBMITTER_NAME.value) or "system")
-            AuditService.add_event(user=user, action=REFUSED, msg=f"job {job_id}: {reason}")
+            audit(user, REFUSED, f"job {job_id}: {reason}")
         return reason
 
 

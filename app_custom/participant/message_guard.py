@@ -38,10 +38,10 @@ from nvflare.fuel.f3.cellnet.defs import (
 from nvflare.fuel.f3.cellnet.fqcn import FQCN
 from nvflare.fuel.f3.cellnet.utils import make_reply
 from nvflare.fuel.f3.message import Message
-from nvflare.fuel.sec.audit import AuditService
 from nvflare.private.defs import CellMessageHeaderKeys, SysCommandTopic
 from nvflare.widgets.fed_event import FED_EVENT_TOPIC
 
+from app_custom.audit_trail import audit, one_line
 from app_custom.gates.allowed_peer_message import SWARM_TASKS
 from app_custom.participant.allowed_messages import (
     TABLE_FILE,
@@ -306,14 +306,14 @@ class _Refusals:
         if now - self._since > _SAY_AGAIN_SECONDS:
             self._since, self._said = now, {}
         said = self._said.setdefault(user, set())
-        sentence = sentence[:_SENTENCE_LENGTH]
+        sentence = one_line(sentence, _SENTENCE_LENGTH)
         if sentence in said or len(said) > _SENTENCES:
             return
         if len(said) == _SENTENCES:
             sentence = "more is refused than is written down in this minute"
         said.add(sentence)
-        self._logger.warning(f"refused a message of {user}: {sentence}")
-        AuditService.add_event(user=user, action=REFUSED, msg=sentence)
+        self._logger.warning(f"refused a message of {one_line(user)}: {sentence}")
+        audit(user, REFUSED, sentence)
 
 
 class _Sites:

@@ -7,8 +7,9 @@ from typing import Any
 from nvflare.apis.event_type import EventType
 from nvflare.apis.fl_component import FLComponent
 from nvflare.apis.fl_context import FLContext
-from nvflare.fuel.sec.audit import AuditService
 from nvflare.fuel.sec.authz import AuthorizationService, Authorizer, AuthzContext, Policy
+
+from app_custom.audit_trail import audit
 
 PERMISSION_REFUSED = "authorization.refused"
 """The action in the participant's audit trail."""
@@ -44,9 +45,7 @@ class AuditedAuthorizer(Authorizer):
         """Return NVFlare's decision and its reason."""
         authorized, reason = self._deciding.authorize(ctx)
         if not authorized:
-            AuditService.add_event(
-                user=ctx.user.name, action=PERMISSION_REFUSED, msg=f"{ctx.right}: {reason}"
-            )
+            audit(ctx.user.name, PERMISSION_REFUSED, f"{ctx.right}: {reason}")
         return authorized, reason
 
     def get_policy(self) -> Policy:

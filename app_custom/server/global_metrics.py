@@ -16,10 +16,10 @@ from nvflare.apis.shareable import Shareable
 from nvflare.app_common.app_constant import AppConstants
 from nvflare.app_common.app_event_type import AppEventType
 from nvflare.app_common.widgets.streaming import AnalyticsSender
-from nvflare.fuel.sec.audit import AuditService
 from nvflare.widgets.widget import Widget
 
 from app_custom.aggregation.compression import travelling_bytes
+from app_custom.audit_trail import audit
 from app_custom.gates.shared_metrics import TRAIN_METRICS, impossible_metrics, shared_metrics
 from app_custom.nvflare_context import peer_name, run_folder
 from app_custom.participant.release import announce
@@ -176,7 +176,7 @@ class GlobalMetrics(Widget):
         """Note what a site claims; what cannot be is left out, and the site is named."""
         for impossible in impossible_metrics(metrics):
             self.log_warning(fl_ctx, f"metric of site '{site}' refused: {impossible}")
-            AuditService.add_event(user=str(site), action=METRIC_REFUSED, msg=impossible)
+            audit(str(site), METRIC_REFUSED, impossible)
         listed = shared_metrics(metrics)
         for name in sorted(listed):
             recorded = prefix + name[len(VALIDATION) :] if name.startswith(VALIDATION) else name

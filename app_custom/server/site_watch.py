@@ -15,6 +15,7 @@ from nvflare.app_common.app_event_type import AppEventType
 from nvflare.fuel.f3.cellnet.fqcn import FQCN
 from nvflare.widgets.widget import Widget
 
+from app_custom.audit_trail import one_line
 from app_custom.ended_jobs import add_reason
 from app_custom.gates.job_limits import REASONS, REFUSED_BY
 from app_custom.nvflare_context import app_folder, peer_name
@@ -157,6 +158,7 @@ class SiteWatch(Widget):
         if code != ReturnCode.OK:
             task = fl_ctx.get_prop(FLContextKey.TASK_NAME)
             failure = f"site '{site}' could not do its task '{task}' ({code}); {_reason(answer)}"
+            failure = one_line(failure)  # the code is the site's own word
             self.log_error(fl_ctx, failure)
             with self._lock:
                 self._failed[site] = failure

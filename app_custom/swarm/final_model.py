@@ -21,6 +21,8 @@ from nvflare.app_common.app_constant import AppConstants, DefaultCheckpointFileN
 from nvflare.app_common.app_event_type import AppEventType
 from nvflare.widgets.widget import Widget
 
+from app_custom.aggregation.received_update import UPDATE_REFUSED
+from app_custom.audit_trail import audit, one_line
 from app_custom.server.global_metrics import GlobalMetrics
 from fedi2i.metric_files import RECEIVED
 from lightning_modules.combining.updates import (
@@ -100,7 +102,8 @@ class CollectedModel(ResponseProcessor):
             copy = self._checked(client.name, response)
             self._compare(copy)
         except UpdateRefusedError as refused:
-            self.system_panic(f"'{task_name}' of site '{client.name}': {refused}", fl_ctx)
+            audit(client.name, UPDATE_REFUSED, refused)
+            self.system_panic(f"'{task_name}' of site '{client.name}': {one_line(refused)}", fl_ctx)
             return False
         rounds = int(fl_ctx.get_prop(AppConstants.CURRENT_ROUND)) + 1
         size = float(sum(value.nbytes for value in copy.weights.values()))

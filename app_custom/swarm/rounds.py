@@ -17,10 +17,14 @@ from nvflare.app_common.ccwf.server_ctl import ServerSideController
 from nvflare.private.fed.utils.fed_utils import split_gpus
 from nvflare.widgets.widget import Widget
 
+from app_custom.audit_trail import audit, one_line
 from app_custom.nvflare_context import peer_name
 from app_custom.server.global_metrics import GlobalMetrics
 from app_custom.server.site_watch import STAYS_CONNECTED
 from app_custom.swarm.round_report import TOPIC, RoundRecord, record_from
+
+RECORD_REFUSED = "record.refused"
+"""The action in the audit trail of the job."""
 
 
 class SwarmRounds(Widget):
@@ -89,7 +93,8 @@ class SwarmRounds(Widget):
                     raise ValueError(f"it is of round {record.round_number}")
                 self._finish(record, sender, fl_ctx)
         except ValueError as error:
-            self.log_warning(fl_ctx, f"record from site '{sender}' refused: {error}")
+            self.log_warning(fl_ctx, f"record from site '{sender}' refused: {one_line(error)}")
+            audit(sender, RECORD_REFUSED, error)
             return make_reply(ReturnCode.BAD_REQUEST_DATA)
         return make_reply(ReturnCode.OK)
 

@@ -102,8 +102,7 @@ def evaluate(
     evaluated, measured_by = list(sites), PRESETS[preset]
     baselines = baselines_of(evaluated, unseen)
     for site in evaluated:
-        chosen = SPLITS if split == "test" and site.site in unseen else (split,)
-        for patient in chain.from_iterable(patients(site.split(name)) for name in chosen):
+        for patient in measured_patients(site, split, unseen):
             predictions = baselines[site.site].predictions(patient) | {
                 arm: translate_patient(generator, patient, hardware, view)
                 for arm, generator in generators.items()
@@ -127,6 +126,14 @@ def evaluate(
     if distributions is not None:
         distributions.write(out)
     return out / RESULTS_FILE
+
+
+def measured_patients(
+    site: PreparedSite, split: str = "test", unseen: Collection[str] = ()
+) -> Iterator[Patient]:
+    """The patients of a site that ``evaluate`` measures, see there; one in memory at a time."""
+    chosen = SPLITS if split == "test" and site.site in unseen else (split,)
+    return chain.from_iterable(patients(site.split(name)) for name in chosen)
 
 
 def _measured(

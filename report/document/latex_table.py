@@ -1,7 +1,12 @@
-"""A table as LaTeX: booktabs, no other package, units in the heads, every text escaped."""
+"""A table as LaTeX: booktabs, units in the heads, every text escaped.
+
+A table that does not fit on a page is a ``longtable``, which breaks and repeats its heads. No other
+package is needed.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from report.document.figure_file import COMPUTED
@@ -41,6 +46,11 @@ LETTER, GAP, LEAST_ROOM = 0.012, 2, 0.4
 """A small letter's part of the line, the letters between columns, and the least part of the line
 that columns of long words have."""
 HEADER = "% needs \\usepackage{booktabs}\n"
+LONG_HEADER = "% needs \\usepackage{booktabs,longtable}\n"
+LEAST_HEAD = 10
+"""Letters of a head that are never broken into lines."""
+MOST_LINES = 45
+"""Lines of small letters that a page of A4 holds beside a caption."""
 
 
 def escaped(text: str) -> str:
@@ -49,7 +59,7 @@ def escaped(text: str) -> str:
 
 
 def as_latex(table: Table, computed: bool) -> str:
-    """A ``table`` environment with its caption and a label.
+    """A ``table`` environment with its caption and a label; a ``longtable`` if a page is too short.
 
     Args:
         table: what to write.
@@ -57,21 +67,97 @@ def as_latex(table: Table, computed: bool) -> str:
     """
     caption = _styled(_without_number(table.caption))
     said = f"{caption}. {COMPUTED}." if computed else caption
-    lines = [
+    named = rf"\caption{{{said}}}", rf"\label{{tab:{table.name.removeprefix('table-')}}}"
+    layout = f"{{@{{}}{_layout(table)}@{{}}}}"
+    heads = [r"\toprule", _heads(table), r"\midrule"]
+    lines = _lines_on_pages if _set_lines(table) > MOST_LINES else _lines_on_a_page
+    return "\n".join(lines(named, layout, heads, list(_body(table)))) + "\n"
+
+
+def _lines_on_a_page(
+    named: tuple[str, str], layout: str, heads: list[str], body: list[str]
+) -> list[str]:
+    return [
         HEADER + r"\begin{table}",
         r"\centering\small",
-        rf"\caption{{{said}}}",
-        rf"\label{{tab:{table.name.removeprefix('table-')}}}",
-        rf"\begin{{tabular}}{{@{{}}{_layout(table)}@{{}}}}",
-        r"\toprule",
-        _line(table.heads),
-        r"\midrule",
-        *_body(table),
+        *named,
+        rf"\begin{{tabular}}{layout}",
+        *heads,
+        *body,
         r"\bottomrule",
         r"\end{tabular}",
         r"\end{table}",
     ]
-    return "\n".join(lines) + "\n"
+
+
+def _lines_on_pages(
+    named: tuple[str, str], layout: str, heads: list[str], body: list[str]
+) -> list[str]:
+    caption, label = named
+    return [
+        LONG_HEADER + r"\begingroup\small",
+        rf"\begin{{longtable}}{layout}",
+        caption,
+        label + r" \\",
+        *heads,
+        r"\endfirsthead",
+        *heads,
+        r"\endhead",
+        r"\bottomrule",
+        r"\endfoot",
+        *body,
+        r"\end{longtable}",
+        r"\endgroup",
+    ]
+
+
+def _heads(table: Table) -> str:
+    """The line of heads; one that is wider than all below it stands in several lines."""
+    room = [max((len(c.plain) for c in column), default=0) for column in _bodies(table)]
+    wraps, named, place = table.shares(), table.of_words(), 0
+    said = []
+    for cell in table.heads:
+        stacked = cell.columns == 1 and not wraps[place]
+        said.append(_stacked(cell, room[place], named[place]) if stacked else _cell(cell))
+        place += cell.columns
+    return " & ".join(said) + r" \\"
+
+
+def _bodies(table: Table) -> Iterator[list[Cell]]:
+    """The cells below every head that take one column alone."""
+    for column in table.by_column():
+        yield [cell for cell in column if not any(cell is head for head in table.heads)]
+
+
+def _stacked(cell: Cell, room: int, named: bool) -> str:
+    """A head in lines as wide as its numbers, or as its longest word."""
+    extra = [f"({cell.extra})"] if cell.text and cell.extra else []
+    words = [*(plain(cell.text) or cell.extra).split(" "), *extra]
+    most = max(room, LEAST_HEAD, *(len(word) for word in words))
+    if len(cell.plain) <= most:
+        return _cell(cell)
+    lines = [words[0]]
+    for word in words[1:]:
+        if len(lines[-1]) + 1 + len(word) <= most:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    side = "l" if named else "r"
+    return rf"\shortstack[{side}]{{" + r" \\ ".join(map(escaped, lines)) + "}"
+
+
+def _set_lines(table: Table) -> int:
+    """How many lines of a page the table takes, about."""
+    letters = [width / LETTER for width in _widths(table)]
+    taken = 0
+    for line in (table.heads, *table.lines):
+        alone = len(line) == table.columns
+        rooms = letters if alone else [0.0] * len(line)
+        taken += max(
+            math.ceil(len(cell.plain) / room) if room else 1
+            for cell, room in zip(line, rooms, strict=True)
+        )
+    return taken
 
 
 def _body(table: Table) -> Iterator[str]:
@@ -102,14 +188,19 @@ def _cell(cell: Cell) -> str:
 
 def _layout(table: Table) -> str:
     """A letter per column: numbers to the right, names to the left, long words in paragraphs."""
-    shares, words = table.shares(), table.of_words()
+    return "".join(
+        rf"p{{{width:.2f}\linewidth}}" if width else "l" if named else "r"
+        for width, named in zip(_widths(table), table.of_words(), strict=True)
+    )
+
+
+def _widths(table: Table) -> list[float]:
+    """The part of the line that a column of long words has; 0 for one that does not wrap."""
+    shares = table.shares()
     longest = [max((len(c.plain) for c in column), default=0) for column in table.by_column()]
     taken = sum(n + GAP for n, share in zip(longest, shares, strict=True) if not share)
     room = max(LEAST_ROOM, 1 - LETTER * (taken + GAP * len(longest)))
-    return "".join(
-        rf"p{{{room * share / sum(shares):.2f}\linewidth}}" if share else "l" if named else "r"
-        for share, named in zip(shares, words, strict=True)
-    )
+    return [room * share / sum(shares) if share else 0.0 for share in shares]
 
 
 def _styled(text: Text) -> str:

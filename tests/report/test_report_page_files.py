@@ -171,13 +171,35 @@ def test_a_latex_table_is_booktabs_with_units_in_its_heads_and_escaped_names() -
     assert "siunitx" not in "".join(lines)
 
 
+def test_a_head_that_is_wider_than_its_numbers_stands_in_several_lines() -> None:
+    head = '<th>long words above numbers<small>n = 3</small></th><th class="text">note</th>'
+    text = as_latex(
+        _table(f"<thead><tr><th></th>{head}</tr></thead><tr><th>r</th><td>1</td><td>2</td></tr>"),
+        computed=False,
+    )
+    assert r" & \shortstack[r]{long words \\ above \\ numbers \\ (n = 3)} & note \\" in text
+
+
+def test_a_table_longer_than_a_page_breaks_and_repeats_its_heads() -> None:
+    def lines(count: int) -> str:
+        rows = "".join(f"<tr><th>r{n}</th><td>{n}</td></tr>" for n in range(count))
+        return as_latex(_table(f"<thead><tr><th>a</th><th>b</th></tr></thead>{rows}"), False)
+
+    assert "longtable" not in lines(40)
+    long = lines(60)
+    assert long.startswith("%") and "longtable" in long.partition("\n")[0]
+    assert long.count(r"a & b \\") == 2 and long.count(r"r59 & 59 \\") == 1
+    first, _, _ = long.partition(r"\endfirsthead")
+    assert r"\caption" in first and r"\label{tab:1a}" in first
+
+
 def test_every_latex_table_of_a_page_is_well_formed(outputs: Outputs) -> None:
     found = [content.decode() for path, content in outputs.items() if path.suffix == ".tex"]
     assert len(found) > 5
     for text in found:
         bare = re.sub(r"\\[{}]", "", text)
         assert bare.count("{") == bare.count("}")
-        assert text.count(r"\begin{") == text.count(r"\end{") == 2
+        assert text.count(r"\begin{") == text.count(r"\end{") == (1 if "longtable" in text else 2)
         assert not re.search(r"(?<!\\)[%#]", text.partition("\n")[2])
         assert len(re.findall(r"(?<!\\)\$", text)) % 2 == 0
         assert text.isascii()

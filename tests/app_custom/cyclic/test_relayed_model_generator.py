@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -117,6 +118,15 @@ def test_an_unusable_update_ends_the_job_with_site_and_reason_and_the_model_stay
     assert reason in panic
     assert same(server.model(), weights_of(0))
     assert server.engine.fired(AppEventType.AFTER_CONTRIBUTION_ACCEPT) == []
+
+
+def test_an_unusable_update_stands_in_the_audit_trail_as_one_line_under_the_site_s_name(
+    trail: Path,
+) -> None:
+    with pytest.raises(UpdateRefusedError):
+        Server().take(changed("!\n[U:north][A:update.refused]", np.zeros(1)))
+    (line,) = trail.read_text().splitlines()
+    assert "[U:east][A:update.refused]its keys differ from the global model's" in line
 
 
 @pytest.mark.parametrize("what", REFUSED)

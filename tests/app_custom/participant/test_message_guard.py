@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -28,7 +28,6 @@ from nvflare.fuel.f3.cellnet.defs import (
 from nvflare.fuel.f3.cellnet.registry import Registry
 from nvflare.fuel.f3.endpoint import Endpoint
 from nvflare.fuel.f3.message import Message
-from nvflare.fuel.sec.audit import AuditService
 from nvflare.private.defs import CellMessageHeaderKeys, SysCommandTopic
 from nvflare.private.fed.server.server_command_agent import ServerCommandAgent
 from nvflare_fakes import JOB, Engine
@@ -36,14 +35,6 @@ from nvflare_fakes import JOB, Engine
 from app_custom.participant.message_guard import REFUSED, JobGuard, MessageGuard
 
 SITES = ("north", "south")
-
-
-@pytest.fixture
-def trail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    monkeypatch.setattr(AuditService, "the_auditor", None)
-    AuditService.initialize(str(tmp_path / "audit.log"))
-    yield tmp_path / "audit.log"
-    AuditService.close()
 
 
 class Cell:
@@ -278,6 +269,16 @@ def test_a_flood_of_refused_messages_does_not_fill_the_trail_and_hides_nobody_el
     assert sum("[U:north]" in line for line in lines) == 101
     assert "more is refused than is written down in this minute" in lines[-2]
     assert "[U:south]" in lines[-1] and max(map(len, lines)) < 1000
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\u2028", "\ud800\n"])
+def test_nobody_writes_a_line_of_the_trail_in_another_s_name_by_a_line_break_in_theirs(
+    job: ServerJob, trail: Path, end: str
+) -> None:
+    forged = f"x{end}[E:1][T:2][U:south][A:{REFUSED}]'fed.event' from site 'south'"
+    job.tell("north", "fed.event", event("north", forged, "north"))
+    (line,) = trail.read_text().splitlines()
+    assert re.fullmatch(rf"\[E:[^\]]*\]\[T:[^\]]*\]\[U:north\]\[A:{REFUSED}\].*", line)
 
 
 # The participant's own process.

@@ -164,7 +164,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("what", REFUSED)
 def test_what_is_not_the_final_model_ends_the_job_with_site_and_reason(
-    what: str, tmp_path: Path
+    what: str, tmp_path: Path, trail: Path
 ) -> None:
     answer, reason = REFUSED[what]
     server = Server(tmp_path)
@@ -173,6 +173,8 @@ def test_what_is_not_the_final_model_ends_the_job_with_site_and_reason(
     assert "'submit_final_model' of site 'north'" in panic
     assert reason in panic
     assert server.finish() is False
+    (line,) = trail.read_text().splitlines()
+    assert "[U:north][A:update.refused]" in line and reason in line
 
 
 def test_a_site_answers_no_other_question(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
+from pathlib import Path
 from statistics import median
 from types import SimpleNamespace
 from typing import Any
@@ -124,13 +126,16 @@ def test_a_record_of_a_round_that_is_over_or_never_comes_is_refused(
         (("east", "val/oldest_patient", 91.0),),
         (("stranger", "val/psnr", 20.0),),
         (("east", "val/psnr", math.inf),),
+        (("east", "val/psnr\n[U:east][A:record.refused]", 20.0),),
     ],
 )
-def test_unlisted_content_is_refused_as_a_whole(rows: Any) -> None:
+def test_unlisted_content_is_refused_as_a_whole_and_audited(rows: Any, trail: Path) -> None:
     server = Server()
     assert server.record(0, rows=rows) == ReturnCode.BAD_REQUEST_DATA
     assert server.metrics.rows == []
     assert server.engine.fired(AppEventType.ROUND_DONE) == server.engine.panics() == []
+    (line,) = trail.read_text().splitlines()
+    assert re.search(r"\]\[U:north\]\[A:record\.refused\](it speaks of )?'", line)
 
 
 def test_what_is_no_record_is_refused() -> None:
