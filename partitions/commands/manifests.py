@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,29 @@ SEED = 2026
 COMPUTED = {"mr": "demo", "mr-ct": "mr_ct", "cbct-ct": "cbct_ct", "ldct": "ldct_computed"}
 """The tasks with a computed cohort, and their data sets; named here so that no other command
 imports what computes them."""
+_WINDOW = "{kind: window, low: -1024, high: %d, unit: HU}"
+_COMPUTED_SETTINGS: Mapping[str, tuple[str, ...]] = {
+    "mr-ct": ("source=t1", "target=ct", f"target_scaling={_WINDOW % 3071}"),
+    "cbct-ct": (
+        "source=cbct",
+        "target=ct",
+        f"source_scaling={_WINDOW % 3071}",
+        f"target_scaling={_WINDOW % 3071}",
+    ),
+    "ldct": (
+        "source=ct_low",
+        "target=ct",
+        f"source_scaling={_WINDOW % 1900}",
+        f"target_scaling={_WINDOW % 1900}",
+    ),
+}
+_COMPUTED_SIZES: Mapping[tuple[bool, str], tuple[str, ...]] = {
+    (False, "demo"): (),
+    (False, "smoke"): ("size=[48,40]", "spacing=4.0"),
+    (True, "demo"): ("size=[120,96]",),
+    (True, "smoke"): ("size=[64,56]", "spacing=4.0"),
+}
+"""By whether the target is a CT, and the size of the cohort."""
 
 
 def add_demo(commands: Commands) -> None:
@@ -106,13 +129,15 @@ def _demo(options: argparse.Namespace) -> None:
     print(f"{options.size} cohort in {out}: computed, not acquired")
     manifests = write_cohort(out, seed=options.seed, size=options.size, task=options.task)
     print(site_table(manifests))
-    print_next(out)
+    print_next(out, computed_settings(options.task, options.size))
 
 
 def _bring_in(reader: Reader, options: argparse.Namespace) -> None:
     print(f"bringing scans into {options.out}")
-    print(site_table(reader.bring_in(options)))
-    print_next(options.out, reader.settings)
+    manifests = reader.bring_in(options)
+    print(site_table(manifests))
+    settings = reader.settings
+    print_next(options.out, settings(manifests) if callable(settings) else settings)
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -152,6 +177,17 @@ def _with_bar(results: Iterable[Any], count: int) -> Iterable[Any]:
         results, total=count, desc="reading voxels", unit="subject", disable=not count
     )
     return bar
+
+
+def computed_settings(task: str, size: str) -> tuple[str, ...]:
+    """What ``prepare --set`` has to be told of a computed cohort, as its experiment file says.
+
+    Args:
+        task: a key of `COMPUTED`.
+        size: ``demo`` or ``smoke``.
+    """
+    own = _COMPUTED_SETTINGS.get(task, ())
+    return (*own, *_COMPUTED_SIZES[bool(own), size])
 
 
 def print_next(out: Path, settings: Sequence[str] = ()) -> None:
