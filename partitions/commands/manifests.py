@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ from fedi2i.errors import DataError
 from fedi2i.files import write_text
 from partitions.check.manifests import data_set_hash
 from partitions.manifest import SPLITS, SiteManifest, split_counts
+from partitions.preparation.scaling import is_computed_tomography
 from partitions.readers import Reader, load_reader, reader_names
 from partitions.site_folders import find_site_folders, find_withdrawn
 
@@ -137,7 +139,8 @@ def _bring_in(reader: Reader, options: argparse.Namespace) -> None:
     manifests = reader.bring_in(options)
     print(site_table(manifests))
     settings = reader.settings
-    print_next(options.out, settings(manifests) if callable(settings) else settings)
+    given = settings(manifests) if callable(settings) else settings
+    print_next(options.out, given or found_settings(manifests))
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -177,6 +180,30 @@ def _with_bar(results: Iterable[Any], count: int) -> Iterable[Any]:
         results, total=count, desc="reading voxels", unit="subject", disable=not count
     )
     return bar
+
+
+def found_settings(manifests: Sequence[SiteManifest]) -> tuple[str, ...]:
+    """What ``prepare --set`` has to be told of scans of which no more than the manifests is known.
+
+    T1 and T2 are what preparation takes by itself. Otherwise a CT is the target, if there is one,
+    and the sequences that most subjects have come first; a CT keeps its HU.
+    """
+    records = [record for manifest in manifests for record in manifest.subjects]
+    counts = Counter(name for record in records for name in record.files)
+    names = [name for name, _ in counts.most_common()]
+    if len(names) < 2 or {"t1", "t2"} <= set(names):
+        return ()
+    target = "ct" if "ct" in names else names[1]
+    pair = {"source": next(name for name in names if name != target), "target": target}
+    return (
+        *(f"{domain}={name}" for domain, name in pair.items()),
+        *(
+            f"{domain}_scaling={_WINDOW % 3071}"
+            for domain, name in pair.items()
+            if is_computed_tomography(name)
+        ),
+        *(() if all(record.has_voxel_size for record in records) else ("spacing=null",)),
+    )
 
 
 def computed_settings(task: str, size: str) -> tuple[str, ...]:

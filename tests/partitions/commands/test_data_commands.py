@@ -18,10 +18,10 @@ from PIL import Image
 from fedi2i.errors import DataError
 from fedi2i.typed_config import record_from
 from partitions.__main__ import main
-from partitions.commands.manifests import COMPUTED
+from partitions.commands.manifests import COMPUTED, found_settings
 from partitions.commands.prepare import read_config
 from partitions.computed.ct.tasks import TASKS
-from partitions.manifest import SiteManifest, write_manifest
+from partitions.manifest import SiteManifest, SubjectRecord, write_manifest
 from partitions.preparation import PreparationConfig
 
 MakeSite = Callable[..., SiteManifest]
@@ -283,3 +283,24 @@ def test_a_computed_cohort_says_the_preparation_of_its_experiment_file(
     assert read_config(None, words[7::2]) == record_from(
         PreparationConfig, said.get("preparation", {}), name
     )
+
+
+@pytest.mark.parametrize(
+    ("sequences", "source", "target", "in_hu"),
+    [
+        (("t1", "t2", "flair"), "t1", "t2", ()),
+        (("flair", "dwi"), "flair", "dwi", ()),
+        (("ct", "mr"), "mr", "ct", ("target",)),
+        (("ct", "cbct", "t1"), "cbct", "ct", ("source", "target")),
+    ],
+)
+def test_scans_of_any_name_get_a_command_that_preparation_accepts(
+    tmp_path: Path, sequences: tuple[str, ...], source: str, target: str, in_hu: tuple[str, ...]
+) -> None:
+    files = {name: f"{name}.nii.gz" for name in sequences}
+    fewer = {name: files[name] for name in sequences[:2]}
+    records = (SubjectRecord("a", "S", "train", files), SubjectRecord("b", "S", "train", fewer))
+    config = read_config(None, found_settings([SiteManifest("own", "S", records, tmp_path)]))
+    assert (config.source, config.target) == (source, target)
+    for domain in ("source", "target"):
+        assert config.scaling(domain).unit == ("HU" if domain in in_hu else "")
