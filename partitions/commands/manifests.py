@@ -191,8 +191,9 @@ def found_settings(manifests: Sequence[SiteManifest]) -> tuple[str, ...]:
     records = [record for manifest in manifests for record in manifest.subjects]
     counts = Counter(name for record in records for name in record.files)
     names = [name for name, _ in counts.most_common()]
+    pixels = () if all(record.has_voxel_size for record in records) else ("spacing=null",)
     if len(names) < 2 or {"t1", "t2"} <= set(names):
-        return ()
+        return pixels
     target = "ct" if "ct" in names else names[1]
     pair = {"source": next(name for name in names if name != target), "target": target}
     return (
@@ -202,7 +203,7 @@ def found_settings(manifests: Sequence[SiteManifest]) -> tuple[str, ...]:
             for domain, name in pair.items()
             if is_computed_tomography(name)
         ),
-        *(() if all(record.has_voxel_size for record in records) else ("spacing=null",)),
+        *pixels,
     )
 
 

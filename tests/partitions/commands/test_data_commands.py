@@ -21,7 +21,7 @@ from partitions.__main__ import main
 from partitions.commands.manifests import COMPUTED, found_settings
 from partitions.commands.prepare import read_config
 from partitions.computed.ct.tasks import TASKS
-from partitions.manifest import SiteManifest, SubjectRecord, write_manifest
+from partitions.manifest import UNKNOWN_VOXEL_SIZE, SiteManifest, SubjectRecord, write_manifest
 from partitions.preparation import PreparationConfig
 
 MakeSite = Callable[..., SiteManifest]
@@ -300,7 +300,10 @@ def test_scans_of_any_name_get_a_command_that_preparation_accepts(
     files = {name: f"{name}.nii.gz" for name in sequences}
     fewer = {name: files[name] for name in sequences[:2]}
     records = (SubjectRecord("a", "S", "train", files), SubjectRecord("b", "S", "train", fewer))
-    config = read_config(None, found_settings([SiteManifest("own", "S", records, tmp_path)]))
+    assert "spacing=null" not in found_settings([SiteManifest("own", "S", records, tmp_path)])
+    flat = (*records, SubjectRecord("c", "S", "test", files, metadata=dict(UNKNOWN_VOXEL_SIZE)))
+    config = read_config(None, found_settings([SiteManifest("own", "S", flat, tmp_path)]))
+    assert config.spacing is None
     assert (config.source, config.target) == (source, target)
     for domain in ("source", "target"):
         assert config.scaling(domain).unit == ("HU" if domain in in_hu else "")
