@@ -2,8 +2,10 @@
 
 Usage: ``make benchmark-preparation`` (or ``python benchmarks/preparation.py --data data/demo
 [--set registration=rigid ...]``). Sites are prepared one after the other, in a process of their
-own, into a folder that is deleted afterwards. Training steps from the cache and from tensors in
-memory alternate, so that a noisy machine disturbs both alike.
+own, into a folder that is deleted afterwards. Parts are shares of the processor's time, which other
+work on the machine does not change. ``--subjects 1000`` lays out that many small copies of some
+subjects instead, and measures ``fedi2i data prepare`` with all its processes. Training steps from
+the cache and from tensors in memory alternate, so that a noisy machine disturbs both alike.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from many_subjects import lay_out, prepare
 from omegaconf import OmegaConf
 from torch import Tensor
 
@@ -37,8 +40,12 @@ from partitions.site_folders import find_site_folders
 
 PARTS = {
     "decoding": (("volume.py", "read_volume"),),
-    "resampling": (("resampling.py", "resample"), ("applied.py", "laid_on_source")),
-    "cutting to size": (("resampling.py", "cut_to_size"),),
+    "resampling": (
+        ("resampling.py", "plane_of"),
+        ("resampling.py", "sampled"),
+        ("applied.py", "laid_on_source"),
+    ),
+    "cutting to size": (("resampling.py", "padded"), ("cutting.py", "_as_slices")),
     "headers": (("scans.py", "open_scans"),),
     "rules": (("finding.py", "apply"),),
     "hashes of voxels": (("volume.py", "digest"),),
@@ -77,6 +84,9 @@ def main() -> None:
     """Print the figures."""
     options = _parser().parse_args()
     torch.set_num_threads(1)
+    if options.subjects:
+        many(options)
+        return
     config = record_from(
         PreparationConfig, OmegaConf.to_container(OmegaConf.from_dotlist(options.set)), "--set"
     )
@@ -90,6 +100,20 @@ def main() -> None:
         cache, memory = training(found.folders, options.steps)
         print(f"training step: from the cache {1e3 * cache:.2f} ms")
         print(f"               from memory    {1e3 * memory:.2f} ms, ratio {cache / memory:.3f}")
+
+
+def many(options: argparse.Namespace) -> None:
+    """Print what many subjects need: the memory of all processes, cold and from the cache."""
+    with tempfile.TemporaryDirectory() as place:
+        written = lay_out(options.data, Path(place), options.subjects, options.thin)
+        print(f"{options.subjects} subjects, {written / 2**20:.0f} MiB of scans", flush=True)
+        for name in ("cold", "cached"):
+            found = prepare(Path(place), options.set, options.workers)
+            print(
+                f"{name:<8}{options.subjects / found.seconds:10.2f} subjects/s "
+                f"({found.seconds:.2f} s), at most {found.mib:.0f} MiB in all processes",
+                flush=True,
+            )
 
 
 def in_a_process(sites: Sequence[Path], config: PreparationConfig, place: Path) -> Prepared:
@@ -112,7 +136,7 @@ def measure(sites: Sequence[Path], config: PreparationConfig, place: Path) -> Pr
     cold, folders = _timed(prepare, place / "cold")
     mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     cached, _ = _timed(prepare, place / "cold")
-    profile = cProfile.Profile()
+    profile = cProfile.Profile(time.process_time)
     profile.runcall(prepare, place / "profiled")
     subjects = sum(
         len(open_prepared(folder).split(split).subjects)
@@ -176,6 +200,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("data/demo"))
     parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--subjects", type=int, help="lay out so many small subjects instead")
+    parser.add_argument("--thin", type=int, default=4, help="of them every so many voxels are kept")
+    parser.add_argument("--workers", type=int, default=2, help="sites at a time, with --subjects")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     return parser
 

@@ -15,6 +15,7 @@ import encryption
 import federation_overhead
 import gpu
 import hostile_site
+import many_subjects
 import matching
 import numpy as np
 import preparation
@@ -33,8 +34,13 @@ from tiny_cohort import SITES, write_tiny_cohort
 from jobs.writing.federation import read_federated_experiment
 from lightning_modules.networks.configuration import UPSAMPLINGS
 from lightning_modules.training.hardware import Hardware
-from partitions.manifest import read_manifest
-from partitions.preparation import PreparationConfig, PreparedSite, prepare_site
+from partitions.manifest import SPLITS, read_manifest
+from partitions.preparation import (
+    PreparationConfig,
+    PreparedSite,
+    open_prepared,
+    prepare_site,
+)
 
 TINY_CASE = {"channels": [4, 8], "d": 4, "size": (32, 32), "batch": 1}
 LOG = """2026-01-02 10:00:00,000 - INFO - Round 0 started.
@@ -297,6 +303,23 @@ def test_epsilon_stands_beside_the_quality_that_it_costs(cohort: Path) -> None:
     assert none == float("inf")
     assert some > more_noise > 0
     assert all(np.isfinite(quality) for _, _, quality in rows)
+
+
+def test_many_subjects_are_different_copies_that_the_command_prepares(
+    cohort: Path, tmp_path: Path
+) -> None:
+    written = many_subjects.lay_out(cohort, tmp_path, subjects=10, step=1)
+    files = list(tmp_path.rglob("*.nii*"))
+    assert written == sum(path.stat().st_size for path in files)
+    sources = [path for path in files if path.name.startswith("t1")]
+    assert len(sources) == len({path.read_bytes() for path in sources}) == 10
+    cold = many_subjects.prepare(tmp_path, ["size=[32,32]", "spacing=1.5"], workers=2)
+    prepared = [open_prepared(path.parent) for path in tmp_path.rglob("prepared.json")]
+    counts = [len(one.split(name).subjects) for one in prepared for name in SPLITS]
+    assert sum(counts) == 10
+    assert cold.seconds > 0
+    # Two processes that have imported MONAI, whatever they prepare.
+    assert 200 < cold.mib < 4096
 
 
 def test_preparation_is_measured_cold_and_cached_and_its_cache_trains(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fedi2i.commands import Commands
 from fedi2i.errors import ConfigError
 from fedi2i.typed_config import check_values, merged, record_from, settings_of
-from partitions.commands.manifests import SEED, print_next, site_table
+from partitions.commands.manifests import SEED, found_settings, print_next, site_table
 
 if TYPE_CHECKING:
     from partitions.divisions.dividing import Division
@@ -114,7 +114,7 @@ def _divide(options: argparse.Namespace) -> None:
     )
     print(site_table(manifests))
     print(summary(division))
-    print_next(options.out)
+    print_next(options.out, found_settings(manifests))
 
 
 def summary(division: Division) -> str:

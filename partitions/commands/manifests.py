@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from fedi2i.errors import DataError
 from fedi2i.files import write_text
 from partitions.check.manifests import data_set_hash
 from partitions.manifest import SPLITS, SiteManifest, split_counts
+from partitions.preparation.scaling import is_computed_tomography
 from partitions.readers import Reader, load_reader, reader_names
 from partitions.site_folders import find_site_folders, find_withdrawn
 
@@ -21,6 +23,29 @@ SEED = 2026
 COMPUTED = {"mr": "demo", "mr-ct": "mr_ct", "cbct-ct": "cbct_ct", "ldct": "ldct_computed"}
 """The tasks with a computed cohort, and their data sets; named here so that no other command
 imports what computes them."""
+_WINDOW = "{kind: window, low: -1024, high: %d, unit: HU}"
+_COMPUTED_SETTINGS: Mapping[str, tuple[str, ...]] = {
+    "mr-ct": ("source=t1", "target=ct", f"target_scaling={_WINDOW % 3071}"),
+    "cbct-ct": (
+        "source=cbct",
+        "target=ct",
+        f"source_scaling={_WINDOW % 3071}",
+        f"target_scaling={_WINDOW % 3071}",
+    ),
+    "ldct": (
+        "source=ct_low",
+        "target=ct",
+        f"source_scaling={_WINDOW % 1900}",
+        f"target_scaling={_WINDOW % 1900}",
+    ),
+}
+_COMPUTED_SIZES: Mapping[tuple[bool, str], tuple[str, ...]] = {
+    (False, "demo"): (),
+    (False, "smoke"): ("size=[48,40]", "spacing=4.0"),
+    (True, "demo"): ("size=[120,96]",),
+    (True, "smoke"): ("size=[64,56]", "spacing=4.0"),
+}
+"""By whether the target is a CT, and the size of the cohort."""
 
 
 def add_demo(commands: Commands) -> None:
@@ -106,13 +131,16 @@ def _demo(options: argparse.Namespace) -> None:
     print(f"{options.size} cohort in {out}: computed, not acquired")
     manifests = write_cohort(out, seed=options.seed, size=options.size, task=options.task)
     print(site_table(manifests))
-    print_next(out)
+    print_next(out, computed_settings(options.task, options.size))
 
 
 def _bring_in(reader: Reader, options: argparse.Namespace) -> None:
     print(f"bringing scans into {options.out}")
-    print(site_table(reader.bring_in(options)))
-    print_next(options.out, reader.settings)
+    manifests = reader.bring_in(options)
+    print(site_table(manifests))
+    settings = reader.settings
+    given = settings(manifests) if callable(settings) else settings
+    print_next(options.out, given or found_settings(manifests))
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -152,6 +180,42 @@ def _with_bar(results: Iterable[Any], count: int) -> Iterable[Any]:
         results, total=count, desc="reading voxels", unit="subject", disable=not count
     )
     return bar
+
+
+def found_settings(manifests: Sequence[SiteManifest]) -> tuple[str, ...]:
+    """What ``prepare --set`` has to be told of scans of which no more than the manifests is known.
+
+    T1 and T2 are what preparation takes by itself. Otherwise a CT is the target, if there is one,
+    and the sequences that most subjects have come first; a CT keeps its HU.
+    """
+    records = [record for manifest in manifests for record in manifest.subjects]
+    counts = Counter(name for record in records for name in record.files)
+    names = [name for name, _ in counts.most_common()]
+    pixels = () if all(record.has_voxel_size for record in records) else ("spacing=null",)
+    if len(names) < 2 or {"t1", "t2"} <= set(names):
+        return pixels
+    target = "ct" if "ct" in names else names[1]
+    pair = {"source": next(name for name in names if name != target), "target": target}
+    return (
+        *(f"{domain}={name}" for domain, name in pair.items()),
+        *(
+            f"{domain}_scaling={_WINDOW % 3071}"
+            for domain, name in pair.items()
+            if is_computed_tomography(name)
+        ),
+        *pixels,
+    )
+
+
+def computed_settings(task: str, size: str) -> tuple[str, ...]:
+    """What ``prepare --set`` has to be told of a computed cohort, as its experiment file says.
+
+    Args:
+        task: a key of `COMPUTED`.
+        size: ``demo`` or ``smoke``.
+    """
+    own = _COMPUTED_SETTINGS.get(task, ())
+    return (*own, *_COMPUTED_SIZES[bool(own), size])
 
 
 def print_next(out: Path, settings: Sequence[str] = ()) -> None:

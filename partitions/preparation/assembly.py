@@ -14,7 +14,7 @@ from fedi2i.errors import DataError
 from fedi2i.files import replacing
 from partitions.check.rules.data_sets import is_personal
 from partitions.manifest import SubjectRecord, with_grouped_age
-from partitions.preparation.subject_file import SubjectFile, SubjectSlices
+from partitions.preparation.subject_file import DAMAGE, SubjectFile, SubjectSlices
 
 _TYPES = {"source": np.uint16, "target": np.uint16, "mask": np.uint8, "lesion": np.uint8}
 
@@ -32,17 +32,18 @@ def assemble_split(
         folder: where ``source.npy`` ... go.
         size: rows and columns.
     """
-    entries, with_lesion, start = [], False, 0
+    entries, counts, with_lesion, start = [], [], False, 0
     for record, slices in _slices_of(subjects):
         stop = start + len(slices.geometry.kept)
         with_lesion = with_lesion or slices.lesion is not None
         entries.append(
             {"subject": record.subject, "start": start, "stop": stop} | _entry(record, slices)
         )
+        counts.append(stop - start)
         start = stop
     names = [name for name in _TYPES if with_lesion or name != "lesion"]
     for name in names:
-        _write_array(folder / f"{name}.npy", name, subjects, (start, *size))
+        _write_array(folder / f"{name}.npy", name, list(zip(subjects, counts, strict=True)), size)
     return {"arrays": names, "subjects": entries}
 
 
@@ -72,29 +73,37 @@ def _slices_of(
     for subject in subjects:
         slices = subject.read()
         if slices is None:
-            raise DataError(
-                f"{subject.path}: damaged after it was written; check the disk and prepare again"
-            )
+            raise _damaged(subject)
         yield subject.record, slices
 
 
 def _write_array(
-    path: Path, name: str, subjects: Sequence[SubjectFile], shape: tuple[int, ...]
+    path: Path, name: str, subjects: Sequence[tuple[SubjectFile, int]], size: tuple[int, int]
 ) -> None:
+    """Join one kind of array of all subjects, each of which comes with its number of slices."""
     header = {
         "descr": np.lib.format.dtype_to_descr(np.dtype(_TYPES[name])),
         "fortran_order": False,
-        "shape": shape,
+        "shape": (sum(count for _, count in subjects), *size),
     }
     with replacing(path) as temporary, temporary.open("wb") as stream:
         np.lib.format.write_array_header_1_0(stream, header)
-        for _, slices in _slices_of(subjects):
-            array = getattr(slices, name)
+        for subject, count in subjects:
+            try:
+                array = subject.read_array(name)
+            except DAMAGE as error:
+                raise _damaged(subject) from error
             # Arrays of a split run in step, so what a subject lacks takes up room; the record says
             # that it is not there.
-            absent = np.zeros(slices.mask.shape, _TYPES[name])
+            absent = np.zeros((count, *size), _TYPES[name])
             _append(stream, absent if array is None else array)
 
 
 def _append(stream: IO[bytes], array: NDArray[Any]) -> None:
     stream.write(array.tobytes())
+
+
+def _damaged(subject: SubjectFile) -> DataError:
+    return DataError(
+        f"{subject.path}: damaged after it was written; check the disk and prepare again"
+    )

@@ -44,8 +44,11 @@ class Scale:
 
     def to_intensity(self, values: NDArray[Any]) -> NDArray[np.float32]:
         """Values of the scan, any shape, as intensities in [0, 1]; computed in float64."""
-        clipped = np.clip(values.astype(np.float64), self.low, self.high)
-        return np.asarray((clipped - self.low) / self.span, dtype=np.float32)
+        found = values.astype(np.float64)  # a copy, which the steps change in place
+        np.clip(found, self.low, self.high, out=found)
+        found -= self.low
+        found /= self.span
+        return found.astype(np.float32)
 
     def to_unit(self, intensity: NDArray[Any]) -> NDArray[np.float64]:
         """Intensities, clipped to [0, 1], as values from ``low`` to ``high``."""

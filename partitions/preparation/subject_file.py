@@ -20,7 +20,8 @@ from partitions.preparation.configuration import DOMAINS
 from partitions.preparation.grids.native_grid import SliceGeometry, geometry_from
 from partitions.preparation.intensities import Scale
 
-_DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile)
+DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile)
+"""What reading a damaged file raises."""
 
 
 @dataclass(frozen=True)
@@ -109,8 +110,18 @@ class SubjectFile:
         try:
             with np.load(self.path, allow_pickle=False) as arrays:
                 return _facts_from(json.loads(str(arrays["facts"]))["facts"])
-        except _DAMAGE:
+        except DAMAGE:
             return None
+
+    def read_array(self, name: str) -> NDArray[Any] | None:
+        """Read ``source``, ``target``, ``mask`` or ``lesion`` alone; None if it is not there.
+
+        Raises:
+            OSError: or another of `DAMAGE`: the file is damaged.
+        """
+        with np.load(self.path, allow_pickle=False) as arrays:
+            found: NDArray[Any] | None = arrays.get(name)
+            return found
 
     def read(self) -> SubjectSlices | None:
         """Read the slices, or None when the file is missing or unreadable."""
@@ -128,7 +139,7 @@ class SubjectFile:
                     spacing=_three(facts["spacing"]),
                     facts=_facts_from(facts["facts"]),
                 )
-        except _DAMAGE:
+        except DAMAGE:
             return None
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -32,7 +32,8 @@ class Reader:
             ``partitions.site_folders.write_site_folders``; returns the manifests. Raises
             ``DataError`` or ``ConfigError`` before any manifest is written.
         out: where the site folders go by default; None if ``--out`` must be given.
-        settings: what ``prepare --set`` has to be told about such scans, e.g. ``spacing=null``.
+        settings: what ``prepare --set`` has to be told about such scans, e.g. ``spacing=null``; a
+            function of the manifests where that depends on what was found.
         layout: what ``recognise`` looks for, in some words.
         recognise: says what a folder holds if it has this layout, and None if it has not; writes
             nothing. Raises ``DataError`` where the layout is this one but cannot be used.
@@ -44,7 +45,7 @@ class Reader:
     add_options: Callable[[argparse.ArgumentParser], None]
     bring_in: Callable[[argparse.Namespace], tuple[SiteManifest, ...]]
     out: Path | None = None
-    settings: tuple[str, ...] = ()
+    settings: tuple[str, ...] | Callable[[Sequence[SiteManifest]], tuple[str, ...]] = ()
     layout: str = ""
     recognise: Callable[[Path], Recognised | None] | None = None
     general: bool = False

@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from partitions.layouts.folder_walk import files_below, source_folder
@@ -29,6 +29,10 @@ REGIONS = {
 }
 SOURCES = {"1": "mr", "2": "cbct"}
 """The sequence that a task's model reads. Its target is the CT."""
+
+_REGIONS_2023 = {"brain", "pelvis"}
+_HIGH_2023, _HIGH_2025 = 3000, 3071
+"""Upper ends of the window in HU: that of the metric of 2023, and where 2025 is clipped."""
 
 _PATIENT = re.compile(r"(?P<task>[12])(?P<region>B|P|AB|HN|TH)(?P<site>[A-E])\d{3}")
 _FILE = re.compile(r"(mr|cbct|ct|mask)\.(?:nii\.gz|nii|mha)")
@@ -118,6 +122,19 @@ def _scan(patient: str, found: Mapping[str, Path]) -> FoundScan:
     return FoundScan(patient, patient, site, files, mask=found.get("mask"), metadata=metadata)
 
 
+def _settings(manifests: Sequence[SiteManifest]) -> tuple[str, ...]:
+    """How such scans are prepared: from MR where there is one, in the window of their year."""
+    records = [record for manifest in manifests for record in manifest.subjects]
+    of_2023 = all(record.metadata["body_part"] in _REGIONS_2023 for record in records)
+    high = _HIGH_2023 if of_2023 else _HIGH_2025
+    window = f"{{kind: window, low: -1024, high: {high}, unit: HU}}"
+    if any("mr" in record.files for record in records):
+        source: tuple[str, ...] = ("source=mr",)
+    else:
+        source = ("source=cbct", f"source_scaling={window}")
+    return (*source, "target=ct", f"target_scaling={window}", "size=[224,288]")
+
+
 def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--source", type=Path, required=True, help="the unpacked release")
     parser.add_argument(
@@ -135,12 +152,7 @@ READER = Reader(
         options.source, options.out, options.seed, options.task, options.regions
     ),
     out=Path("data/synthrad"),
-    settings=(
-        "source=mr",
-        "target=ct",
-        "target_scaling={kind: window, low: -1024, high: 3071, unit: HU}",
-        "size=[224,288]",
-    ),
+    settings=_settings,
     layout="folders like 1BA001 with mr, cbct, ct or mask as .nii.gz or .mha (SynthRAD)",
     recognise=recognise,
 )

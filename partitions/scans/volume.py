@@ -57,7 +57,7 @@ class Volume:
     def digest(self) -> str:
         """SHA-256 of the voxels; the same for a copy in another orientation or type."""
         found = hashlib.sha256(repr(self.data.shape).encode())
-        found.update(np.ascontiguousarray(self.data).tobytes())
+        found.update(np.ascontiguousarray(self.data).data.cast("B"))
         return found.hexdigest()
 
 

@@ -82,10 +82,13 @@ def _half_empty(subject: SubjectVoxels) -> list[Hit]:
     images = [voxels for voxels in subject.scans.values() if not voxels.scan.is_mask]
     if mask is None or not images or images[0].volume.data.shape != mask.volume.data.shape:
         return []
-    shown = slices_that_stand_out(images[0].volume.data)
+    data = images[0].volume.data
     inside = mask.scan.values.inside(mask.volume.data).any(axis=(0, 1))
-    if not inside.any():
+    # What the mask leaves out of a skull-stripped scan is darkest throughout, so that no threshold
+    # needs to be sought.
+    if not inside.any() or (data[..., ~inside] == data.min()).all():
         return []
+    shown = slices_that_stand_out(data)
     covered, count = int((shown & inside).sum()), int(shown.sum())
     return (
         [Hit({"covered": covered, "count": count}, mask.scan.place)] if 2 * covered < count else []

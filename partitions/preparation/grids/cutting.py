@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fedi2i.errors import DataError
 from partitions.preparation.configuration import MOST_PIXELS_A_SIDE, PreparationConfig
 from partitions.preparation.grids.native_grid import SliceGeometry, geometry_of
-from partitions.preparation.grids.resampling import cut_to_size, mask_loss, resample
+from partitions.preparation.grids.resampling import mask_loss, plane_of, window_on
 from partitions.preparation.intensities import to_levels
 from partitions.scans.grid import Affine, Grid, to_lps
 
@@ -59,35 +59,32 @@ def cut_slices(
     """
     affine = to_lps(grid)[1].affine
     _check_sides(owner, masks[MASK_NAME].shape, affine, config.spacing)
-    whole, plane_affine = resample(
-        masks[MASK_NAME].astype(np.float32), affine, config.spacing, "nearest"
-    )
-    whole_mask = whole > 0.5
+    plane = plane_of(masks[MASK_NAME].shape, affine, config.spacing)
+    whole_mask = plane.sampled(masks[MASK_NAME].astype(np.float32), "nearest") > 0.5
     if not whole_mask.any():
         raise DataError(
             f"{owner}: nothing of its mask is left at {config.spacing} mm; redraw the mask or "
             "leave the subject out"
         )
-    cut_mask, corner = cut_to_size(whole, whole_mask, config.size)
-    mask = cut_mask > 0.5
+    window = window_on(whole_mask, config.size)
+    mask = window.padded(whole_mask[window.part])
     _check_fit(owner, whole_mask, mask, config)
     kept = _kept_slices(owner, mask, config)
 
     def cut(data: NDArray[np.float32] | NDArray[np.bool_], mode: str) -> NDArray[np.float32]:
-        resampled, _ = resample(np.asarray(data, np.float32), affine, config.spacing, mode)
-        found, _ = cut_to_size(resampled, whole_mask, config.size)
-        return _as_slices(found, kept)
+        found = plane.sampled(np.asarray(data, np.float32), mode, window.part, kept)
+        return _as_slices(window.padded(found))
 
     others = {name: data for name, data in masks.items() if name != MASK_NAME}
     return CutSlices(
         images={name: to_levels(cut(data, "bilinear")) for name, data in images.items()},
         masks={
-            MASK_NAME: _as_slices(mask, kept).astype(np.uint8),
+            MASK_NAME: _as_slices(mask[..., kept]).astype(np.uint8),
             **{
                 name: (cut(data, "nearest") > 0.5).astype(np.uint8) for name, data in others.items()
             },
         },
-        geometry=geometry_of(grid, plane_affine, corner, kept),
+        geometry=geometry_of(grid, plane.affine, window.corner, kept),
     )
 
 
@@ -130,6 +127,6 @@ def _check_fit(
         logger.warning("%s: %.2f %% of the mask cut off", owner, 100 * loss)
 
 
-def _as_slices(volume: NDArray, kept: NDArray[np.intp]) -> NDArray:  # type: ignore[type-arg]
+def _as_slices(volume: NDArray) -> NDArray:  # type: ignore[type-arg]
     """(x, y, z) to (slices, rows, columns): the radiological view, right of the patient at left."""
-    return np.ascontiguousarray(volume.transpose(2, 1, 0)[kept])
+    return np.ascontiguousarray(volume.transpose(2, 1, 0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import subprocess
 import sys
@@ -11,13 +12,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from fedi2i.errors import DataError
+from fedi2i.typed_config import record_from
 from partitions.__main__ import main
-from partitions.commands.manifests import COMPUTED
+from partitions.commands.manifests import COMPUTED, found_settings
+from partitions.commands.prepare import read_config
 from partitions.computed.ct.tasks import TASKS
-from partitions.manifest import SiteManifest, write_manifest
+from partitions.manifest import UNKNOWN_VOXEL_SIZE, SiteManifest, SubjectRecord, write_manifest
+from partitions.preparation import PreparationConfig
 
 MakeSite = Callable[..., SiteManifest]
 SETTINGS = ["--set", "spacing=null", "--set", "size=[40,30]"]
@@ -244,3 +249,61 @@ def test_demo_writes_the_computed_cohort_it_was_asked_for(
         assert main(["demo", "--task", task]) == 0
         assert asked[-1] == (Path("data") / dataset, 2026, "demo", task)
     assert len(COMPUTED) == len(TASKS)
+
+
+EXPERIMENTS_OF_COMPUTED = {
+    ("mr", "demo"): "demo",
+    ("mr", "smoke"): "smoke",
+    ("mr-ct", "demo"): "mr_ct",
+    ("mr-ct", "smoke"): "mr_ct_smoke",
+    ("cbct-ct", "demo"): "cbct_ct",
+    ("cbct-ct", "smoke"): "cbct_ct_smoke",
+    ("ldct", "demo"): "ldct_computed",
+    ("ldct", "smoke"): "ldct_computed_smoke",
+}
+
+
+@pytest.mark.parametrize(("task", "size"), EXPERIMENTS_OF_COMPUTED)
+def test_a_computed_cohort_says_the_preparation_of_its_experiment_file(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    task: str,
+    size: str,
+) -> None:
+    assert {task for task, _ in EXPERIMENTS_OF_COMPUTED} == set(COMPUTED)
+    monkeypatch.setattr("partitions.computed.cohort.write_cohort", lambda *_, **__: ())
+    assert main(["demo", "--task", task, "--size", size, "--out", str(tmp_path)]) == 0
+    words = shlex.split(capsys.readouterr().out.splitlines()[-1])
+    assert words[:6] == ["next:", "fedi2i", "data", "prepare", "--data", str(tmp_path)]
+    name = EXPERIMENTS_OF_COMPUTED[task, size]
+    file = Path(__file__).parents[3] / "jobs" / "experiments" / f"{name}.yaml"
+    said = yaml.safe_load(file.read_text()).get("experiment", {}).get("data", {})
+    assert words[6::2] == ["--set"] * len(words[7::2])
+    assert read_config(None, words[7::2]) == record_from(
+        PreparationConfig, said.get("preparation", {}), name
+    )
+
+
+@pytest.mark.parametrize(
+    ("sequences", "source", "target", "in_hu"),
+    [
+        (("t1", "t2", "flair"), "t1", "t2", ()),
+        (("flair", "dwi"), "flair", "dwi", ()),
+        (("ct", "mr"), "mr", "ct", ("target",)),
+        (("ct", "cbct", "t1"), "cbct", "ct", ("source", "target")),
+    ],
+)
+def test_scans_of_any_name_get_a_command_that_preparation_accepts(
+    tmp_path: Path, sequences: tuple[str, ...], source: str, target: str, in_hu: tuple[str, ...]
+) -> None:
+    files = {name: f"{name}.nii.gz" for name in sequences}
+    fewer = {name: files[name] for name in sequences[:2]}
+    records = (SubjectRecord("a", "S", "train", files), SubjectRecord("b", "S", "train", fewer))
+    assert "spacing=null" not in found_settings([SiteManifest("own", "S", records, tmp_path)])
+    flat = (*records, SubjectRecord("c", "S", "test", files, metadata=dict(UNKNOWN_VOXEL_SIZE)))
+    config = read_config(None, found_settings([SiteManifest("own", "S", flat, tmp_path)]))
+    assert config.spacing is None
+    assert (config.source, config.target) == (source, target)
+    for domain in ("source", "target"):
+        assert config.scaling(domain).unit == ("HU" if domain in in_hu else "")

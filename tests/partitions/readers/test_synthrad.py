@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import nibabel
@@ -10,7 +11,11 @@ import pytest
 import SimpleITK
 from miniature_scans import check, check_and_prepare, settings_of, write_scan
 
+from partitions.__main__ import main
+from partitions.commands.prepare import read_config
 from partitions.manifest import SiteManifest
+from partitions.preparation import PreparationConfig
+from partitions.preparation.scaling import Scaling
 from partitions.readers.synthrad import find_synthrad, import_synthrad, recognise
 
 
@@ -138,3 +143,38 @@ def test_mha_of_one_patient_on_two_grids_is_an_error_of_the_check(tmp_path: Path
     import_synthrad(tmp_path, tmp_path / "out", seed=1)
     with pytest.raises(AssertionError):
         check(tmp_path / "out")
+
+
+def next_config(said: str) -> PreparationConfig:
+    """The configuration of the command that an import printed last."""
+    words = shlex.split(said.splitlines()[-1])
+    assert words[:4] == ["next:", "fedi2i", "data", "prepare"]
+    return read_config(None, words[words.index("--set") + 1 :: 2])
+
+
+@pytest.mark.parametrize(
+    ("patients", "source", "high"),
+    [
+        ({"1BA001": "mr", "1PC001": "mr"}, "mr", 3000),
+        ({"2BA001": "cbct"}, "cbct", 3000),
+        ({"1ABA001": "mr", "1THB001": "mr"}, "mr", 3071),
+        ({"2HNE001": "cbct"}, "cbct", 3071),
+        ({"1BA001": "mr", "1HND001": "mr"}, "mr", 3071),
+        ({"1ABA001": "mr", "2ABE001": "cbct"}, "mr", 3071),
+    ],
+)
+def test_the_command_to_run_next_is_told_of_the_year_and_the_source(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    patients: dict[str, str],
+    source: str,
+    high: int,
+) -> None:
+    for name, image in patients.items():
+        write_patient(tmp_path / "release", name, (image, "ct", "mask"), "mha")
+    command = ["synthrad", "--source", str(tmp_path / "release"), "--out", str(tmp_path / "out")]
+    assert main(command) == 0
+    config = next_config(capsys.readouterr().out)
+    window = Scaling("window", -1024, high, "HU")
+    assert (config.source, config.target, config.target_scaling) == (source, "ct", window)
+    assert config.source_scaling == (window if source == "cbct" else Scaling())

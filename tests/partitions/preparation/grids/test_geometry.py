@@ -8,12 +8,17 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+import torch
+from monai.data.meta_tensor import MetaTensor
+from monai.transforms.croppad.array import SpatialCrop, SpatialPad
+from monai.transforms.spatial.array import Spacing
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 from numpy.typing import NDArray
 
 from fedi2i.errors import DataError
 from partitions.manifest import SubjectRecord
 from partitions.preparation import PreparationConfig
+from partitions.preparation.grids.resampling import plane_of, window_on
 from partitions.preparation.subject import prepare_subject
 
 PAIR = {"t1": "t1.nii.gz", "t2": "t2.nii.gz"}
@@ -118,3 +123,47 @@ def test_only_slices_with_enough_mask_are_kept(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no slice has a mask over at least 50%"):
         strict = PreparationConfig(size=(20, 20), spacing=None, min_mask_fraction=0.5)
         prepare_subject(RECORD, tmp_path, strict)
+
+
+def test_a_part_of_the_plane_has_the_very_values_that_monai_gives_the_whole() -> None:
+    """Oblique and straight scans, with and without padding, in both modes: bit by bit."""
+    rng = np.random.default_rng(1)
+    for trial in range(24):
+        shape = tuple(int(length) for length in rng.integers(5, 24, 3))
+        turn = np.linalg.qr(np.eye(3) + (trial % 3) * 0.1 * rng.normal(size=(3, 3)))[0]
+        affine = np.eye(4)
+        affine[:3, :3] = turn * rng.choice([0.5, 0.9375, 1.0, 1.5, 2.0, 3.0], 3)
+        affine[:3, 3] = rng.normal(size=3) * 100
+        spacing = float(rng.choice([0.5, 1.0, 1.5, 2.0]))
+        data = rng.normal(size=shape).astype(np.float32)
+        plane = plane_of(shape, affine, spacing)
+        image = MetaTensor(torch.from_numpy(data[None].copy()), affine=torch.from_numpy(affine))
+        for mode in ("bilinear", "nearest"):
+            pixels = (spacing, spacing, -1.0)
+            whole = Spacing(pixdim=pixels, mode=mode, padding_mode="border")(image)
+            assert np.array_equal(plane.affine, whole.affine.numpy())
+            found = whole[0].numpy().astype(np.float32)
+            mask = rng.random(found.shape) < 0.02
+            mask[tuple(length // 2 for length in found.shape)] = True
+            kept = np.flatnonzero(rng.random(found.shape[2]) < 0.7)
+            size = (int(rng.integers(3, 40)), int(rng.integers(3, 40)))
+            window = window_on(mask, size)
+            sampled = window.padded(plane.sampled(data, mode, window.part, kept))
+            cut, corner = cut_by_monai(found, mask, size)
+            assert window.corner == corner
+            assert np.array_equal(sampled, cut[..., kept])
+
+
+def cut_by_monai(
+    data: NDArray[np.float32], mask: NDArray[np.bool_], size: tuple[int, int]
+) -> tuple[NDArray[np.float32], tuple[int, int]]:
+    """Cropped around the middle of the mask's bounding box, then padded on both sides alike."""
+    rows, columns = size
+    ends = np.argwhere(mask)[:, :2]
+    centre = (ends.min(axis=0) + ends.max(axis=0) + 1) // 2
+    block = (columns, rows, data.shape[2])
+    crop = SpatialCrop(roi_center=[*centre.tolist(), data.shape[2] // 2], roi_size=block)
+    image = MetaTensor(torch.from_numpy(data[None].copy()), affine=torch.eye(4))
+    padded = SpatialPad(spatial_size=block)(crop(image))
+    column, row = (round(float(place)) for place in padded.affine[:2, 3])
+    return padded[0].numpy(), (column, row)
