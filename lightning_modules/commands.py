@@ -151,11 +151,16 @@ def evaluate_command(options: EvaluateOptions) -> None:
     models = _models(options.model)
     ensembles = _ensembles(options.ensemble, models)
     # Imported here, as a mistake in the experiment should not wait seconds for torch.
+    from lightning_modules.contrasts import refuse_conditional
     from lightning_modules.evaluation.disagreement import uncertain_arms, write_uncertainty
-    from lightning_modules.evaluation.distributions.measured import Distributions
+    from lightning_modules.evaluation.distributions.measured import ONE_TARGET, Distributions
     from lightning_modules.evaluation.results import evaluate, read_generator
     from lightning_modules.training.hardware import choose_hardware
 
+    if options.uncertainty:
+        refuse_conditional(experiment, "--uncertainty", "a model file holds those of one pair")
+    if options.distributions:
+        refuse_conditional(experiment, "--distributions", ONE_TARGET)
     generators = {name: read_generator(experiment.model, path) for name, path in models.items()}
     hardware = choose_hardware(experiment.training.precision, options.threads)
     sites = _sites(experiment, options.data)

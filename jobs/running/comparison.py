@@ -53,7 +53,8 @@ from jobs.writing.federation import FederatedExperiment, with_strategy
 from jobs.writing.job_folder import run_name
 from jobs.writing.workspace import RELAXED_LIMITS
 from lightning_modules.configuration import experiment_values
-from lightning_modules.evaluation.distributions.measured import FEWEST_PATIENTS
+from lightning_modules.contrasts import refuse_conditional
+from lightning_modules.evaluation.distributions.measured import FEWEST_PATIENTS, ONE_TARGET
 from lightning_modules.metrics.presets.catalogue import PRESETS
 from lightning_modules.strategies.catalogue import STRATEGY_JOBS
 from lightning_modules.training.hardware import choose_hardware
@@ -268,7 +269,9 @@ def check_distributions(job: FederatedExperiment, manifests: Sequence[SiteManife
 
     Raises:
         DataError: neither a site nor all federated sites together have enough test patients.
+        ConfigError: sites have different targets.
     """
+    refuse_conditional(job.experiment, "distributions", ONE_TARGET)
     unseen = job.federation.unseen
     counts = {m.site: split_counts(m)["test"] for m in manifests if m.site not in unseen}
     groups = [*counts.values(), sum(counts.values())]

@@ -93,6 +93,21 @@ def test_a_mistake_ends_evaluation_with_code_two_and_one_line(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("option", ["--uncertainty", "--distributions"])
+def test_what_is_measured_of_one_pair_alone_is_refused_for_a_model_of_several(
+    option: str, tiny_cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "conditional.yaml"
+    path.write_text(
+        "sharing: generator\ndata: {preparation: {source: t1, target: t2}}\n"
+        "model: {name: conditional, contrasts: [t1, t2, flair]}\n"
+    )
+    arguments = ["--experiment", str(path), "--data", str(tiny_cohort / "north"), option]
+    assert main(["evaluate", *arguments, "--out", str(tmp_path / "out")]) == 2
+    assert f"{option}: model 'conditional' translates between" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_two_models_of_one_name_are_refused(
     experiment_file: Path, tiny_cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

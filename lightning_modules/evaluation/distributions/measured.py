@@ -40,6 +40,8 @@ COLUMNS = (
     "extractor",
 )
 KERNEL, TEXTURE = MEASURES = ("kid", "texture")
+ONE_TARGET = "sets of slices are compared within one target"
+"""Why sites with different targets are refused."""
 FEWEST_PATIENTS = 3
 FEWEST_SLICES = 20
 _TARGET = "target"
