@@ -94,13 +94,15 @@ def _renamed(record: SubjectRecord, name: str) -> SubjectRecord:
 
 
 def _thinned(source: Path, target: Path, step: int, seed: int) -> int:
-    """Write every ``step``-th voxel; an image gets noise up to a hundredth of its largest value."""
+    """Write every ``step``-th voxel; an image gets noise up to a hundredth of its largest value.
+
+    Voxels keep their size, as thick ones would be refused.
+    """
     image = nibabel.load(source)
     voxels = np.asarray(image.dataobj)[::step, ::step, ::step]
     if not is_binary(voxels):
         noise = np.random.default_rng(seed).random(voxels.shape) * voxels.max() / 100
         voxels = np.where(voxels > 0, voxels + noise, voxels)
-    affine = image.affine @ np.diag([step, step, step, 1])
     target.parent.mkdir(parents=True, exist_ok=True)
-    nibabel.Nifti1Image(voxels.astype(image.get_data_dtype()), affine).to_filename(target)
+    nibabel.Nifti1Image(voxels.astype(image.get_data_dtype()), image.affine).to_filename(target)
     return target.stat().st_size
