@@ -163,9 +163,13 @@ def channels_command(options: ChannelsOptions) -> None:
     from lightning_modules.matching.network_groups import network_groups
     from lightning_modules.networks.building import build_networks
     from lightning_modules.networks.own_check import offers
+    from lightning_modules.training.step_memory import step_memory
 
+    step = step_memory(experiment)
     for offer in offers(experiment):
         print(f"{offer.network}: {offer.text}")
+    if step:
+        print(f"memory: {step.text}")
     networks = build_networks(experiment.model, experiment.seed)
     size = experiment.data.preparation.size
     for name, groups in network_groups(networks, experiment.model, networks.keys(), size).items():

@@ -53,6 +53,7 @@ def test_its_commands_print_the_figures_of_its_table(
     printed = capsys.readouterr().out
     assert f"{parameters} parameters, {megabytes} MB per update" in printed
     assert f"generator: {matched.replace(',', '')} hidden channels can be matched" in printed
+    assert "memory: training takes about" in printed
     count = statistics.partition(":")[0]
     assert (f"; {count} layers keep running statistics" in printed) == (count != "0")
 

@@ -71,6 +71,7 @@ def open_session(
     noise: PatientNoise | None = None,
     every_metric: bool = False,
     participation: Participation = EVERYBODY,
+    measures_only: bool = False,
 ) -> SiteSession:
     """Read this site's configuration and data, and build its learner.
 
@@ -84,6 +85,7 @@ def open_session(
         noise: patient-level differential privacy, if the job trains with it.
         every_metric: measure also by the metrics that are too slow for every round.
         participation: says which part of a round's steps this site does.
+        measures_only: whether the first task trains nothing, and so needs no memory for it.
 
     Raises:
         JobRefusedError: the site's limits refuse the job.
@@ -102,7 +104,9 @@ def open_session(
     UsedData(state).note(_use_of(prepared, run, config, fl_ctx, noise), prepared)
     slices = TrainingSlices([prepared.split("train")])
     store = LocalStateStore(state / run)
-    learner = Learner(experiment, site, slices, hardware, store, steps, patient_noise=noise)
+    learner = Learner(
+        experiment, site, slices, hardware, store, steps, noise, measures_only=measures_only
+    )
     rounds = kept = None
     if noise is not None:
         rounds = PatientRounds(noise, config.patient_privacy, experiment, slices, run_name)

@@ -161,7 +161,7 @@ class TranslationExecutor(Executor):
         return session.patient_rounds
 
     def _validate(self, shareable: Shareable, fl_ctx: FLContext) -> Shareable:
-        session = self._opened(fl_ctx)
+        session = self._opened(fl_ctx, measures_only=True)
         rounds = self._experiment.training.rounds
         received = from_shareable(shareable)
         state, _ = unpack(received.data)
@@ -176,7 +176,7 @@ class TranslationExecutor(Executor):
             session.keep_global_model(state)
         return DXO(DataKind.METRICS, data=shared_metrics(metrics)).to_shareable()
 
-    def _opened(self, fl_ctx: FLContext) -> SiteSession:
+    def _opened(self, fl_ctx: FLContext, measures_only: bool = False) -> SiteSession:
         if self._session is None:
             from app_custom.executor.session_opening import open_session
 
@@ -191,5 +191,6 @@ class TranslationExecutor(Executor):
                 self._noise,
                 self._only_evaluates,
                 self._participation,
+                measures_only,
             )
         return self._session

@@ -34,6 +34,7 @@ from lightning_modules.sharing.scope import SharingScope
 from lightning_modules.strategies.interface import GradientTerm, TermInputs
 from lightning_modules.training.hardware import Hardware
 from lightning_modules.training.local_state import LocalStateStore
+from lightning_modules.training.memory_check import check_memory
 from lightning_modules.training.round_start import Kept, RoundStart
 from partitions.preparation.configuration import DOMAINS
 
@@ -98,13 +99,15 @@ class Learner:
         patient_noise: trains with patient-level differential privacy; whoever calls has written
             the round into the ledger before. Patients and noise come from the system's entropy, so
             that no two such trainings are alike.
+        measures_only: whether it is to train nothing for now; the memory of a training step is then
+            asked about when it does.
 
     Attributes:
         trained: names of the networks that its slices can train.
 
     Raises:
-        ConfigError: ``patient_noise`` does not cover this experiment, or a network of a lab's own
-            does not offer what it asks for.
+        ConfigError: ``patient_noise`` does not cover this experiment, a training step does not fit
+            into memory, or a network of a lab's own does not offer what it asks for.
     """
 
     def __init__(
@@ -116,10 +119,14 @@ class Learner:
         store: LocalStateStore,
         steps: int | None = None,
         patient_noise: PatientNoise | None = None,
+        measures_only: bool = False,
     ) -> None:
         if patient_noise is not None:
             check_experiment(experiment, arm)
+        if not measures_only:
+            check_memory(experiment, hardware, patient_noise.slices if patient_noise else None)
         check_own_networks(experiment)
+        self._asked_memory = not measures_only
         self._experiment = experiment
         self._strategy = experiment.strategy
         self._site_rule = experiment.strategy.record.site
@@ -344,10 +351,10 @@ class Learner:
 
     @cached_property
     def _module(self) -> pl.LightningModule:
-        experiment = self._experiment
-        module = build_module(
-            experiment.model, experiment.training, experiment.seed, self._patient_noise
-        )
+        experiment, noise = self._experiment, self._patient_noise
+        if not self._asked_memory:
+            check_memory(experiment, self._hardware, noise.slices if noise else None)
+        module = build_module(experiment.model, experiment.training, experiment.seed, noise)
         for name in self._networks.names:  # one copy of the networks in memory, not two
             self._built[name] = getattr(module, name)
         return module
