@@ -55,6 +55,8 @@ from jobs.writing.workspace import RELAXED_LIMITS
 from lightning_modules.configuration import experiment_values
 from lightning_modules.metrics.presets.catalogue import PRESETS
 from lightning_modules.strategies.catalogue import STRATEGY_JOBS
+from lightning_modules.training.hardware import choose_hardware
+from lightning_modules.training.memory_check import check_memory
 from partitions.manifest import SiteManifest
 
 REFERENCE = next(
@@ -150,6 +152,7 @@ def run_comparison(comparison: Comparison) -> None:
     if comparison.regression and REGRESSION not in [arm.arm for arm in plan.arms]:
         name = comparison.job.experiment.model.name
         print(f"no arm 'regression': model '{name}' has no pairs or no adversary to leave out")
+    _check_memory(comparison, plan)
     outcomes = [arm.run() for arm in plan.one_by_one]
     with ThreadPoolExecutor(max(1, comparison.at_once or available_cores())) as pool:
         # Centralised first: beside it the local-only runs fill the cores evenly.
@@ -160,6 +163,23 @@ def run_comparison(comparison: Comparison) -> None:
 
 def _run(arm: PlannedArm) -> ArmOutcome:
     return arm.run()
+
+
+def _check_memory(comparison: Comparison, plan: Plan) -> None:
+    """Refuse arms whose trainings do not fit into memory beside each other, before the first.
+
+    Patient-level noise trains on other numbers of slices; every site asks for itself then.
+    """
+    job, records = comparison.job, comparison.out / FINISHED
+    waiting = [arm for arm in plan.arms if finished_seconds(arm.process(), records) is None]
+    if not waiting or job.privacy.acts:
+        return
+    experiment, cores = job.experiment, available_cores()
+    together = any(arm in plan.one_by_one for arm in waiting) and not job.federation.hostile
+    alone = min(comparison.at_once or cores, len([a for a in waiting if a not in plan.one_by_one]))
+    at_once = max(1, alone, len(job.federation.sites) if together else 1)
+    hardware = choose_hardware(experiment.training.precision, cores)
+    check_memory(experiment, hardware, at_once=at_once)
 
 
 def planned(comparison: Comparison) -> Plan:

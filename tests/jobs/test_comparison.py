@@ -20,6 +20,7 @@ from jobs.running.comparison import Comparison, run_comparison, stages
 from jobs.running.run_record import PrimaryOutcome
 from jobs.writing.federation import read_federated_experiment
 from lightning_modules.configuration import read_experiment
+from lightning_modules.training import memory_check
 
 STRATEGIES = ("fedavg", "fedprox")
 FEDERATED = (*STRATEGIES, "regression")
@@ -396,6 +397,15 @@ def test_leaving_a_site_out_is_fedavg_among_the_others(
         assert set(meta["deploy_map"]["app_site"]) == {*SITES, "north"} - {site}
         assert settings_of(folder) == whole
     assert not any(arm.get("reference") for arm in entries(tmp_path, "left-out").values())
+
+
+def test_trainings_that_do_not_fit_into_memory_together_are_refused_before_the_first_arm(
+    data: Path, tmp_path: Path, runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory_check, "free_memory", lambda _: 10_000)
+    with pytest.raises(ConfigError, match=r"does not fit into memory: each of 2 trainings at onc"):
+        compare(data, tmp_path)
+    assert runner.order == []
 
 
 @pytest.mark.parametrize(
