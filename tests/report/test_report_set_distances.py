@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from fedi2i.errors import DataError
+from report.document.outputs import run_outputs
 from report.manuscript.checklist import checklist
 from report.manuscript.methods import methods
 from report.numbers.analysis import analyse
@@ -88,6 +89,15 @@ def test_the_page_says_what_the_numbers_are_and_shows_them(run_folder: Path) -> 
     assert "can be compared within this data only" in page
     assert "Table D1. Kernel distance (KID by an extractor trained here)" in page
     assert "0.2500 ± 0.0100" in page
+
+
+def test_both_tables_have_files_beside_the_page(run_folder: Path) -> None:
+    files = run_outputs(analyse(read_run(write(run_folder, VALUES))))
+    names = {
+        path.name: content.decode() for path, content in files.items() if path.suffix != ".png"
+    }
+    assert {"table-d1.csv", "table-d1.tex", "table-d2.csv", "table-d2.tex"} <= set(names)
+    assert "0.25" in names["table-d1.csv"]
 
 
 def test_a_run_without_the_file_is_reported_without_the_section(run_folder: Path) -> None:

@@ -150,3 +150,29 @@ def test_an_evaluation_without_them_takes_an_earlier_file_away(
     (tmp_path / DISTRIBUTIONS_FILE).write_text("of other models\n", encoding="utf-8")
     evaluate({}, [sites["north"]], hardware, tmp_path)
     assert not (tmp_path / DISTRIBUTIONS_FILE).exists()
+
+
+def test_an_evaluation_hands_over_every_patient_with_every_arm_and_writes(
+    sites: dict[str, PreparedSite], hardware: Hardware, tmp_path: Path
+) -> None:
+    seen: list[tuple[str, str, set[str]]] = []
+
+    class Recorder:
+        def add(self, site: str, patient: Patient, predictions: dict[str, torch.Tensor]) -> None:
+            seen.append((site, patient.subject, set(predictions)))
+
+        def write(self, out: Path) -> Path:
+            (out / DISTRIBUTIONS_FILE).write_text("written\n", encoding="utf-8")
+            return out / DISTRIBUTIONS_FILE
+
+    arms = {"copy": torch.nn.Identity()}
+    recorder: Distributions = Recorder()  # type: ignore[assignment]
+    evaluate(arms, sites.values(), hardware, tmp_path, distributions=recorder)
+    expected = {
+        (name, subject.subject) for name, site in sites.items()
+        for subject in site.split("test").subjects
+    }  # fmt: skip
+    assert {(site, subject) for site, subject, _ in seen} == expected
+    baselines = {"source", "mapped-source", "constant", "mean-target"}
+    assert all(names == {"copy", *baselines} for _, _, names in seen)
+    assert (tmp_path / DISTRIBUTIONS_FILE).read_text(encoding="utf-8") == "written\n"
