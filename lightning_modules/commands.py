@@ -174,8 +174,10 @@ def channels_command(options: ChannelsOptions) -> None:
 
 def _sites(experiment: ExperimentConfig, folders: list[Path]) -> list[PreparedSite]:
     return [
-        prepare_site(read_manifest(folder), experiment.data.preparation, folder / "prepared")
-        for folder in folders
+        prepare_site(
+            manifest, experiment.data.preparation_at(manifest.site), manifest.root / "prepared"
+        )
+        for manifest in map(read_manifest, folders)
     ]
 
 

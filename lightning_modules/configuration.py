@@ -18,6 +18,7 @@ from fedi2i.typed_config import (
     record_from,
     word,
 )
+from lightning_modules.contrasts import SitePair, check_contrasts, site_pair
 from lightning_modules.data.source_view import MOST_NEIGHBOURS, SourceView
 from lightning_modules.metrics.presets.catalogue import DEFAULT, PREPARED, PRESETS, needs_scans
 from lightning_modules.metrics.presets.interface import HOUNSFIELD
@@ -41,10 +42,28 @@ ADVERSARIAL_LOSSES = ("lsgan", "bce")
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Which data set, by name, and how its scans are prepared. Sites map the name to a folder."""
+    """Which data set, by name, and how its scans are prepared. Sites map the name to a folder.
+
+    Attributes:
+        dataset: its name.
+        preparation: how scans become slices, and which pair of sequences the finished model is for.
+        pairs: source and target of the sites that hold another pair.
+    """
 
     dataset: str = "demo"
     preparation: PreparationConfig = field(default_factory=PreparationConfig)
+    pairs: tuple[SitePair, ...] = field(default=(), metadata=LEFT_OUT_WHILE_UNSET)
+
+    def __post_init__(self) -> None:
+        """Accept mappings, as YAML gives them."""
+        object.__setattr__(self, "pairs", tuple(map(site_pair, self.pairs)))
+
+    def preparation_at(self, site: str) -> PreparationConfig:
+        """How a site's scans are prepared: as everybody's, but for its own pair."""
+        for own in self.pairs:
+            if own.site == site:
+                return replace(self.preparation, source=own.source, target=own.target)
+        return self.preparation
 
 
 @dataclass(frozen=True)
@@ -53,12 +72,13 @@ class ModelConfig:
 
     Attributes:
         name: ``pix2pix`` (paired slices; Isola et al., CVPR 2017, doi:10.1109/CVPR.2017.632),
-            ``regression`` (its generator with the L1 term alone) or ``cyclegan`` (unpaired slices;
-            Zhu et al., ICCV 2017, doi:10.1109/ICCV.2017.244).
+            ``regression`` (its generator with the L1 term alone), ``conditional`` (the same between
+            several contrasts, of which sites hold different pairs) or ``cyclegan`` (unpaired
+            slices; Zhu et al., ICCV 2017, doi:10.1109/ICCV.2017.244).
         generator: the generator, or both generators of CycleGAN.
         discriminator: the discriminator, or both.
         adversarial_loss: ``lsgan`` or ``bce``.
-        lambda_l1: pix2pix and regression: weight of the L1 term.
+        lambda_l1: pix2pix, regression and conditional: weight of the L1 term.
         lambda_features: pix2pix: weight of the feature matching (pix2pixHD takes 10); 0 leaves it
             out.
         lambda_cycle: CycleGAN: weight of the cycle term.
@@ -66,6 +86,10 @@ class ModelConfig:
         image_buffer: CycleGAN: translated slices that the discriminators are shown again.
         neighbours: slices of the source beside the translated one, on either side, that the
             generator is shown and pix2pix's discriminator with it; not of CycleGAN.
+        contrasts: conditional: the names of all sequences; the order is that of their codes.
+        pseudo_source: conditional: weight of the pseudo-source term, relative to the L1 term; with
+            0 no pair is learnt but those that sites hold.
+        pseudo_source_from: conditional: part of the training that is over when that term begins.
     """
 
     name: str = word("pix2pix", *MODELS)
@@ -78,11 +102,19 @@ class ModelConfig:
     lambda_identity: float = number(0.5, most=1e5)
     image_buffer: int = number(50, most=10_000)
     neighbours: int = number(0, most=MOST_NEIGHBOURS, left_out=True)
+    contrasts: tuple[str, ...] = field(default=(), metadata=LEFT_OUT_WHILE_UNSET)
+    pseudo_source: float = number(1.0, most=1e5, left_out=True)
+    pseudo_source_from: float = number(0.2, most=1.0, left_out=True)
 
     @property
     def view(self) -> SourceView:
         """What the generator is shown of the source; says how many channels it takes."""
         return SourceView(self.neighbours)
+
+    @property
+    def of_pair(self) -> GeneratorConfig:
+        """The generator that translates one pair: of a conditional one, codes are fixed in it."""
+        return self.generator.of_pair if self.contrasts else self.generator
 
     @property
     def networks(self) -> tuple[NetworkConfig, ...]:
@@ -237,6 +269,7 @@ def experiment_from(values: Mapping[str, Any], where: str) -> ExperimentConfig:
     check_values(experiment, where)
     _check_sharing(experiment, where)
     _check_model(experiment, where)
+    check_contrasts(experiment, where)
     _check_size(experiment, where)
     _check_preset(experiment, where)
     return experiment

@@ -27,6 +27,7 @@ class ModelNetworks:
         module: the Lightning module, as its own module and class.
         no_patient_noise: why one patient's part of a training step cannot be bounded; empty where
             it can, and the module says with ``network_losses`` what is bounded.
+        conditional: whether its generator is told by codes between which contrasts it translates.
     """
 
     roles: Mapping[str, str]
@@ -35,6 +36,7 @@ class ModelNetworks:
     losses: tuple[str, ...]
     module: str
     no_patient_noise: str = ""
+    conditional: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -63,6 +65,17 @@ MODELS: dict[str, ModelNetworks] = {
         paired=True,
         losses=("train/loss_generator", "train/l1"),
         module="lightning_modules.modules.regression:RegressionModule",
+    ),
+    # The same between several contrasts: sites hold different pairs, and codes name them.
+    "conditional": ModelNetworks(
+        {"generator": "generator"},
+        translator="generator",
+        paired=True,
+        losses=("train/loss_generator", "train/l1", "train/pseudo_source"),
+        module="lightning_modules.modules.conditional:ConditionalModule",
+        no_patient_noise="direction and third contrast of a slice are drawn for the batches of a "
+        "site's slices, and the batches of drawn patients have no such draws",
+        conditional=True,
     ),
     # A is the source domain, B the target domain: generator_ab makes a fake B from a real A.
     "cyclegan": ModelNetworks(

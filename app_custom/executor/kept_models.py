@@ -98,12 +98,14 @@ class KeptModels:
         self, chosen: str, model: Mapping[str, Tensor], rounds: int, metrics: Mapping[str, float]
     ) -> Path:
         translator = MODELS[self._experiment.model.name].translator
-        weights = translator_weights(model, translator, self._experiment.model)
+        own = self._prepared.config
+        weights = translator_weights(model, translator, self._experiment.model, own)
         if weights is None:
             raise DataError("the model that this site would use lacks a part of its translator")
         training = self._prepared.split("train")
+        data = replace(self._experiment.data, preparation=own)
         card = card_of(
-            self._experiment,
+            replace(self._experiment, data=data),
             self._record(chosen, rounds, metrics, len(training.source)),
             source_intensities([training]),
             slice_distances([training]),

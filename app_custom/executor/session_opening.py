@@ -122,7 +122,9 @@ def open_session(
         rounds,
         kept,
         every_metric,
-        not every_metric and describes_source(config, fl_ctx, noise),
+        not every_metric
+        and prepared.config.source == experiment.data.preparation.source
+        and describes_source(config, fl_ctx, noise),
     )
 
 
@@ -207,7 +209,7 @@ def _prepared_data(
     folder = data_folder(config, experiment.data.dataset, site)
     manifest = read_manifest(folder, expected_site=site)
     cache = path_for_site(config.cache, site) if config.cache else folder / "prepared"
-    prepared = prepare_site(manifest, experiment.data.preparation, cache, progress=False)
+    prepared = prepare_site(manifest, experiment.data.preparation_at(site), cache, progress=False)
     held = hold(prepared.folder)
     if read_manifest(folder, expected_site=site).content_hash() != manifest.content_hash():
         raise DataError(

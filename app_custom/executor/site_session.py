@@ -42,7 +42,8 @@ from lightning_modules.evaluation.validation import (
 )
 from lightning_modules.metrics.presets.catalogue import on_prepared_slices
 from lightning_modules.model_networks import MODELS
-from lightning_modules.networks.generators.catalogue import build_generator
+from lightning_modules.networks.building import build_translator
+from lightning_modules.networks.modulation import for_site
 from lightning_modules.sharing.tensor_file import write_tensors
 from lightning_modules.training.hardware import Hardware
 from lightning_modules.training.learner import Learner, RoundResult
@@ -96,7 +97,7 @@ class SiteSession:
         preset = on_prepared_slices(experiment.preset)
         self._preset = preset if every_metric else preset.in_rounds
         self._translator = MODELS[experiment.model.name].translator
-        self._generator = build_generator(experiment.model.generator, experiment.model.view)
+        self._generator = build_translator(experiment.model)
 
     def train(
         self,
@@ -207,10 +208,11 @@ class SiteSession:
 
     def _measure(self, model: Mapping[str, Tensor], prefix: str) -> dict[str, float]:
         load_translator(self._generator, model, self._translator)
+        generator = for_site(self._generator, self._prepared)
         rows: list[dict[str, float]] = []
         for patient in patients(self._prepared.split("val")):
             view = self._experiment.model.view
-            prediction = translate_patient(self._generator, patient, self._hardware, view)
+            prediction = translate_patient(generator, patient, self._hardware, view)
             rows.append(patient_metrics(prediction, patient, self._preset))
             if len(rows) == 1 and prefix == "val" and self._config.share_images:
                 self._picture = panel(patient, prediction, self._preset)

@@ -150,7 +150,8 @@ class TranslationModels(Widget):
 
     def _translator(self, state: Mapping[str, torch.Tensor]) -> Weights | None:
         translator = MODELS[self._experiment.model.name].translator
-        return translator_weights(state, translator, self._experiment.model)
+        preparation = self._experiment.data.preparation
+        return translator_weights(state, translator, self._experiment.model, preparation)
 
     def _folder(self, fl_ctx: FLContext) -> Path:
         site = site_name(fl_ctx)

@@ -29,8 +29,8 @@ from lightning_modules.data.slices import TrainingSlices
 from lightning_modules.evaluation.validation import load_translator, validate
 from lightning_modules.metrics.presets.catalogue import on_prepared_slices
 from lightning_modules.model_networks import MODELS
-from lightning_modules.networks.building import build_networks
-from lightning_modules.networks.generators.catalogue import build_generator
+from lightning_modules.networks.building import build_networks, build_translator
+from lightning_modules.networks.modulation import for_site
 from lightning_modules.strategies.interface import STAR, ServerRule, ServerView
 from lightning_modules.training.hardware import Hardware
 from lightning_modules.training.learner import Learner
@@ -152,9 +152,11 @@ class PlainLoop:
 
     def _measured(self, site: str, model: Mapping[str, Tensor]) -> dict[str, float]:
         config = self._experiment.model
-        generator = build_generator(config.generator, config.view)
+        prepared = self._prepared[site]
+        generator = build_translator(config)
         load_translator(generator, model, MODELS[config.name].translator)
-        patients = self._prepared[site].split("val")
+        generator = for_site(generator, prepared)
+        patients = prepared.split("val")
         return validate(generator, patients, self._hardware, self._preset, config.view)
 
     def _last_round_of(self, site: str) -> int:
@@ -212,10 +214,12 @@ def loop_of(job: FederatedExperiment, data: Path, folder: Path, hardware: Hardwa
         hardware: what the sites train on.
     """
     federation, experiment = job.federation, job.experiment
-    preparation = experiment.data.preparation
     sites = {
         site: prepare_site(
-            read_manifest(data / site), preparation, data / site / "prepared", progress=False
+            read_manifest(data / site),
+            experiment.data.preparation_at(site),
+            data / site / "prepared",
+            progress=False,
         )
         for site in federation.sites
     }

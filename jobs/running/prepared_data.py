@@ -28,7 +28,8 @@ def prepared_manifests(job: FederatedExperiment, data: Path) -> list[SiteManifes
         if finding.rule != "nobody-to-test" or finding.site not in federation.unseen:
             print(f"warning: {finding.text()}", file=sys.stderr)
     for manifest in manifests:
-        prepare_site(manifest, job.experiment.data.preparation, manifest.root / "prepared")
+        config = job.experiment.data.preparation_at(manifest.site)
+        prepare_site(manifest, config, manifest.root / "prepared")
     return manifests
 
 

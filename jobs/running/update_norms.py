@@ -83,7 +83,7 @@ def update_norms(
         learners = {}
         for manifest in manifests:
             cache = manifest.root / "prepared"
-            prepared = prepare_site(manifest, experiment.data.preparation, cache)
+            prepared = prepare_site(manifest, experiment.data.preparation_at(manifest.site), cache)
             slices = TrainingSlices([prepared.split("train")])
             store = LocalStateStore(Path(folder) / manifest.site)
             learners[manifest.site] = Learner(experiment, manifest.site, slices, hardware, store)

@@ -15,6 +15,7 @@ from jobs.writing import job_folder
 from jobs.writing.export import as_texts
 from jobs.writing.federation import FederatedExperiment
 from jobs.writing.topologies.parts import Config
+from lightning_modules.contrasts import refuse_conditional
 
 NAME = "statistics"
 RESULT = "statistics.json"
@@ -52,6 +53,7 @@ def statistics_files(
         job: its sites, and how their scans are prepared.
         settings: what is asked for.
     """
+    refuse_conditional(job.experiment, name, "a job of statistics describes one pair of sequences")
     return as_texts(
         {
             "meta.json": {**job_folder.meta(name, job), "resource_spec": {}},

@@ -9,6 +9,7 @@ import numpy as np
 from torch.utils.data import IterableDataset
 
 from lightning_modules.data.augmentation import Augmenter, step_randoms
+from lightning_modules.data.contrast_draws import ContrastDraws, swapped
 from lightning_modules.data.slices import Batch, TrainingSlices
 from lightning_modules.model_networks import MODELS
 from lightning_modules.seeding import derive_seed
@@ -29,6 +30,8 @@ class BatchSource:
         arm: name of the learner.
         batch_size: slices per step, of each domain.
         augmenter: changes the slices of every step; without it they stay as they are.
+        contrasts: draws between which contrasts a slice is translated; without it from its site's
+            source to its target, and batches hold no codes.
     """
 
     def __init__(
@@ -39,6 +42,7 @@ class BatchSource:
         arm: str,
         batch_size: int,
         augmenter: Augmenter | None = None,
+        contrasts: ContrastDraws | None = None,
     ) -> None:
         paired = MODELS[model].paired
         groups = (DOMAINS,) if paired else tuple((domain,) for domain in DOMAINS)
@@ -51,6 +55,7 @@ class BatchSource:
         self._seed = seed
         self._arm = arm
         self._augmenter = augmenter
+        self._contrasts = contrasts
 
     @property
     def domains(self) -> tuple[str, ...]:
@@ -65,7 +70,16 @@ class BatchSource:
     def batches(self, first_step: int, steps: int) -> RoundBatches:
         """The batches of steps ``first_step`` and following."""
         indices = [order.indices(first_step, steps) for order in self._orders]
-        return RoundBatches(self._drawn, indices, first_step, self._augmented)
+        return RoundBatches(self._drawn, indices, first_step, self._made)
+
+    def _made(self, slices: TrainingSlices, chosen: np.ndarray, step: int) -> Batch:
+        """Slices that are drawn together, as a step of this arm is shown them."""
+        batch = slices.batch(chosen)
+        if self._contrasts is None:
+            return self._augmented(batch, step)
+        pairs = slices.pairs(chosen)
+        batch = self._augmented(swapped(batch, self._contrasts.turned(pairs, step)), step)
+        return batch | self._contrasts.codes(pairs, step)
 
     def _augmented(self, batch: Batch, step: int) -> Batch:
         """Slices that were drawn together, changed by the draws of a step of this arm."""
@@ -82,7 +96,7 @@ class RoundBatches(IterableDataset[Batch]):
         drawn: slices that are drawn independently of each other.
         indices: for each of them which slices every step takes, (steps, batch_size).
         first_step: the number of the first step.
-        augmented: changes slices that were drawn together, given the number of the step.
+        made: the batch of slices that are drawn together, given the number of the step.
     """
 
     def __init__(
@@ -90,20 +104,20 @@ class RoundBatches(IterableDataset[Batch]):
         drawn: Sequence[TrainingSlices],
         indices: Sequence[np.ndarray],
         first_step: int,
-        augmented: Callable[[Batch, int], Batch],
+        made: Callable[[TrainingSlices, np.ndarray, int], Batch],
     ) -> None:
         super().__init__()
         self._drawn = drawn
         self._indices = indices
         self._first_step = first_step
-        self._augmented = augmented
+        self._made = made
 
     def __iter__(self) -> Iterator[Batch]:
         """Batch after batch, in the given order."""
         for number, step in enumerate(zip(*self._indices, strict=True), self._first_step):
             batch: Batch = {}
             for slices, chosen in zip(self._drawn, step, strict=True):
-                batch |= self._augmented(slices.batch(chosen), number)
+                batch |= self._made(slices, chosen, number)
             yield batch
 
 

@@ -90,6 +90,10 @@ class TrainingSlices:
         """The slices alone, as the cache holds them, uint16 (n, rows, columns)."""
         return {domain: self._read(domain, indices) for domain in self.domains}
 
+    def pairs(self, indices: np.ndarray) -> list[tuple[str, str]]:
+        """The sequences that source and target of each slice are."""
+        return [self._splits[owner].pair for owner in self._owners[indices]]
+
     def patients(self) -> list[np.ndarray]:
         """The indices of each patient's slices; one person may have several scans at a site.
 

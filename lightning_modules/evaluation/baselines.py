@@ -7,7 +7,7 @@ patients. It is made where their data are, is used there, and is never written o
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, median
 
@@ -112,7 +112,8 @@ def baselines_of(
 
     The constant is the median of the site's training targets inside their masks. A site without
     training patients takes the median of the other sites' constants, which are single numbers, and
-    the mean of their lines. It has no mean target: another site's may not leave that site.
+    the mean of their lines, as far as these sites have its target, and its pair. It has no mean
+    target: another site's may not leave that site.
     """
     own = {
         site.site: SiteBaselines(None, None, None)
@@ -120,18 +121,29 @@ def baselines_of(
         else _own_baselines(site.split("train"))
         for site in sites
     }
-    constants = [found.constant for found in own.values() if found.constant is not None]
-    lines = [found.line for found in own.values() if found.line is not None]
-    constant = median(constants) if constants else None
-    line = _mean_line(lines) if lines else None
-    return {
-        name: replace(
-            found,
-            line=line if found.line is None else found.line,
-            constant=constant if found.constant is None else found.constant,
-        )
-        for name, found in own.items()
-    }
+    return {site.site: _completed(own, site, sites) for site in sites}
+
+
+def _completed(
+    own: Mapping[str, SiteBaselines], site: PreparedSite, sites: Sequence[PreparedSite]
+) -> SiteBaselines:
+    """A site's baselines, with those of the others where it has none of its own."""
+    target = [own[one.site] for one in sites if one.config.target == site.config.target]
+    pair = [
+        own[one.site]
+        for one in sites
+        if (one.config.source, one.config.target) == (site.config.source, site.config.target)
+    ]
+    constants = [found.constant for found in target if found.constant is not None]
+    lines = [found.line for found in pair if found.line is not None]
+    found = own[site.site]
+    return replace(
+        found,
+        line=(_mean_line(lines) if lines else None) if found.line is None else found.line,
+        constant=(median(constants) if constants else None)
+        if found.constant is None
+        else found.constant,
+    )
 
 
 def _own_baselines(split: PreparedSplit) -> SiteBaselines:

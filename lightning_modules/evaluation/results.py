@@ -29,7 +29,8 @@ from lightning_modules.evaluation.validation import (
 from lightning_modules.metrics.presets.catalogue import DEFAULT, PRESETS, needs_scans
 from lightning_modules.metrics.presets.interface import Preset
 from lightning_modules.model_networks import MODELS
-from lightning_modules.networks.generators.catalogue import build_generator
+from lightning_modules.networks.building import build_translator
+from lightning_modules.networks.modulation import for_site
 from lightning_modules.sharing.tensor_file import read_tensors
 from lightning_modules.training.hardware import Hardware
 from partitions.manifest import SPLITS
@@ -50,7 +51,7 @@ def read_generator(model: ModelConfig, path: Path) -> nn.Module:
     """
     if not path.is_file():
         raise DataError(f"{path}: no such model file; train this arm first")
-    generator = build_generator(model.generator, model.view)
+    generator = build_translator(model)
     refusal = (
         "damaged, or not a model of this experiment; train this arm again or give the experiment "
         "it was trained with"
@@ -79,7 +80,8 @@ def evaluate(
     patients, whatever split its manifest gives them.
 
     An ensemble is an arm, too: its prediction is the mean of the outputs of the arms it names.
-    All arms are shown the same of the source, ``view``.
+    All arms are shown the same of the source, ``view``. A conditional generator translates every
+    site's own pair.
 
     A preset in HU measures volumes on the scan's own grid against the scan, see `native_pair`,
     unless its name says that prepared slices are meant.
@@ -99,11 +101,12 @@ def evaluate(
     evaluated, measured_by = list(sites), PRESETS[preset]
     baselines = baselines_of(evaluated, unseen)
     for site in evaluated:
+        translating = {arm: for_site(generator, site) for arm, generator in generators.items()}
         chosen = SPLITS if split == "test" and site.site in unseen else (split,)
         for patient in chain.from_iterable(patients(site.split(name)) for name in chosen):
             predictions = baselines[site.site].predictions(patient) | {
                 arm: translate_patient(generator, patient, hardware, view)
-                for arm, generator in generators.items()
+                for arm, generator in translating.items()
             }
             for name, members in (ensembles or {}).items():
                 predictions[name] = torch.stack([predictions[one] for one in members]).mean(dim=0)

@@ -13,6 +13,7 @@ from lightning_modules.model_networks import MODELS
 from lightning_modules.networks.discriminator import PatchGAN, SlicePatchGAN
 from lightning_modules.networks.generators.catalogue import build_generator
 from lightning_modules.networks.initialisation import initialise
+from lightning_modules.networks.modulation import ConditionalGenerator
 from lightning_modules.networks.own_network import WithoutMemory, own_network
 from lightning_modules.seeding import derive_seed
 
@@ -65,8 +66,19 @@ def example_inputs(
         size = (4 * 2**halvings,) * 2
     shown, one = torch.zeros(1, config.view.channels, *size), torch.zeros(1, 1, *size)
     if MODELS[config.name].roles[network] == "generator":
-        return (shown,)
+        code = torch.zeros(1, dtype=torch.long)
+        return (shown, code, code) if config.contrasts else (shown,)
     return (shown, one) if _judges_pairs(config) else (one,)
+
+
+def build_translator(config: ModelConfig) -> nn.Module:
+    """The network of a model that translates, with weights that nobody has seeded.
+
+    Of a conditional model it is the whole generator, see ``modulation.for_pair``.
+    """
+    if config.contrasts:
+        return ConditionalGenerator(config.generator, config.contrasts, config.view)
+    return build_generator(config.generator, config.view)
 
 
 def _seeded(config: ModelConfig, role: str, seed: int) -> nn.Module:
@@ -81,7 +93,7 @@ def _seeded(config: ModelConfig, role: str, seed: int) -> nn.Module:
 
 def _build(config: ModelConfig, role: str) -> nn.Module:
     if role == "generator":
-        return build_generator(config.generator, config.view)
+        return build_translator(config)
     if config.discriminator.is_own:
         return own_network(config.discriminator)
     if _judges_pairs(config):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar
 
 from fedi2i.errors import ConfigError
@@ -116,6 +116,11 @@ class GeneratorConfig(NetworkConfig):
     args: dict[str, Any] | None = field(default=None, metadata=LEFT_OUT_WHILE_UNSET)
     output: str = word("tanh", *OUTPUTS, left_out=True)
     _OF_OWN_ALONE: ClassVar[tuple[str, ...]] = ("args", "output")
+
+    @property
+    def of_pair(self) -> GeneratorConfig:
+        """One pair of a conditional generator: its modulation is a scale and a shift."""
+        return replace(self, norm="instance_affine")
 
 
 @dataclass(frozen=True)

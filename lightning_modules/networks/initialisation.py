@@ -10,12 +10,17 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
 from fedi2i.errors import ConfigError
+from lightning_modules.networks.modulation import ContrastCodes, Modulation
 
 _DRAWN = "drawn"
+_UNIT = "drawn with a standard deviation of 1"
 _WEIGHT_AND_BIAS: Mapping[str, float | str] = {"weight": _DRAWN, "bias": 0.0}
 
 # What each parameter of a layer becomes: drawn from the normal distribution, or a constant.
+# The first rule that fits counts.
 _RULES: Mapping[tuple[type[nn.Module], ...], Mapping[str, float | str]] = {
+    (ContrastCodes,): {"weight": _UNIT},
+    (Modulation,): {"weight": 0.0, "bias": 0.0},
     (_ConvNd, nn.Linear, nn.Bilinear): _WEIGHT_AND_BIAS,
     (nn.Embedding, nn.EmbeddingBag): {"weight": _DRAWN},
     (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm): {"weight": 1.0, "bias": 0.0},
@@ -39,8 +44,9 @@ def initialise(module: nn.Module, seed: int, std: float = 0.02) -> None:
     Weights of convolutions, linear layers, embeddings and attention are drawn from N(0, std^2),
     their biases are zero, as in pix2pix (Isola et al. 2017, section 6.2 of the supplement).
     Normalisation layers get weight one and bias zero, PReLU its usual 0.25, and the row of an
-    embedding that stands for padding is zero. What a layer drew from the global random state when
-    it was made is replaced, as that state differs between processes; it is left as it was.
+    embedding that stands for padding is zero. Codes of contrasts are drawn from N(0, 1), and what
+    they modulate begins unmodulated. What a layer drew from the global random state when it was
+    made is replaced, as that state differs between processes; it is left as it was.
 
     Raises:
         ConfigError: a parameter of some layer has no rule, so that its weights would differ
@@ -57,7 +63,8 @@ def initialise(module: nn.Module, seed: int, std: float = 0.02) -> None:
             if isinstance(rule, float):
                 parameter.fill_(rule)
             else:
-                parameter.normal_(0.0, std, generator=generator)
+                deviation = 1.0 if rule == _UNIT else std
+                parameter.normal_(0.0, deviation, generator=generator)
         _clear_padding(module)
 
 

@@ -140,10 +140,14 @@ def _config(model: object, role: str) -> NetworkConfig:
 
 
 def _noise(like: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Slices over the whole range, the same in every process."""
+    """Slices over the whole range, the same in every process; codes stay as they are."""
     random = torch.Generator().manual_seed(0)
-    shapes = [(_SLICES, *one.shape[1:]) for one in like]
-    return tuple(torch.rand(shape, generator=random) * 2 - 1 for shape in shapes)
+    return tuple(
+        torch.rand((_SLICES, *one.shape[1:]), generator=random) * 2 - 1
+        if one.is_floating_point()
+        else one.expand(_SLICES)
+        for one in like
+    )
 
 
 def _check_repeatable(kind: str, one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> None:

@@ -20,6 +20,7 @@ from fedi2i.errors import ConfigError, DataError
 from lightning_modules.configuration import ExperimentConfig
 from lightning_modules.data.augmentation import augmenter_of
 from lightning_modules.data.batches import BatchSource
+from lightning_modules.data.contrast_draws import ContrastDraws
 from lightning_modules.data.patients import Draws, PatientDraws
 from lightning_modules.data.slices import Batch, TrainingSlices
 from lightning_modules.model_networks import MODELS, trained_networks
@@ -127,6 +128,7 @@ class Learner:
         self._arm = arm
         self._slices = slices = slices.seen_as(experiment.model.view)
         self._patient_noise = patient_noise
+        self._steps = steps or experiment.training.steps
         self._augmenter = augmenter_of(experiment.training, experiment.data.preparation)
         self._source = BatchSource(
             experiment.model.name,
@@ -135,11 +137,11 @@ class Learner:
             arm,
             experiment.training.batch_size,
             self._augmenter,
+            self._contrast_draws(),
         )
         self.trained = trained_networks(experiment.model.name, self._source.domains)
         self._hardware = hardware
         self._store = store
-        self._steps = steps or experiment.training.steps
         self._built = build_networks(experiment.model, experiment.seed)
         self._scope = sharing_scope(experiment, self._built)
         self._starts = RoundStart(experiment, arm, self._built, self._scope, self._fresh_state)
@@ -281,6 +283,13 @@ class Learner:
             return DataLoader(self._patient_draws(self._patient_noise), batch_size=None)
         batches = self._source.batches(round_number * self._steps, self._steps)
         return DataLoader(batches, batch_size=None)
+
+    def _contrast_draws(self) -> ContrastDraws | None:
+        model, rounds = self._experiment.model, self._experiment.training.rounds
+        if not model.contrasts:
+            return None
+        begins = round(model.pseudo_source_from * rounds * self._steps)
+        return ContrastDraws(self._experiment.seed, self._arm, model.contrasts, begins)
 
     def _patient_draws(self, noise: PatientNoise) -> PatientDraws:
         slices, networks = self._slices.of(DOMAINS), self._networks.names

@@ -17,7 +17,8 @@ from lightning_modules.data.slices import TrainingSlices
 from lightning_modules.evaluation.validation import load_translator, validate
 from lightning_modules.metrics.presets.catalogue import on_prepared_slices
 from lightning_modules.model_networks import MODELS
-from lightning_modules.networks.generators.catalogue import build_generator
+from lightning_modules.networks.building import build_translator
+from lightning_modules.networks.modulation import for_site
 from lightning_modules.sharing.tensor_file import read_tensors, write_tensors
 from lightning_modules.strategies.catalogue import StrategyConfig
 from lightning_modules.training.hardware import Hardware
@@ -29,6 +30,7 @@ from lightning_modules.translation.model_file import (
     SUFFIX,
     ModelFile,
     Weights,
+    weights_of_pair,
     write_model,
 )
 from lightning_modules.translation.unlike_training import slice_distances, source_intensities
@@ -122,7 +124,9 @@ def _write_translation_model(
         data={site.site: site.content_hash for site in arm.sites},
         samples={site.site: len(TrainingSlices([site.split("train")])) for site in arm.sites},
     )
-    splits = [site.split("train") for site in arm.sites]
+    # What a source looks like is known of the sites that read what the finished model reads.
+    source = experiment.data.preparation.source
+    splits = [site.split("train") for site in arm.sites if site.config.source == source]
     weights = _translator_of(experiment, state)
     card = card_of(experiment, record, source_intensities(splits), slice_distances(splits))
     write_model((out / MODEL_FILE).with_suffix(SUFFIX), ModelFile(card, weights, earlier))
@@ -139,7 +143,8 @@ def _with_last(
 
 def _translator_of(experiment: ExperimentConfig, state: State) -> Weights:
     prefix = f"{MODELS[experiment.model.name].translator}."
-    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+    weights = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+    return weights_of_pair(weights, experiment.model, experiment.data.preparation)
 
 
 def _warn_of_untrained(arm: Arm, learner: Learner, networks: Sequence[str]) -> None:
@@ -158,7 +163,7 @@ class _Validation:
 
     def __init__(self, experiment: ExperimentConfig, arm: Arm, hardware: Hardware) -> None:
         self._view = experiment.model.view
-        self._generator = build_generator(experiment.model.generator, self._view)
+        self._generator = build_translator(experiment.model)
         self._translator = MODELS[experiment.model.name].translator
         self._sites = sorted(arm.sites, key=lambda site: site.site)
         self._hardware = hardware
@@ -169,7 +174,11 @@ class _Validation:
         load_translator(self._generator, state, self._translator)
         per_site = {
             site.site: validate(
-                self._generator, site.split("val"), self._hardware, self._preset, self._view
+                for_site(self._generator, site),
+                site.split("val"),
+                self._hardware,
+                self._preset,
+                self._view,
             )
             for site in self._sites
         }

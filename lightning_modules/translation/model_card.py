@@ -155,7 +155,7 @@ def card_of(
     slice_distances: tuple[float, ...] = (),
 ) -> ModelCard:
     """The card of a model of an experiment; ``write_model`` fills in what follows from weights."""
-    generator, neighbours = experiment.model.generator, experiment.model.neighbours
+    generator, neighbours = experiment.model.of_pair, experiment.model.neighbours
     path = generator.kind if generator.is_own else f"{generators.__name__}.{generator.kind}"
     return ModelCard(
         preparation=experiment.data.preparation,

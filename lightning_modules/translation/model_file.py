@@ -26,7 +26,9 @@ from fedi2i.errors import ConfigError, DataError
 from fedi2i.files import not_written, replacing, write_text
 from fedi2i.typed_config import as_dict, record_from
 from lightning_modules.configuration import ModelConfig
+from lightning_modules.networks.building import build_translator
 from lightning_modules.networks.generators.catalogue import build_generator
+from lightning_modules.networks.modulation import for_pair
 from lightning_modules.networks.own_network import WithoutMemory
 from lightning_modules.translation.model_card import (
     ModelCard,
@@ -34,6 +36,7 @@ from lightning_modules.translation.model_card import (
     check_card,
     code_digest,
 )
+from partitions.preparation.configuration import PreparationConfig
 
 if TYPE_CHECKING:
     from torch import nn
@@ -229,7 +232,10 @@ def _check_weights(path: Path, model: ModelFile) -> None:
 
 
 def translator_weights(
-    state: Mapping[str, Tensor], translator: str, model: ModelConfig
+    state: Mapping[str, Tensor],
+    translator: str,
+    model: ModelConfig,
+    preparation: PreparationConfig,
 ) -> Weights | None:
     """The network that translates, out of a model's state.
 
@@ -237,6 +243,7 @@ def translator_weights(
         state: state_dict of a model, or the part of it that a federation shares.
         translator: the network's name, see ``ModelNetworks.translator``.
         model: the model's settings.
+        preparation: names the pair that a conditional model is to translate.
 
     Returns:
         None where sites keep parts of it to themselves, so that there is no global one.
@@ -251,13 +258,27 @@ def translator_weights(
         return None
     if {key: value.shape for key, value in weights.items()} != expected:
         raise ConfigError("the model holds another network than its experiment describes")
-    return weights
+    return weights_of_pair(weights, model, preparation)
+
+
+def weights_of_pair(
+    weights: Weights, model: ModelConfig, preparation: PreparationConfig
+) -> Weights:
+    """The weights of what translates the pair of a preparation; see ``ModelConfig.of_pair``."""
+    if not model.contrasts:
+        return weights
+    generator = build_translator(model)
+    generator.load_state_dict(weights)
+    pair: Weights = for_pair(generator, preparation.source, preparation.target).state_dict()
+    return pair
 
 
 def _empty(described: ModelConfig | NetworkCode) -> Mapping[str, Tensor]:
     """A network's weights without values: shapes and types, and no memory is taken for them."""
     with torch.random.fork_rng(devices=[]), WithoutMemory():
-        built: Mapping[str, Tensor] = build_generator(
-            described.generator, described.view
-        ).state_dict()
-    return built
+        if isinstance(described, ModelConfig):
+            built = build_translator(described)
+        else:
+            built = build_generator(described.generator, described.view)
+        state: Mapping[str, Tensor] = built.state_dict()
+    return state

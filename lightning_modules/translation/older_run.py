@@ -40,7 +40,7 @@ def model_of_run(
         path, "damaged, or no model of a run", lambda content: dict(content["model"])
     )
     translator = MODELS[experiment.model.name].translator
-    weights = translator_weights(state, translator, experiment.model)
+    weights = translator_weights(state, translator, experiment.model, experiment.data.preparation)
     if weights is None:
         raise DataError(
             f"{path}: holds a part of the translator alone; the rest stays at each site, whose "
@@ -50,17 +50,18 @@ def model_of_run(
     rounds = max((number for _, number, _, _ in rows), default=None)
     record = training_record(experiment, path.parent.name, rows, path.stem, rounds)
     sites = [
-        prepare_site(read_manifest(one), experiment.data.preparation, one / "prepared")
-        for one in data
+        prepare_site(manifest, experiment.data.preparation_at(manifest.site), one / "prepared")
+        for one, manifest in ((one, read_manifest(one)) for one in data)
     ]
-    splits = [site.split("train") for site in sites]
+    source = experiment.data.preparation.source
+    splits = [site.split("train") for site in sites if site.config.source == source]
     record = replace(
         record,
         # An older run's release is not known.
         release="",
         data={site.site: site.content_hash for site in sites},
         samples=record.samples
-        or {s.site: len(TrainingSlices([split])) for s, split in zip(sites, splits, strict=True)},
+        or {site.site: len(TrainingSlices([site.split("train")])) for site in sites},
     )
     card = card_of(experiment, record, source_intensities(splits), slice_distances(splits))
     return ModelFile(card, weights)

@@ -71,6 +71,7 @@ class PreparedSplit:
         mask: uint8, 0 or 1, the same shape.
         lesion: as ``mask``, 0 for subjects without a lesion mask; None when no subject has one.
         subjects: in the order of the slices, without gaps.
+        pair: the sequences that source and target are, as the manifest names them.
     """
 
     source: NDArray[np.uint16]
@@ -78,6 +79,7 @@ class PreparedSplit:
     mask: NDArray[np.uint8]
     lesion: NDArray[np.uint8] | None
     subjects: tuple[PreparedSubject, ...]
+    pair: tuple[str, str] = ("", "")
 
     def slices_with(self, domains: Collection[str]) -> NDArray[np.intp]:
         """The slices of the subjects that have all of these domains, in rising order."""
@@ -129,7 +131,9 @@ class PreparedSite:
             for array in content["arrays"]
         }
         lesion = arrays.get("lesion")
-        return PreparedSplit(arrays["source"], arrays["target"], arrays["mask"], lesion, subjects)
+        source, target = arrays["source"], arrays["target"]
+        pair = (self.config.source, self.config.target)
+        return PreparedSplit(source, target, arrays["mask"], lesion, subjects, pair)
 
 
 def open_prepared(folder: Path) -> PreparedSite:

@@ -16,6 +16,7 @@ from jobs.running.audit.people import people
 from jobs.running.audit.training import acts_in_training
 from jobs.writing.federation import read_federated_experiment
 from lightning_modules.configuration import ExperimentConfig, experiment_from
+from lightning_modules.contrasts import refuse_conditional
 from lightning_modules.model_networks import MODELS, shared_networks
 from lightning_modules.privacy.patient_settings import check_experiment
 from lightning_modules.strategies.catalogue import StrategyConfig
@@ -138,6 +139,7 @@ def read_run(run: Path, changes: Mapping[str, Any]) -> tuple[ExperimentConfig, P
     else:
         experiment = experiment_from(merged(values, changes), str(path))
         privacy = PrivacyConfig()
+    refuse_conditional(experiment, str(path), "these attacks ask a generator of one pair")
     return experiment, privacy
 
 

@@ -22,6 +22,7 @@ from fedi2i.typed_config import (
 )
 from jobs.writing.federation import FederatedExperiment, read_federated_experiment
 from lightning_modules.configuration import ExperimentConfig, experiment_values
+from lightning_modules.contrasts import refuse_conditional
 from lightning_modules.matching.merging.merges import MERGES
 from lightning_modules.model_networks import MODELS
 from lightning_modules.networks.configuration import MOST_CHANNELS
@@ -326,6 +327,7 @@ def _check_job(study: MatchingStudy, where: str) -> None:
             f"{where}: model '{job.experiment.model.name}' trains without pairs, whose error "
             "nobody can measure along a path; take pix2pix or regression"
         )
+    refuse_conditional(job.experiment, where, "this study merges generators of one pair")
     if "seed" in config.settings or "strategy" in config.settings:
         raise ConfigError(f"{where}: settings name a seed or a strategy; this study has its own")
     if len(job.federation.sites) < 2:
