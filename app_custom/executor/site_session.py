@@ -43,7 +43,7 @@ from lightning_modules.evaluation.validation import (
 from lightning_modules.metrics.presets.catalogue import on_prepared_slices
 from lightning_modules.model_networks import MODELS
 from lightning_modules.networks.building import build_translator
-from lightning_modules.networks.modulation import for_pair
+from lightning_modules.networks.modulation import for_site
 from lightning_modules.sharing.tensor_file import write_tensors
 from lightning_modules.training.hardware import Hardware
 from lightning_modules.training.learner import Learner, RoundResult
@@ -208,8 +208,7 @@ class SiteSession:
 
     def _measure(self, model: Mapping[str, Tensor], prefix: str) -> dict[str, float]:
         load_translator(self._generator, model, self._translator)
-        own = self._prepared.config
-        generator = for_pair(self._generator, own.source, own.target)
+        generator = for_site(self._generator, self._prepared)
         rows: list[dict[str, float]] = []
         for patient in patients(self._prepared.split("val")):
             view = self._experiment.model.view

@@ -30,7 +30,7 @@ from lightning_modules.evaluation.validation import load_translator, validate
 from lightning_modules.metrics.presets.catalogue import on_prepared_slices
 from lightning_modules.model_networks import MODELS
 from lightning_modules.networks.building import build_networks, build_translator
-from lightning_modules.networks.modulation import for_pair
+from lightning_modules.networks.modulation import for_site
 from lightning_modules.strategies.interface import STAR, ServerRule, ServerView
 from lightning_modules.training.hardware import Hardware
 from lightning_modules.training.learner import Learner
@@ -155,7 +155,7 @@ class PlainLoop:
         prepared = self._prepared[site]
         generator = build_translator(config)
         load_translator(generator, model, MODELS[config.name].translator)
-        generator = for_pair(generator, prepared.config.source, prepared.config.target)
+        generator = for_site(generator, prepared)
         patients = prepared.split("val")
         return validate(generator, patients, self._hardware, self._preset, config.view)
 

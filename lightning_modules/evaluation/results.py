@@ -31,7 +31,7 @@ from lightning_modules.metrics.presets.catalogue import DEFAULT, PRESETS, needs_
 from lightning_modules.metrics.presets.interface import Preset
 from lightning_modules.model_networks import MODELS
 from lightning_modules.networks.building import build_translator
-from lightning_modules.networks.modulation import for_pair
+from lightning_modules.networks.modulation import for_site
 from lightning_modules.sharing.tensor_file import read_tensors
 from lightning_modules.training.hardware import Hardware
 from partitions.manifest import SPLITS
@@ -104,10 +104,7 @@ def evaluate(
     evaluated, measured_by = list(sites), PRESETS[preset]
     baselines = baselines_of(evaluated, unseen)
     for site in evaluated:
-        translating = {
-            arm: for_pair(generator, site.config.source, site.config.target)
-            for arm, generator in generators.items()
-        }
+        translating = {arm: for_site(generator, site) for arm, generator in generators.items()}
         for patient in measured_patients(site, split, unseen):
             predictions = baselines[site.site].predictions(patient) | {
                 arm: translate_patient(generator, patient, hardware, view)

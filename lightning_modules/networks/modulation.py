@@ -13,6 +13,7 @@ site holds.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
@@ -21,6 +22,9 @@ from fedi2i.typed_config import nearest
 from lightning_modules.data.source_view import ONE_SLICE, SourceView
 from lightning_modules.networks.configuration import GeneratorConfig
 from lightning_modules.networks.generators.catalogue import build_generator
+
+if TYPE_CHECKING:
+    from partitions.preparation import PreparedSite
 
 CODE_WIDTH = 16
 """Numbers in the code of a contrast."""
@@ -144,6 +148,13 @@ def for_pair(generator: nn.Module, source: str, target: str) -> nn.Module:
     """What translates one pair: of a conditional generator its pair, else the generator itself."""
     if isinstance(generator, ConditionalGenerator):
         return generator.between(source, target)
+    return generator
+
+
+def for_site(generator: nn.Module, site: PreparedSite) -> nn.Module:
+    """What translates the pair of a site, see ``for_pair``."""
+    if isinstance(generator, ConditionalGenerator):
+        return generator.between(site.config.source, site.config.target)
     return generator
 
 

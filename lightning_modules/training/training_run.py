@@ -18,7 +18,7 @@ from lightning_modules.evaluation.validation import load_translator, validate
 from lightning_modules.metrics.presets.catalogue import on_prepared_slices
 from lightning_modules.model_networks import MODELS
 from lightning_modules.networks.building import build_translator
-from lightning_modules.networks.modulation import for_pair
+from lightning_modules.networks.modulation import for_site
 from lightning_modules.sharing.tensor_file import read_tensors, write_tensors
 from lightning_modules.strategies.catalogue import StrategyConfig
 from lightning_modules.training.hardware import Hardware
@@ -174,7 +174,7 @@ class _Validation:
         load_translator(self._generator, state, self._translator)
         per_site = {
             site.site: validate(
-                for_pair(self._generator, site.config.source, site.config.target),
+                for_site(self._generator, site),
                 site.split("val"),
                 self._hardware,
                 self._preset,
