@@ -19,7 +19,7 @@ from fedi2i.typed_config import (
     word,
 )
 from lightning_modules.contrasts import SitePair, check_contrasts, site_pair
-from lightning_modules.data.source_view import MOST_NEIGHBOURS, SourceView
+from lightning_modules.data.source_view import MOST_NEIGHBOURS, SourceView, check_patch
 from lightning_modules.metrics.presets.catalogue import DEFAULT, PREPARED, PRESETS, needs_scans
 from lightning_modules.metrics.presets.interface import HOUNSFIELD
 from lightning_modules.model_networks import MODELS, shared_networks
@@ -29,7 +29,8 @@ from lightning_modules.networks.configuration import (
     NetworkConfig,
     check_levels,
 )
-from lightning_modules.networks.generators.catalogue import GENERATORS
+from lightning_modules.networks.generators.catalogue import GENERATORS, refuse_slices_alone
+from lightning_modules.networks.generators.interface import named
 from lightning_modules.strategies.catalogue import StrategyConfig, strategy_from, strategy_values
 from partitions.preparation.configuration import NONE, PreparationConfig
 
@@ -90,6 +91,8 @@ class ModelConfig:
         pseudo_source: conditional: weight of the pseudo-source term, relative to the L1 term; with
             0 no pair is learnt but those that sites hold.
         pseudo_source_from: conditional: part of the training that is over when that term begins.
+        patch: slices, rows and columns of the blocks that networks of volumes are trained on; empty
+            for networks of slices.
     """
 
     name: str = word("pix2pix", *MODELS)
@@ -105,11 +108,12 @@ class ModelConfig:
     contrasts: tuple[str, ...] = field(default=(), metadata=LEFT_OUT_WHILE_UNSET)
     pseudo_source: float = number(1.0, most=1e5, left_out=True)
     pseudo_source_from: float = number(0.2, most=1.0, left_out=True)
+    patch: tuple[int, ...] = field(default=(), metadata=LEFT_OUT_WHILE_UNSET)
 
     @property
     def view(self) -> SourceView:
         """What the generator is shown of the source; says how many channels it takes."""
-        return SourceView(self.neighbours)
+        return SourceView(self.neighbours, self.patch)
 
     @property
     def of_pair(self) -> GeneratorConfig:
@@ -320,6 +324,12 @@ def _check_model(experiment: ExperimentConfig, where: str) -> None:
             f"{where}: model.lambda_cycle is 0, but without the cycle nothing ties a translation "
             "of 'cyclegan' to its source; give a positive weight"
         )
+    if model.patch and experiment.training.augmentation.bends:
+        raise ConfigError(
+            f"{where}: training.augmentation turns, shifts or scales, and beyond the border of a "
+            "patch there is nothing to show; set rotation, translation and scaling to 0 beside "
+            "model.patch"
+        )
     if not MODELS[model.name].paired and model.lambda_identity:
         _check_recoloured_identity(experiment, where)
 
@@ -389,9 +399,13 @@ def _check_size(experiment: ExperimentConfig, where: str) -> None:
     generator, discriminator = experiment.model.generator, experiment.model.discriminator
     check_levels(generator, where)
     discriminator.check_own("discriminator", where)
-    size = experiment.data.preparation.size
+    view, prepared = experiment.model.view, experiment.data.preparation.size
+    check_patch(view, prepared, where)
+    size = view.sides(prepared)
     if not generator.is_own:
         try:
+            if view.patch:
+                refuse_slices_alone(generator)
             GENERATORS[generator.kind].refuse(generator, size)
         except ConfigError as error:
             raise ConfigError(f"{where}: {error}") from error
@@ -401,6 +415,6 @@ def _check_size(experiment: ExperimentConfig, where: str) -> None:
     # Every strided layer halves the slice; two 4x4 convolutions follow, and patches must remain.
     if min(size) < 3 * 2**layers:
         raise ConfigError(
-            f"{where}: data.preparation.size {list(size)} is too small for a discriminator of "
-            f"{layers} layers; take fewer of them"
+            f"{where}: {named(size)} is too small for a discriminator of {layers} layers; take "
+            "fewer of them"
         )

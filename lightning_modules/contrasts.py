@@ -149,6 +149,11 @@ def _check_generator(model: ModelConfig, where: str) -> None:
             f"{where}: model.generator.norm is '{model.generator.norm}', but model '{model.name}' "
             "modulates instance normalisation; set it to 'instance'"
         )
+    if model.patch:
+        raise ConfigError(
+            f"{where}: model.patch is {list(model.patch)}, but model '{model.name}' is one of "
+            "slices; leave it out"
+        )
     if model.neighbours:
         raise ConfigError(
             f"{where}: model.neighbours is {model.neighbours}, but '{model.name}' translates what "

@@ -9,6 +9,7 @@ opens, before anything is prepared or trained.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -45,7 +46,7 @@ class JobLimits:
         most_share_of_a_patient: largest part of the training slices that one patient may hold.
         metric_digits: significant digits of numbers that leave; coarser numbers say less of single
             patients.
-        most_pixels: largest prepared slice, rows times columns.
+        most_pixels: largest prepared slice, rows times columns, and most voxels of a patch.
         most_steps: most optimizer steps per round.
         most_parameters: largest model, parameters of all its networks.
         other_release: whether a job, a server or another site of another release of FedI2I, or with
@@ -187,6 +188,7 @@ def check_settings(limits: JobLimits, experiment: ExperimentConfig) -> None:
     if training.steps > limits.most_steps:
         raise _too_much(Rule.MOST_STEPS, f"a round has {training.steps} steps", limits.most_steps)
     check_pixels(limits, experiment.data.preparation.size)
+    _check_patch(limits, experiment.model.patch)
 
 
 def check_pixels(limits: JobLimits, size: tuple[int, int]) -> None:
@@ -200,6 +202,12 @@ def check_pixels(limits: JobLimits, size: tuple[int, int]) -> None:
         raise _too_much(
             Rule.MOST_PIXELS, f"slices have {rows} x {columns} pixels", limits.most_pixels
         )
+
+
+def _check_patch(limits: JobLimits, patch: tuple[int, ...]) -> None:
+    if patch and math.prod(patch) > limits.most_pixels:
+        shape = " x ".join(str(side) for side in patch)
+        raise _too_much(Rule.MOST_PIXELS, f"patches have {shape} voxels", limits.most_pixels)
 
 
 def check_parameters(limits: JobLimits, parameters: int) -> None:

@@ -24,12 +24,20 @@ from partitions.preparation.intensities import empty_intensity
 _DRAWS = ("flip", "rotation", "rows", "columns", "scaling", "contrast", "brightness", "noise")
 """What is drawn for every slice, in this order, whatever the settings use of it."""
 
+AUGMENTATION = "augmentation"
+"""What draws of this file are for."""
+
 Drawn = Mapping[str, np.ndarray]
 """Uniform values in [-1, 1) by name, one for every slice."""
 
 
 def step_randoms(
-    seed: int, arm: str, domains: Iterable[str], step: int, count: int
+    seed: int,
+    arm: str,
+    domains: Iterable[str],
+    step: int,
+    count: int,
+    purpose: str = AUGMENTATION,
 ) -> list[np.random.Generator]:
     """The random draws of one step, by nothing but names and numbers.
 
@@ -39,8 +47,9 @@ def step_randoms(
         domains: the domains that are drawn together: both for pairs.
         step: counted over all rounds.
         count: how many slices; every place in the batch has draws of its own.
+        purpose: what is drawn, so that one use of a step's draws leaves the others alone.
     """
-    names: tuple[str | int, ...] = ("augmentation", arm, *domains, step)
+    names: tuple[str | int, ...] = (purpose, arm, *domains, step)
     return [np.random.default_rng(derive_seed(seed, *names, place)) for place in range(count)]
 
 
@@ -72,14 +81,17 @@ class Augmenter:
             batch: slices (n, channels, rows, columns) in [-1, 1] that belong together, by domain. A
                 slice's neighbours are moved and recoloured by its own draws; noise is another on
                 each. Anything else, such as a mask, is moved with them and keeps its values: it
-                takes the nearest pixel's, and 0 outside.
+                takes the nearest pixel's, and 0 outside. The slices of a patch (n, 1, slices, rows,
+                columns) are changed as neighbours are.
             randoms: the draws, one random state for every slice; they are used up.
         """
         drawn = _drawn(randoms)
-        moved = {name: self._moved(name, images, drawn) for name, images in batch.items()}
+        shapes = {name: images.shape for name, images in batch.items()}
+        flat = {name: images.flatten(1, -3) for name, images in batch.items()}
+        moved = {name: self._moved(name, images, drawn) for name, images in flat.items()}
         if self.settings.recolours and "source" in moved:
             moved["source"] = self._recoloured(moved["source"], drawn, randoms)
-        return moved
+        return {name: images.reshape(shapes[name]) for name, images in moved.items()}
 
     def _moved(self, name: str, images: Tensor, drawn: Drawn) -> Tensor:
         flipped = torch.from_numpy(drawn["flip"] < 2 * self.settings.flip - 1)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch.utils.data import IterableDataset
 
-from lightning_modules.data.augmentation import Augmenter, step_randoms
+from lightning_modules.data.augmentation import AUGMENTATION, Augmenter, step_randoms
 from lightning_modules.data.contrast_draws import ContrastDraws, swapped
 from lightning_modules.data.slices import Batch, TrainingSlices
 from lightning_modules.model_networks import MODELS
@@ -70,23 +70,24 @@ class BatchSource:
     def batches(self, first_step: int, steps: int) -> RoundBatches:
         """The batches of steps ``first_step`` and following."""
         indices = [order.indices(first_step, steps) for order in self._orders]
-        return RoundBatches(self._drawn, indices, first_step, self._made)
+        return RoundBatches(self._drawn, indices, first_step, self._batch)
 
-    def _made(self, slices: TrainingSlices, chosen: np.ndarray, step: int) -> Batch:
-        """Slices that are drawn together, as a step of this arm is shown them."""
-        batch = slices.batch(chosen)
-        if self._contrasts is None:
-            return self._augmented(batch, step)
-        pairs = slices.pairs(chosen)
-        batch = self._augmented(swapped(batch, self._contrasts.turned(pairs, step)), step)
-        return batch | self._contrasts.codes(pairs, step)
+    def _batch(self, slices: TrainingSlices, chosen: np.ndarray, step: int) -> Batch:
+        """What is drawn together in a step of this arm, changed by the step's draws."""
 
-    def _augmented(self, batch: Batch, step: int) -> Batch:
-        """Slices that were drawn together, changed by the draws of a step of this arm."""
-        if self._augmenter is None:
-            return batch
-        count = len(next(iter(batch.values())))
-        return self._augmenter(batch, step_randoms(self._seed, self._arm, batch, step, count))
+        def randoms(purpose: str) -> list[np.random.Generator]:
+            names, count = slices.domains, len(chosen)
+            return step_randoms(self._seed, self._arm, names, step, count, purpose)
+
+        batch = slices.batch(chosen, randoms("patches") if slices.draws_patches else ())
+        codes: Batch = {}
+        if self._contrasts is not None:
+            pairs = slices.pairs(chosen)
+            codes = self._contrasts.codes(pairs, step)
+            batch = swapped(batch, self._contrasts.turned(pairs, step))
+        if self._augmenter is not None:
+            batch = self._augmenter(batch, randoms(AUGMENTATION))
+        return batch | codes
 
 
 class RoundBatches(IterableDataset[Batch]):
@@ -96,7 +97,8 @@ class RoundBatches(IterableDataset[Batch]):
         drawn: slices that are drawn independently of each other.
         indices: for each of them which slices every step takes, (steps, batch_size).
         first_step: the number of the first step.
-        made: the batch of slices that are drawn together, given the number of the step.
+        batch: what a step takes of slices that are drawn together, given which of them and the
+            number of the step.
     """
 
     def __init__(
@@ -104,20 +106,20 @@ class RoundBatches(IterableDataset[Batch]):
         drawn: Sequence[TrainingSlices],
         indices: Sequence[np.ndarray],
         first_step: int,
-        made: Callable[[TrainingSlices, np.ndarray, int], Batch],
+        batch: Callable[[TrainingSlices, np.ndarray, int], Batch],
     ) -> None:
         super().__init__()
         self._drawn = drawn
         self._indices = indices
         self._first_step = first_step
-        self._made = made
+        self._batch = batch
 
     def __iter__(self) -> Iterator[Batch]:
         """Batch after batch, in the given order."""
         for number, step in enumerate(zip(*self._indices, strict=True), self._first_step):
             batch: Batch = {}
             for slices, chosen in zip(self._drawn, step, strict=True):
-                batch |= self._made(slices, chosen, number)
+                batch |= self._batch(slices, chosen, number)
             yield batch
 
 

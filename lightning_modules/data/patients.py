@@ -36,7 +36,7 @@ class PatientDraws(IterableDataset[Draws]):
         slices: the training slices, with source and target.
         rate: the probability, above 0 and at most 1.
         most_slices: slices of a drawn patient that take part, fewer where there are no more; drawn
-            without replacement.
+            without replacement. Of volumes so many patches.
         networks: who draws, in the order of their steps.
         steps: how many steps.
         uniform: draws patients and slices.
@@ -81,14 +81,17 @@ class PatientDraws(IterableDataset[Draws]):
         ]
 
     def _batch_of(self, chosen: np.ndarray) -> Batch:
-        batch = self._slices.batch(chosen)
-        if self._augmenter is None:
-            return batch
-        return self._augmenter(batch, [np.random.default_rng() for _ in chosen])
+        batch = self._slices.batch(chosen, _system_randoms(chosen))
+        return batch if self._augmenter is None else self._augmenter(batch, _system_randoms(chosen))
 
     def _some(self, patient: np.ndarray) -> np.ndarray:
         order = np.argsort(self._uniform(len(patient)))
         return patient[order[: self._most_slices]]
+
+
+def _system_randoms(chosen: np.ndarray) -> list[np.random.Generator]:
+    """A random state for each, from the system's entropy."""
+    return [np.random.default_rng() for _ in chosen]
 
 
 def patients_digest(slices: TrainingSlices) -> str:

@@ -9,11 +9,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lightning_modules.data.patches import PatchPlaces
 from lightning_modules.data.source_view import ONE_SLICE, SourceView
 from partitions.preparation import PreparedSplit
 from partitions.preparation.configuration import DOMAINS
 
 Batch = dict[str, Tensor]
+Randoms = Sequence[np.random.Generator]
+"""A random state for every place in a batch."""
 
 
 def to_intensity(stored: np.ndarray) -> Tensor:
@@ -25,17 +28,18 @@ def to_network(intensity: Tensor) -> Tensor:
     """Intensities in [0, 1] as a network's input in [-1, 1].
 
     Args:
-        intensity: (n, rows, columns), or (n, channels, rows, columns) of several slices each.
+        intensity: (n, rows, columns), or (n, channels, rows, columns) of several slices each, or
+            patches (n, 1, slices, rows, columns).
 
     Returns:
-        (n, 1, rows, columns), or (n, channels, rows, columns).
+        (n, 1, rows, columns); what has channels already keeps its shape.
     """
     with_channels = intensity.unsqueeze(1) if intensity.ndim == 3 else intensity
     return with_channels * 2.0 - 1.0
 
 
 def from_network(output: Tensor) -> Tensor:
-    """Network output (n, 1, rows, columns) in [-1, 1] as intensities (n, rows, columns)."""
+    """Network output (n, 1, ...) in [-1, 1] as intensities (n, ...)."""
     return (output.float().squeeze(1) + 1.0) / 2.0
 
 
@@ -46,7 +50,11 @@ class TrainingSlices:
         splits: prepared slices, site after site.
         domains: ``source``, ``target`` or both. Subjects that lack one of these are passed over, as
             the arrays hold nothing but zeros in its place.
-        view: which slices of the source go into a batch for each that is drawn.
+        view: which slices of the source go into a batch for each that is drawn, or what patches
+            are cut out around it.
+
+    Raises:
+        DataError: the patch is larger than a subject's volume.
     """
 
     def __init__(
@@ -60,6 +68,10 @@ class TrainingSlices:
         self._view = view
         self._around = [_around(split, view) for split in self._splits] if view.neighbours else []
         places = [split.slices_with(domains) for split in self._splits]
+        self._patches = [PatchPlaces(one, view) for one in self._splits] if view.patch else []
+        if self._patches:
+            both = zip(self._patches, places, strict=True)
+            places = [patches.long_enough(found) for patches, found in both]
         self._owners = np.repeat(np.arange(len(places)), [len(place) for place in places])
         self._places = np.concatenate([np.zeros(0, dtype=np.intp), *places])
 
@@ -75,12 +87,23 @@ class TrainingSlices:
         """The same slices, with other neighbours of the source beside each."""
         return TrainingSlices(self._splits, self.domains, view)
 
-    def batch(self, indices: np.ndarray) -> Batch:
-        """Slices in [-1, 1] by domain, in the order of indices.
+    @property
+    def draws_patches(self) -> bool:
+        """Whether a batch needs random states, as it holds patches."""
+        return bool(self._patches)
+
+    def batch(self, indices: np.ndarray, randoms: Randoms = ()) -> Batch:
+        """Slices in [-1, 1] by domain, in the order of indices, or a patch around each of them.
 
         Shapes: source (n, channels, rows, columns), see ``SourceView``; target (n, 1, rows,
-        columns).
+        columns). Patches: both (n, 1, slices, rows, columns).
+
+        Args:
+            indices: which slices.
+            randoms: where patches are drawn, one random state for each; slices need none.
         """
+        if self._patches:
+            return self._batch_of_patches(indices, randoms)
         return {
             domain: to_network(to_intensity(self._read(domain, indices, domain == "source")))
             for domain in self.domains
@@ -108,6 +131,18 @@ class TrainingSlices:
                 if len(found):
                     held.setdefault((owner, subject.patient), []).append(found)
         return [np.concatenate(parts) for parts in held.values()]
+
+    def _batch_of_patches(self, indices: np.ndarray, randoms: Randoms) -> Batch:
+        owners, places = self._owners[indices], self._places[indices]
+        drawn = [
+            (self._splits[owner], self._patches[owner].draw(int(place), random))
+            for owner, place, random in zip(owners, places, randoms, strict=True)
+        ]
+        stored = {
+            domain: np.stack([getattr(split, domain)[block] for split, block in drawn])
+            for domain in self.domains
+        }
+        return {name: to_network(to_intensity(array[:, None])) for name, array in stored.items()}
 
     def _read(
         self, domain: str, indices: np.ndarray, with_neighbours: bool = False

@@ -1,7 +1,8 @@
-"""What a generator is shown of a source: a slice, and its neighbours in the volume ("2.5-D").
+"""What a generator is shown of a source: a slice, neighbours beside it, or a patch of the volume.
 
-Neighbours are other channels of the input; the target is one slice all the same. They are read from
-the volume where it lies, by index: nothing is copied on the disk.
+Neighbours ("2.5-D") are other channels of the input; the target is one slice all the same. A patch
+is a block of voxels, and so is its target (3-D). Both are read from the volume where it lies, by
+index: nothing is copied on the disk.
 """
 
 from __future__ import annotations
@@ -12,8 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fedi2i.errors import ConfigError
+
 MOST_NEIGHBOURS = 8
 """On either side: a bound on what a job may ask of a site's memory."""
+MOST_PATCH_SLICES = 1024
+"""Of a patch; its rows and columns are bounded by the size of the prepared slices."""
 
 
 @dataclass(frozen=True)
@@ -23,9 +28,26 @@ class SourceView:
     Attributes:
         neighbours: how many on either side of the slice. The channels go from the feet to the head,
             so that channel ``neighbours`` is the slice itself.
+        patch: slices, rows and columns of the patches that take the place of slices; empty where
+            the generator is shown slices.
     """
 
     neighbours: int = 0
+    patch: tuple[int, ...] = ()
+
+    @property
+    def spatial_dims(self) -> int:
+        """Of the networks: 2 for slices, 3 for patches of volumes."""
+        return len(self.patch) or 2
+
+    @property
+    def spans_slices(self) -> bool:
+        """Whether the distance from slice to slice matters to the generator."""
+        return bool(self.neighbours or self.patch)
+
+    def sides(self, size: Sequence[int]) -> tuple[int, ...]:
+        """The sides of what the networks are given: of the patch, or of the prepared slices."""
+        return self.patch or tuple(size)
 
     @property
     def channels(self) -> int:
@@ -45,7 +67,7 @@ class SourceView:
         Returns:
             Places in the volume, (slices, channels).
         """
-        first, last = _ends_of_runs(np.asarray(heights, dtype=np.intp))
+        first, last = ends_of_runs(heights)
         steps = np.arange(-self.neighbours, self.neighbours + 1)
         places = np.arange(len(heights))[:, None] + steps
         found: NDArray[np.intp] = np.clip(places, first[:, None], last[:, None])
@@ -54,6 +76,9 @@ class SourceView:
     @property
     def text(self) -> str:
         """The channels in words."""
+        if self.patch:
+            sides = " x ".join(str(side) for side in self.patch)
+            return f"patches of {sides} voxels (slices from the feet to the head, rows, columns)"
         if not self.neighbours:
             return "one slice"
         return (
@@ -67,9 +92,45 @@ ONE_SLICE = SourceView()
 """A slice by itself."""
 
 
-def _ends_of_runs(heights: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """For every slice the first and the last place of the run without a gap that it lies in."""
-    starts = np.flatnonzero(np.diff(heights, prepend=heights[:1] - 2) != 1)
-    stops = np.append(starts, len(heights))[1:]
+def check_patch(view: SourceView, size: Sequence[int], where: str) -> None:
+    """Refuse patches that slices of a size do not hold.
+
+    Args:
+        view: with a patch or without one.
+        size: rows and columns of the prepared slices.
+        where: the words a message begins with.
+
+    Raises:
+        ConfigError: naming the key and what is allowed.
+    """
+    patch = view.patch
+    if not patch:
+        return
+    if len(patch) != 3 or min(patch) < 1 or patch[0] > MOST_PATCH_SLICES:
+        raise ConfigError(
+            f"{where}: model.patch is {list(patch[:4])}; give slices, rows and columns, of at "
+            f"least 1 and at most {MOST_PATCH_SLICES:,} slices"
+        )
+    if any(side > most for side, most in zip(patch[1:], size, strict=True)):
+        raise ConfigError(
+            f"{where}: model.patch {list(patch)} is larger than the prepared slices, whose "
+            f"data.preparation.size is {list(size)}; take fewer rows or columns"
+        )
+    if view.neighbours:
+        raise ConfigError(
+            f"{where}: model.patch shows the generator a block of slices, and model.neighbours "
+            "those beside a single one; leave one of both out"
+        )
+
+
+def ends_of_runs(heights: Sequence[int]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """For every slice the first and the last place of the run without a gap that it lies in.
+
+    Args:
+        heights: see ``SourceView.around``.
+    """
+    places = np.asarray(heights, dtype=np.intp)
+    starts = np.flatnonzero(np.diff(places, prepend=places[:1] - 2) != 1)
+    stops = np.append(starts, len(places))[1:]
     lengths = stops - starts
     return np.repeat(starts, lengths), np.repeat(stops - 1, lengths)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from lightning_modules.data.slices import from_network, to_intensity, to_network
 from lightning_modules.data.source_view import ONE_SLICE, SourceView
 from lightning_modules.evaluation.images import prepared_pair
+from lightning_modules.evaluation.windows import translate_volume
 from lightning_modules.metrics.presets.catalogue import DEFAULT, PRESETS
 from lightning_modules.metrics.presets.interface import Preset
 from lightning_modules.training.hardware import Hardware
@@ -110,11 +111,34 @@ def translate(
     return torch.cat(parts)
 
 
+def translate_seen(
+    generator: nn.Module,
+    source: Tensor,
+    hardware: Hardware,
+    view: SourceView,
+    heights: Sequence[int],
+    at_once: int = _SLICES_AT_ONCE,
+) -> Tensor:
+    """Translate a volume as the generator is shown it: by slices with neighbours, or by patches.
+
+    Args:
+        generator: see ``translate``.
+        source: see ``translate``.
+        hardware: where.
+        view: what the generator is shown.
+        heights: which slices of the scan these are, see ``SourceView.around``.
+        at_once: how many slices or patches go through the network together.
+    """
+    if view.patch:
+        return translate_volume(generator, source, hardware, view, heights, at_once)
+    return translate(generator, source, hardware, at_once, view.around(heights))
+
+
 def translate_patient(
     generator: nn.Module, patient: Patient, hardware: Hardware, view: SourceView = ONE_SLICE
 ) -> Tensor:
-    """Translate a patient's slices, each with the neighbours that the generator is shown."""
-    return translate(generator, patient.source, hardware, around=view.around(patient.heights))
+    """Translate a patient's volume as the generator is shown it."""
+    return translate_seen(generator, patient.source, hardware, view, patient.heights)
 
 
 def patient_metrics(

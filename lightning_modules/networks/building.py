@@ -59,12 +59,14 @@ def example_inputs(
     Args:
         config: the model.
         network: its name.
-        size: rows and columns of the prepared slices; by default a small square.
+        size: rows and columns of the prepared slices; by default a small square. Networks of
+            volumes get a patch.
     """
     if size is None:  # of networks of a lab's own, the record's defaults stand for what they halve
         halvings = max(len(config.generator.channels) - 1, config.discriminator.layers + 1)
         size = (4 * 2**halvings,) * 2
-    shown, one = torch.zeros(1, config.view.channels, *size), torch.zeros(1, 1, *size)
+    sides = config.view.sides(size)
+    shown, one = torch.zeros(1, config.view.channels, *sides), torch.zeros(1, 1, *sides)
     if MODELS[config.name].roles[network] == "generator":
         code = torch.zeros(1, dtype=torch.long)
         return (shown, code, code) if config.contrasts else (shown,)
@@ -97,8 +99,8 @@ def _build(config: ModelConfig, role: str) -> nn.Module:
     if config.discriminator.is_own:
         return own_network(config.discriminator)
     if _judges_pairs(config):
-        return PatchGAN(config.discriminator, config.view.channels)
-    return SlicePatchGAN(config.discriminator)
+        return PatchGAN(config.discriminator, config.view.channels, config.view.spatial_dims)
+    return SlicePatchGAN(config.discriminator, config.view.spatial_dims)
 
 
 def _judges_pairs(config: ModelConfig) -> bool:

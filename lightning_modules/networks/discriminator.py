@@ -1,4 +1,7 @@
-"""The discriminators: MONAI PatchGANs that judge patches of slices or of pairs of slices."""
+"""The discriminators: MONAI PatchGANs that judge patches of slices or of pairs of slices.
+
+In a model of volumes they judge blocks of voxels likewise.
+"""
 
 from __future__ import annotations
 
@@ -17,16 +20,19 @@ class PatchGAN(nn.Module):
     the paper's discriminator observes the generator's input (equation 1).
 
     Shapes: source (batch, channels, rows, columns) and target (batch, 1, rows, columns) to logits
-    (batch, 1, rows', columns').
+    (batch, 1, rows', columns'); of volumes with slices before the rows.
 
     Args:
         config: its layers.
         source_channels: of the source, see ``SourceView``.
+        spatial_dims: 2 for slices, 3 for patches of volumes.
     """
 
-    def __init__(self, config: DiscriminatorConfig, source_channels: int = 1) -> None:
+    def __init__(
+        self, config: DiscriminatorConfig, source_channels: int = 1, spatial_dims: int = 2
+    ) -> None:
         super().__init__()
-        self.patches = _patches(config, in_channels=source_channels + 1)
+        self.patches = _patches(config, source_channels + 1, spatial_dims)
 
     def forward(self, source: Tensor, target: Tensor) -> Tensor:
         """Logits per patch of the pair."""
@@ -41,12 +47,13 @@ class PatchGAN(nn.Module):
 class SlicePatchGAN(nn.Module):
     """PatchGAN of CycleGAN, which judges single slices (Zhu et al. 2017).
 
-    Shapes: slices (batch, 1, rows, columns) to logits (batch, 1, rows', columns').
+    Shapes: slices (batch, 1, rows, columns) to logits (batch, 1, rows', columns'); of volumes with
+    slices before the rows.
     """
 
-    def __init__(self, config: DiscriminatorConfig) -> None:
+    def __init__(self, config: DiscriminatorConfig, spatial_dims: int = 2) -> None:
         super().__init__()
-        self.patches = _patches(config, in_channels=1)
+        self.patches = _patches(config, 1, spatial_dims)
 
     def forward(self, slices: Tensor) -> Tensor:
         """Logits per patch."""
@@ -54,9 +61,11 @@ class SlicePatchGAN(nn.Module):
         return logits
 
 
-def _patches(config: DiscriminatorConfig, in_channels: int) -> PatchDiscriminator:
+def _patches(
+    config: DiscriminatorConfig, in_channels: int, spatial_dims: int
+) -> PatchDiscriminator:
     return PatchDiscriminator(
-        spatial_dims=2,
+        spatial_dims=spatial_dims,
         channels=config.channels,
         in_channels=in_channels,
         out_channels=1,

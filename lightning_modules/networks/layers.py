@@ -38,16 +38,25 @@ def norm_layer(name: str) -> MakeNorm:
     return layer
 
 
-def nearest_upsampling(channels: int, out_channels: int, bias: bool = True) -> nn.Module:
-    """Doubles the size by nearest neighbours; a 3x3 convolution follows.
+def nearest_upsampling(
+    channels: int, out_channels: int, bias: bool = True, spatial_dims: int = 2
+) -> nn.Module:
+    """Doubles the size by nearest neighbours; a convolution of width 3 follows.
 
     Every output pixel has as many terms as any other, so that no grid of period two is drawn (Odena
-    et al., Distill 2016, doi:10.23915/distill.00003). It has as many weights as a transposed 3x3
-    convolution.
+    et al., Distill 2016, doi:10.23915/distill.00003). It has as many weights as a transposed
+    convolution of that width.
+
+    Args:
+        channels: of the input.
+        out_channels: of the output.
+        bias: whether the convolution has one.
+        spatial_dims: 2 for slices, 3 for patches of volumes.
     """
+    convolution = nn.Conv3d if spatial_dims == 3 else nn.Conv2d
     return nn.Sequential(
         nn.Upsample(scale_factor=2, mode="nearest"),
-        nn.Conv2d(channels, out_channels, 3, padding=1, bias=bias),
+        convolution(channels, out_channels, 3, padding=1, bias=bias),
     )
 
 
@@ -55,9 +64,10 @@ def with_nearest_upsampling(network: nn.Module) -> nn.Module:
     """Put ``nearest_upsampling`` in the place of every transposed convolution of stride 2."""
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):
-            if isinstance(child, nn.ConvTranspose2d) and child.stride == (2, 2):
+            up = (nn.ConvTranspose2d, nn.ConvTranspose3d)
+            if isinstance(child, up) and set(child.stride) == {2}:
                 sizes, bias = (child.in_channels, child.out_channels), child.bias is not None
-                setattr(parent, name, nearest_upsampling(*sizes, bias))
+                setattr(parent, name, nearest_upsampling(*sizes, bias, len(child.stride)))
     return network
 
 

@@ -279,7 +279,8 @@ def _expected(given: torch.Size, expected: torch.Size) -> str:
 def _remedy(shown: Tensor) -> str:
     channels = shown.shape[1]
     if channels == 1:
-        return "change data.preparation.size or the network"
+        key = "model.patch" if shown.ndim == 5 else "data.preparation.size"
+        return f"change {key} or the network"
     return (
         f"give its first layer the {channels} channels that model.neighbours asks for and its last "
         "layer one, or change data.preparation.size"

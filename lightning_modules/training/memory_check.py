@@ -16,6 +16,7 @@ from lightning_modules.training.step_memory import (
     counted,
     mebibytes,
     step_memory,
+    trained_size,
 )
 
 logger = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ def check_memory(
         return
     each = _least(step, hardware)
     where = "this GPU" if hardware.accelerator == "gpu" else "this machine"
-    size = " x ".join(str(side) for side in experiment.data.preparation.size)
+    size = " x ".join(str(side) for side in trained_size(experiment))
     whose = f"each of {at_once} trainings at once" if at_once > 1 else "training"
     figures = (
         f"{whose} takes at least {mebibytes(each)} MiB for a step of {counted(step.slices)} of "

@@ -14,6 +14,8 @@ from torch.utils._pytree import tree_leaves
 
 from fedi2i.digest import digest
 from lightning_modules.configuration import ExperimentConfig, experiment_values
+from lightning_modules.data.contrast_draws import SOURCE_CODE, TARGET_CODE, THIRD_CODE
+from lightning_modules.data.slices import Batch
 from lightning_modules.model_networks import MODELS
 from lightning_modules.networks.own_network import WithoutMemory
 from partitions.preparation.configuration import DOMAINS
@@ -152,28 +154,41 @@ def _counted(experiment: ExperimentConfig, module: Any, slices: int) -> StepMemo
     module.manual_backward = lambda loss: loss.backward()
     parameters = [value for value in module.parameters() if value.requires_grad]
     here = [*module.parameters(), *module.buffers()]
-    shapes = _shapes(experiment, slices)
     with TensorCount(here) as count:
         for value in parameters:  # they are there from the second step on
             value.grad = torch.zeros_like(value)
         device = here[0].device
-        module.take_steps({name: torch.zeros(shapes[name], device=device) for name in DOMAINS})
+        module.take_steps(_batch(experiment, slices, device))
     gradients = _bytes(parameters)
     moments = _NUMBERS[experiment.training.optimizer] * gradients
     return StepMemory(slices, _bytes(here), gradients, moments, max(0, count.peak - gradients))
 
 
-def _shapes(experiment: ExperimentConfig, slices: int) -> dict[str, tuple[int, ...]]:
-    model, size = experiment.model, experiment.data.preparation.size
+def _batch(experiment: ExperimentConfig, slices: int, device: torch.device) -> Batch:
+    """What a step is given, all zeros: slices, or patches, and codes where the model reads them."""
+    model = experiment.model
+    size = trained_size(experiment)
     channels = model.view.channels if MODELS[model.name].paired else 1
-    return {"source": (slices, channels, *size), "target": (slices, 1, *size)}
+    batch = {
+        name: torch.zeros((slices, channels if name == "source" else 1, *size), device=device)
+        for name in DOMAINS
+    }
+    if MODELS[model.name].conditional:
+        none = torch.zeros(slices, dtype=torch.int64, device=device)
+        batch |= {SOURCE_CODE: none, TARGET_CODE: none, THIRD_CODE: none}
+    return batch
+
+
+def trained_size(experiment: ExperimentConfig) -> tuple[int, ...]:
+    """Sides of what the networks are trained on: of slices, or of the patches of volumes."""
+    return experiment.model.patch or experiment.data.preparation.size
 
 
 def _bytes(tensors: Iterable[Tensor]) -> int:
     return sum(value.numel() * value.element_size() for value in tensors)
 
 
-class TensorCount(TorchDispatchMode):
+class TensorCount(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the bytes of the tensors that are made while it is on, until they are freed.
 
     Args:
@@ -185,7 +200,7 @@ class TensorCount(TorchDispatchMode):
     """
 
     def __init__(self, uncounted: Iterable[Tensor] = ()) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.held = 0
         self.peak = 0
         # Python keeps one object for a storage as long as there is the storage, and so its id.

@@ -22,7 +22,7 @@ from fedi2i import __version__
 from fedi2i.errors import ConfigError
 from lightning_modules.translation.model_card import NOTICE, ModelCard
 from lightning_modules.translation.model_file import SUFFIX, ModelFile, build_network, write_model
-from lightning_modules.translation.onnx_file import described, example_slices
+from lightning_modules.translation.onnx_file import described, example_slices, refuse_volumes
 
 _TRANSFORMS = "lightning_modules.translation.bundle_transforms"
 _SCHEMA = (
@@ -44,8 +44,10 @@ def export_bundle(model: ModelFile, folder: Path) -> Path:
         ``folder``.
 
     Raises:
-        ConfigError: the folder exists, or MONAI would evaluate a word of the model or its name.
+        ConfigError: the folder exists, MONAI would evaluate a word of the model or its name, or it
+            is a network of volumes.
     """
+    refuse_volumes(model.card, folder)
     if folder.exists():
         raise ConfigError(f"{folder}: exists; name a folder that does not")
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -45,7 +45,9 @@ def add_translate(commands: Commands) -> None:
         "--largest", action="store_true", help="DICOM: of several series, the one of most slices"
     )
     parser.add_argument("--suv-factor", type=float, help="PET: what makes the values SUV")
-    parser.add_argument("--batch", type=int, default=8, help="slices at a time; by default 8")
+    parser.add_argument(
+        "--batch", type=int, default=8, help="slices or patches at a time; by default 8"
+    )
     parser.add_argument("--threads", type=int, default=available_cores(), help="torch threads")
     parser.set_defaults(run=translate_command)
 

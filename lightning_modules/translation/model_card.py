@@ -19,7 +19,7 @@ from fedi2i.metric_files import SAMPLES, MetricRow
 from fedi2i.site_names import ALL_SITES
 from fedi2i.typed_config import LEFT_OUT_WHILE_UNSET, check_values, nearest, number
 from lightning_modules.configuration import ExperimentConfig, experiment_values
-from lightning_modules.data.source_view import MOST_NEIGHBOURS, SourceView
+from lightning_modules.data.source_view import MOST_NEIGHBOURS, SourceView, check_patch
 from lightning_modules.networks import generators
 from lightning_modules.networks.configuration import GeneratorConfig, check_levels
 from lightning_modules.networks.generators.catalogue import GENERATORS
@@ -47,17 +47,19 @@ class NetworkCode:
             of the package that holds the class.
         generator: the generator's settings.
         neighbours: slices of the source beside the translated one that it is shown, on either side.
+        patch: slices, rows and columns of the blocks that a network of volumes translates.
     """
 
     path: str = ""
     digest: str = ""
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
     neighbours: int = number(0, most=MOST_NEIGHBOURS, left_out=True)
+    patch: tuple[int, ...] = field(default=(), metadata=LEFT_OUT_WHILE_UNSET)
 
     @property
     def view(self) -> SourceView:
         """What the network is shown of the source."""
-        return SourceView(self.neighbours)
+        return SourceView(self.neighbours, self.patch)
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,7 @@ class ModelCard:
         earlier: the rounds of the kept global models, the last one included; see ``--uncertainty``.
         intensities: of the training's source scans, where they are known to who wrote the file.
         slice_distances: smallest and largest distance in mm from slice to slice of the training's
-            patients, where the network is shown neighbours and who wrote the file knows them.
+            patients, where the network is shown several slices and who wrote the file knows them.
         notice: what the translations are not for.
         format: see ``FORMAT``.
     """
@@ -155,14 +157,14 @@ def card_of(
     slice_distances: tuple[float, ...] = (),
 ) -> ModelCard:
     """The card of a model of an experiment; ``write_model`` fills in what follows from weights."""
-    generator, neighbours = experiment.model.of_pair, experiment.model.neighbours
+    model, generator = experiment.model, experiment.model.of_pair
     path = generator.kind if generator.is_own else f"{generators.__name__}.{generator.kind}"
     return ModelCard(
         preparation=experiment.data.preparation,
-        network=NetworkCode(path, code_digest(path), generator, neighbours),
+        network=NetworkCode(path, code_digest(path), generator, model.neighbours, model.patch),
         training=training,
         intensities=intensities,
-        slice_distances=slice_distances if neighbours else (),
+        slice_distances=slice_distances if model.view.spans_slices else (),
     )
 
 
@@ -223,6 +225,8 @@ def check_card(card: ModelCard, where: str) -> None:
     _check_distances(card.slice_distances, where)
     path, generator = card.network.path, card.network.generator
     check_values(card.network, where, "network.")
+    view, size = card.network.view, card.preparation.size
+    check_patch(view, size, where)
     if generator.is_own:
         _check_own(card, where)
         return
@@ -233,7 +237,7 @@ def check_card(card: ModelCard, where: str) -> None:
         )
     check_levels(generator, where)
     try:
-        GENERATORS[generator.kind].refuse(generator, card.preparation.size)
+        GENERATORS[generator.kind].refuse(generator, view.sides(size))
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
 

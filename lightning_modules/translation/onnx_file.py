@@ -44,9 +44,10 @@ def export_onnx(model: ModelFile, path: Path) -> float:
         The largest difference from torch on random slices.
 
     Raises:
-        ConfigError: a package is missing.
+        ConfigError: a package is missing, or it is a network of volumes.
         DataError: ONNX Runtime computes something else; nothing is written.
     """
+    refuse_volumes(model.card, path)
     onnx, runtime = _packages()
     network = build_network(model.card, model.weights)
     with replacing(path) as temporary:
@@ -74,6 +75,19 @@ def export_onnx(model: ModelFile, path: Path) -> float:
                 f"{TOLERANCE:g} is the most; another version of both packages may agree"
             )
     return apart
+
+
+def refuse_volumes(card: ModelCard, path: Path) -> None:
+    """Refuse a network of volumes: another program would have to know how patches are joined.
+
+    Raises:
+        ConfigError: naming the file and the command that translates.
+    """
+    if card.network.patch:
+        raise ConfigError(
+            f"{path}: not written, as the model translates {card.network.view.text}, and exports "
+            "hold networks of slices; use 'fedi2i translate', which joins the patches"
+        )
 
 
 def example_slices(card: ModelCard, count: int) -> torch.Tensor:

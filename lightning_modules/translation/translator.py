@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from fedi2i.errors import ConfigError
-from lightning_modules.evaluation.validation import translate
+from lightning_modules.evaluation.validation import translate_seen
 from lightning_modules.training.hardware import Hardware
 from lightning_modules.translation.model_file import ModelFile, Weights, build_network
 from partitions.preparation.intensities import Scale, fixed_scale
@@ -33,7 +33,7 @@ class Translator:
         model: as it was read.
         device: Lightning's name of where to compute, ``cpu`` or ``gpu``.
         threads: torch threads.
-        batch: slices at a time; what bounds the memory.
+        batch: slices or patches at a time; what bounds the memory.
     """
 
     def __init__(self, model: ModelFile, device: str = "cpu", threads: int = 1, batch: int = 8):
@@ -91,9 +91,8 @@ class Translator:
         heights: Sequence[int] | None,
     ) -> NDArray[np.float32]:
         places = range(len(source)) if heights is None else heights
-        around = self.card.network.view.around(places)
-        volume = torch.from_numpy(source)
-        found = translate(network, volume, self._hardware, self._batch, around)
+        volume, view = torch.from_numpy(source), self.card.network.view
+        found = translate_seen(network, volume, self._hardware, view, places, self._batch)
         return np.asarray(found.clamp(0.0, 1.0).numpy(), dtype=np.float32)
 
 

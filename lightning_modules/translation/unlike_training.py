@@ -169,7 +169,7 @@ def slice_distances(splits: Iterable[PreparedSplit]) -> tuple[float, ...]:
 
 def other_distances(geometry: SliceGeometry, card: ModelCard) -> str:
     """A sentence where a scan's neighbouring slices are nearer or farther than the training's."""
-    if not card.network.neighbours or not card.slice_distances:
+    if not card.network.view.spans_slices or not card.slice_distances:
         return ""
     apart = float(np.linalg.norm(np.array(geometry.plane_affine)[:3, 2]))
     low, high = card.slice_distances
@@ -178,5 +178,5 @@ def other_distances(geometry: SliceGeometry, card: ModelCard) -> str:
     trained = f"{low:g} mm" if low == high else f"{low:g} to {high:g} mm"
     return (
         f"its slices lie {apart:.3g} mm apart, and those of the training {trained}: the model is "
-        "shown neighbouring slices, and has not learnt from such"
+        "shown several slices at once, and has not learnt from such"
     )

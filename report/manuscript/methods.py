@@ -129,6 +129,12 @@ def model(about: RunDescription) -> Iterator[Sentence]:
             "Beside each slice the generator was shown the source's neighbouring slices, "
             f"{neighbours} on either side"
         )
+    if patch := said("patch"):
+        yield Sentence(
+            "The networks were trained on patches of the volumes, of "
+            f"{numbers_text(patch, ' x ')} voxels (slices, rows, columns), and whole volumes were "
+            "translated by overlapping windows of that size"
+        )
 
 
 def training(analysis: StudyAnalysis) -> Iterator[Sentence]:

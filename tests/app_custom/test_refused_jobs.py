@@ -97,6 +97,9 @@ class Site:
         return SitePolicy(["generator", "discriminator"]).process(answer, ctx)
 
 
+PATCHES: dict[str, Any] = {"patch": [6, 16, 16], "discriminator": {"layers": 1}}
+
+
 @pytest.fixture(autouse=True)
 def trail(tmp_path: Path) -> Iterator[None]:
     AuditService.initialize(str(tmp_path / "audit.log"))
@@ -120,6 +123,8 @@ def trail(tmp_path: Path) -> Iterator[None]:
         ),
         ({"most_parameters": 100}, {}, "most_parameters"),
         ({"most_pixels": 1000}, {}, "most_pixels"),
+        # A slice has 32 x 32 pixels, the patch 1,536 voxels.
+        ({"most_pixels": 1100}, {"settings": {"model": PATCHES}}, "most_pixels"),
         ({}, {"server": "0.1.0 (code 000000000000)"}, "other_release"),
         ({"single_updates": False}, {}, "single_updates"),
         # With masks the next limit refuses, and so does the number of sites before the masks.

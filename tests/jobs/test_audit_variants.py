@@ -155,6 +155,12 @@ def test_a_model_that_the_attacks_on_gradients_do_not_know_is_not_called_unpaire
     assert "unpaired" not in plan.not_inverted
 
 
+def test_a_model_of_volumes_is_refused_as_no_attack_knows_it(tiny_cohort: Path) -> None:
+    networks = {"generator": {"channels": [4, 8]}, "discriminator": {"channels": 4, "layers": 1}}
+    with pytest.raises(ConfigError, match="the attacks of this audit know models of slices alone"):
+        plan_of(tiny_cohort, [], model={"patch": [6, 16, 16], **networks})
+
+
 def test_patient_level_privacy_of_a_model_that_does_not_admit_it_is_refused(
     tiny_cohort: Path,
 ) -> None:

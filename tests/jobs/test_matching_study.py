@@ -366,6 +366,11 @@ def test_a_model_of_other_settings_counts_as_missing(tmp_path: Path) -> None:
         ("steps: 8", "settings: {model: {name: cyclegan}}", "trains without pairs"),
         (
             "steps: 8",
+            "settings: {model: {patch: [6, 16, 16], discriminator: {layers: 1}}}",
+            "the experiment has model.patch, and this study compares models of slices",
+        ),
+        (
+            "steps: 8",
             # The tiny experiment's channels give way to the defaults, which say nothing.
             "settings: {model: {generator: {path: a_lab.Net, channels: [16, 32, 64, 128]}}}",
             "what makes 'a_lab.Net' wider nobody can say",

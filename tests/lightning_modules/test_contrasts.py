@@ -76,6 +76,7 @@ def test_it_is_written_and_read_again_and_says_nothing_where_it_is_not_used() ->
         ({"model": {"generator": {"kind": "srresnet"}}}, "no normalisation behind its encoder"),
         ({"model": {"generator": {"channels": [8, 16]}}}, "three levels or more"),
         ({"model": {"neighbours": 1}}, "a translated slice has no translated neighbours"),
+        ({"model": {"patch": [8, 16, 16]}}, "is one of slices; leave it out"),
         ({"strategy": {"name": "fedma"}}, "strategy 'fedma' finds no channel"),
         ({"sharing": "generator+discriminator"}, "'conditional' has no 'discriminator'"),
     ],

@@ -204,10 +204,15 @@ def make_plan(
         title: heading of the page.
 
     Raises:
-        ConfigError: no such site, it has too few patients to be divided, or a mechanism that acts
-            in training does not admit the run's model.
+        ConfigError: no such site, it has too few patients to be divided, a mechanism that acts in
+            training does not admit the run's model, or it is a model of volumes.
     """
     experiment, mechanisms = settings
+    if experiment.model.patch:
+        raise ConfigError(
+            f"model.patch is {list(experiment.model.patch)}, and the attacks of this audit know "
+            "models of slices alone; audit the run's model of slices, without model.patch"
+        )
     for mechanism in mechanisms:
         if acts_in_training(mechanism.privacy):
             check_experiment(experiment, f"--mechanism {mechanism.privacy.mechanism}")

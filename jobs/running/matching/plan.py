@@ -337,6 +337,11 @@ def _check_job(study: MatchingStudy, where: str) -> None:
             f"{where}: this study trains generators of several widths, and what makes "
             f"'{job.experiment.model.generator.kind}' wider nobody can say; take one of ours"
         )
+    if job.experiment.model.patch:
+        raise ConfigError(
+            f"{where}: the experiment has model.patch, and this study compares models of slices; "
+            "take an experiment without it"
+        )
     for width in (config.width, *config.other_widths):
         channels = [width * count for count in job.experiment.model.generator.channels]
         # The bounds first: no number and infinity are no whole numbers to ask for.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lightning_modules.networks.configuration import GeneratorConfig
 
 Size = tuple[int, ...]
-"""Rows and columns of the prepared slices."""
+"""Rows and columns of the prepared slices, or slices, rows and columns of a patch."""
 
 
 class Translator(Protocol):
@@ -29,7 +29,7 @@ class Translator(Protocol):
         """Translate slices.
 
         Shapes: (batch, channels, rows, columns) to (batch, 1, rows, columns), with the channels of
-        ``SourceView``; values in [-1, 1] to [-1, 1].
+        ``SourceView``; values in [-1, 1] to [-1, 1]. Patches of volumes have slices before rows.
         """
 
     def encoder_modules(self) -> tuple[str, ...]:
@@ -53,12 +53,15 @@ class Generator:
         build: the network, see ``Translator``, from the configuration and the number of its input
             channels. Initial weights are drawn later by ``initialise``, which must have a rule for
             every layer with parameters.
+        takes_volumes: whether ``build`` takes 3 as a third argument, the spatial dimensions, and
+            then builds a network of volumes.
     """
 
     kind: str
     summary: str
     refuse: Callable[[GeneratorConfig, Size], None]
-    build: Callable[[GeneratorConfig, int], nn.Module]
+    build: Callable[..., nn.Module]
+    takes_volumes: bool = False
 
 
 def refuse_indivisible(config: GeneratorConfig, size: Size) -> None:
@@ -70,9 +73,15 @@ def refuse_indivisible(config: GeneratorConfig, size: Size) -> None:
     divisor = lowest_level_divisor(config)
     if any(side % divisor for side in size):
         raise ConfigError(
-            f"data.preparation.size {list(size)} must be divisible by {divisor} for a "
-            f"generator of {len(config.channels)} levels"
+            f"{named(size)} must be divisible by {divisor} for a generator of "
+            f"{len(config.channels)} levels"
         )
+
+
+def named(size: Size) -> str:
+    """A size with the key that it stands under."""
+    key = "model.patch" if len(size) == 3 else "data.preparation.size"
+    return f"{key} {list(size)}"
 
 
 def lowest_level_divisor(config: GeneratorConfig) -> int:

@@ -9,6 +9,7 @@ from lightning_modules.networks.generators.interface import (
     Generator,
     Size,
     lowest_level_divisor,
+    named,
     refuse_indivisible,
 )
 
@@ -23,12 +24,12 @@ def _refuse(config: GeneratorConfig, size: Size) -> None:
     # Instance normalisation needs more than one pixel.
     if max(size) == lowest_level_divisor(config):
         raise ConfigError(
-            f"data.preparation.size {list(size)} is too small for a generator of "
+            f"{named(size)} is too small for a generator of "
             f"{len(config.channels)} levels, as one pixel is left at the lowest; take fewer levels"
         )
 
 
-def _build(config: GeneratorConfig, in_channels: int) -> nn.Module:
+def _build(config: GeneratorConfig, in_channels: int, spatial_dims: int = 2) -> nn.Module:
     """A level for each of ``channels``; ``residual_units`` are those of every level."""
     # Imported here, as reading a configuration should not wait for torch and MONAI.
     from monai.networks.nets import UNet
@@ -36,7 +37,7 @@ def _build(config: GeneratorConfig, in_channels: int) -> nn.Module:
     from lightning_modules.networks.layers import Stages, monai_norm, with_nearest_upsampling
 
     unet = UNet(
-        spatial_dims=2,
+        spatial_dims=spatial_dims,
         in_channels=in_channels,
         out_channels=1,
         channels=tuple(config.channels),
@@ -69,4 +70,5 @@ GENERATOR = Generator(
     summary="U-Net of MONAI with concatenated skips (Ronneberger et al., MICCAI 2015)",
     refuse=_refuse,
     build=_build,
+    takes_volumes=True,
 )

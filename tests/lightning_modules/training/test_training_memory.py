@@ -297,3 +297,16 @@ def test_free_memory_is_what_the_system_says_and_no_more_than_a_container_s(
     assert free_memory(torch.device("cpu")) == 2000
     own.unlink()
     assert free_memory(torch.device("cpu")) == pytest.approx(system, rel=0.9)
+
+
+def test_volumes_are_told_by_their_patch_and_codes_are_part_of_a_conditional_step() -> None:
+    def taken(**model: Any) -> int:
+        found = step_memory(experiment((64, 64), model=model, sharing="generator"))
+        assert found is not None
+        return found.activations
+
+    one, two, both = ([side, 16, 16] for side in (8, 16, 16))
+    assert taken(patch=one) < taken(patch=two) < taken(patch=[*both[:2], 32])
+    generator = {"channels": [4, 6, 8]}
+    told = {"name": "conditional", "contrasts": ["t1", "t2", "flair"], "generator": generator}
+    assert taken(**told) > taken(name="regression", generator=generator)
