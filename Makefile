@@ -11,7 +11,7 @@ PACKAGES := fedi2i partitions lightning_modules app_custom jobs provision report
 .PHONY: help setup data provision poc demo smoke smoke-cyclegan strategies study study-quick study-matching audit report tensorboard \
 	lint format types test test-fast test-all coverage docs jobs shape \
 	benchmark benchmark-aggregation benchmark-callback benchmark-gpu benchmark-scale benchmark-soak \
-	benchmark-upsampling benchmark-matching benchmark-preparation \
+	benchmark-upsampling benchmark-matching benchmark-preparation benchmark-volumes \
 	figures-demo figure-hostile clean
 
 help: ## list the targets
@@ -157,6 +157,9 @@ benchmark-preparation: data ## subjects per second cold and cached, memory, trai
 
 benchmark-matching: data ## FedMA's coordinate descent: merged pairs with and without it; resumes
 	@$(RUN) benchmarks/matching.py
+
+benchmark-volumes: setup ## patches of volumes: time of a cut and a step, memory by patch and volume
+	@$(RUN) benchmarks/volumes.py
 
 benchmark-gpu: data ## on a GPU: equal to the CPU, time and memory of every network, federated rounds
 	@$(RUN) benchmarks/gpu.py --out runs/gpu.md

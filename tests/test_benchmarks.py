@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import multiprocessing
 import subprocess
 import sys
 import time
@@ -28,6 +29,7 @@ import soak
 import strategy_callback
 import torch
 import upsampling
+import volumes
 from simulator_runs import TWO_SITES
 from tiny_cohort import SITES, write_tiny_cohort
 
@@ -335,3 +337,20 @@ def test_preparation_is_measured_cold_and_cached_and_its_cache_trains(
     cache, memory = preparation.training(found.folders, steps=3)
     assert cache > 0
     assert memory > 0
+
+
+@pytest.mark.nightly
+def test_the_memory_of_training_on_patches_is_the_patch_s_and_not_the_volume_s() -> None:
+    """In processes of their own: what a process has freed it need not ask the system for again."""
+    context = multiprocessing.get_context("spawn")
+    found = []
+    for side in (48, 192):
+        case = ((64, side, side), (16, 16, 16), 10, (4, 8))
+        with context.Pool(1) as pool:
+            found.append(pool.apply(volumes.measure, case))
+    small, large = found
+    assert large.stored > 10 * small.stored > 0
+    # Both domains of one large volume in float32 alone are 18 MiB.
+    assert large.training < small.training + 8 * 2**20
+    assert large.translating > large.stored / volumes.PATIENTS
+    assert 0 < large.cut < large.step

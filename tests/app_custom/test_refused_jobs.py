@@ -97,7 +97,7 @@ class Site:
         return SitePolicy(["generator", "discriminator"]).process(answer, ctx)
 
 
-PATCHES: dict[str, Any] = {"patch": [6, 16, 16], "discriminator": {"layers": 1}}
+PATCHES: dict[str, Any] = {"patch": [8, 16, 16], "discriminator": {"layers": 1}}
 
 
 @pytest.fixture(autouse=True)
@@ -123,7 +123,7 @@ def trail(tmp_path: Path) -> Iterator[None]:
         ),
         ({"most_parameters": 100}, {}, "most_parameters"),
         ({"most_pixels": 1000}, {}, "most_pixels"),
-        # A slice has 32 x 32 pixels, the patch 1,536 voxels.
+        # A slice has 32 x 32 pixels, the patch 2,048 voxels.
         ({"most_pixels": 1100}, {"settings": {"model": PATCHES}}, "most_pixels"),
         ({}, {"server": "0.1.0 (code 000000000000)"}, "other_release"),
         ({"single_updates": False}, {}, "single_updates"),

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from in_process_federation import InProcessFederation
-from three_contrasts import CONTRASTS, PAIR, TRAINED, write_three_contrasts
+from three_contrasts import CONTRASTS, PAIR, TRAINED, UNSEEN, write_three_contrasts
 
 from fedi2i.typed_config import merged
 from lightning_modules.configuration import ExperimentConfig, experiment_from
+from lightning_modules.evaluation.validation import (
+    load_translator,
+    patient_metrics,
+    patients,
+    translate_patient,
+)
 from lightning_modules.networks.building import build_translator
+from lightning_modules.networks.modulation import for_pair
+from lightning_modules.training.hardware import Hardware
 from partitions.manifest import read_manifest
 from partitions.preparation import PreparedSite, prepare_site
 
@@ -59,6 +68,58 @@ def prepared(cohort: Path, site: str, described: ExperimentConfig) -> PreparedSi
 def federation(cohort: Path, described: ExperimentConfig, folder: Path) -> InProcessFederation:
     sites = {site: prepared(cohort, site, described) for site in TRAINED}
     return InProcessFederation(described, sites, folder)
+
+
+def psnrs(cohort: Path, described: ExperimentConfig, folder: Path) -> dict[tuple[str, str], float]:
+    """Trains, and measures every pair at the site that takes no part in it."""
+    sites = federation(cohort, described, folder)
+    sites.run(described.training.rounds)
+    generator = build_translator(described.model)
+    load_translator(generator, sites.tensors())
+    found = {}
+    for pair in (*TRAINED.values(), PAIR):
+        patient = unseen_patient(cohort, pair)
+        network = for_pair(generator, *pair)
+        translated = translate_patient(network, patient, Hardware("cpu", "32-true", 1))
+        found[pair] = patient_metrics(translated, patient)["psnr"]
+    return found
+
+
+def unseen_patient(cohort: Path, pair: tuple[str, str]) -> Any:
+    config = replace(experiment().data.preparation, source=pair[0], target=pair[1])
+    folder = cohort / UNSEEN
+    site = prepare_site(read_manifest(folder), config, folder / "prepared", progress=False)
+    (patient,) = patients(site.split("test"))
+    return patient
+
+
+def best_constant(cohort: Path, pair: tuple[str, str]) -> float:
+    """The PSNR of the patient's own median, which no constant of other patients can pass by far."""
+    patient = unseen_patient(cohort, pair)
+    median = patient.target[patient.mask].median()
+    return patient_metrics(torch.full_like(patient.target, float(median)), patient)["psnr"]
+
+
+@pytest.mark.nightly
+def test_a_pair_that_no_site_holds_is_learnt_by_the_pseudo_source_term_and_not_by_codes_alone(
+    cohort: Path, tmp_path: Path
+) -> None:
+    """Five hundred steps of two federations; the terms are tested in test_conditional_module."""
+    rounds = {"rounds": 100, "steps": 5}
+    learnt, codes_alone = (
+        psnrs(
+            cohort,
+            experiment(model={"pseudo_source": weight}, training=rounds),
+            tmp_path / str(weight),
+        )
+        for weight in (1.0, 0.0)
+    )
+    constants = {pair: best_constant(cohort, pair) for pair in learnt}
+    for pair in TRAINED.values():
+        assert min(learnt[pair], codes_alone[pair]) > constants[pair] + 2
+    assert codes_alone[PAIR] < constants[PAIR]
+    assert learnt[PAIR] > constants[PAIR] + 1
+    assert learnt[PAIR] > codes_alone[PAIR] + 3
 
 
 def test_with_fedbn_the_modulation_stays_at_the_site_and_everything_else_is_shared(
