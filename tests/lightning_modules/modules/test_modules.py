@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -9,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lightning_modules.configuration import ModelConfig, TrainingConfig
+from lightning_modules.data.contrast_draws import SOURCE_CODE, TARGET_CODE, THIRD_CODE
 from lightning_modules.model_networks import MODELS
 from lightning_modules.modules import build_module
 from lightning_modules.networks.configuration import DiscriminatorConfig, GeneratorConfig
@@ -18,9 +21,11 @@ from lightning_modules.training.trainer import quiet_trainer
 
 
 def _module(name: str) -> pl.LightningModule:
-    weights = {"lambda_features": 10.0} if name == "pix2pix" else {}
-    generator, discriminator = GeneratorConfig(channels=(4, 8)), DiscriminatorConfig(4, 1)
-    model = ModelConfig(name, generator, discriminator, **weights)
+    own: dict[str, Any] = {"lambda_features": 10.0} if name == "pix2pix" else {}
+    if MODELS[name].conditional:
+        own = {"contrasts": ("t1", "t2", "flair")}
+    generator, discriminator = GeneratorConfig(channels=(4, 6, 8)), DiscriminatorConfig(4, 1)
+    model = ModelConfig(name, generator, discriminator, **own)
     return build_module(model, TrainingConfig(), seed=1)
 
 
@@ -41,5 +46,8 @@ def test_the_losses_that_may_leave_are_all_that_a_step_returns(name: str) -> Non
     batches: list[dict[str, Tensor]] = [
         {domain: torch.rand(2, 1, 16, 16) for domain in ("source", "target")}
     ]
+    if MODELS[name].conditional:
+        codes = (SOURCE_CODE, TARGET_CODE, THIRD_CODE)
+        batches[0] |= {code: torch.full((2,), number) for number, code in enumerate(codes)}
     trainer.fit(_module(name), DataLoader(batches, batch_size=None))  # type: ignore[arg-type]
     assert set(history.means()) == set(MODELS[name].losses)
