@@ -7,15 +7,19 @@ import logging
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch.profiler import profile
 
 from fedi2i.errors import ConfigError
 from lightning_modules.configuration import ExperimentConfig, experiment_from
 from lightning_modules.data.slices import TrainingSlices
+from lightning_modules.modules import build_module
 from lightning_modules.networks import building
 from lightning_modules.networks.building import build_networks
 from lightning_modules.training import learner, memory_check
@@ -96,29 +100,56 @@ def growth(size: tuple[int, int], slices: int, **changes: Any) -> int:
     return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
-def is_told_rightly(size: tuple[int, int], slices: int, **changes: Any) -> None:
-    step = told(experiment(size, slices, **changes))
-    # Libraries pack copies, and pieces between tensors stay unused: a process takes more.
-    assert step.total < growth(size, slices, **changes) < 1.6 * step.total
+def allocated(chosen: ExperimentConfig) -> int:
+    """The most bytes that a real step holds at once, as torch's own allocator counts them."""
+    module = build_module(chosen.model, chosen.training, chosen.seed)
+    optimizers = module.configure_optimizers()
+    module.optimizers = lambda: optimizers
+    module.manual_backward = lambda loss: loss.backward()
+    shape = (chosen.training.batch_size, 1, *chosen.data.preparation.size)
+    for profiler in (nullcontext(), profile(profile_memory=True)):
+        here = [*module.parameters(), *module.buffers()]
+        here += [value.grad for value in module.parameters() if value.grad is not None]
+        here += [
+            one
+            for optimizer in optimizers
+            for state in optimizer.state.values()
+            for one in state.values()
+            if isinstance(one, torch.Tensor)
+        ]
+        with profiler as watched:
+            module.take_steps({name: torch.rand(shape) * 2 - 1 for name in ("source", "target")})
+    assert isinstance(watched, profile) and watched.profiler is not None
+    events = [one for one in watched.profiler.kineto_results.events() if one.name() == "[memory]"]
+    changes = [one.nbytes() for one in sorted(events, key=lambda one: one.start_ns())]
+    return sum(one.nbytes for one in here) + max(accumulate(changes))
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="peaks are read from /proc")
-def test_a_real_step_takes_what_was_told_and_up_to_half_more() -> None:
-    is_told_rightly((128, 96), 8, model={"generator": {"channels": [16, 32, 64]}})
+CASES = [
+    {"generator": {"channels": [16, 32, 64]}},
+    {"generator": {"kind": "resnet", "channels": [16, 32], "residual_units": 2}},
+    {"name": "cyclegan", "generator": {"channels": [16, 32, 64]}},
+]
+
+
+@pytest.mark.parametrize("model", CASES)
+def test_a_real_step_allocates_what_was_told_and_up_to_a_third_more(model: dict[str, Any]) -> None:
+    chosen = experiment((128, 96), 8, model=model)
+    total = told(chosen).total
+    # A convolution's own room for packed copies is the processor's: 5 to 10 % on one with AVX-512.
+    assert total < allocated(chosen) < 4 / 3 * total
 
 
 @pytest.mark.nightly
 @pytest.mark.skipif(sys.platform != "linux", reason="peaks are read from /proc")
-@pytest.mark.parametrize(
-    "model",
-    [
-        {"name": "cyclegan", "generator": {"channels": [16, 32, 64]}},
-        {"generator": {"kind": "resnet", "channels": [16, 32], "residual_units": 2}},
-    ],
-)
-def test_so_do_real_steps_of_other_models(model: dict[str, Any]) -> None:
-    """Faster: test_a_real_step_takes_what_was_told_and_up_to_half_more."""
-    is_told_rightly((128, 96), 8, model=model)
+@pytest.mark.parametrize("model", CASES)
+def test_a_process_grows_by_what_was_told_and_less_than_as_much_again(
+    model: dict[str, Any],
+) -> None:
+    """Faster: test_a_real_step_allocates_what_was_told_and_up_to_a_third_more."""
+    total = told(experiment((128, 96), 8, model=model)).total
+    # What a process has freed it need not ask for again, and pieces between tensors stay unused.
+    assert 0.8 * total < growth((128, 96), 8, model=model) < 2 * total
 
 
 @pytest.mark.parametrize("name", ["pix2pix", "regression", "cyclegan"])
