@@ -13,9 +13,12 @@ from monai.networks.utils import to_norm_affine
 from monai.transforms.spatial.array import Spacing
 from monai.utils.enums import LazyAttr
 from numpy.typing import NDArray
-from torch.nn import functional
 
 from partitions.scans.grid import Affine
+
+_MODES = {"bilinear": 0, "nearest": 1}
+_BORDER = 1
+"""The numbers that torch's sampler has for them, where corners are not aligned."""
 
 
 @dataclass(frozen=True)
@@ -85,13 +88,8 @@ class Plane:
         places = self.places[part]
         if slices is not None:
             places = places[:, :, torch.from_numpy(slices)]
-        found = functional.grid_sample(
-            torch.from_numpy(np.ascontiguousarray(data, np.float64))[None, None],
-            places[None],
-            mode=mode,
-            padding_mode="border",
-            align_corners=False,
-        )
+        values = torch.from_numpy(np.ascontiguousarray(data, np.float64))[None, None]
+        found = torch.grid_sampler(values, places[None], _MODES[mode], _BORDER, False)
         return np.asarray(found[0, 0].numpy(), dtype=np.float32)
 
 
@@ -116,7 +114,7 @@ def plane_of(shape: tuple[int, ...], affine: Affine, spacing: float | None) -> P
         return Plane(affine, None)
     order = [2, 1, 0]  # torch counts places from the last axis
     theta = to_norm_affine(way[None], shape, size)[:, order][..., [*order, 3]]
-    return Plane(found, functional.affine_grid(theta, [1, 1, *size], align_corners=False)[0])
+    return Plane(found, torch.affine_grid_generator(theta, [1, 1, *size], False)[0])
 
 
 def window_on(mask: NDArray[np.bool_], size: tuple[int, int]) -> Window:
