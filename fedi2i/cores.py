@@ -1,8 +1,10 @@
-"""How many processor cores this process may use."""
+"""How many processor cores this process may use, and a stretch in which torch uses one."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 def available_cores() -> int:
@@ -16,3 +18,21 @@ def available_cores() -> int:
         cores = os.cpu_count() or 1
     granted = os.environ.get("SLURM_CPUS_PER_TASK", "")
     return min(cores, max(1, int(granted))) if granted.isdecimal() else cores
+
+
+@contextmanager
+def one_torch_thread() -> Iterator[None]:
+    """Compute with one thread.
+
+    Sums then depend on no number of threads, and processes that work beside each other do not
+    compete within themselves.
+    """
+    # Imported here, as most that asks for cores never needs torch.
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -12,7 +12,8 @@ from fedi2i.typed_config import nearest, record_from
 from lightning_modules.model_networks import MODELS
 
 if TYPE_CHECKING:
-    from lightning_modules.configuration import ExperimentConfig, ModelConfig
+    from lightning_modules.configuration import ExperimentConfig
+    from lightning_modules.model_configuration import ModelConfig
 
 _MODEL = "conditional"
 _LEAST_LEVELS = 3

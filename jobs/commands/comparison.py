@@ -194,8 +194,8 @@ def tune(options: TuneOptions) -> None:
     """Run grids of settings and print what the rule chooses."""
     # Imported here, as a mistake in the command line should not wait seconds for torch.
     from jobs.running.spent_epsilon import read_trainings, study_sentences
-    from jobs.running.tuning import run_tuning
-    from jobs.running.tuning_table import TABLE_FILE
+    from jobs.running.tuning.grids import run_tuning
+    from jobs.running.tuning.table import TABLE_FILE
 
     seeds = seeds_from(options.seeds)
     changes = {"experiment": read_settings(options.settings)}

@@ -21,7 +21,7 @@ from typing import Protocol
 from omegaconf import OmegaConf
 
 from fedi2i.cores import available_cores
-from fedi2i.errors import ConfigError, DataError
+from fedi2i.errors import ConfigError
 from fedi2i.files import write_text
 from jobs.running.arm_outcome import ArmOutcome
 from jobs.running.arm_process import FINISHED, ArmProcess, finished_seconds, run_process
@@ -32,8 +32,14 @@ from jobs.running.baseline_arms import (
     ensemble_of,
     regression_arm,
 )
+from jobs.running.comparison_checks import (
+    REFERENCE,
+    check_arms,
+    check_distributions,
+    check_patients,
+)
 from jobs.running.federated_arm import WORKSPACES, FederatedArm
-from jobs.running.prepared_data import key_of, prepared_manifests, refuse_nobody_in
+from jobs.running.prepared_data import key_of, prepared_manifests
 from jobs.running.run_record import (
     PrimaryOutcome,
     read_baselines,
@@ -42,29 +48,21 @@ from jobs.running.run_record import (
 )
 from jobs.running.site_arms import (
     FINE_TUNING_FILE,
-    check_left_out,
     fine_tuned_arms,
     joined_families,
     left_out_arms,
 )
 from jobs.running.spent_epsilon import RUN_FILE, STUDY_FILE
 from jobs.running.strategies_table import strategies_text, strategy_line, write_strategies
-from jobs.writing.federation import FederatedExperiment, with_strategy
+from jobs.writing.federation import FederatedExperiment
 from jobs.writing.job_folder import run_name
 from jobs.writing.workspace import RELAXED_LIMITS
 from lightning_modules.configuration import experiment_values
-from lightning_modules.contrasts import refuse_conditional
-from lightning_modules.evaluation.distributions.measured import FEWEST_PATIENTS, ONE_TARGET
 from lightning_modules.metrics.presets.catalogue import PRESETS
-from lightning_modules.strategies.catalogue import STRATEGY_JOBS
 from lightning_modules.training.hardware import choose_hardware
 from lightning_modules.training.memory_check import check_memory
-from partitions.manifest import SiteManifest, split_counts
+from partitions.manifest import SiteManifest
 
-REFERENCE = next(
-    name for name, job in STRATEGY_JOBS.items() if job.strategy.reference and job.is_default
-)
-"""The job that every other one is compared with, whatever comes out."""
 EVALUATION = "evaluation"
 """The part that measures the models of all arms."""
 MEASURED = "baselines on validation patients"
@@ -216,72 +214,6 @@ def planned(comparison: Comparison) -> Plan:
         arms_alone(comparison.job, *place),
         fine_tuned_arms(reference, comparison.fine_tuning),
     )
-
-
-def check_arms(
-    job: FederatedExperiment,
-    strategies: Sequence[str],
-    *,
-    ensemble: bool = False,
-    fine_tuning: int = 0,
-    leave_one_site_out: bool = False,
-    where: str = "arms",
-) -> None:
-    """Refuse arms that cannot be run, before the first of them is.
-
-    Args:
-        job: experiment and federation.
-        strategies: to run.
-        ensemble: see ``Comparison``, as for the others.
-        fine_tuning: see there.
-        leave_one_site_out: see there.
-        where: the file, for messages.
-
-    Raises:
-        ConfigError: a misspelt strategy or one that does not fit the federation or its privacy
-            mechanism; fine-tuning without the arm that it begins with; too few sites.
-    """
-    for strategy in strategies:
-        with_strategy(job, strategy)
-    if fine_tuning and REFERENCE not in strategies:
-        raise ConfigError(
-            f"{where}: fine-tuning begins with the model of '{REFERENCE}', which is no arm; name it"
-        )
-    if leave_one_site_out:
-        check_left_out(job, f"{where}: leave_one_site_out")
-    if ensemble and len(job.federation.sites) < 2:
-        raise ConfigError(f"{where}: ensemble: one site has one model; it takes two or more")
-
-
-def check_patients(job: FederatedExperiment, manifests: Sequence[SiteManifest]) -> None:
-    """Refuse a site that trains and lacks what every arm needs, before the first arm is run.
-
-    Raises:
-        DataError: nobody to train on, or nobody to choose a model on.
-    """
-    refuse_nobody_in("train", job, manifests, "on whom it would train")
-    chosen = "on whom the best model is chosen and every arm followed"
-    refuse_nobody_in("val", job, manifests, chosen)
-
-
-def check_distributions(job: FederatedExperiment, manifests: Sequence[SiteManifest]) -> None:
-    """Refuse distances of sets of slices where no group of test patients is large enough.
-
-    Raises:
-        DataError: neither a site nor all federated sites together have enough test patients.
-        ConfigError: sites have different targets.
-    """
-    refuse_conditional(job.experiment, "distributions", ONE_TARGET)
-    unseen = job.federation.unseen
-    counts = {m.site: split_counts(m)["test"] for m in manifests if m.site not in unseen}
-    groups = [*counts.values(), sum(counts.values())]
-    groups += [len(m.subjects) for m in manifests if m.site in unseen]
-    if max(groups) < FEWEST_PATIENTS:
-        raise DataError(
-            f"distances of distributions need {FEWEST_PATIENTS} test patients, and neither a site "
-            f"nor all federated sites together have more than {max(groups)}; give more patients, "
-            "or leave 'distributions' out"
-        )
 
 
 def _regression(comparison: Comparison, data_key: str) -> tuple[PlannedArm, ...]:

@@ -13,7 +13,6 @@ from torch import nn
 from fedi2i.errors import DataError
 from fedi2i.files import replacing, write_csv
 from fedi2i.metric_files import COLUMNS as METRIC_COLUMNS
-from lightning_modules.configuration import ModelConfig
 from lightning_modules.data.source_view import ONE_SLICE, SourceView
 from lightning_modules.evaluation.baselines import SOURCE_ARM, UNTRAINED_ARMS, baselines_of
 from lightning_modules.evaluation.distributions.measured import DISTRIBUTIONS_FILE, Distributions
@@ -29,6 +28,7 @@ from lightning_modules.evaluation.validation import (
 )
 from lightning_modules.metrics.presets.catalogue import DEFAULT, PRESETS, needs_scans
 from lightning_modules.metrics.presets.interface import Preset
+from lightning_modules.model_configuration import ModelConfig
 from lightning_modules.model_networks import MODELS
 from lightning_modules.networks.building import build_translator
 from lightning_modules.networks.modulation import for_site

@@ -14,7 +14,6 @@ from typing import Any
 from torch import Tensor, fx, nn
 from torch.nn.utils.parametrize import type_before_parametrizations
 
-from lightning_modules.configuration import ModelConfig
 from lightning_modules.matching.channel_flow import (
     AxisBook,
     ChannelUnion,
@@ -40,6 +39,7 @@ from lightning_modules.matching.tracing import (
     traced_graph,
     without_data,
 )
+from lightning_modules.model_configuration import ModelConfig
 from lightning_modules.networks.building import example_inputs
 
 Bias = tuple[str, bool]

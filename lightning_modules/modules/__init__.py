@@ -10,7 +10,8 @@ from lightning_modules.model_networks import MODELS
 if TYPE_CHECKING:
     import pytorch_lightning as pl
 
-    from lightning_modules.configuration import ModelConfig, TrainingConfig
+    from lightning_modules.configuration import TrainingConfig
+    from lightning_modules.model_configuration import ModelConfig
     from lightning_modules.privacy.patient_settings import PatientNoise
 
 

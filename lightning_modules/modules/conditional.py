@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import l1_loss
 
-from lightning_modules.configuration import ModelConfig, TrainingConfig
+from lightning_modules.configuration import TrainingConfig
 from lightning_modules.data.contrast_draws import SOURCE_CODE, TARGET_CODE, THIRD_CODE
 from lightning_modules.data.slices import Batch
+from lightning_modules.model_configuration import ModelConfig
 from lightning_modules.modules.optimization import step
 from lightning_modules.modules.translation import TranslationModule
 

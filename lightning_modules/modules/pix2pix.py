@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_modules.configuration import ModelConfig, TrainingConfig
+from lightning_modules.configuration import TrainingConfig
 from lightning_modules.data.slices import Batch
 from lightning_modules.losses.adversarial import AdversarialLoss
 from lightning_modules.losses.feature_matching import feature_matching
+from lightning_modules.model_configuration import ModelConfig
 from lightning_modules.modules.optimization import frozen, step
 from lightning_modules.modules.translation import TranslationModule
 

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from torch import Tensor, nn
 from torch.nn.functional import l1_loss
 
-from lightning_modules.configuration import ModelConfig, TrainingConfig
+from lightning_modules.configuration import TrainingConfig
 from lightning_modules.data.slices import Batch
+from lightning_modules.model_configuration import ModelConfig
 from lightning_modules.modules.optimization import step
 from lightning_modules.modules.translation import TranslationModule
 

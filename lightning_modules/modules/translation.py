@@ -8,8 +8,9 @@ import pytorch_lightning as pl
 from torch import Tensor
 from torch.optim import Optimizer
 
-from lightning_modules.configuration import ModelConfig, TrainingConfig
+from lightning_modules.configuration import TrainingConfig
 from lightning_modules.data.slices import Batch
+from lightning_modules.model_configuration import ModelConfig
 from lightning_modules.model_networks import MODELS
 from lightning_modules.modules.optimization import network_optimizers
 from lightning_modules.networks.building import build_networks

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fedi2i.errors import ConfigError
-from lightning_modules.configuration import ModelConfig
+from lightning_modules.model_configuration import ModelConfig
 from lightning_modules.model_networks import MODELS
 from lightning_modules.networks.discriminator import PatchGAN, SlicePatchGAN
 from lightning_modules.networks.generators.catalogue import build_generator

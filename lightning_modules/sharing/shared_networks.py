@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from fedi2i.typed_config import check_values, record_from
-from lightning_modules.configuration import ModelConfig
+from lightning_modules.model_configuration import ModelConfig
 from lightning_modules.model_networks import shared_networks
 from lightning_modules.networks.building import build_networks
 from lightning_modules.networks.configuration import check_levels

@@ -25,7 +25,7 @@ from torch import Tensor
 from fedi2i.errors import ConfigError, DataError
 from fedi2i.files import not_written, replacing, write_text
 from fedi2i.typed_config import as_dict, record_from
-from lightning_modules.configuration import ModelConfig
+from lightning_modules.model_configuration import ModelConfig
 from lightning_modules.networks.building import build_translator
 from lightning_modules.networks.generators.catalogue import build_generator
 from lightning_modules.networks.modulation import for_pair

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedi2i.cores import one_torch_thread
 from fedi2i.errors import DataError
 from partitions.preparation.configuration import PreparationConfig
 from partitions.preparation.corrections.applied import evened
@@ -16,7 +17,7 @@ from partitions.preparation.grids.cutting import MASK_NAME, cut_slices
 from partitions.preparation.grids.native_grid import SliceGeometry
 from partitions.preparation.intensities import Scale
 from partitions.preparation.masks import MASK_FILE, foreground_in
-from partitions.preparation.subject import in_unit, one_torch_thread, volume_scale
+from partitions.preparation.subject import in_unit, volume_scale
 from partitions.scans.grid import Grid
 from partitions.scans.volume import Volume
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from fedi2i.cores import one_torch_thread
 from fedi2i.errors import DataError
 from partitions.check.finding import Finding, refuse
 from partitions.check.scans import LESION, SubjectScans, SubjectVoxels, open_scans
@@ -184,14 +183,3 @@ def _spacing_of(
     if config.spacing is None:
         return y, x, z
     return config.spacing, config.spacing, z
-
-
-@contextmanager
-def one_torch_thread() -> Iterator[None]:
-    """Sites are prepared side by side in processes; threads inside them would only compete."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -17,8 +17,8 @@ from fedi2i.errors import ConfigError, DataError
 from jobs.running import federated_arm, plain_loop
 from jobs.running.arm_process import ArmFailedError, ArmProcess
 from jobs.running.spent_epsilon import read_trainings, spent_together
-from jobs.running.tuning import run_tuning
-from jobs.running.tuning_table import TunedRun, choose_point, read_table
+from jobs.running.tuning.grids import run_tuning
+from jobs.running.tuning.table import TunedRun, choose_point, read_table
 from jobs.writing.federation import read_federated_experiment, with_strategy
 from lightning_modules.strategies.catalogue import STRATEGY_JOBS, grid_of
 

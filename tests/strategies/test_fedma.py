@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from app_custom.aggregation.aggregator import Aggregator
 from lightning_modules.combining.updates import SiteUpdate, Weights
-from lightning_modules.configuration import ModelConfig, experiment_from
+from lightning_modules.configuration import experiment_from
 from lightning_modules.matching.layer_stages import (
     finished_before,
     finished_in,
@@ -31,6 +31,7 @@ from lightning_modules.matching.realignment import (
     realigned_optimizers,
     realigned_state,
 )
+from lightning_modules.model_configuration import ModelConfig
 from lightning_modules.networks.building import build_networks
 from lightning_modules.sharing.shared_networks import SharedNetworks
 from lightning_modules.strategies.fedma import MatchingSettings, without_network

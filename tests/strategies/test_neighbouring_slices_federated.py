@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from in_process_federation import InProcessFederation, same
 
-from lightning_modules.configuration import ModelConfig
 from lightning_modules.matching.network_groups import network_groups
+from lightning_modules.model_configuration import ModelConfig
 from lightning_modules.networks.building import build_networks
 
 MakeFederation = Callable[..., InProcessFederation]

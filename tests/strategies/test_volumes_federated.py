@@ -15,11 +15,11 @@ from in_process_federation import InProcessFederation, same
 from test_participation import AGGREGATED
 
 from fedi2i.errors import DataError
-from lightning_modules.configuration import ModelConfig
 from lightning_modules.data.slices import TrainingSlices
 from lightning_modules.evaluation.validation import load_translator, validate
 from lightning_modules.matching.network_groups import network_groups
 from lightning_modules.matching.permutations import permute
+from lightning_modules.model_configuration import ModelConfig
 from lightning_modules.networks.building import build_networks, example_inputs
 from lightning_modules.networks.generators.catalogue import build_generator
 from lightning_modules.privacy.patient_settings import PatientNoise

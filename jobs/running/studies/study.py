@@ -22,13 +22,12 @@ from fedi2i.errors import ConfigError, DataError
 from fedi2i.files import write_csv, write_text
 from fedi2i.typed_config import as_dict, check_values, choose, number, read_yaml, record_from
 from jobs.privacy.catalogue import privacy_values
-from jobs.running.comparison import (
+from jobs.running.comparison import Comparison, run_comparison
+from jobs.running.comparison_checks import (
     REFERENCE,
-    Comparison,
     check_arms,
     check_distributions,
     check_patients,
-    run_comparison,
 )
 from jobs.running.launching.parts import launch_comparisons
 from jobs.running.launching.resources import Resources

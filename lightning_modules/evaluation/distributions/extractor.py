@@ -11,8 +11,7 @@ several; telling the height of a slice would teach it to overlook texture.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fedi2i.cores import one_torch_thread
 from fedi2i.errors import DataError
 from lightning_modules.data.slices import to_intensity
 from lightning_modules.seeding import derive_seed
@@ -134,7 +134,7 @@ class Extractor:
 
     def _raw(self, images: Tensor, masks: Tensor) -> NDArray[np.float64]:
         parts = []
-        with torch.inference_mode(), one_thread():
+        with torch.inference_mode(), one_torch_thread():
             for image, mask in zip(
                 torch.split(images, _SLICES_AT_ONCE),
                 torch.split(masks, _SLICES_AT_ONCE),
@@ -195,7 +195,7 @@ def train_extractor(slices: RealSlices, seed: int = SEED, steps: int = STEPS) ->
             "the distribution distance needs target slices of training patients, and the given "
             "sites have none; give a site that trained, or leave --distributions out"
         )
-    with one_thread(), torch.random.fork_rng(devices=[]):
+    with one_torch_thread(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "weights"))
         network = DenoisingNetwork()
         optimizer = torch.optim.Adam(network.parameters(), _LEARNING_RATE)
@@ -238,14 +238,3 @@ def _cropped(images: Tensor, masks: Tensor, draw: np.random.Generator) -> tuple[
     rows, columns = (int(draw.integers(max(1, side - _CROP + 1))) for side in images.shape[1:])
     where = (slice(None), slice(rows, rows + _CROP), slice(columns, columns + _CROP))
     return images[where].unsqueeze(1), masks[where].unsqueeze(1).float()
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Compute with one thread, so that sums do not depend on how many there are."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

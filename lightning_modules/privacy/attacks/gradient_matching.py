@@ -21,8 +21,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, softplus
 
-from lightning_modules.configuration import ModelConfig
 from lightning_modules.losses.adversarial import AdversarialLoss
+from lightning_modules.model_configuration import ModelConfig
 
 _NEGLIGIBLE = 1e-5
 """Arrays with less than this share of the whole gradient hold nothing but rounding: biases in front

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from lightning_modules.configuration import ModelConfig
 from lightning_modules.losses.adversarial import AdversarialLoss
+from lightning_modules.model_configuration import ModelConfig
 
 MOST_ITERATIONS = 400
 _SOLVED = 1e-12

@@ -12,12 +12,13 @@ from constant_slices import BOTH, constant_split
 from torch import Tensor, nn
 
 from fedi2i.errors import ConfigError
-from lightning_modules.configuration import ModelConfig, experiment_from, experiment_values
+from lightning_modules.configuration import experiment_from, experiment_values
 from lightning_modules.data.augmentation import Augmenter
 from lightning_modules.data.patients import PatientDraws, patients_digest
 from lightning_modules.data.slices import TrainingSlices, to_intensity, to_network
 from lightning_modules.data.source_view import ONE_SLICE, SourceView
 from lightning_modules.evaluation.validation import patients, translate_patient, validate
+from lightning_modules.model_configuration import ModelConfig
 from lightning_modules.networks.building import build_networks, example_inputs
 from lightning_modules.networks.generators.catalogue import GENERATORS, build_generator
 from lightning_modules.networks.own_check import check_own_networks

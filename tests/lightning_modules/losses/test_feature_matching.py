@@ -10,13 +10,9 @@ import torch
 from torch import Tensor
 
 from fedi2i.errors import ConfigError
-from lightning_modules.configuration import (
-    ModelConfig,
-    TrainingConfig,
-    experiment_from,
-    experiment_values,
-)
+from lightning_modules.configuration import TrainingConfig, experiment_from, experiment_values
 from lightning_modules.losses.feature_matching import feature_matching
+from lightning_modules.model_configuration import ModelConfig
 from lightning_modules.modules import build_module
 from lightning_modules.networks.configuration import DiscriminatorConfig, GeneratorConfig
 

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from lightning_modules.configuration import ModelConfig, TrainingConfig
+from lightning_modules.configuration import TrainingConfig
 from lightning_modules.data.slices import Batch
+from lightning_modules.model_configuration import ModelConfig
 from lightning_modules.modules import build_module
 from lightning_modules.modules.cyclegan import CycleGANModule
 from lightning_modules.networks.configuration import DiscriminatorConfig, GeneratorConfig

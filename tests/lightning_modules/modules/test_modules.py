@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lightning_modules.configuration import ModelConfig, TrainingConfig
+from lightning_modules.configuration import TrainingConfig
 from lightning_modules.data.contrast_draws import SOURCE_CODE, TARGET_CODE, THIRD_CODE
+from lightning_modules.model_configuration import ModelConfig
 from lightning_modules.model_networks import MODELS
 from lightning_modules.modules import build_module
 from lightning_modules.networks.configuration import DiscriminatorConfig, GeneratorConfig

@@ -6,7 +6,8 @@ import torch
 from torch.optim import Adam
 from torch.utils.data import DataLoader
 
-from lightning_modules.configuration import ModelConfig, TrainingConfig
+from lightning_modules.configuration import TrainingConfig
+from lightning_modules.model_configuration import ModelConfig
 from lightning_modules.modules import build_module
 from lightning_modules.networks.configuration import DiscriminatorConfig, GeneratorConfig
 from lightning_modules.training.hardware import Hardware

@@ -11,7 +11,8 @@ from torch import nn
 
 from fedi2i.errors import ConfigError
 from fedi2i.typed_config import record_from
-from lightning_modules.configuration import ModelConfig, TrainingConfig
+from lightning_modules.configuration import TrainingConfig
+from lightning_modules.model_configuration import ModelConfig
 from lightning_modules.model_networks import MODELS
 from lightning_modules.modules import build_module
 from lightning_modules.modules.pix2pix import Pix2PixModule

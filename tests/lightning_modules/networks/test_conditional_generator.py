@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from fedi2i.errors import ConfigError
-from lightning_modules.configuration import ModelConfig
+from lightning_modules.model_configuration import ModelConfig
 from lightning_modules.networks.building import build_networks
 from lightning_modules.networks.configuration import GeneratorConfig
 from lightning_modules.networks.generators.catalogue import build_generator

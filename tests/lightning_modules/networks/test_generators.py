@@ -13,8 +13,9 @@ from torch import nn
 import lightning_modules.networks.generators as package
 from fedi2i.catalogue import INFRASTRUCTURE
 from fedi2i.errors import ConfigError
-from lightning_modules.configuration import ModelConfig, experiment_from
+from lightning_modules.configuration import experiment_from
 from lightning_modules.matching.network_groups import network_groups
+from lightning_modules.model_configuration import ModelConfig
 from lightning_modules.networks.building import build_networks
 from lightning_modules.networks.configuration import NORMS, GeneratorConfig
 from lightning_modules.networks.generators.catalogue import GENERATORS, build_generator

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_modules.configuration import ModelConfig
+from lightning_modules.model_configuration import ModelConfig
 from lightning_modules.networks.building import build_networks
 from lightning_modules.networks.configuration import GeneratorConfig
 from lightning_modules.networks.generators.catalogue import build_generator

@@ -1,6 +1,6 @@
 """Tune settings: run a grid over several seeds, and choose one point by one rule for all.
 
-The rule stands in ``jobs.running.tuning_table``. Every grid of a strategy has as many points, only
+The rule stands in ``jobs.running.tuning.table``. Every grid of a strategy has as many points, only
 validation patients are looked at, and the whole table is kept.
 
 A tuning goes on where it was interrupted: finished runs are not repeated, and the table is written
@@ -26,7 +26,7 @@ from jobs.running.federated_arm import FederatedArm, simulated_privacy
 from jobs.running.plain_loop import validation_in_this_process
 from jobs.running.prepared_data import key_of, prepared_manifests, refuse_nobody_in
 from jobs.running.spent_epsilon import TUNING_FILE
-from jobs.running.tuning_table import (
+from jobs.running.tuning.table import (
     FEWEST_SEEDS,
     TABLE_FILE,
     Choice,

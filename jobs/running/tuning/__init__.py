@@ -1,0 +1,1 @@
+"""Settings of strategies, chosen by one rule on validation patients."""
