@@ -11,7 +11,7 @@ PACKAGES := fedi2i partitions lightning_modules app_custom jobs provision report
 .PHONY: help setup data provision poc demo smoke smoke-cyclegan strategies study study-quick study-matching audit report tensorboard \
 	lint format types test test-fast test-all coverage docs jobs shape \
 	benchmark benchmark-aggregation benchmark-callback benchmark-gpu benchmark-scale benchmark-soak \
-	benchmark-upsampling benchmark-matching benchmark-preparation benchmark-volumes \
+	benchmark-upsampling benchmark-matching benchmark-preparation benchmark-volumes benchmark-conditional \
 	figures-demo figure-hostile clean
 
 help: ## list the targets
@@ -160,6 +160,9 @@ benchmark-matching: data ## FedMA's coordinate descent: merged pairs with and wi
 
 benchmark-volumes: setup ## patches of volumes: time of a cut and a step, memory by patch and volume
 	@$(RUN) benchmarks/volumes.py
+
+benchmark-conditional: data ## one conditional generator, separate models and their chain (a quarter of an hour)
+	@$(RUN) benchmarks/conditional.py
 
 benchmark-gpu: data ## on a GPU: equal to the CPU, time and memory of every network, federated rounds
 	@$(RUN) benchmarks/gpu.py --out runs/gpu.md

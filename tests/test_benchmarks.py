@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import aggregation
+import conditional
 import encryption
 import federation_overhead
 import gpu
@@ -31,6 +32,7 @@ import torch
 import upsampling
 import volumes
 from simulator_runs import TWO_SITES
+from three_contrasts import write_three_contrasts
 from tiny_cohort import SITES, write_tiny_cohort
 
 from jobs.writing.federation import read_federated_experiment
@@ -109,6 +111,19 @@ def test_a_hostile_site_spoils_the_mean_and_not_the_median(cohort: Path) -> None
     }
     assert curves["FedAvg"][0] == curves["FedMedian"][0], "before training"
     assert curves["FedAvg"][1] < curves["FedMedian"][1]
+
+
+def test_a_chain_of_generators_that_change_nothing_is_measured_as_the_source_itself(
+    tmp_path: Path,
+) -> None:
+    data = write_three_contrasts(tmp_path, (*SITES, "island"))
+    source = conditional.untrained(data, seed=1, rounds=1, name="source")
+    twice = conditional.everywhere(data, 1, 1, lambda pair: [torch.nn.Identity()] * 2)
+    assert twice == pytest.approx(source)
+    assert len({round(value, 3) for value in source.values()}) > 1
+    trained = conditional.federated(data, seed=1, rounds=1, pseudo_source=1.0)
+    without = conditional.federated(data, seed=1, rounds=1, pseudo_source=0.0)
+    assert all(trained[pair] != without[pair] for pair in conditional.PAIRS)
 
 
 def test_a_site_of_the_scale_benchmark_has_one_patient_of_every_split(

@@ -6,6 +6,7 @@ on can be measured all the same.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import nibabel as nib
@@ -22,9 +23,9 @@ PAIR = ("t2", "flair")
 SHAPE = (40, 48, 6)
 
 
-def write_three_contrasts(folder: Path) -> Path:
+def write_three_contrasts(folder: Path, sites: Sequence[str] = (*TRAINED, UNSEEN)) -> Path:
     """Write one folder per site with its manifest; returns ``folder``."""
-    for number, site in enumerate((*TRAINED, UNSEEN)):
+    for number, site in enumerate(sites):
         records = tuple(
             _write_subject(folder / site, index, split, np.random.default_rng([number, index]))
             for index, split in enumerate(("train", "train", "train", "val", "test"))
