@@ -17,16 +17,15 @@ from lightning_modules.data.source_view import ONE_SLICE, SourceView
 from lightning_modules.evaluation.baselines import SOURCE_ARM, UNTRAINED_ARMS, baselines_of
 from lightning_modules.evaluation.distributions.measured import DISTRIBUTIONS_FILE, Distributions
 from lightning_modules.evaluation.followed_baselines import BASELINES_FILE, followed_baselines
-from lightning_modules.evaluation.images import native_pair, stored_target_of
+from lightning_modules.evaluation.measuring import Translated, measured
 from lightning_modules.evaluation.panels import middle_slice, shown
 from lightning_modules.evaluation.validation import (
     Patient,
     load_translator,
-    patient_metrics,
     patients,
     translate_patient,
 )
-from lightning_modules.metrics.presets.catalogue import DEFAULT, PRESETS, needs_scans
+from lightning_modules.metrics.presets.catalogue import DEFAULT, PRESETS
 from lightning_modules.metrics.presets.interface import Preset
 from lightning_modules.model_configuration import ModelConfig
 from lightning_modules.model_networks import MODELS
@@ -36,6 +35,7 @@ from lightning_modules.sharing.tensor_file import read_tensors
 from lightning_modules.training.hardware import Hardware
 from partitions.manifest import SPLITS
 from partitions.preparation import PreparedSite
+from partitions.processes import in_order
 
 RESULTS_FILE = "results.csv"
 SLICES_FILE = "slices.npz"
@@ -88,6 +88,9 @@ def evaluate(
     A preset in HU measures volumes on the scan's own grid against the scan, see `native_pair`,
     unless its name says that prepared slices are meant.
 
+    With more than one thread as many processes measure, while this one translates the next
+    patients; values do not depend on that.
+
     Writes ``results.csv`` (one row per arm, site, split, subject and metric, each with its preset)
     and ``slices.npz`` (the slice with the largest mask of every patient: source, target, mask,
     lesion where there is one, and each arm's prediction; float16 intensities in [0, 1] through the
@@ -99,27 +102,34 @@ def evaluate(
     Returns:
         The path of ``results.csv``.
     """
-    rows: list[Row] = []
     pictures: dict[str, np.ndarray] = {}
     evaluated, measured_by = list(sites), PRESETS[preset]
     baselines = baselines_of(evaluated, unseen)
-    for site in evaluated:
-        translating = {arm: for_site(generator, site) for arm, generator in generators.items()}
-        for patient in measured_patients(site, split, unseen):
-            predictions = baselines[site.site].predictions(patient) | {
-                arm: translate_patient(generator, patient, hardware, view)
-                for arm, generator in translating.items()
-            }
-            for name, members in (ensembles or {}).items():
-                predictions[name] = torch.stack([predictions[one] for one in members]).mean(dim=0)
-            for arm, metrics in _measured(predictions, patient, site, measured_by):
-                rows += [
-                    (arm, site.site, split, patient.subject, preset, name, metrics[name])
-                    for name in sorted(metrics)
-                ]
-            pictures |= _pictures(site.site, patient, predictions, measured_by)
-            if distributions is not None:
-                distributions.add(site.site, patient, predictions)
+
+    def translated() -> Iterator[Translated]:
+        for site in evaluated:
+            translating = {arm: for_site(generator, site) for arm, generator in generators.items()}
+            for patient in measured_patients(site, split, unseen):
+                predictions = baselines[site.site].predictions(patient) | {
+                    arm: translate_patient(generator, patient, hardware, view)
+                    for arm, generator in translating.items()
+                }
+                for name, members in (ensembles or {}).items():
+                    outputs = torch.stack([predictions[one] for one in members])
+                    predictions[name] = outputs.mean(dim=0)
+                pictures.update(_pictures(site.site, patient, predictions, measured_by))
+                if distributions is not None:
+                    distributions.add(site.site, patient, predictions)
+                yield Translated(
+                    site.site, patient, predictions, site.manifest, site.config, preset
+                )
+
+    rows: list[Row] = [
+        (arm, site, split, subject, preset, name, metrics[name])
+        for site, subject, found in in_order(measured, translated(), hardware.threads)
+        for arm, metrics in found.items()
+        for name in sorted(metrics)
+    ]
     followed = followed_baselines(evaluated, baselines, unseen, preset)
     write_csv(out / BASELINES_FILE, ("arm", *METRIC_COLUMNS), followed)
     write_csv(out / RESULTS_FILE, COLUMNS, rows)
@@ -137,19 +147,6 @@ def measured_patients(
     """The patients of a site that ``evaluate`` measures, see there; one in memory at a time."""
     chosen = SPLITS if split == "test" and site.site in unseen else (split,)
     return chain.from_iterable(patients(site.split(name)) for name in chosen)
-
-
-def _measured(
-    predictions: Mapping[str, torch.Tensor], patient: Patient, site: PreparedSite, preset: Preset
-) -> Iterator[tuple[str, dict[str, float]]]:
-    """Every arm's metrics of one patient, whose scan is read once."""
-    if not needs_scans(preset):
-        for arm, prediction in predictions.items():
-            yield arm, patient_metrics(prediction, patient, preset)
-        return
-    stored = stored_target_of(site.manifest, site.config, patient)
-    for arm, prediction in predictions.items():
-        yield arm, preset.measure(native_pair(prediction, patient, stored, preset))
 
 
 def _pictures(

@@ -7,11 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.data.meta_tensor import MetaTensor
-from monai.data.utils import AFFINE_TOL
-from monai.networks.utils import to_norm_affine
-from monai.transforms.spatial.array import Spacing
-from monai.utils.enums import LazyAttr
 from numpy.typing import NDArray
 
 from partitions.scans.grid import Affine
@@ -105,6 +100,13 @@ def plane_of(shape: tuple[int, ...], affine: Affine, spacing: float | None) -> P
     """
     if spacing is None:
         return Plane(affine, None)
+    # Imported here, as who opens or measures prepared slices should not wait seconds for it.
+    from monai.data.meta_tensor import MetaTensor
+    from monai.data.utils import AFFINE_TOL
+    from monai.networks.utils import to_norm_affine
+    from monai.transforms.spatial.array import Spacing
+    from monai.utils.enums import LazyAttr
+
     image = MetaTensor(torch.zeros(1, 1, 1, 1).expand(1, *shape), affine=torch.from_numpy(affine))
     # A pixel size of -1 means "keep" to MONAI's Spacing.
     planned = Spacing(pixdim=(spacing, spacing, -1.0), lazy=True)(image)

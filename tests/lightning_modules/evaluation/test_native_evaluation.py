@@ -84,6 +84,23 @@ def _evaluated(site: PreparedSite, out: Path, hardware: Hardware, preset: str) -
     return table.set_index(["arm", "metric"]).value
 
 
+def test_a_process_that_only_measures_finds_the_same_values(
+    tmp_path: Path, hardware: Hardware
+) -> None:
+    site = _prepared(tmp_path / "A")
+    alone, beside = (
+        evaluate(
+            {"copy": nn.Identity()},
+            [site],
+            replace(hardware, threads=threads),
+            tmp_path / f"{threads} threads",
+            preset="synthrad2025",
+        )
+        for threads in (1, 2)
+    )
+    assert alone.read_bytes() == beside.read_bytes()
+
+
 def test_the_error_is_that_of_the_stored_scans_in_hu(tmp_path: Path, hardware: Hardware) -> None:
     manifest, scans = _site(tmp_path / "A")
     site = prepare_site(manifest, CONFIG, tmp_path / "cache", False)
