@@ -138,13 +138,16 @@ def with_and_without(
 def test_with_contrast_dropout_a_set_that_no_site_trains_on_is_translated(
     cohort: Path, tmp_path: Path
 ) -> None:
-    """Nobody trains on FLAIR alone; the next test is the cheap one."""
+    """Nobody trains on FLAIR alone.
+
+    Faster: ``test_a_contrast_never_missing_in_training_is_missed_unless_it_was_taken_away``.
+    """
     with_it, without = with_and_without(cohort, tmp_path, ("north", "east"), 5)
     assert with_it["island"] > 17 > 15.5 > without["island"]
     assert with_it["north"] > without["north"] - 2 and with_it["east"] > without["east"] - 2
 
 
-def test_a_contrast_that_was_never_missing_in_training_is_missed_unless_it_was_taken_away(
+def test_a_contrast_never_missing_in_training_is_missed_unless_it_was_taken_away(
     cohort: Path, tmp_path: Path
 ) -> None:
     with_it, without = with_and_without(cohort, tmp_path, ("east",), 3)
