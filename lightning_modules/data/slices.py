@@ -175,7 +175,7 @@ class TrainingSlices:
         return np.stack(found)
 
     def _subject(self, owner: int, place: int) -> PreparedSubject:
-        return self._splits[owner].subjects[self._owned[owner][place]]
+        return self._splits[owner].subjects[int(self._owned[owner][place])]
 
 
 def _subject_of_slices(split: PreparedSplit) -> NDArray[np.intp]:
