@@ -13,6 +13,7 @@ from lightning_modules.networks.configuration import (
     GeneratorConfig,
     NetworkConfig,
 )
+from partitions.preparation.configuration import MOST_CONTRASTS
 
 ADVERSARIAL_LOSSES = ("lsgan", "bce")
 
@@ -43,6 +44,10 @@ class ModelConfig:
         pseudo_source_from: conditional: part of the training that is over when that term begins.
         patch: slices, rows and columns of the blocks that networks of volumes are trained on; empty
             for networks of slices.
+        source_contrasts: how many contrasts of a source the generator is shown. It follows from
+            ``data.preparation`` and stands here for whoever is told of a model alone.
+        contrast_dropout: how often a training slice loses contrasts of its source, see
+            ``lightning_modules/data/contrast_dropout.py``.
     """
 
     name: str = word("pix2pix", *MODELS)
@@ -59,11 +64,13 @@ class ModelConfig:
     pseudo_source: float = number(1.0, most=1e5, left_out=True)
     pseudo_source_from: float = number(0.2, most=1.0, left_out=True)
     patch: tuple[int, ...] = field(default=(), metadata=LEFT_OUT_WHILE_UNSET)
+    source_contrasts: int = number(1, low=1, most=MOST_CONTRASTS, left_out=True)
+    contrast_dropout: float = number(0.0, most=1.0, left_out=True)
 
     @property
     def view(self) -> SourceView:
         """What the generator is shown of the source; says how many channels it takes."""
-        return SourceView(self.neighbours, self.patch)
+        return SourceView(self.neighbours, self.patch, self.source_contrasts)
 
     @property
     def of_pair(self) -> GeneratorConfig:

@@ -10,6 +10,7 @@ import csv
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -159,7 +160,7 @@ class SiteStudy:
         evaluate(
             generators,
             [self._prepared],
-            hardware,
+            replace(hardware, threads=1),  # no processes beside those of a job
             place,
             preset=experiment.preset,
             view=experiment.model.view,
