@@ -76,6 +76,18 @@ def _pull_plug_in_round(monkeypatch: pytest.MonkeyPatch, broken: int) -> None:
     monkeypatch.setattr(Learner, "train", dying)
 
 
+def test_whoever_hears_of_a_training_may_end_it(
+    make_experiment: MakeExperiment, local: Arm, hardware: Hardware, tmp_path: Path
+) -> None:
+    def report(tag: str, value: float, step: int) -> None:
+        raise _PulledPlugError(tag)
+
+    longer = replace(local, steps=20)
+    with pytest.raises(_PulledPlugError, match="train/"):
+        train_arm(make_experiment(training=KEEP), longer, hardware, tmp_path / "arm", report)
+    assert not (tmp_path / "arm" / "model.pt").exists()
+
+
 def test_the_local_arm_is_the_learner_fed_with_its_own_result(
     make_experiment: MakeExperiment, local: Arm, hardware: Hardware, tmp_path: Path
 ) -> None:
