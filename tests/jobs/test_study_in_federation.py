@@ -215,6 +215,8 @@ def test_the_joint_page_gives_the_numbers_names_what_it_leaves_out_and_who_told_
     assert "Nothing is told of test patients at east" in text
     assert "Nothing is told of test patients at east" in capsys.readouterr().out
     assert (out / "report" / "tables" / "table-1.csv").is_file()
+    spread = (out / "report" / "tables" / "table-2.csv").read_text(encoding="utf-8")
+    assert [line.split(",")[1] for line in spread.splitlines()[1:]] == ["0.050"] * 3
 
 
 def test_a_study_of_which_no_site_tells_anything_has_no_page(

@@ -39,6 +39,7 @@ def render_federated(study: FederatedStudy) -> str:
             others=[table for table in tables if table is not leading],
             compared=[arm for arm in (leading.rows if leading else ()) if (arm, ALL) in found],
             cell=_cell,
+            within=_within,
             difference=lambda table, arm, column: _text(table, found.get((arm, column))),
             column=lambda name: "mean over sites" if name == ALL else name,
             patients=_patients,
@@ -69,14 +70,23 @@ def _cell(table: SiteTable, arm: str, column: str) -> str:
     return _text(table, table.cells.get((arm, column)))
 
 
+def _within(table: SiteTable, arm: str, site: str) -> str:
+    """The standard deviation over a site's patients."""
+    return number(table.within.get((arm, site)), _decimals(table))
+
+
 def _text(table: SiteTable, means: RunMeans | None) -> str:
     if means is None:
         return number(None, 0)
-    largest = max(abs(cell.mean) for cell in table.cells.values())
-    given = table.metric.decimals
-    decimals = decimals_for(largest) if given is None else given
+    decimals = _decimals(table)
     spread = f" ± {number(means.spread, decimals)}" if means.spread is not None else ""
     return f"{number(means.mean, decimals)}{spread}"
+
+
+def _decimals(table: SiteTable) -> int:
+    largest = max(abs(cell.mean) for cell in table.cells.values())
+    given = table.metric.decimals
+    return decimals_for(largest) if given is None else given
 
 
 def _patients(table: SiteTable, column: str) -> str:

@@ -52,7 +52,9 @@ def rounds_begun(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     begun: list[int] = []
     train = Learner.train
 
-    def counted(learner: Learner, state: Mapping[str, Tensor], number: int) -> RoundResult:
+    def counted(
+        learner: Learner, state: Mapping[str, Tensor], number: int, *_: object
+    ) -> RoundResult:
         begun.append(number)
         return train(learner, state, number)
 
@@ -63,7 +65,9 @@ def rounds_begun(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def _pull_plug_in_round(monkeypatch: pytest.MonkeyPatch, broken: int) -> None:
     train = Learner.train
 
-    def dying(learner: Learner, state: Mapping[str, Tensor], number: int) -> RoundResult:
+    def dying(
+        learner: Learner, state: Mapping[str, Tensor], number: int, *_: object
+    ) -> RoundResult:
         result = train(learner, state, number)
         if number == broken:  # the round's local state is written, its progress is not
             raise _PulledPlugError
