@@ -82,15 +82,29 @@ def translate_scans(
     """
     written: list[Path] = []
     refused: dict[Path, str] = {}
-    names = result_names(paths, translator.card.preparation.target)
+    once = tuple(dict.fromkeys(paths))
+    names = result_names(once, translator.card.preparation.target)
     with alone_in(wish.out):
-        for path in tqdm(paths, desc="translating", unit="scan", disable=not progress):
+        for path in tqdm(once, desc="translating", unit="scan", disable=not progress):
             try:
                 written += _translate(path, names[path], translator, wish)
-            except UserError as error:
-                refused[path] = str(error)
-                logger.error("%s", error)
+            except (UserError, OSError, MemoryError) as error:
+                refused[path] = _reason(path, error)
+                logger.error("%s", refused[path])
     return written, refused
+
+
+def _reason(path: Path, error: Exception) -> str:
+    """Why a scan was not translated, in a sentence."""
+    if isinstance(error, MemoryError):
+        return (
+            f"{path}: memory ran out; close other programs, give a smaller --batch, or look "
+            "whether the scan is as large as it should be"
+        )
+    if isinstance(error, OSError):
+        where = error.filename or path
+        return f"{where}: {error.strerror or error}; check room and permissions there"
+    return str(error)
 
 
 def _translate(path: Path, name: str, translator: Translator, wish: Wish) -> list[Path]:
