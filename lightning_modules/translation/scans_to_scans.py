@@ -96,8 +96,10 @@ def translate_scans(
     config = translator.card.preparation
     patients = {path: scans_of_patient(path, config) for path in paths}
     names = result_names([next(iter(scans.values())) for scans in patients.values()], config.target)
+    once = tuple(dict.fromkeys(paths))
+    names = result_names(once, translator.card.preparation.target)
     with alone_in(wish.out):
-        for path in tqdm(paths, desc="translating", unit="scan", disable=not progress):
+        for path in tqdm(once, desc="translating", unit="scan", disable=not progress):
             try:
                 files = patients[path]
                 written += _translate(files, names[next(iter(files.values()))], translator, wish)
@@ -113,6 +115,28 @@ def _translate(
     """Translate one patient, whose scans are given by domain; written as the first of them is."""
     card, path = translator.card, next(iter(files.values()))
     config = card.preparation
+                written += _translate(path, names[path], translator, wish)
+            except (UserError, OSError, MemoryError) as error:
+                refused[path] = _reason(path, error)
+                logger.error("%s", refused[path])
+    return written, refused
+
+
+def _reason(path: Path, error: Exception) -> str:
+    """Why a scan was not translated, in a sentence."""
+    if isinstance(error, MemoryError):
+        return (
+            f"{path}: memory ran out; close other programs, give a smaller --batch, or look "
+            "whether the scan is as large as it should be"
+        )
+    if isinstance(error, OSError):
+        where = error.filename or path
+        return f"{where}: {error.strerror or error}; check room and permissions there"
+    return str(error)
+
+
+def _translate(path: Path, name: str, translator: Translator, wish: Wish) -> list[Path]:
+    config = translator.card.preparation
     is_series = path.is_dir() and not wish.as_nifti
     result = wish.out / (name if is_series else f"{name}{NIFTI}")
     if is_series:
