@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fedi2i.errors import ConfigError, DataError
-from fedi2i.errors import DataError
 from fedi2i.files import real_path
 from partitions.check.finding import WARNING, refuse
 from partitions.check.scans import open_scans

@@ -94,28 +94,14 @@ def translate_scans(
     written: list[Path] = []
     refused: dict[Path, str] = {}
     config = translator.card.preparation
-    patients = {path: scans_of_patient(path, config) for path in paths}
-    names = result_names([next(iter(scans.values())) for scans in patients.values()], config.target)
     once = tuple(dict.fromkeys(paths))
-    names = result_names(once, translator.card.preparation.target)
+    patients = {path: scans_of_patient(path, config) for path in once}
+    names = result_names([next(iter(scans.values())) for scans in patients.values()], config.target)
     with alone_in(wish.out):
         for path in tqdm(once, desc="translating", unit="scan", disable=not progress):
             try:
                 files = patients[path]
                 written += _translate(files, names[next(iter(files.values()))], translator, wish)
-            except UserError as error:
-                refused[path] = str(error)
-                logger.error("%s", error)
-    return written, refused
-
-
-def _translate(
-    files: Mapping[str, Path], name: str, translator: Translator, wish: Wish
-) -> list[Path]:
-    """Translate one patient, whose scans are given by domain; written as the first of them is."""
-    card, path = translator.card, next(iter(files.values()))
-    config = card.preparation
-                written += _translate(path, names[path], translator, wish)
             except (UserError, OSError, MemoryError) as error:
                 refused[path] = _reason(path, error)
                 logger.error("%s", refused[path])
@@ -135,8 +121,12 @@ def _reason(path: Path, error: Exception) -> str:
     return str(error)
 
 
-def _translate(path: Path, name: str, translator: Translator, wish: Wish) -> list[Path]:
-    config = translator.card.preparation
+def _translate(
+    files: Mapping[str, Path], name: str, translator: Translator, wish: Wish
+) -> list[Path]:
+    """Translate one patient, whose scans are given by domain; written as the first of them is."""
+    card, path = translator.card, next(iter(files.values()))
+    config = card.preparation
     is_series = path.is_dir() and not wish.as_nifti
     result = wish.out / (name if is_series else f"{name}{NIFTI}")
     if is_series:

@@ -94,7 +94,6 @@ class Translator:
     ) -> NDArray[np.float32]:
         volume, view = torch.from_numpy(source), self.card.network.view
         places = range(len(source) // view.contrasts) if heights is None else heights
-        found = translate_seen(network, volume, self._hardware, view, places, self._batch)
         try:
             found = translate_seen(network, volume, self._hardware, view, places, self._batch)
         except RuntimeError as error:  # torch has a class of its own for a GPU's memory alone
