@@ -43,6 +43,11 @@ def private_folder(path: Path) -> None:
     path.chmod(0o700)
 
 
+def real_path(path: Path) -> Path:
+    """Where a path leads, like ``Path.resolve``, which ends with an error at links in circles."""
+    return Path(os.path.realpath(path))
+
+
 @contextmanager
 def replacing(path: Path, mode: int = 0o644) -> Iterator[Path]:
     """Yield a temporary path in the same folder; rename it over ``path`` on success.

@@ -88,7 +88,7 @@ def translate_command(options: TranslateOptions) -> None:
     for path in written:
         print(f"wrote {path}")
     if refused:
-        raise DataError(refusal_of(refused, options.scans))
+        raise DataError(refusal_of(refused, dict.fromkeys(options.scans)))
 
 
 def check_task(card: ModelCard, task: str | None, where: Path) -> None:

@@ -136,6 +136,7 @@ def write_series(
     return folder
 
 
+@in_silence()
 def check_source(path: Path, headers: Sequence[Dataset]) -> None:
     """Refuse a source whose study or frame of reference a new series cannot belong to.
 
@@ -221,9 +222,7 @@ def _describe(dataset: Dataset, header: Dataset, made: Provenance, now: datetime
     dataset.SeriesDescription = f"{begins} ({made.source})"[:LONG_STRING]
     dataset.DerivationDescription = made.words
     dataset.DerivationCodeSequence = [_code("TRANSLATION", "99FEDI2I", "Learned image translation")]
-    number = header.get("SeriesNumber")
-    following = (int(number) if number else 0) + _SERIES_AFTER
-    dataset.SeriesNumber = min(following, _MOST_NUMBER)
+    dataset.SeriesNumber = _following(header.get("SeriesNumber"))
     dataset.Manufacturer = _SOFTWARE
     dataset.ManufacturerModelName = made.model[:LONG_STRING]
     dataset.DeviceSerialNumber = made.digest[:16]
@@ -233,6 +232,15 @@ def _describe(dataset: Dataset, header: Dataset, made: Provenance, now: datetime
         setattr(dataset, f"{name}Date", day)
         setattr(dataset, f"{name}Time", time)
     dataset.ContributingEquipmentSequence = [_equipment(made, day + time)]
+
+
+def _following(number: object) -> int:
+    """A free series number after the source's; a header may hold a word or several numbers."""
+    try:
+        given = int(str(number))
+    except ValueError:
+        given = 0
+    return min(max(given, 0) + _SERIES_AFTER, _MOST_NUMBER)
 
 
 def _refer(dataset: Dataset, source: Dataset, series: Sequence[Dataset]) -> None:

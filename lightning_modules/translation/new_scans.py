@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fedi2i.errors import ConfigError, DataError
+from fedi2i.files import real_path
 from partitions.check.finding import WARNING, refuse
 from partitions.check.scans import open_scans
 from partitions.check.subject import header_findings, read_voxels
 from partitions.dicom.conversion import is_synthetic
-from partitions.dicom.folder import read_folder
+from partitions.dicom.folder import FoundSlices, in_silence, read_folder
 from partitions.dicom.groups import Group, group
 from partitions.dicom.series import SeriesVolume, read_series
 from partitions.dicom.slices import Slice, value_of_frame
@@ -117,7 +118,7 @@ def result_names(paths: Sequence[Path], target: str) -> dict[Path, str]:
     """
     stems = [_stem(path) for path in paths]
     names = {
-        path: f"{stem if stems.count(stem) == 1 else f'{_stem(path.resolve().parent)}_{stem}'}"
+        path: f"{stem if stems.count(stem) == 1 else f'{_stem(real_path(path).parent)}_{stem}'}"
         for path, stem in zip(paths, stems, strict=True)
     }
     taken: dict[str, Path] = {}
@@ -146,8 +147,10 @@ def read_scan(path: Path, sequence: str, largest: bool = False) -> NewScan:
     return _read_series(path, largest) if path.is_dir() else _read_file(path, sequence)
 
 
+@in_silence()
 def _read_series(folder: Path, largest: bool) -> NewScan:
-    series = read_series(_one_volume(folder, largest))
+    found = read_folder(folder)
+    series = read_series(_one_volume(folder, found, largest))
     x, y, z = series.data.shape
     grid = Grid((x, y, z), series.affine)
     turn, turned_grid = to_lps(grid)
@@ -158,12 +161,20 @@ def _read_series(folder: Path, largest: bool) -> NewScan:
         grid,
         modality=str(series.headers[0].get("Modality", "")),
         headers=tuple(_header_of(header, one) for header, one in pairs),
-        warnings=tuple(_said_by(series)),
+        warnings=(*_left_out(found), *_said_by(series)),
     )
 
 
-def _one_volume(folder: Path, largest: bool) -> Group:
-    found = read_folder(folder)
+def _left_out(found: FoundSlices) -> Iterator[str]:
+    """Said of whatever it is: a stack that lacks its first or last slice has no gap to tell."""
+    if found.left_out:
+        yield (
+            f"files left out: {found.left_out_text()}; if one of them was damaged on its way, the "
+            "translation may lack a slice at an end"
+        )
+
+
+def _one_volume(folder: Path, found: FoundSlices, largest: bool) -> Group:
     volumes = [one for one in group(found.slices) if one.is_volume]
     if not volumes:
         others = found.left_out_text() or "it is empty"
@@ -225,5 +236,5 @@ def _read_file(path: Path, sequence: str) -> NewScan:
 
 def _stem(path: Path) -> str:
     """A path's name without the endings of scans, in characters that every system takes."""
-    name = re.sub(r"(\.nii)?(\.gz)?$|\.(mha|nrrd)$", "", path.resolve().name, flags=re.IGNORECASE)
+    name = re.sub(r"(\.nii)?(\.gz)?$|\.(mha|nrrd)$", "", real_path(path).name, flags=re.IGNORECASE)
     return re.sub(r"[^\w.-]+", "_", name) or "scan"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fedi2i.errors import DataError
-from fedi2i.files import PRIVATE_FILE, not_written, write_text
+from fedi2i.files import PRIVATE_FILE, not_written, real_path, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ def note_of(scan: Path, weights: str, suv_factor: float | None) -> Note:
     Raises:
         DataError: the scan cannot be looked at.
     """
-    own = scan.resolve()
+    own = real_path(scan)
     try:
         files = [one for one in own.rglob("*") if one.is_file()] if own.is_dir() else [own]
         found = [one.stat() for one in files]

@@ -94,17 +94,31 @@ def translate_scans(
     written: list[Path] = []
     refused: dict[Path, str] = {}
     config = translator.card.preparation
-    patients = {path: scans_of_patient(path, config) for path in paths}
+    once = tuple(dict.fromkeys(paths))
+    patients = {path: scans_of_patient(path, config) for path in once}
     names = result_names([next(iter(scans.values())) for scans in patients.values()], config.target)
     with alone_in(wish.out):
-        for path in tqdm(paths, desc="translating", unit="scan", disable=not progress):
+        for path in tqdm(once, desc="translating", unit="scan", disable=not progress):
             try:
                 files = patients[path]
                 written += _translate(files, names[next(iter(files.values()))], translator, wish)
-            except UserError as error:
-                refused[path] = str(error)
-                logger.error("%s", error)
+            except (UserError, OSError, MemoryError) as error:
+                refused[path] = _reason(path, error)
+                logger.error("%s", refused[path])
     return written, refused
+
+
+def _reason(path: Path, error: Exception) -> str:
+    """Why a scan was not translated, in a sentence."""
+    if isinstance(error, MemoryError):
+        return (
+            f"{path}: memory ran out; close other programs, give a smaller --batch, or look "
+            "whether the scan is as large as it should be"
+        )
+    if isinstance(error, OSError):
+        where = error.filename or path
+        return f"{where}: {error.strerror or error}; check room and permissions there"
+    return str(error)
 
 
 def _translate(

@@ -19,6 +19,8 @@ from partitions.preparation.scaling import HOUNSFIELD, SUV_UNIT, is_computed_tom
 RELATIVE = Scale(0.0, 1000.0)
 """Of a target without a unit: a new patient has no target to take its two percentiles from, so the
 values are thousandths of the way from the lower to the upper one."""
+_NO_MEMORY = "can't allocate memory"
+"""What torch says where the machine's own memory is full."""
 LEAST_MODELS = 2
 """Global models that a disagreement needs."""
 
@@ -92,7 +94,12 @@ class Translator:
     ) -> NDArray[np.float32]:
         volume, view = torch.from_numpy(source), self.card.network.view
         places = range(len(source) // view.contrasts) if heights is None else heights
-        found = translate_seen(network, volume, self._hardware, view, places, self._batch)
+        try:
+            found = translate_seen(network, volume, self._hardware, view, places, self._batch)
+        except RuntimeError as error:  # torch has a class of its own for a GPU's memory alone
+            if isinstance(error, torch.OutOfMemoryError) or _NO_MEMORY in str(error):
+                raise MemoryError from error
+            raise
         return np.asarray(found.clamp(0.0, 1.0).numpy(), dtype=np.float32)
 
 

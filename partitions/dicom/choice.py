@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedi2i.errors import ConfigError, DataError
 from fedi2i.typed_config import choose
+from partitions.dicom.folder import in_silence
 from partitions.dicom.groups import Group
 
 if TYPE_CHECKING:
@@ -109,6 +110,7 @@ def read_rule(text: str) -> SeriesRule:
     return SeriesRule(name, tuple(_condition(part, text) for part in parts))
 
 
+@in_silence()
 def choose_series(
     rules: Sequence[SeriesRule], groups: Sequence[Group], largest: bool = False
 ) -> dict[str, Group]:

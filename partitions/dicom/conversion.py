@@ -12,6 +12,7 @@ import numpy as np
 
 from fedi2i.errors import DataError
 from fedi2i.files import replacing
+from partitions.dicom.folder import in_silence
 from partitions.dicom.groups import Group
 from partitions.dicom.metadata import facts_of, shared_facts
 from partitions.dicom.series import SeriesVolume, read_series
@@ -28,6 +29,7 @@ SCANNER = 1
 """NIfTI code of positions in the scanner's own coordinates."""
 
 
+@in_silence()
 def convert_subject(
     chosen: Mapping[str, Group],
     root: Path,

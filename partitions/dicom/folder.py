@@ -16,6 +16,7 @@ from partitions.dicom.slices import HEADER_TAGS, LeftOutError, Slice, slices_of
 NOT_DICOM = "not DICOM"
 DAMAGED = "DICOM with a damaged header"
 UNREADABLE = "that this account may not read, or the disk does not give"
+CLOSED = "folders that this account may not read"
 LINK = "links that lead out of the folder or nowhere"
 ARCHIVE = "archives: unpack them first"
 
@@ -55,7 +56,7 @@ def read_folder(folder: Path) -> FoundSlices:
         raise DataError(f"{folder}: no such folder of DICOM files; correct the path")
     slices: list[Slice] = []
     left_out: Counter[str] = Counter()
-    for path in _files(folder):
+    for path in _files(folder, left_out):
         try:
             slices += read_slices(path, folder)
         except LeftOutError as reason:
@@ -102,8 +103,13 @@ def in_silence() -> Iterator[None]:
         yield
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    for place, below, names in os.walk(folder):
+def _files(folder: Path, left_out: Counter[str]) -> Iterator[Path]:
+    """All files; a folder that may not be read is counted, as nobody knows what is in it."""
+
+    def count(_: OSError) -> None:
+        left_out[CLOSED] += 1
+
+    for place, below, names in os.walk(folder, onerror=count):
         below.sort()
         yield from (Path(place, name) for name in sorted(names))
 

@@ -50,10 +50,12 @@ class Group:
     def text(self) -> str:
         """What a person needs to tell it from others, for the console of its own site."""
         header = self.header()
+        with in_silence():  # values are read as late as they are asked for
+            number, words = header.get("SeriesNumber", "?"), header.get("SeriesDescription", "")
         rows, columns = self.first.shape
         down, across = self.first.spacing
         return (
-            f"series {header.get('SeriesNumber', '?')} '{header.get('SeriesDescription', '')}': "
+            f"series {number} '{words}': "
             f"{len(self.slices)} slices of {columns} x {rows} pixels, {across:.4g} x {down:.4g} mm"
         )
 

@@ -48,6 +48,7 @@ class SeriesVolume:
     tilt: float = 0.0
 
 
+@in_silence()
 def read_series(group: Group, straighten: bool = False) -> SeriesVolume:
     """Read the voxels of a group of slices.
 
@@ -100,17 +101,16 @@ def _files(slices: tuple[Slice, ...]) -> Iterator[tuple[Path, NDArray[Any], Data
     """Each file once: its pixels as stored, and its header, from which they are taken."""
     from pydicom import dcmread
 
-    with in_silence():
-        for path in dict.fromkeys(one.path for one in slices):
-            try:
-                header = dcmread(path)
-            except Exception as error:  # see `read_slices`
-                raise DataError(f"{path}: cannot be read any more ({error})") from error
-            pixels = stored_pixels(header, path)
-            for keyword in ("PixelData", "FloatPixelData", "DoubleFloatPixelData"):
-                if keyword in header:
-                    del header[keyword]
-            yield path, pixels, header
+    for path in dict.fromkeys(one.path for one in slices):
+        try:
+            header = dcmread(path)
+        except Exception as error:  # see `read_slices`
+            raise DataError(f"{path}: cannot be read any more ({error})") from error
+        pixels = stored_pixels(header, path)
+        for keyword in ("PixelData", "FloatPixelData", "DoubleFloatPixelData"):
+            if keyword in header:
+                del header[keyword]
+        yield path, pixels, header
 
 
 def _straightened(volume: SeriesVolume, tilt: float) -> SeriesVolume:

@@ -16,6 +16,7 @@ from datetime import date, datetime, time
 from typing import TYPE_CHECKING, Any
 
 from fedi2i.errors import DataError
+from partitions.dicom.folder import in_silence
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -42,6 +43,7 @@ _DAY = 86400.0
 _DAY_AND_MINUTE, _MINUTE = re.compile(r"\d{12}"), re.compile(r"\d{4}")
 
 
+@in_silence()
 def suv_factor(headers: Sequence[Dataset]) -> float:
     """The factor of a series, in g/ml per unit of its rescaled values.
 

@@ -75,8 +75,11 @@ def read_table_file(path: Path, names: Mapping[str, str]) -> Table:
         text, before = rest, 1
     separator = told.group(1) if told else _likely_separator(text)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
-    header = [column_name(cell, names) for cell in next(reader, [])]
-    lines = [(reader.line_num + before, row) for row in reader]
+    try:
+        header = [column_name(cell, names) for cell in next(reader, [])]
+        lines = [(reader.line_num + before, row) for row in reader]
+    except csv.Error as error:  # a cell longer than any table's, as of another kind of file
+        raise DataError(f"{path}: is no table of cells ({error}); name another file") from error
     filled = [(number, [cell.strip() for cell in row]) for number, row in lines if any(row)]
     filled = [(number, row) for number, row in filled if any(row)]
     columns = _used_columns(path, header, filled)

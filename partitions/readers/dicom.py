@@ -82,13 +82,22 @@ def import_dicom(wanted: DicomImport) -> tuple[SiteManifest, ...]:
     for study in _with_bar(_studies(groups)):
         try:
             records.append(_import_study(study, wanted))
-        except DataError as problem:
-            problems.append(str(problem))
-            logger.warning("left out: %s", problem)
+        except (DataError, MemoryError) as problem:
+            problems.append(_problem(study, problem))
+            logger.warning("left out: %s", problems[-1])
     if not records:
         reason = problems[0] if problems else "it holds no DICOM series"
         raise DataError(f"{wanted.source}: no study can be used; the first: {reason}")
     return write_site_folders(wanted.out, wanted.dataset, records, wanted.seed)
+
+
+def _problem(study: Sequence[Group], error: Exception) -> str:
+    if isinstance(error, MemoryError):
+        return (
+            f"{study[0].first.path.parent}: memory ran out; close other programs, or look whether "
+            "its pictures are as large as they should be"
+        )
+    return str(error)
 
 
 def recognise(source: Path) -> Recognised | None:

@@ -107,7 +107,8 @@ def _above_threshold(volume: NDArray[np.float32]) -> NDArray[np.bool_] | None:
     if not clipped.max() > clipped.min():
         return None
     otsu: Any = filters.threshold_otsu
-    return np.asarray(clipped > otsu(clipped), dtype=bool)
+    # As a list of values, since a volume of three or four slices looks like colours to skimage.
+    return np.asarray(clipped > otsu(clipped.ravel()), dtype=bool)
 
 
 def _without_gaps(head: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from fedi2i.files import real_path
 from partitions.check.finding import ERROR, NOTE, Hit, Rule
 from partitions.check.scans import SubjectScan, SubjectScans
 from partitions.scans.grid import (
@@ -48,7 +49,7 @@ def _same_file(subject: SubjectScans) -> list[Hit]:
     first: dict[Path, str] = {}
     hits = []
     for name, scan in subject.scans.items():
-        other = first.setdefault(scan.file.path.resolve(), name)
+        other = first.setdefault(real_path(scan.file.path), name)
         if other != name:
             details = {"subject": subject.record.subject, "name": name, "other": other}
             hits.append(Hit(details, scan.place))

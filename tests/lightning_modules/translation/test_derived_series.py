@@ -14,7 +14,9 @@ import SimpleITK
 from dicom_series import lps, uid, write_series
 from numpy.typing import NDArray
 from pydicom import Dataset
+from pydicom.dataelem import RawDataElement
 from pydicom.pixels import apply_rescale
+from pydicom.tag import Tag
 from pydicom.uid import CTImageStorage, MRImageStorage
 from translated_scans import RAS, MakeModel, head, save_nifti
 
@@ -195,13 +197,46 @@ def test_values_that_are_stored_wrongly_are_found_when_they_are_read_back(
     assert "differs from what is read" in _refused(make_model(), tmp_path / "mr", tmp_path / "out")
 
 
-def test_a_series_number_fits_into_32_bits(make_model: MakeModel, tmp_path: Path) -> None:
+@pytest.mark.filterwarnings("ignore:Invalid value")
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [(b"2147483000", 2**31 - 1), (b"seven ", 9000), (b"3\\4 ", 9000), (b"-5", 9000), (b"", 9000)],
+)
+def test_a_series_number_fits_into_32_bits_whatever_the_source_s_is(
+    make_model: MakeModel, tmp_path: Path, number: bytes, expected: int
+) -> None:
     def edit(dataset: Dataset, _: int) -> None:
-        dataset.SeriesNumber = 2147483000
+        tag = Tag("SeriesNumber")
+        dataset._dict[tag] = RawDataElement(tag, "IS", len(number), number, 0, False, True)
 
     write_series(tmp_path / "mr", head("MR").astype(float), lps("oblique"), "MR", edit=edit)
     after = _headers(_translated(make_model(), tmp_path / "mr", tmp_path / "out"))
-    assert {one.SeriesNumber for one in after} == {2**31 - 1}
+    assert {one.SeriesNumber for one in after} == {expected}
+
+
+def test_a_series_whose_last_file_is_damaged_is_translated_with_a_warning(
+    make_model: MakeModel, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No gap tells that the last slice is missing."""
+    paths = write_series(tmp_path / "mr", head("MR").astype(float), lps("oblique"), "MR")
+    paths[-1].write_bytes(paths[-1].read_bytes()[:600])
+    after = _headers(_translated(make_model(), tmp_path / "mr", tmp_path / "out"))
+    assert len(after) == len(paths) - 1
+    assert "files left out: 1 without a picture" in caplog.text
+    assert "the translation may lack a slice at an end" in caplog.text
+
+
+def test_a_value_that_is_not_valid_is_not_repeated_to_whoever_translates(
+    make_model: MakeModel, tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    def edit(dataset: Dataset, _: int) -> None:
+        tag = Tag("StudyInstanceUID")
+        dataset._dict[tag] = RawDataElement(tag, "UI", 6, b"Secret", 0, False, True)
+
+    write_series(tmp_path / "mr", head("MR").astype(float), lps("oblique"), "MR", edit=edit)
+    recwarn.clear()  # of writing it
+    _translated(make_model(), tmp_path / "mr", tmp_path / "out")
+    assert not [one for one in recwarn if "Secret" in str(one.message)]
 
 
 @pytest.mark.usefixtures("identity")

@@ -21,6 +21,7 @@ from fedi2i.cli.program import main
 from fedi2i.errors import DataError
 from lightning_modules.networks.building import build_networks
 from lightning_modules.translation import scans_to_scans
+from lightning_modules.translation import translator as networks_at_work
 from lightning_modules.translation.model_card import SourceIntensities
 from lightning_modules.translation.model_file import read_model
 from lightning_modules.translation.new_scans import read_scan, result_names
@@ -179,6 +180,52 @@ def test_a_scan_that_cannot_be_used_does_not_stop_the_others(
     assert "synthetic: for research, not for diagnosis" in shown.out
     last = shown.err.splitlines()[-1]
     assert last.startswith("error: 2 of 3 scans were not translated") and "cut.nii.gz" in last
+
+
+def test_a_link_in_circles_and_a_scan_that_fills_the_memory_do_not_stop_the_others(
+    make_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    circle, large, full, good = (tmp_path / f"{name}.nii.gz" for name in ("c", "l", "f", "good"))
+    circle.symlink_to(circle)
+    for path in (large, full, good):
+        save_nifti(path, head("MR"))
+    read = scans_to_scans.read_scan
+
+    def failing(path: Path, *given: Any) -> Any:
+        if path == large:
+            raise MemoryError
+        if path == full:
+            raise OSError(5, "Input/output error", str(path))
+        return read(path, *given)
+
+    monkeypatch.setattr(scans_to_scans, "read_scan", failing)
+    translator = Translator(read_model(make_model()))
+    paths = [circle, large, full, good, good]
+    written, refused = translate_scans(paths, translator, Wish(tmp_path / "out"), progress=False)
+    assert [path.name for path in written] == ["good_ct.nii.gz"]
+    assert refused.keys() == {circle, large, full}
+    assert "cannot be read (Too many levels of symbolic links); name a scan" in refused[circle]
+    assert "l.nii.gz: memory ran out; close other programs" in refused[large]
+    assert "f.nii.gz: Input/output error" in refused[full]
+
+
+def test_a_batch_that_fills_the_memory_is_told_from_a_mistake_of_ours(
+    make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slices = np.zeros((2, 32, 32), dtype=np.float32)
+    made = Translator(read_model(make_model()))
+    for raised, expected in (
+        (torch.OutOfMemoryError("CUDA out of memory"), MemoryError),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), MemoryError),
+        (RuntimeError("shapes differ"), RuntimeError),
+    ):
+
+        def failing(*_: Any, raised: Exception = raised) -> None:
+            raise raised
+
+        monkeypatch.setattr(networks_at_work, "translate_seen", failing)
+        with pytest.raises(expected):
+            made.translate(slices)
 
 
 @pytest.mark.parametrize(

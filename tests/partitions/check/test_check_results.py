@@ -103,6 +103,18 @@ def test_the_page_shows_findings_and_pictures_and_refers_to_nothing_else(
     assert "exit code 2" in page.text
 
 
+def test_a_scan_that_is_a_link_in_circles_is_missing_and_the_others_are_looked_at(
+    make_site: MakeSite, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site = make_site()
+    path = site.root / site.subjects[0].files["t2"]
+    path.unlink()
+    path.symlink_to(path.name)
+    assert main(["check", str(site.root), "--voxels", "--workers", "1"]) == 2
+    shown = capsys.readouterr().err
+    assert f"{path}: no such file, but subject '{site.subjects[0].subject}' needs it" in shown
+
+
 def test_names_on_the_page_are_text_and_no_markup(make_site: MakeSite) -> None:
     site = make_site(("test",))
     evil = replace(site.subjects[0], subject="<script>alert(1)</script>")

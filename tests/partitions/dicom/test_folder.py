@@ -15,8 +15,11 @@ from pydicom import dcmread
 from pydicom.data import get_charset_files
 
 from fedi2i.errors import DataError
+from partitions.dicom.choice import choose_series, read_rule
+from partitions.dicom.conversion import convert_subject
 from partitions.dicom.folder import (
     ARCHIVE,
+    CLOSED,
     DAMAGED,
     LINK,
     NOT_DICOM,
@@ -131,15 +134,35 @@ def test_a_file_that_the_account_may_not_read_has_a_reason_of_its_own(
     assert read_folder(tmp_path).left_out == {UNREADABLE: 1}
 
 
+def test_a_folder_that_the_account_may_not_read_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_series(tmp_path, HU[:, :, :2])
+    (tmp_path / "closed").mkdir()
+    look = os.scandir
+
+    def refuse(path: str) -> object:
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", path)
+        return look(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    found = read_folder(tmp_path)
+    assert (len(found.slices), found.left_out) == (2, {CLOSED: 1})
+
+
 def test_a_value_that_is_not_valid_is_not_repeated(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, recwarn: pytest.WarningsRecorder
 ) -> None:
     """Pydicom's warnings have the value in them."""
-    (path, *_) = write_series(tmp_path, HU[:, :, :2])
-    path.write_bytes(path.read_bytes().replace(b"061Y", b"Ann "))
+    folder = tmp_path / "in"
+    for path in write_series(folder, HU[:, :, :2]):
+        path.write_bytes(path.read_bytes().replace(b"061Y", b"Ann "))
     with caplog.at_level(logging.DEBUG):
-        (only,) = group(read_folder(tmp_path).slices)
+        (only,) = group(read_folder(folder).slices)
         only.header()
+        chosen = choose_series([read_rule("ct=Modality is ct")], [only])
+        convert_subject(chosen, tmp_path / "out", "one", "one")
     assert "Ann" not in caplog.text + " ".join(str(one.message) for one in recwarn)
 
 
@@ -215,8 +238,8 @@ def test_the_order_does_not_depend_on_the_disk(
     expected = read_folder(tmp_path).slices
     walk = os.walk
 
-    def backwards(folder: Path):  # type: ignore[no-untyped-def]
-        for place, below, files in walk(folder):
+    def backwards(folder: Path, **given):  # type: ignore[no-untyped-def]
+        for place, below, files in walk(folder, **given):
             below.reverse()
             yield place, below, files[::-1]
 

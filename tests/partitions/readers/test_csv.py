@@ -157,6 +157,9 @@ def test_a_table_that_cannot_be_used_is_refused(
 def test_a_missing_table_and_one_in_another_encoding_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such table"):
         _import(tmp_path / "in-house" / "scans.csv")
+    (tmp_path / "scans.csv").write_bytes(b"subject,site\n" + b"x" * 200_000)
+    with pytest.raises(DataError, match="is no table of cells"):
+        _import(tmp_path / "scans.csv")
     (tmp_path / "scans.csv").write_bytes(b"subject,site\nM\x81ller,A\n")
     with pytest.raises(DataError, match="is neither UTF-8, UTF-16 nor Windows-1252"):
         _import(tmp_path / "scans.csv")

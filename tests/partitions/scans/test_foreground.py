@@ -42,6 +42,11 @@ def test_a_bright_object_beside_the_head_is_left_out(noisy: NDArray[np.float32])
     assert not foreground_mask(noisy)[:3, :3, :3].any()
 
 
+@pytest.mark.filterwarnings("error")
+def test_three_slices_are_no_colours(noisy: NDArray[np.float32]) -> None:
+    assert _dice(foreground_mask(noisy[..., 19:22]), _ball()[..., 19:22]) > 0.95
+
+
 def test_a_constant_volume_has_an_empty_mask() -> None:
     assert not foreground_mask(np.full((8, 8, 8), 5, np.float32)).any()
 
