@@ -29,6 +29,7 @@ from lightning_modules.configuration import experiment_from, experiment_values
 from lightning_modules.evaluation.results import evaluate
 from lightning_modules.evaluation.validation import load_translator
 from lightning_modules.metrics.presets.catalogue import PRESETS
+from lightning_modules.metrics.tissues.mae import TISSUE_MAE
 from lightning_modules.networks.generators.catalogue import build_generator
 from lightning_modules.training.hardware import Hardware
 from partitions.manifest import SiteManifest
@@ -181,7 +182,9 @@ def test_a_public_data_set_goes_from_its_layout_to_results_in_its_preset(
     measured = rows[(rows.arm == "fedavg") & ~rows.metric.isin(NEEDS_LARGER_SLICES)]
     absent = set(PRESETS[expected.preset].metrics) - NEEDS_LARGER_SLICES - set(measured.metric)
     assert absent == ({"lesion_mae"} if name == "ixi" else set())
-    assert np.isfinite(measured.value).all()
+    # A miniature's body need not hold every tissue.
+    everywhere = measured[~measured.metric.isin({one.name for one in TISSUE_MAE})]
+    assert np.isfinite(everywhere.value).all()
     arm, metric, value, off = expected.known
     known = rows[(rows.arm == arm) & (rows.metric == metric)].value
     assert len(known) == rows[["site", "subject"]].drop_duplicates().shape[0]
