@@ -8,7 +8,7 @@ RUN := $(BIN)/python
 TEST_FILES_AT_ONCE ?= 2
 PACKAGES := fedi2i partitions lightning_modules app_custom jobs provision report
 
-.PHONY: help setup data provision poc demo smoke smoke-cyclegan strategies study study-quick study-matching audit report tensorboard \
+.PHONY: help setup data provision poc demo smoke smoke-cyclegan strategies study results-study study-quick study-matching audit report tensorboard \
 	lint format types test test-fast test-all coverage docs jobs shape \
 	benchmark benchmark-aggregation benchmark-callback benchmark-gpu benchmark-scale benchmark-soak \
 	benchmark-upsampling benchmark-matching benchmark-preparation benchmark-volumes benchmark-conditional \
@@ -63,6 +63,14 @@ strategies: data ## every strategy on the demo cohort, quick settings: table and
 study: data ## the default study: every arm with six seeds; interrupted, it goes on
 	@$(BIN)/fedi2i study jobs/studies/default.yaml --out runs/study
 	@$(BIN)/fedi2i report runs/study
+
+results-study: study ## the default study, and what docs/results and the README show of it
+	@mkdir -p docs/results/default
+	@cp runs/study/report.html runs/study/report.pdf runs/study/results.csv runs/study/report/findings.txt \
+		docs/results/default
+	@cp runs/study/report/figures/figure-2.png docs/figures/study-convergence.png
+	@$(BIN)/fedi2i report runs/study/seed-101 --figures runs/study/figures
+	@cp runs/study/figures/seed-101-strip.png docs/figures/study-strip.png
 
 study-matching: data ## merging finished models, five seeds (about two hours); interrupted, it goes on
 	@$(BIN)/fedi2i study jobs/studies/matching.yaml --out runs/study-matching
@@ -146,8 +154,9 @@ benchmark-soak: data ## fifty rounds: memory and open files of every process
 benchmark-callback: setup ## cost of the strategies' gradient callback in a training step
 	@$(RUN) benchmarks/strategy_callback.py
 
-figures-demo: demo ## the demo, and the two figures of the README from its run
-	@$(BIN)/fedi2i report runs/demo --figures docs/figures
+figures-demo: demo ## the demo, and the first figure of the README from its run
+	@$(BIN)/fedi2i report runs/demo --figures runs/demo/figures
+	@cp runs/demo/figures/demo-strip.png docs/figures
 
 benchmark-upsampling: data ## ways of upsampling in the generator: step time, PSNR, checkerboard
 	@$(RUN) benchmarks/upsampling.py

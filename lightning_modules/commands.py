@@ -13,6 +13,7 @@ from fedi2i.errors import ConfigError
 from fedi2i.typed_config import choose
 from lightning_modules.configuration import ExperimentConfig, read_experiment
 from lightning_modules.evaluation.baselines import UNTRAINED_ARMS
+from lightning_modules.source_contrasts import refuse_unheld
 from partitions.manifest import read_manifest
 from partitions.preparation import PreparedSite, prepare_site
 
@@ -136,6 +137,7 @@ def train_command(options: TrainOptions) -> None:
     from lightning_modules.training.hardware import choose_hardware
     from lightning_modules.training.training_run import Arm, train_arm
 
+    refuse_unheld(experiment.data.preparation, map(read_manifest, options.data))
     sites = _sites(experiment, options.data)
     hardware = choose_hardware(experiment.training.precision, options.threads)
     steps = experiment.training.steps * len(sites)

@@ -29,6 +29,7 @@ from lightning_modules.networks.configuration import (
 )
 from lightning_modules.networks.generators.catalogue import GENERATORS, refuse_slices_alone
 from lightning_modules.networks.generators.interface import named
+from lightning_modules.source_contrasts import check_source_contrasts, shown_contrasts
 from lightning_modules.strategies.catalogue import StrategyConfig, strategy_from, strategy_values
 from partitions.preparation.configuration import NONE, PreparationConfig
 
@@ -176,6 +177,10 @@ class ExperimentConfig:
         default_factory=StrategyConfig, metadata={"omegaconf_ignore": True}
     )
 
+    def __post_init__(self) -> None:
+        """Tell the model how many contrasts of the source there are."""
+        object.__setattr__(self, "model", shown_contrasts(self.model, self.data.preparation))
+
 
 def experiment_from(values: Mapping[str, Any], where: str) -> ExperimentConfig:
     """Build and check an experiment from a mapping.
@@ -198,6 +203,7 @@ def experiment_from(values: Mapping[str, Any], where: str) -> ExperimentConfig:
     _check_sharing(experiment, where)
     _check_model(experiment, where)
     check_contrasts(experiment, where)
+    check_source_contrasts(experiment, where)
     _check_size(experiment, where)
     _check_preset(experiment, where)
     return experiment

@@ -14,9 +14,17 @@ from lightning_modules.networks.configuration import (
     ModuleConfig,
     NetworkConfig,
 )
+from partitions.preparation.configuration import MOST_CONTRASTS
 
 ADVERSARIAL_LOSSES = ("lsgan", "bce")
-_OF_ANY_MODULE = ("name", "module", "neighbours", "patch")
+_OF_ANY_MODULE = (
+    "name",
+    "module",
+    "neighbours",
+    "patch",
+    "source_contrasts",
+    "contrast_dropout",
+)
 """What a module of a lab's own is told, or what its batches are; all else is for ours."""
 
 
@@ -46,6 +54,10 @@ class ModelConfig:
         pseudo_source_from: conditional: part of the training that is over when that term begins.
         patch: slices, rows and columns of the blocks that networks of volumes are trained on; empty
             for networks of slices.
+        source_contrasts: how many contrasts of a source the generator is shown. It follows from
+            ``data.preparation`` and stands here for whoever is told of a model alone.
+        contrast_dropout: how often a training slice loses contrasts of its source, see
+            ``lightning_modules/data/contrast_dropout.py``.
         module: own: the Lightning module of an installed package, which has its own networks,
             losses and optimizers.
     """
@@ -64,6 +76,8 @@ class ModelConfig:
     pseudo_source: float = number(1.0, most=1e5, left_out=True)
     pseudo_source_from: float = number(0.2, most=1.0, left_out=True)
     patch: tuple[int, ...] = field(default=(), metadata=LEFT_OUT_WHILE_UNSET)
+    source_contrasts: int = number(1, low=1, most=MOST_CONTRASTS, left_out=True)
+    contrast_dropout: float = number(0.0, most=1.0, left_out=True)
     module: ModuleConfig = field(default_factory=ModuleConfig, metadata=LEFT_OUT_WHILE_UNSET)
 
     @property
@@ -74,7 +88,7 @@ class ModelConfig:
     @property
     def view(self) -> SourceView:
         """What the generator is shown of the source; says how many channels it takes."""
-        return SourceView(self.neighbours, self.patch)
+        return SourceView(self.neighbours, self.patch, self.source_contrasts)
 
     @property
     def of_pair(self) -> GeneratorConfig:

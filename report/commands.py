@@ -65,6 +65,7 @@ def report_command(options: argparse.Namespace) -> None:
 def _other_report(folder: Path) -> Callable[[Path], None] | None:
     """What reports a folder that holds something else than one comparison."""
     from report.run.audit import is_audit
+    from report.run.federated import is_federated
     from report.run.levels import has_levels
     from report.run.matching import is_matching
     from report.run.study import is_study
@@ -72,6 +73,7 @@ def _other_report(folder: Path) -> Callable[[Path], None] | None:
     kinds: dict[Callable[[Path], bool], Callable[[Path], None]] = {
         is_matching: report_matching,
         has_levels: report_levels,
+        is_federated: report_federated,
         is_study: report_study,
         is_audit: report_audit,
     }
@@ -115,6 +117,24 @@ def report_levels(folder: Path) -> None:
     analysis = analyse_levels(study)
     write_files(folder, levels_outputs(analysis))
     print("\n\n".join([*levels_summary(analysis), *(f"! {gap}" for gap in study.gaps)]))
+    print(f"\nwritten: {folder / PAGE}, {folder / FOLDER}")
+
+
+def report_federated(folder: Path) -> None:
+    """Write the page and the tables of a study that ran in a federation; print what was told.
+
+    Raises:
+        DataError: its files are damaged, or no site has told of anything; nothing is written.
+    """
+    from report.document.files import FOLDER, write_files
+    from report.document.outputs import PAGE, federated_outputs
+    from report.numbers.over_seeds.federated import gaps
+    from report.page.studies.federated import federated_summary
+    from report.run.federated import read_federated
+
+    study = read_federated(folder)
+    write_files(folder, federated_outputs(study))
+    print("\n\n".join([*federated_summary(study), *(f"! {gap}" for gap in gaps(study))]))
     print(f"\nwritten: {folder / PAGE}, {folder / FOLDER}")
 
 

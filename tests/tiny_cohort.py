@@ -21,14 +21,16 @@ SHAPE = (32, 32, 6)
 SPLITS = ("train", "train", "val", "test")
 
 
-def write_tiny_cohort(folder: Path, sites: tuple[str, ...] = (*SITES, UNSEEN)) -> Path:
-    """Write one folder per site with its manifest; returns ``folder``."""
+def write_tiny_cohort(
+    folder: Path, sites: tuple[str, ...] = (*SITES, UNSEEN), splits: tuple[str, ...] = SPLITS
+) -> Path:
+    """Write one folder per site with its manifest, a subject per split; returns ``folder``."""
     for number, site in enumerate(sites):
         records = [
             _write_subject(
                 folder / site, site, index, split, np.random.default_rng([number, index])
             )
-            for index, split in enumerate(SPLITS)
+            for index, split in enumerate(splits)
         ]
         write_manifest(SiteManifest("tiny", site, tuple(records), folder / site, computed=True))
     return folder

@@ -46,6 +46,8 @@ from app_custom.privacy.patient_noise.policy import check_demand
 from app_custom.privacy.patient_noise.rounds import PatientRounds
 from app_custom.privacy.secure_sum.filters import masks
 from app_custom.privacy.update_filters import keeps_to_the_ledger
+from app_custom.study.site_study import SiteStudy, study_folder
+from app_custom.study.task import StudyTask
 from fedi2i.digest import digest
 from fedi2i.errors import DataError
 from lightning_modules.configuration import ExperimentConfig, experiment_values
@@ -72,6 +74,7 @@ def open_session(
     every_metric: bool = False,
     participation: Participation = EVERYBODY,
     measures_only: bool = False,
+    study: StudyTask | None = None,
 ) -> SiteSession:
     """Read this site's configuration and data, and build its learner.
 
@@ -86,6 +89,7 @@ def open_session(
         every_metric: measure also by the metrics that are too slow for every round.
         participation: says which part of a round's steps this site does.
         measures_only: whether the first task trains nothing, and so needs no memory for it.
+        study: what the job says of the study that it belongs to, if any.
 
     Raises:
         JobRefusedError: the site's limits refuse the job.
@@ -131,7 +135,34 @@ def open_session(
         not every_metric
         and prepared.config.source == experiment.data.preparation.source
         and describes_source(config, fl_ctx, noise),
+        _study(study, experiment, prepared, config, fl_ctx, noise),
     )
+
+
+def _study(
+    task: StudyTask | None,
+    experiment: ExperimentConfig,
+    prepared: PreparedSite,
+    config: SiteConfig,
+    fl_ctx: FLContext,
+    noise: PatientNoise | None,
+) -> SiteStudy | None:
+    """This site's part of a study, where the job belongs to one and the site takes part in any.
+
+    No noise would cover what is said of test patients, so under noise nothing is.
+    """
+    own = config.studies
+    if task is None or own.folder is None:
+        return None
+    folder = study_folder(
+        path_for_site(own.folder, prepared.site),
+        task,
+        experiment,
+        prepared,
+        job_submitter(fl_ctx),
+    )
+    sends = own.share and noise is None and not keeps_to_the_ledger(fl_ctx)
+    return SiteStudy(folder, task, experiment, prepared, own, config.limits, sends)
 
 
 def describes_source(config: SiteConfig, fl_ctx: FLContext, noise: PatientNoise | None) -> bool:

@@ -25,11 +25,13 @@ from app_custom.gates.job_limits import (
     rounded,
 )
 from app_custom.gates.shared_metrics import SHARED_METRICS
+from app_custom.gates.study_numbers import GLOBAL, PERSONAL
 from app_custom.nvflare_files import GLOBAL_MODEL, PERSONAL_MODEL
 from app_custom.participant.site_configuration import (
     SiteConfig,
 )
 from app_custom.privacy.patient_noise.rounds import PatientRounds
+from app_custom.study.site_study import SiteStudy
 from fedi2i.errors import UserError
 from lightning_modules.configuration import ExperimentConfig
 from lightning_modules.evaluation.panels import panel
@@ -79,7 +81,9 @@ class SiteSession:
         kept: KeptModels | None = None,
         every_metric: bool = False,
         describes_source: bool = False,
+        study: SiteStudy | None = None,
     ) -> None:
+        self._study = study
         self.patient_rounds = patient_rounds
         self._describes_source = describes_source
         self._kept = kept
@@ -205,6 +209,34 @@ class SiteSession:
         """Write the final global model, where the server cannot; it stays at the site."""
         write_tensors(self._run_folder / GLOBAL_MODEL, {"model": _tensors(state)})
 
+    def study_numbers(
+        self, state: Mapping[str, np.ndarray], round_number: int, accepted_round: int | None = None
+    ) -> dict[str, float]:
+        """What a study may learn of this site's test patients; their rows and pictures stay here.
+
+        None where the job belongs to no study or the site's own file says so. What cannot be
+        measured is said in the site's log, and the job ends well for everybody.
+
+        Args:
+            state: the final model, as it was received.
+            round_number: finished rounds.
+            accepted_round: the last round of this site that the server took.
+
+        Raises:
+            RunEndedError: the run ended while the site trained its own arm.
+        """
+        if self._study is None:
+            return {}
+        completed = self._learner.complete(_tensors(state), round_number, accepted_round)
+        models: dict[str, Mapping[str, Tensor]] = {GLOBAL: completed}
+        if self._experiment.strategy.record.site.personal_term is not None:
+            models[PERSONAL] = self._own_model(state, round_number, accepted_round)
+        try:
+            return self._study.numbers(models, self._hardware, self._stop_if_ended)
+        except (UserError, OSError) as error:
+            logger.error("nothing is measured for the study: %s", error)
+            return {}
+
     def _measure(self, model: Mapping[str, Tensor], prefix: str) -> dict[str, float]:
         load_translator(self._generator, model, self._translator)
         generator = for_site(self._generator, self._prepared)
@@ -219,10 +251,13 @@ class SiteSession:
 
     def _report(self, tag: str, value: float, step: int) -> None:
         """Hear of the training as it goes on: send its losses, and stop it when the run is over."""
-        if self._ended is not None and self._ended.triggered:
-            raise RunEndedError("the run has ended")
+        self._stop_if_ended()
         if self._config.share_curves:
             self._send_scalar(tag, value, step)
+
+    def _stop_if_ended(self, *_: object) -> None:
+        if self._ended is not None and self._ended.triggered:
+            raise RunEndedError("the run has ended")
 
     def _send_scalar(self, tag: str, value: float, step: int) -> None:
         if tag in SHARED_METRICS:

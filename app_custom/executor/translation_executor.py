@@ -29,6 +29,7 @@ from app_custom.participant.release import Releases, announce, announced_by_peer
 from app_custom.participant.site_configuration import checked_run_name
 from app_custom.privacy.encryption.filters import check_encryption, encrypts
 from app_custom.privacy.patient_noise.policy import noise_from
+from app_custom.study.task import study_task
 from fedi2i.errors import ConfigError, UserError
 from lightning_modules.configuration import experiment_from
 from lightning_modules.training.participation import participation_from
@@ -56,6 +57,8 @@ class TranslationExecutor(Executor):
             a training.
         stragglers: sites that do a part of every round's steps, and which part. A site's own limits
             hold for what is left.
+        study: what the job says of the study that it belongs to, see ``StudyTask``; a site whose
+            own file agrees measures the final model on its test patients, too.
 
     Raises:
         ConfigError: unknown or impossible settings, or a name that is a path.
@@ -69,6 +72,7 @@ class TranslationExecutor(Executor):
         patient_noise: Mapping[str, Any] | None = None,
         only_evaluates: bool = False,
         stragglers: Mapping[str, float] | None = None,
+        study: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self._releases = Releases(job=release)
@@ -77,6 +81,7 @@ class TranslationExecutor(Executor):
         self._noise = noise_from(patient_noise, "job argument")
         self._only_evaluates = only_evaluates
         self._participation = participation_from({"stragglers": stragglers or {}}, "job argument")
+        self._study = study_task(study, "job argument")
         self._session: SiteSession | None = None
 
     def handle_event(self, event_type: str, fl_ctx: FLContext) -> None:
@@ -174,6 +179,8 @@ class TranslationExecutor(Executor):
             session.keep_models(state, rounds, metrics, accepted, final=True)
         if encrypts(fl_ctx):  # the server cannot read it, so no result of a job holds it
             session.keep_global_model(state)
+        if self._study is not None:
+            metrics |= session.study_numbers(state, rounds, accepted)
         return DXO(DataKind.METRICS, data=shared_metrics(metrics)).to_shareable()
 
     def _opened(self, fl_ctx: FLContext, measures_only: bool = False) -> SiteSession:
@@ -192,5 +199,6 @@ class TranslationExecutor(Executor):
                 self._only_evaluates,
                 self._participation,
                 measures_only,
+                self._study,
             )
         return self._session

@@ -19,7 +19,13 @@ from nvflare.apis.shareable import ReservedHeaderKey, Shareable
 
 from app_custom.aggregation.model_message import PREFIX
 from app_custom.gates.job_limits import REASONS, REFUSED_BY
-from app_custom.gates.shared_metrics import SHARED_METRICS, TRAIN_METRICS, is_possible
+from app_custom.gates.shared_metrics import (
+    IN_ROUNDS,
+    SHARED_METRICS,
+    TRAIN_METRICS,
+    is_possible,
+)
+from app_custom.gates.study_numbers import study_fault
 from app_custom.privacy.secure_sum.key_exchange import MASKED, exchange_fault
 from fedi2i.errors import ConfigError
 from fedi2i.typed_config import choose
@@ -107,11 +113,14 @@ class AllowedUpdate(Filter):
         _check_filters(_names(dxo.meta.get(MetaKey.FILTER_HISTORY)))
         _refuse_unlisted(dxo.meta, _META | {MetaKey.FILTER_HISTORY}, "meta key")
         for name in (MetaKey.INITIAL_METRICS, TRAIN_METRICS):
-            _check_numbers(dxo.meta.get(name) or {})
+            _check_numbers(dxo.meta.get(name) or {}, IN_ROUNDS)
         if MetaKey.NUM_STEPS_CURRENT_ROUND in dxo.meta:
             _check_samples(dxo.meta[MetaKey.NUM_STEPS_CURRENT_ROUND])
         if dxo.data_kind == DataKind.METRICS:
-            _check_numbers(dxo.data)
+            _check_numbers(dxo.data, SHARED_METRICS)
+            fault = study_fault(dxo.data)
+            if fault:
+                raise UpdateNotAllowedError(f"numbers of a study are refused: {fault}")
         elif dxo.data_kind in (DataKind.WEIGHTS, DataKind.WEIGHT_DIFF):
             self._check_weights(dxo.data)
         elif dxo.data_kind == DataKind.APP_DEFINED:
@@ -191,8 +200,8 @@ def _check_samples(value: object) -> None:
         )
 
 
-def _check_numbers(values: dict[str, object]) -> None:
-    _refuse_unlisted(values, SHARED_METRICS, "metric")
+def _check_numbers(values: dict[str, object], listed: Iterable[str]) -> None:
+    _refuse_unlisted(values, listed, "metric")
     for key, value in values.items():
         if not isinstance(value, float):
             raise UpdateNotAllowedError(f"metric '{key}' is not a number")

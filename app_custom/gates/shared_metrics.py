@@ -9,6 +9,7 @@ from nvflare.apis.analytix import ANALYTIC_EVENT_TYPE
 from nvflare.apis.fl_context import FLContext
 from nvflare.app_common.widgets.convert_to_fed_event import FED_EVENT_PREFIX, ConvertToFedEvent
 
+from app_custom.gates.study_numbers import is_study_number, study_bounds
 from fedi2i.epsilon import EPSILON_ROUND, EPSILON_TOTAL, LEAST_PATIENTS
 from fedi2i.metric_files import SOURCE, SOURCE_SPREAD
 from lightning_modules.metrics.interface import Metric
@@ -36,7 +37,8 @@ def bounds_of_what_may_leave(metrics: Mapping[str, Metric]) -> dict[str, Bounds]
         metrics: the metrics of images; those whose own files do not say that they are shared are
             left out.
     """
-    shared = {name: metric.sendable for name, metric in metrics.items() if metric.shared}
+    sent = {name: metric for name, metric in metrics.items() if metric.shared}
+    shared = {name: metric.sendable for name, metric in sent.items()}
     return {
         **{f"val/{name}": bounds for name, bounds in shared.items()},
         **{f"personal/{name}": bounds for name, bounds in shared.items()},
@@ -48,12 +50,16 @@ def bounds_of_what_may_leave(metrics: Mapping[str, Metric]) -> dict[str, Bounds]
         EPSILON_ROUND: _EPSILON,
         EPSILON_TOTAL: _EPSILON,
         LEAST_PATIENTS: (1.0, 1e7),
+        **study_bounds(sent),
     }
 
 
 BOUNDS = bounds_of_what_may_leave(SENDABLE)
 SHARED_METRICS = frozenset(BOUNDS)
-"""Numbers that a site may send; each is one mean over slices or patients."""
+"""Numbers that a site may send; each is one mean over slices or patients, or tells of how many and
+how far apart they are."""
+IN_ROUNDS = frozenset(name for name in BOUNDS if not is_study_number(name))
+"""Those that may go with the training of a round: test patients are measured once, at the end."""
 
 
 def is_possible(name: str, value: object) -> bool:

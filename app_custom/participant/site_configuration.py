@@ -12,10 +12,17 @@ from pathlib import Path
 
 from app_custom.gates.allowed_statistics import SharedStatistics
 from app_custom.gates.job_limits import JobLimits
+from app_custom.gates.study_numbers import SharedStudies
 from app_custom.participant.proxy import checked_proxy
 from app_custom.privacy.patient_noise.policy import PatientPrivacy
 from fedi2i.errors import ConfigError
-from fedi2i.typed_config import check_values, nearest, read_yaml, record_from
+from fedi2i.typed_config import (
+    LEFT_OUT_WHILE_UNSET,
+    check_values,
+    nearest,
+    read_yaml,
+    record_from,
+)
 
 FILE_NAME = "fedi2i.yaml"
 
@@ -46,6 +53,8 @@ class SiteConfig:
             how much of it all jobs together may spend.
         statistics: whether jobs of statistics are answered and source scans described after a
             training, and of how many patients at least.
+        studies: whether test patients are measured for studies, where rows and pictures of them
+            are written, and what is said of them.
     """
 
     datasets: dict[str, str] = field(default_factory=dict)
@@ -61,6 +70,7 @@ class SiteConfig:
     proxy: str | None = None
     patient_privacy: PatientPrivacy = field(default_factory=PatientPrivacy)
     statistics: SharedStatistics = field(default_factory=SharedStatistics)
+    studies: SharedStudies = field(default_factory=SharedStudies, metadata=LEFT_OUT_WHILE_UNSET)
 
     def __post_init__(self) -> None:
         """Refuse a number of threads that no process can have, and an address of no proxy."""

@@ -21,6 +21,7 @@ from nvflare.widgets.widget import Widget
 from app_custom.aggregation.compression import travelling_bytes
 from app_custom.audit_trail import audit
 from app_custom.gates.shared_metrics import TRAIN_METRICS, impossible_metrics, shared_metrics
+from app_custom.gates.study_numbers import is_study_number
 from app_custom.nvflare_context import peer_name, run_folder
 from app_custom.participant.release import announce
 from app_custom.privacy.secure_sum.key_exchange import ROUND_REPEATED
@@ -286,11 +287,12 @@ def mean_rows(rows: Iterable[MetricRow]) -> list[MetricRow]:
     """Compute the unweighted mean over sites of every (round, metric), as site ``all``.
 
     Of what sites have spent of their privacy budgets it is the largest.
-    Rows of a relay have none: every site measured another model.
+    Rows of a relay have none: every site measured another model. Numbers of a study have none
+    either: its page weighs sites.
     """
     values: dict[tuple[int, str], list[float]] = {}
     for _, round_number, name, value in rows:
-        if not name.startswith(RELAY):
+        if not (name.startswith(RELAY) or is_study_number(name)):
             values.setdefault((round_number, name), []).append(value)
     return [
         (ALL_SITES, round_number, name, max(found) if name.startswith(EPSILON) else _mean(found))

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 from fedi2i.cli.entry import Entry
 from fedi2i.commands import Commands
+
+if TYPE_CHECKING:
+    from provision.poc.command_line import JobCommands
 
 
 def _add_jobs(commands: Commands) -> None:
@@ -21,7 +28,14 @@ def _add_compare(commands: Commands) -> None:
 def _add_study(commands: Commands) -> None:
     from jobs.commands.study import add_study
 
-    add_study(commands)
+    add_study(commands, _federation_of)
+
+
+def _federation_of(kit: Path) -> JobCommands:
+    """``nvflare job`` with a person's kit."""
+    from provision.poc.command_line import JobCommands
+
+    return JobCommands(kit, dict(os.environ))
 
 
 def _add_audit(commands: Commands) -> None:

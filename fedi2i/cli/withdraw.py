@@ -110,6 +110,11 @@ def _staying(plan: Withdrawal, with_scans: bool) -> Iterator[str]:
         yield f"stays: {path}, a scan outside the site folder, or one that others use, too"
     for path in plan.models:
         yield f"stays: {path}, a model of a run that trained with the patient"
+    for path in plan.studies:
+        yield (
+            f"stays: {path}, rows, pictures and models of a study on data that the patient was "
+            "part of; delete the folder"
+        )
     for path in plan.logs:
         yield f"stays: {path}, a log that names the patient"
     if holding.subjects and not plan.rows:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from fedi2i.commands import Commands
 from fedi2i.errors import ConfigError
 from jobs.commands.settings import add_launcher_option, seeds_from
 from jobs.running.studies.holding import held
+
+if TYPE_CHECKING:
+    from jobs.running.studies.in_federation import Federation
 
 
 class StudyOptions(Protocol):
@@ -21,10 +24,21 @@ class StudyOptions(Protocol):
     seeds: str
     at_once: int | None
     launcher: str
+    federation: Path | None
+    connect: Connect | None
 
 
-def add_study(commands: Commands) -> None:
-    """Add ``study``."""
+Connect = Callable[[Path], "Federation"]
+"""From a person's kit to the running federation that it opens."""
+
+
+def add_study(commands: Commands, connect: Connect | None = None) -> None:
+    """Add ``study``.
+
+    Args:
+        commands: where.
+        connect: opens a running federation; without it studies run in the simulator alone.
+    """
     parser = commands.add_parser("study", help="run every arm of an experiment with several seeds")
     parser.add_argument("file", type=Path, metavar="STUDY", help="YAML file, see jobs/studies")
     parser.add_argument("--data", type=Path, default=Path("data/demo"), help="by default data/demo")
@@ -34,7 +48,13 @@ def add_study(commands: Commands) -> None:
         "--at-once", type=int, help="processes that train, or jobs that run, at the same time"
     )
     add_launcher_option(parser)
-    parser.set_defaults(run=study)
+    parser.add_argument(
+        "--federation",
+        type=Path,
+        metavar="KIT",
+        help="run in the running federation that this person's kit opens, not in the simulator",
+    )
+    parser.set_defaults(run=study, connect=connect)
 
 
 def study(options: StudyOptions) -> None:
@@ -56,6 +76,9 @@ def _run(options: StudyOptions, seeds: Sequence[int], out: Path) -> None:
     from jobs.running.studies.levels import has_levels, read_levels, run_levels
     from jobs.running.studies.study import read_study, run_study
 
+    if options.federation is not None:
+        _run_in_federation(options, seeds, out)
+        return
     file, data, at_once, launcher = options.file, options.data, options.at_once, options.launcher
     if is_matching_study(file):
         if launcher:
@@ -65,3 +88,24 @@ def _run(options: StudyOptions, seeds: Sequence[int], out: Path) -> None:
         run_levels(read_levels(file, seeds), data, out, at_once, launcher)
     else:
         run_study(read_study(file, seeds), data, out, at_once, launcher)
+
+
+def _run_in_federation(options: StudyOptions, seeds: Sequence[int], out: Path) -> None:
+    """Run the federated arms of an ordinary study, and each site's own."""
+    from jobs.running.matching.plan import is_matching_study
+    from jobs.running.studies.in_federation import run_in_federation
+    from jobs.running.studies.levels import has_levels
+    from jobs.running.studies.study import read_study
+
+    kit, file = options.federation, options.file
+    if kit is None or options.connect is None:
+        raise ConfigError("--federation: this command knows no running federation")
+    if not (kit / "startup").is_dir():
+        raise ConfigError(f"--federation {kit}: is no kit; give the folder that holds 'startup'")
+    if options.launcher:
+        raise ConfigError("--launcher: runs arms of the simulator; leave it out")
+    if is_matching_study(file) or has_levels(file):
+        raise ConfigError(
+            f"{file}: a study with levels or of kind 'matching' runs in the simulator alone"
+        )
+    run_in_federation(read_study(file, seeds), file.stem, options.connect(kit), out)

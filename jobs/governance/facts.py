@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from app_custom.gates.shared_metrics import SHARED_METRICS
+from app_custom.gates.shared_metrics import IN_ROUNDS, SHARED_METRICS
 from fedi2i.digest import digest
 from fedi2i.epsilon import EPSILON_TOTAL
 from fedi2i.errors import ConfigError, DataError
@@ -112,7 +112,7 @@ class Processing:
     @property
     def numbers(self) -> tuple[str, ...]:
         """The numbers besides weights that leave a site, as far as this run can have them."""
-        return tuple(sorted(SHARED_METRICS))
+        return tuple(sorted(SHARED_METRICS if self.job.study else IN_ROUNDS))
 
 
 def of_experiment(name: str, job: FederatedExperiment) -> Processing:

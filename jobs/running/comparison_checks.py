@@ -10,6 +10,7 @@ from jobs.running.site_arms import check_left_out
 from jobs.writing.federation import FederatedExperiment, with_strategy
 from lightning_modules.contrasts import refuse_conditional
 from lightning_modules.evaluation.distributions.measured import FEWEST_PATIENTS, ONE_TARGET
+from lightning_modules.source_contrasts import refuse_unheld
 from lightning_modules.strategies.catalogue import STRATEGY_JOBS
 from partitions.manifest import SiteManifest, split_counts
 
@@ -58,11 +59,14 @@ def check_patients(job: FederatedExperiment, manifests: Sequence[SiteManifest]) 
     """Refuse a site that trains and lacks what every arm needs, before the first arm is run.
 
     Raises:
-        DataError: nobody to train on, or nobody to choose a model on.
+        DataError: nobody to train on, nobody to choose a model on, or nobody who has one of the
+            source's contrasts.
     """
     refuse_nobody_in("train", job, manifests, "on whom it would train")
     chosen = "on whom the best model is chosen and every arm followed"
     refuse_nobody_in("val", job, manifests, chosen)
+    training = [manifest for manifest in manifests if manifest.site in job.federation.sites]
+    refuse_unheld(job.experiment.data.preparation, training)
 
 
 def check_distributions(job: FederatedExperiment, manifests: Sequence[SiteManifest]) -> None:

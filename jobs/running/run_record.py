@@ -32,13 +32,7 @@ from jobs.running.spent_epsilon import (
 )
 from jobs.writing.federation import FederatedExperiment
 from lightning_modules.configuration import experiment_values
-from lightning_modules.evaluation.baselines import (
-    CONSTANT_ARM,
-    MAPPED_SOURCE_ARM,
-    MEAN_TARGET_ARM,
-    SOURCE_ARM,
-    UNTRAINED_ARMS,
-)
+from lightning_modules.evaluation.baselines import UNTRAINED_ARMS, UNTRAINED_LABELS
 from lightning_modules.evaluation.followed_baselines import BASELINES_FILE
 from lightning_modules.metrics.presets.catalogue import PRESETS
 from lightning_modules.strategies.catalogue import STRATEGY_JOBS, StrategyJob
@@ -62,26 +56,6 @@ _COMPUTED_NOTE = (
     "tissue parameters from the literature and simulated scanners (docs/computed-cohort.md). "
     "Figures compare methods on this cohort; they are no evidence about real scanners."
 )
-
-
-_UNTRAINED = {
-    SOURCE_ARM: ("Source as prediction", "the input taken as the output"),
-    MAPPED_SOURCE_ARM: (
-        "Source mapped linearly",
-        "slope x input + intercept, fitted by least squares on the site's training patients; a "
-        "site without such patients takes the mean of the sites' lines",
-    ),
-    CONSTANT_ARM: (
-        "Constant",
-        "the median of the site's training targets inside the mask; an unseen site takes the "
-        "median of the sites' constants",
-    ),
-    MEAN_TARGET_ARM: (
-        "Mean target",
-        "the mean target of the site's own training patients, which never leaves the site; an "
-        "unseen site has none",
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -188,7 +162,7 @@ def write_run_record(
 
 
 def _untrained(name: str) -> dict[str, Any]:
-    label, note = _UNTRAINED[name]
+    label, note = UNTRAINED_LABELS[name]
     cost = {"seconds": 0.0, "rounds": 0, "steps": 0, "bytes_sent": 0}
     return {"name": name, "label": label, **cost, "note": note}
 

@@ -10,6 +10,7 @@ from typing import Any
 from omegaconf.errors import OmegaConfBaseException
 
 from app_custom.aggregation.compression import KINDS
+from app_custom.study.task import StudyTask
 from fedi2i.errors import ConfigError
 from fedi2i.site_names import check_site_names
 from fedi2i.typed_config import (
@@ -93,12 +94,14 @@ class FederatedExperiment:
     Attributes:
         only_evaluates: the job trains nothing and measures a given model, see
             ``jobs.writing.evaluation_job``.
+        study: what the job says to its sites of the study that it belongs to.
     """
 
     federation: FederationConfig = field(default_factory=FederationConfig)
     experiment: ExperimentConfig = field(default_factory=ExperimentConfig)
     privacy: PrivacyConfig = field(default_factory=PrivacyConfig)
     only_evaluates: bool = False
+    study: StudyTask | None = None
 
 
 def read_federated_experiment(

@@ -16,6 +16,7 @@ from jobs.writing.export import as_texts
 from jobs.writing.federation import FederatedExperiment
 from jobs.writing.topologies.parts import Config
 from lightning_modules.contrasts import refuse_conditional
+from lightning_modules.source_contrasts import refuse_several_contrasts
 
 NAME = "statistics"
 RESULT = "statistics.json"
@@ -53,7 +54,9 @@ def statistics_files(
         job: its sites, and how their scans are prepared.
         settings: what is asked for.
     """
-    refuse_conditional(job.experiment, name, "a job of statistics describes one pair of sequences")
+    one_pair = "a job of statistics describes one pair of sequences"
+    refuse_conditional(job.experiment, name, one_pair)
+    refuse_several_contrasts(job.experiment, name, one_pair)
     return as_texts(
         {
             "meta.json": {**job_folder.meta(name, job), "resource_spec": {}},

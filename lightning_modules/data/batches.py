@@ -10,6 +10,7 @@ from torch.utils.data import IterableDataset
 
 from lightning_modules.data.augmentation import AUGMENTATION, Augmenter, step_randoms
 from lightning_modules.data.contrast_draws import ContrastDraws, swapped
+from lightning_modules.data.contrast_dropout import DROPOUT, emptied, kept_contrasts
 from lightning_modules.data.slices import Batch, TrainingSlices
 from lightning_modules.model_networks import ModelNetworks, described
 from lightning_modules.seeding import derive_seed
@@ -32,6 +33,8 @@ class BatchSource:
         augmenter: changes the slices of every step; without it they stay as they are.
         contrasts: draws between which contrasts a slice is translated; without it from its site's
             source to its target, and batches hold no codes.
+        contrast_dropout: how often contrasts of a source of several are taken away, see
+            ``kept_contrasts``.
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class BatchSource:
         batch_size: int,
         augmenter: Augmenter | None = None,
         contrasts: ContrastDraws | None = None,
+        contrast_dropout: float = 0.0,
     ) -> None:
         paired = described(model).paired
         groups = (DOMAINS,) if paired else tuple((domain,) for domain in DOMAINS)
@@ -56,6 +60,7 @@ class BatchSource:
         self._arm = arm
         self._augmenter = augmenter
         self._contrasts = contrasts
+        self._dropout = contrast_dropout
 
     @property
     def domains(self) -> tuple[str, ...]:
@@ -87,6 +92,9 @@ class BatchSource:
             batch = swapped(batch, self._contrasts.turned(pairs, step))
         if self._augmenter is not None:
             batch = self._augmenter(batch, randoms(AUGMENTATION))
+        if slices.shows_contrasts:  # last, as noise would tell an empty contrast from a missing one
+            kept = kept_contrasts(slices.present(chosen), self._dropout, randoms(DROPOUT))
+            batch = emptied(batch, kept)
         return batch | codes
 
 

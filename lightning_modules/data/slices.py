@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lightning_modules.data.patches import PatchPlaces
 from lightning_modules.data.source_view import ONE_SLICE, SourceView
-from partitions.preparation import PreparedSplit
+from partitions.preparation import PreparedSplit, PreparedSubject
 from partitions.preparation.configuration import DOMAINS
 
 Batch = dict[str, Tensor]
@@ -66,6 +66,8 @@ class TrainingSlices:
         self._splits = tuple(splits)
         self.domains = domains
         self._view = view
+        several = view.contrasts > 1
+        self._owned = [_subject_of_slices(split) for split in self._splits] if several else []
         self._around = [_around(split, view) for split in self._splits] if view.neighbours else []
         places = [split.slices_with(domains) for split in self._splits]
         self._patches = [PatchPlaces(one, view) for one in self._splits] if view.patch else []
@@ -84,8 +86,21 @@ class TrainingSlices:
         return TrainingSlices(self._splits, domains, self._view)
 
     def seen_as(self, view: SourceView) -> TrainingSlices:
-        """The same slices, with other neighbours of the source beside each."""
+        """The same slices, with other neighbours or contrasts of the source beside each."""
         return TrainingSlices(self._splits, self.domains, view)
+
+    @property
+    def shows_contrasts(self) -> bool:
+        """Whether the source has several contrasts, of which a subject may lack some."""
+        return self._view.contrasts > 1
+
+    def present(self, indices: np.ndarray) -> NDArray[np.bool_]:
+        """Which contrasts of the source every slice has, (n, contrasts)."""
+        found = [
+            self._splits[owner].present(self._subject(owner, place))
+            for owner, place in zip(self._owners[indices], self._places[indices], strict=True)
+        ]
+        return np.stack(found)
 
     @property
     def draws_patches(self) -> bool:
@@ -150,10 +165,23 @@ class TrainingSlices:
         """Slices (n, rows, columns), or (n, channels, rows, columns) of those that have others."""
         found = []
         for owner, place in zip(self._owners[indices], self._places[indices], strict=True):
+            split = self._splits[owner]
+            if with_neighbours and self.shows_contrasts:
+                found.append(split.contrasts_at(int(place), self._subject(owner, place)))
+                continue
             beside = with_neighbours and self._around
             where = self._around[owner][place] if beside else place
-            found.append(getattr(self._splits[owner], domain)[where])
+            found.append(getattr(split, domain)[where])
         return np.stack(found)
+
+    def _subject(self, owner: int, place: int) -> PreparedSubject:
+        return self._splits[owner].subjects[int(self._owned[owner][place])]
+
+
+def _subject_of_slices(split: PreparedSplit) -> NDArray[np.intp]:
+    """For every slice of a split the number of its subject."""
+    lengths = [subject.stop - subject.start for subject in split.subjects]
+    return np.repeat(np.arange(len(lengths)), lengths)
 
 
 def _around(split: PreparedSplit, view: SourceView) -> NDArray[np.intp]:

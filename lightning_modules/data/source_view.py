@@ -1,8 +1,9 @@
 """What a generator is shown of a source: a slice, neighbours beside it, or a patch of the volume.
 
-Neighbours ("2.5-D") are other channels of the input; the target is one slice all the same. A patch
-is a block of voxels, and so is its target (3-D). Both are read from the volume where it lies, by
-index: nothing is copied on the disk.
+Of a source of several contrasts it is the same slice of each. Neighbours ("2.5-D") are other
+channels of the input; the target is one slice all the same. A patch is a block of voxels, and so is
+its target (3-D). Both are read from the volume where it lies, by index: nothing is copied on the
+disk.
 """
 
 from __future__ import annotations
@@ -30,10 +31,13 @@ class SourceView:
             so that channel ``neighbours`` is the slice itself.
         patch: slices, rows and columns of the patches that take the place of slices; empty where
             the generator is shown slices.
+        contrasts: how many contrasts the source has; each is a channel. Several contrasts of a
+            volume lie behind each other in one array, as (contrasts * slices, rows, columns).
     """
 
     neighbours: int = 0
     patch: tuple[int, ...] = ()
+    contrasts: int = 1
 
     @property
     def spatial_dims(self) -> int:
@@ -52,7 +56,7 @@ class SourceView:
     @property
     def channels(self) -> int:
         """Input channels of the generator."""
-        return 2 * self.neighbours + 1
+        return self.contrasts * (2 * self.neighbours + 1)
 
     def around(self, heights: Sequence[int]) -> NDArray[np.intp]:
         """Which slices of one volume are shown for each of its slices.
@@ -71,7 +75,8 @@ class SourceView:
         steps = np.arange(-self.neighbours, self.neighbours + 1)
         places = np.arange(len(heights))[:, None] + steps
         found: NDArray[np.intp] = np.clip(places, first[:, None], last[:, None])
-        return found
+        each = [found + number * len(heights) for number in range(self.contrasts)]
+        return np.concatenate(each, axis=1)
 
     @property
     def text(self) -> str:
@@ -79,6 +84,8 @@ class SourceView:
         if self.patch:
             sides = " x ".join(str(side) for side in self.patch)
             return f"patches of {sides} voxels (slices from the feet to the head, rows, columns)"
+        if self.contrasts > 1:
+            return f"one slice of each of {self.contrasts} contrasts, empty where one is missing"
         if not self.neighbours:
             return "one slice"
         return (

@@ -26,6 +26,25 @@ CONSTANT_ARM = "constant"
 MEAN_TARGET_ARM = "mean-target"
 UNTRAINED_ARMS = (SOURCE_ARM, MAPPED_SOURCE_ARM, CONSTANT_ARM, MEAN_TARGET_ARM)
 """The arms that no network is trained for."""
+UNTRAINED_LABELS = {
+    SOURCE_ARM: ("Source as prediction", "the input taken as the output"),
+    MAPPED_SOURCE_ARM: (
+        "Source mapped linearly",
+        "slope x input + intercept, fitted by least squares on the site's training patients; a "
+        "site without such patients takes the mean of the sites' lines",
+    ),
+    CONSTANT_ARM: (
+        "Constant",
+        "the median of the site's training targets inside the mask; an unseen site takes the "
+        "median of the sites' constants",
+    ),
+    MEAN_TARGET_ARM: (
+        "Mean target",
+        "the mean target of the site's own training patients, which never leaves the site; an "
+        "unseen site has none",
+    ),
+}
+"""Their labels, and what they are, as a run's record says it."""
 _ONE_VALUE = 1e-12
 """A source whose variance is below has one value: a stored step is 1 / 65535."""
 

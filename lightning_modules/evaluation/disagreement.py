@@ -186,7 +186,7 @@ def _of_rounds(model: ModelFile, hardware: Hardware) -> UncertainArm:
     translator = Translator(model, hardware.accelerator, hardware.threads)
 
     def translate(patient: Patient) -> tuple[Tensor, Tensor]:
-        source = patient.source.numpy()
+        source = patient.shown.numpy()
         found = translator.translate(source, patient.heights)
         apart = translator.disagreement(source, patient.heights)
         return torch.from_numpy(found), torch.from_numpy(apart)

@@ -15,6 +15,7 @@ from fedi2i.files import replacing, write_csv
 from fedi2i.metric_files import COLUMNS as METRIC_COLUMNS
 from lightning_modules.data.source_view import ONE_SLICE, SourceView
 from lightning_modules.evaluation.baselines import SOURCE_ARM, UNTRAINED_ARMS, baselines_of
+from lightning_modules.evaluation.by_contrasts import write_by_contrasts
 from lightning_modules.evaluation.distributions.measured import DISTRIBUTIONS_FILE, Distributions
 from lightning_modules.evaluation.followed_baselines import BASELINES_FILE, followed_baselines
 from lightning_modules.evaluation.measuring import Translated, measured
@@ -96,12 +97,14 @@ def evaluate(
     preset's window, see `shown`). Of what needs no network there are rows and, but for the source,
     no pictures. ``baselines.csv`` has what needs no network on the validation patients of the sites
     that trained, for the curves over rounds. ``distributions.csv`` is written where
-    ``distributions`` are to be measured, of the same sites and split, and taken away where not.
+    ``distributions`` are to be measured, of the same sites and split, and taken away where not;
+    ``contrasts.csv`` where the source is of several contrasts, which patients may lack.
 
     Returns:
         The path of ``results.csv``.
     """
     pictures: dict[str, np.ndarray] = {}
+    held: dict[tuple[str, str], tuple[str, ...]] = {}
     evaluated, measured_by = list(sites), PRESETS[preset]
     baselines = baselines_of(evaluated, unseen)
 
@@ -109,6 +112,8 @@ def evaluate(
         for site in evaluated:
             translating = {arm: for_site(generator, site) for arm, generator in generators.items()}
             for patient in measured_patients(site, split, unseen):
+                if patient.held:
+                    held[site.site, patient.subject] = patient.held
                 predictions = baselines[site.site].predictions(patient) | {
                     arm: translate_patient(generator, patient, hardware, view)
                     for arm, generator in translating.items()
@@ -132,6 +137,7 @@ def evaluate(
     followed = followed_baselines(evaluated, baselines, unseen, preset)
     write_csv(out / BASELINES_FILE, ("arm", *METRIC_COLUMNS), followed)
     write_csv(out / RESULTS_FILE, COLUMNS, rows)
+    write_by_contrasts(out, rows, held)
     with replacing(out / SLICES_FILE) as temporary:
         np.savez_compressed(temporary, **pictures)  # type: ignore[arg-type]
     (out / DISTRIBUTIONS_FILE).unlink(missing_ok=True)  # of an earlier evaluation

@@ -33,13 +33,16 @@ class Patient:
 
     Attributes:
         subject: the subject's identifier.
-        source: intensities in [0, 1].
+        source: intensities in [0, 1]; of several contrasts the first that the patient has.
         target: intensities in [0, 1].
         mask: true inside the head or body.
         lesion: true inside the lesion, or None where no lesion mask exists.
         scales: by domain, what turns intensities into values with a unit.
         geometry: the way back to the scan's own grid; None for slices that were cut from none.
         body_part: as the metadata have it, or "".
+        contrasts: all contrasts of the source behind each other, (contrasts * slices, rows,
+            columns), 0 where one is missing; None where the source is one contrast.
+        held: the names of the contrasts that the patient has, where there are several.
     """
 
     subject: str
@@ -50,6 +53,13 @@ class Patient:
     scales: Mapping[str, Scale] = field(default_factory=dict)
     geometry: SliceGeometry | None = None
     body_part: str = ""
+    contrasts: Tensor | None = None
+    held: tuple[str, ...] = ()
+
+    @property
+    def shown(self) -> Tensor:
+        """What the generator is shown: the source, or all its contrasts behind each other."""
+        return self.source if self.contrasts is None else self.contrasts
 
     @property
     def heights(self) -> Sequence[int]:
@@ -90,14 +100,15 @@ def translate(
 
     Args:
         generator: in any mode; it is evaluated without dropout and left as it was.
-        source: (slices, rows, columns), intensities in [0, 1].
+        source: (slices, rows, columns), intensities in [0, 1]; of several contrasts behind each
+            other, as ``around`` counts them.
         hardware: where.
         slices_at_once: how many go through the network together.
         around: which slices the generator is shown for each, see ``SourceView.around``; by default
             each slice alone.
 
     Returns:
-        Same shape, float32 intensities in [0, 1], on the CPU.
+        (slices, rows, columns), float32 intensities in [0, 1], on the CPU.
     """
     shown = torch.from_numpy(ONE_SLICE.around(range(len(source))) if around is None else around)
     was_training = generator.training
@@ -138,7 +149,7 @@ def translate_patient(
     generator: nn.Module, patient: Patient, hardware: Hardware, view: SourceView = ONE_SLICE
 ) -> Tensor:
     """Translate a patient's volume as the generator is shown it."""
-    return translate_seen(generator, patient.source, hardware, view, patient.heights)
+    return translate_seen(generator, patient.shown, hardware, view, patient.heights)
 
 
 def patient_metrics(
@@ -215,4 +226,8 @@ def _patient(split: PreparedSplit, entry: PreparedSubject) -> Patient:
         scales=entry.scales,
         geometry=entry.geometry,
         body_part=str(entry.metadata.get("body_part") or ""),
+        contrasts=to_intensity(split.contrasts_at(where, entry)).flatten(0, 1)
+        if split.contrasts
+        else None,
+        held=entry.contrasts,
     )

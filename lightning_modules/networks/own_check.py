@@ -317,8 +317,8 @@ def _remedy(shown: Tensor) -> str:
         key = "model.patch" if shown.ndim == 5 else "data.preparation.size"
         return f"change {key} or the network"
     return (
-        f"give its first layer the {channels} channels that model.neighbours asks for and its last "
-        "layer one, or change data.preparation.size"
+        f"give its first layer the {channels} channels that model.neighbours asks for, or "
+        "data.preparation.further_sources, and its last layer one, or change data.preparation.size"
     )
 
 

@@ -14,6 +14,7 @@ from lightning_modules.configuration import ExperimentConfig
 from lightning_modules.model_networks import MODELS
 from lightning_modules.privacy.accountant import Release
 from lightning_modules.privacy.ledger import Budget
+from lightning_modules.source_contrasts import refuse_several_contrasts
 from lightning_modules.strategies.interface import YES, Strategy
 
 _SENSITIVITY = 1.0
@@ -95,6 +96,9 @@ def check_experiment(experiment: ExperimentConfig, where: str) -> None:
             f"{where}: model '{experiment.model.name}' does not admit patient-level differential "
             f"privacy: {reason}; take 'pix2pix' or 'regression'"
         )
+    refuse_several_contrasts(
+        experiment, where, "patient-level differential privacy draws batches of one"
+    )
     _check_strategy(experiment.strategy.record, where)
     experiment.model.refuse_batch_norm(
         "running statistics are images' data that no clipping bounds", where

@@ -145,6 +145,7 @@ class Learner:
             experiment.training.batch_size,
             self._augmenter,
             self._contrast_draws(),
+            experiment.model.contrast_dropout,
         )
         self.trained = trained_networks(experiment.model.described, self._source.domains)
         self._hardware = hardware

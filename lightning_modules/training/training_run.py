@@ -21,7 +21,7 @@ from lightning_modules.networks.modulation import for_site
 from lightning_modules.sharing.tensor_file import read_tensors, write_tensors
 from lightning_modules.strategies.catalogue import StrategyConfig
 from lightning_modules.training.hardware import Hardware
-from lightning_modules.training.learner import Learner, State
+from lightning_modules.training.learner import Learner, Report, State
 from lightning_modules.training.local_state import LocalStateStore
 from lightning_modules.translation.model_card import card_of, training_record
 from lightning_modules.translation.model_file import (
@@ -63,12 +63,25 @@ class Arm:
     start: Path | None = None
 
 
-def train_arm(experiment: ExperimentConfig, arm: Arm, hardware: Hardware, out: Path) -> Path:
+def train_arm(
+    experiment: ExperimentConfig,
+    arm: Arm,
+    hardware: Hardware,
+    out: Path,
+    report: Report | None = None,
+) -> Path:
     """Train all rounds of an arm; continues after the last finished round of a broken run.
 
     The learner, the initial networks and the number of steps per site and round are those of the
     federated arms. Writes ``metrics.csv`` (site, round, metric, value), ``model.pt``, and the file
     that ``fedi2i translate`` takes (``model.safetensors``, and its card as ``model.json``).
+
+    Args:
+        experiment: the experiment.
+        arm: what is trained on what.
+        hardware: where.
+        out: the arm's folder.
+        report: called with (tag, value, step) as training goes on; it may raise to end it.
 
     Returns:
         The path of ``model.pt``.
@@ -87,7 +100,7 @@ def train_arm(experiment: ExperimentConfig, arm: Arm, hardware: Hardware, out: P
     learned_on = arm.sites[0].site if len(arm.sites) == 1 else "all"
     for round_number in range(first_round, experiment.training.rounds):
         rows += validation.rows(state, round_number)
-        result = learner.train(state, round_number)
+        result = learner.train(state, round_number, report)
         # What this arm could not train stays as it was, so that the model stays whole.
         state = {**state, **result.state}
         metrics = {**result.metrics, "time/train_seconds": result.seconds}

@@ -45,9 +45,14 @@ def export_bundle(model: ModelFile, folder: Path) -> Path:
 
     Raises:
         ConfigError: the folder exists, MONAI would evaluate a word of the model or its name, or it
-            is a network of volumes.
+            is a network of volumes or of several contrasts.
     """
     refuse_volumes(model.card, folder)
+    if model.card.network.contrasts > 1:
+        raise ConfigError(
+            f"{folder}: not written, as the model reads {model.card.source}, and a bundle takes "
+            "one scan of a patient; use 'fedi2i translate', or export ONNX"
+        )
     if folder.exists():
         raise ConfigError(f"{folder}: exists; name a folder that does not")
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -31,7 +31,13 @@ class TranslateOptions(Protocol):
 def add_translate(commands: Commands) -> None:
     """Add ``translate``."""
     parser = commands.add_parser("translate", help="translate scans of new patients")
-    parser.add_argument("scans", type=Path, nargs="+", metavar="IN", help="file or DICOM folder")
+    parser.add_argument(
+        "scans",
+        type=Path,
+        nargs="+",
+        metavar="IN",
+        help="file or DICOM folder; of several contrasts t1=IN,flair=IN",
+    )
     parser.add_argument("--model", type=Path, required=True, help="a run's .safetensors file")
     parser.add_argument("--out", type=Path, required=True, help="folder for results")
     parser.add_argument("--task", metavar="SOURCE:TARGET", help="refuse a model of another task")
@@ -101,7 +107,7 @@ def check_task(card: ModelCard, task: str | None, where: Path) -> None:
     source, separator, target = task.partition(":")
     if not separator or not source or not target:
         raise ConfigError(f"--task {task}: write source:target, e.g. t1:ct")
-    own = (card.preparation.source, card.preparation.target)
+    own = (card.source, card.preparation.target)
     if own != (source, target):
         raise ConfigError(
             f"{where}: translates {card.task}, not {source} to {target}; name another model"

@@ -24,7 +24,7 @@ from lightning_modules.networks import generators
 from lightning_modules.networks.configuration import GeneratorConfig, check_levels
 from lightning_modules.networks.generators.catalogue import GENERATORS
 from partitions.own_code import check_allowed, package_digest
-from partitions.preparation.configuration import PreparationConfig
+from partitions.preparation.configuration import MOST_CONTRASTS, PreparationConfig
 
 FORMAT = 1
 """Raise it when a card changes meaning; older programs then refuse the file by name."""
@@ -48,6 +48,7 @@ class NetworkCode:
         generator: the generator's settings.
         neighbours: slices of the source beside the translated one that it is shown, on either side.
         patch: slices, rows and columns of the blocks that a network of volumes translates.
+        contrasts: of the source, as many as ``preparation`` names.
     """
 
     path: str = ""
@@ -55,11 +56,12 @@ class NetworkCode:
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
     neighbours: int = number(0, most=MOST_NEIGHBOURS, left_out=True)
     patch: tuple[int, ...] = field(default=(), metadata=LEFT_OUT_WHILE_UNSET)
+    contrasts: int = number(1, low=1, most=MOST_CONTRASTS, left_out=True)
 
     @property
     def view(self) -> SourceView:
         """What the network is shown of the source."""
-        return SourceView(self.neighbours, self.patch)
+        return SourceView(self.neighbours, self.patch, self.contrasts)
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,12 @@ class ModelCard:
     @property
     def task(self) -> str:
         """What is translated into what, in words."""
-        return f"{self.preparation.source} to {self.preparation.target}"
+        return f"{self.source} to {self.preparation.target}"
+
+    @property
+    def source(self) -> str:
+        """The sequence that it reads, or all of them: ``t1+flair``."""
+        return "+".join(self.preparation.contrasts.values())
 
     @property
     def name(self) -> str:
@@ -161,7 +168,14 @@ def card_of(
     path = generator.kind if generator.is_own else f"{generators.__name__}.{generator.kind}"
     return ModelCard(
         preparation=experiment.data.preparation,
-        network=NetworkCode(path, code_digest(path), generator, model.neighbours, model.patch),
+        network=NetworkCode(
+            path,
+            code_digest(path),
+            generator,
+            model.neighbours,
+            model.patch,
+            model.source_contrasts,
+        ),
         training=training,
         intensities=intensities,
         slice_distances=slice_distances if model.view.spans_slices else (),
@@ -227,6 +241,11 @@ def check_card(card: ModelCard, where: str) -> None:
     check_values(card.network, where, "network.")
     view, size = card.network.view, card.preparation.size
     check_patch(view, size, where)
+    if view.contrasts != len(card.preparation.contrasts):
+        raise ConfigError(
+            f"{where}: its network is shown {view.contrasts} contrast(s), and its preparation "
+            f"names {card.source}; take another copy of the model"
+        )
     if generator.is_own:
         _check_own(card, where)
         return

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fedi2i.errors import DataError
+from fedi2i.errors import ConfigError, DataError
 from partitions.check.finding import WARNING, refuse
 from partitions.check.scans import open_scans
 from partitions.check.subject import header_findings, read_voxels
@@ -20,7 +20,8 @@ from partitions.dicom.groups import Group, group
 from partitions.dicom.series import SeriesVolume, read_series
 from partitions.dicom.slices import Slice, value_of_frame
 from partitions.manifest import SubjectRecord
-from partitions.scans.grid import Grid, to_lps, turned
+from partitions.preparation.configuration import PreparationConfig
+from partitions.scans.grid import Grid, on_one_grid, to_lps, turned
 from partitions.scans.volume import Volume
 
 if TYPE_CHECKING:
@@ -55,6 +56,51 @@ class NewScan:
     modality: str = ""
     headers: Sequence[Dataset] = ()
     warnings: tuple[str, ...] = ()
+
+
+def scans_of_patient(given: Path, config: PreparationConfig) -> dict[str, Path]:
+    """The scans of one patient by domain, the first contrast first.
+
+    Args:
+        given: a file or folder; where the model reads several contrasts as many as the patient has,
+            written ``t1=FILE,flair=FILE``.
+        config: names what the model reads.
+
+    Raises:
+        ConfigError: it is written otherwise.
+    """
+    if not config.further_sources:
+        return {"source": given}
+    domains = {name: domain for domain, name in config.contrasts.items()}
+    parts = re.split(f",(?=(?:{'|'.join(map(re.escape, domains))})=)", str(given))
+    pairs = [part.partition("=") for part in parts]
+    names = [name for name, _, path in pairs if name in domains and path]
+    if len(names) != len(parts) or len({*names}) != len(names):
+        raise ConfigError(
+            f"{given}: the model reads {', '.join(domains)}; write as many of them as the patient "
+            f"has, such as {','.join(f'{name}=FILE' for name in domains)}"
+        )
+    found = {domains[name]: Path(path) for name, _, path in pairs}
+    return {domain: found[domain] for domain in config.contrasts if domain in found}
+
+
+def check_one_grid(files: Mapping[str, Path], scans: Mapping[str, NewScan]) -> None:
+    """Refuse scans of one patient that do not lie on the voxel grid of the first.
+
+    Args:
+        files: by domain, for the message.
+        scans: what was read of them.
+
+    Raises:
+        DataError: naming the first that does not.
+    """
+    first, *others = scans
+    for domain in others:
+        if not on_one_grid(scans[first].volume.grid(), scans[domain].volume.grid()):
+            raise DataError(
+                f"{files[domain]}: does not lie on the voxel grid of {files[first]}, and contrasts "
+                "are read voxel by voxel; resample it to that grid first"
+            )
 
 
 def result_names(paths: Sequence[Path], target: str) -> dict[Path, str]:

@@ -99,7 +99,7 @@ def described(card: ModelCard) -> dict[str, str]:
     """What an ONNX file or a bundle says of a model, as texts."""
     view = card.network.view
     return {
-        **({"channels": view.text} if view.neighbours else {}),
+        **({"channels": _channels(card)} if view.channels > 1 else {}),
         "notice": NOTICE,
         "task": card.task,
         "model": card.name,
@@ -108,6 +108,15 @@ def described(card: ModelCard) -> dict[str, str]:
         "network": json.dumps(as_dict(card.network)),
         "range": "input and output are in [-1, 1]: 2 * intensity - 1; intensities by 'preparation'",
     }
+
+
+def _channels(card: ModelCard) -> str:
+    """What the channels of a network of slices are, where there are several."""
+    view = card.network.view
+    if view.contrasts == 1:
+        return view.text
+    names = ", ".join(card.preparation.contrasts.values())
+    return f"{view.text}: {names}; a missing one is -1 everywhere"
 
 
 def _packages() -> tuple[Any, Any]:

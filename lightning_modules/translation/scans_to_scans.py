@@ -19,17 +19,27 @@ from lightning_modules.translation.derived_series import (
     check_source,
     write_series,
 )
-from lightning_modules.translation.new_scans import NewScan, read_scan, result_names
+from lightning_modules.translation.new_scans import (
+    NewScan,
+    check_one_grid,
+    read_scan,
+    result_names,
+    scans_of_patient,
+)
 from lightning_modules.translation.nifti_volume import write_volume
 from lightning_modules.translation.results_folder import add_note, alone_in, check_note, note_of
 from lightning_modules.translation.translator import Translator, modality_of
-from lightning_modules.translation.unlike_training import far_from_training, other_distances
+from lightning_modules.translation.unlike_training import (
+    far_from_training,
+    lacking,
+    other_distances,
+)
 from partitions.dicom.uptake import PET, suv_factor
 from partitions.manifest import SUV_FACTOR
 from partitions.preparation.configuration import PreparationConfig
 from partitions.preparation.grids.native_grid import to_native_grid
 from partitions.preparation.intensities import LEVELS, Scale
-from partitions.preparation.new_scan import PreparedSource, prepare_source
+from partitions.preparation.new_scan import PreparedSource, prepare_contrasts
 from partitions.preparation.scaling import HOUNSFIELD, SUV
 
 logger = logging.getLogger(__name__)
@@ -69,7 +79,7 @@ def translate_scans(
     One scan is in memory at a time, and ``batch`` slices of it at the network.
 
     Args:
-        paths: files and DICOM folders.
+        paths: files and DICOM folders, one for each patient; see ``scans_of_patient``.
         translator: the model.
         wish: what to write, and where.
         progress: show a bar on standard error.
@@ -79,49 +89,86 @@ def translate_scans(
 
     Raises:
         DataError: two results would have one name, or another command is writing there.
+        ConfigError: the model reads several contrasts, and a patient's are not told apart.
     """
     written: list[Path] = []
     refused: dict[Path, str] = {}
-    names = result_names(paths, translator.card.preparation.target)
+    config = translator.card.preparation
+    patients = {path: scans_of_patient(path, config) for path in paths}
+    names = result_names([next(iter(scans.values())) for scans in patients.values()], config.target)
     with alone_in(wish.out):
         for path in tqdm(paths, desc="translating", unit="scan", disable=not progress):
             try:
-                written += _translate(path, names[path], translator, wish)
+                files = patients[path]
+                written += _translate(files, names[next(iter(files.values()))], translator, wish)
             except UserError as error:
                 refused[path] = str(error)
                 logger.error("%s", error)
     return written, refused
 
 
-def _translate(path: Path, name: str, translator: Translator, wish: Wish) -> list[Path]:
-    config = translator.card.preparation
+def _translate(
+    files: Mapping[str, Path], name: str, translator: Translator, wish: Wish
+) -> list[Path]:
+    """Translate one patient, whose scans are given by domain; written as the first of them is."""
+    card, path = translator.card, next(iter(files.values()))
+    config = card.preparation
     is_series = path.is_dir() and not wish.as_nifti
     result = wish.out / (name if is_series else f"{name}{NIFTI}")
     if is_series:
         _check_dicom(result, translator)
-    note = note_of(path, translator.card.weights, wish.suv_factor)
+    notes = [note_of(one, card.weights, wish.suv_factor) for one in files.values()]
+    note = {**notes[0], "contrasts": notes} if config.further_sources else notes[0]
     if result.exists():
         check_note(result, note)
         logger.warning("%s: is there already and stays as it is; delete it to make it anew", result)
         return []
-    scan = read_scan(path, config.source, wish.largest)
+    scans = {
+        domain: read_scan(one, config.sequence(domain), wish.largest)
+        for domain, one in files.items()
+    }
+    scan = next(iter(scans.values()))
     if is_series:
         check_source(path, scan.headers)
-    prepared = prepare_source(
-        scan.volume, scan.grid, config, metadata={SUV_FACTOR: _factor(path, scan, config, wish)}
-    )
-    source = prepared.source.astype(np.float32) / np.float32(LEVELS)
-    for warning in (*scan.warnings, *doubts(scan, prepared, source, translator)):
+    prepared = _prepared(files, scans, config, wish)
+    source = shown = prepared.source.astype(np.float32) / np.float32(LEVELS)
+    if prepared.contrasts is not None:
+        shown = prepared.contrasts.astype(np.float32) / np.float32(LEVELS)
+    said = [one for read in scans.values() for one in read.warnings]
+    for warning in (*said, *doubts(scan, prepared, source, translator), *lacking(scans, card)):
         logger.warning("%s: %s", path, warning)
     written = []
     if wish.uncertainty:  # first, so that a result that is there is complete
-        apart = translator.disagreement(source, prepared.geometry.kept)
+        apart = translator.disagreement(shown, prepared.geometry.kept)
         written.append(_write_disagreement(wish.out / name, apart, prepared, scan, translator))
-    translated = translator.translate(source, prepared.geometry.kept)
+    translated = translator.translate(shown, prepared.geometry.kept)
     values = to_native_grid(translated, prepared.geometry, translator.scale)
     add_note(result, note)
-    write = _write_series if is_series else write_translation
-    return [write(result, values, scan, translator), *written]
+    if is_series:
+        read = "+".join(map(config.sequence, scans))
+        return [_write_series(result, values, scan, translator, read), *written]
+    return [write_translation(result, values, scan, translator), *written]
+
+
+def _prepared(
+    files: Mapping[str, Path],
+    scans: Mapping[str, NewScan],
+    config: PreparationConfig,
+    wish: Wish,
+) -> PreparedSource:
+    """A patient's scans as the model takes them.
+
+    Raises:
+        DataError: a scan cannot be used, or they do not lie on one grid.
+    """
+    check_one_grid(files, scans)
+    factors = {
+        f"{config.sequence(domain)}_{SUV_FACTOR}": _factor(files[domain], scan, config, wish)
+        for domain, scan in scans.items()
+    }
+    volumes = {domain: scan.volume for domain, scan in scans.items()}
+    grid = next(iter(scans.values())).grid
+    return prepare_contrasts(volumes, grid, config, metadata=factors)
 
 
 def _factor(path: Path, scan: NewScan, config: PreparationConfig, wish: Wish) -> float | None:
@@ -188,13 +235,14 @@ def write_translation(
 
 
 def _write_series(
-    folder: Path, values: NDArray[np.float32], scan: NewScan, translator: Translator
+    folder: Path, values: NDArray[np.float32], scan: NewScan, translator: Translator, read: str
 ) -> Path:
+    """Write a translation beside the headers of its first scan; ``read`` names what was read."""
     card, scale = translator.card, translator.scale
     written = modality_of(card.preparation.target, scale.unit)
     made = Provenance(
         modality=written,
-        source=f"{scan.modality} {card.preparation.source}",
+        source=f"{scan.modality} {read}",
         target=f"{written} {card.preparation.target}",
         model=card.name,
         digest=card.weights,

@@ -54,7 +54,7 @@ class Translator:
         """Intensities in [0, 1], (slices, rows, columns), to the same.
 
         Args:
-            source: one volume.
+            source: one volume; of several contrasts behind each other, see ``SourceView``.
             heights: which slices of the scan these are, see ``SourceView.around``; by default all.
         """
         return self._run(source, self._network, heights)
@@ -72,10 +72,10 @@ class Translator:
             heights: likewise.
 
         Returns:
-            In parts of the target's scale, the shape of ``source``.
+            In parts of the target's scale, (slices, rows, columns).
         """
-        mean = np.zeros(source.shape, dtype=np.float64)
-        squares = np.zeros(source.shape, dtype=np.float64)
+        shape = (len(source) // self.card.network.contrasts, *source.shape[1:])
+        mean, squares = np.zeros(shape), np.zeros(shape)
         for number, weights in enumerate(self._model.earlier.values(), 1):
             # Welford's method: one model in memory at a time, and no difference of large sums.
             found = self._run(source, build_network(self.card, weights), heights)
@@ -90,8 +90,8 @@ class Translator:
         network: torch.nn.Module,
         heights: Sequence[int] | None,
     ) -> NDArray[np.float32]:
-        places = range(len(source)) if heights is None else heights
         volume, view = torch.from_numpy(source), self.card.network.view
+        places = range(len(source) // view.contrasts) if heights is None else heights
         found = translate_seen(network, volume, self._hardware, view, places, self._batch)
         return np.asarray(found.clamp(0.0, 1.0).numpy(), dtype=np.float32)
 

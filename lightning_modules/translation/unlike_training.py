@@ -13,7 +13,7 @@ neighbours from elsewhere in the body.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -156,6 +156,22 @@ def far_from_training(
         f"its intensities lie {apart:.3f} of the scale away from the mean {mean}, and the {most} "
         f"{training.spread:.3f}: the translation may mean nothing"
     )
+
+
+def lacking(domains: Collection[str], card: ModelCard) -> list[str]:
+    """A sentence where a patient lacks a contrast, and none was taken away in training.
+
+    Args:
+        domains: of the source, as far as the patient has them.
+        card: the model's.
+    """
+    missing = [name for domain, name in card.preparation.contrasts.items() if domain not in domains]
+    if not missing or card.training.experiment.get("model", {}).get("contrast_dropout"):
+        return []
+    return [
+        f"has no {' and no '.join(missing)}, and the model was trained without contrast_dropout: "
+        "the translation may mean nothing"
+    ]
 
 
 def slice_distances(splits: Iterable[PreparedSplit]) -> tuple[float, ...]:

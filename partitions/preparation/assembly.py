@@ -16,11 +16,14 @@ from partitions.check.rules.data_sets import is_personal
 from partitions.manifest import SubjectRecord, with_grouped_age
 from partitions.preparation.subject_file import DAMAGE, SubjectFile, SubjectSlices
 
-_TYPES = {"source": np.uint16, "target": np.uint16, "mask": np.uint8, "lesion": np.uint8}
+_IMAGES, _MASKS = ("source", "target"), ("mask", "lesion")
 
 
 def assemble_split(
-    subjects: Sequence[SubjectFile], folder: Path, size: tuple[int, int]
+    subjects: Sequence[SubjectFile],
+    folder: Path,
+    size: tuple[int, int],
+    further: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Write the array files of one split; return its entry of ``prepared.json``.
 
@@ -31,6 +34,7 @@ def assemble_split(
         subjects: the subjects of the split, in the order of the slices.
         folder: where ``source.npy`` ... go.
         size: rows and columns.
+        further: the domains of the source beside the first.
     """
     entries, counts, with_lesion, start = [], [], False, 0
     for record, slices in _slices_of(subjects):
@@ -41,7 +45,8 @@ def assemble_split(
         )
         counts.append(stop - start)
         start = stop
-    names = [name for name in _TYPES if with_lesion or name != "lesion"]
+    known = (*_IMAGES, *further, *_MASKS)
+    names = [name for name in known if with_lesion or name != "lesion"]
     for name in names:
         _write_array(folder / f"{name}.npy", name, list(zip(subjects, counts, strict=True)), size)
     return {"arrays": names, "subjects": entries}
@@ -56,6 +61,7 @@ def _entry(record: SubjectRecord, slices: SubjectSlices) -> dict[str, Any]:
         "geometry": slices.geometry.to_json(),
         "scales": {domain: asdict(scale) for domain, scale in slices.scales.items()},
         "domains": slices.domains,
+        **({"contrasts": slices.contrasts} if slices.contrasts else {}),
         "lesion_mask": slices.lesion is not None,
         "foreground": facts.foreground,
         "acquired": {"spacing": facts.acquired_spacing, "axes": facts.acquired_axes},
@@ -81,8 +87,9 @@ def _write_array(
     path: Path, name: str, subjects: Sequence[tuple[SubjectFile, int]], size: tuple[int, int]
 ) -> None:
     """Join one kind of array of all subjects, each of which comes with its number of slices."""
+    kind = np.dtype(np.uint8 if name in _MASKS else np.uint16)
     header = {
-        "descr": np.lib.format.dtype_to_descr(np.dtype(_TYPES[name])),
+        "descr": np.lib.format.dtype_to_descr(kind),
         "fortran_order": False,
         "shape": (sum(count for _, count in subjects), *size),
     }
@@ -95,7 +102,7 @@ def _write_array(
                 raise _damaged(subject) from error
             # Arrays of a split run in step, so what a subject lacks takes up room; the record says
             # that it is not there.
-            absent = np.zeros((count, *size), _TYPES[name])
+            absent = np.zeros((count, *size), kind)
             _append(stream, absent if array is None else array)
 
 

@@ -12,6 +12,8 @@ from partitions.preparation.scaling import Scaling, check_target
 
 DOMAINS = ("source", "target")
 """What a slice can be: what the model reads, and what it writes."""
+MOST_CONTRASTS = 8
+"""Of a source: a bound on what a job may ask of a site's disk and memory."""
 MOST_PIXELS_A_SIDE = 4096
 """Of a prepared slice. A site may allow less in its own file."""
 PAIRINGS = ("paired", "unpaired")
@@ -29,6 +31,8 @@ class PreparationConfig:
 
     Attributes:
         source: sequence the model reads, as the manifest names it.
+        further_sources: sequences that the model reads beside it; a subject needs one of them all
+            and may lack the others.
         target: sequence the model writes, as the manifest names it.
         pairing: ``paired`` takes subjects that have both sequences. ``unpaired`` also takes
             training subjects that have one of them; validation and test compare with a true
@@ -61,20 +65,33 @@ class PreparationConfig:
     target_scaling: Scaling = field(default_factory=Scaling, metadata=LEFT_OUT_WHILE_UNSET)
     registration: str = field(default_factory=lambda: NONE, metadata=LEFT_OUT_WHILE_UNSET)
     bias_correction: str = field(default_factory=lambda: NONE, metadata=LEFT_OUT_WHILE_UNSET)
+    further_sources: tuple[str, ...] = field(default=(), metadata=LEFT_OUT_WHILE_UNSET)
 
     def __post_init__(self) -> None:
         """Refuse values out of range; accept lists, as YAML gives them."""
+        object.__setattr__(self, "further_sources", tuple(self.further_sources))
         object.__setattr__(self, "size", tuple(self.size))
         object.__setattr__(self, "percentiles", tuple(self.percentiles))
         _check(self)
 
+    @property
+    def contrasts(self) -> dict[str, str]:
+        """The sequences that the model reads, by their domain: ``source``, ``source_2`` ..."""
+        further = {f"source_{place}": name for place, name in enumerate(self.further_sources, 2)}
+        return {"source": self.source, **further}
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """The domains that are prepared, those of the source first."""
+        return (*self.contrasts, "target")
+
     def sequence(self, domain: str) -> str:
-        """The sequence of a domain, ``source`` or ``target``."""
-        return {"source": self.source, "target": self.target}[domain]
+        """The sequence of a domain, see ``domains``."""
+        return {**self.contrasts, "target": self.target}[domain]
 
     def scaling(self, domain: str) -> Scaling:
-        """How a domain, ``source`` or ``target``, is scaled."""
-        return {"source": self.source_scaling, "target": self.target_scaling}[domain]
+        """How a domain is scaled: all contrasts of the source alike."""
+        return self.target_scaling if domain == "target" else self.source_scaling
 
 
 def _check(config: PreparationConfig) -> None:
@@ -82,13 +99,15 @@ def _check(config: PreparationConfig) -> None:
         raise ConfigError(
             f"preparation: source and target are both '{config.source}'; name two sequences"
         )
-    for domain in DOMAINS:
+    for domain in config.domains:
         name = config.sequence(domain)
         if not _SEQUENCE.fullmatch(name):
             raise ConfigError(
                 f"preparation: {domain} {name!r} is no name of a sequence; write 1 to 64 letters, "
                 "digits and _ . + -, with a letter or a digit first"
             )
+    if config.further_sources:
+        _check_further_sources(config)
     choose(config.pairing, PAIRINGS, "preparation: pairing")
     if len(config.size) != 2 or not 1 <= min(config.size) <= max(config.size) <= MOST_PIXELS_A_SIDE:
         raise ConfigError(
@@ -113,3 +132,30 @@ def _check(config: PreparationConfig) -> None:
     for domain in DOMAINS:
         config.scaling(domain).check(f"preparation: {domain}_scaling")
     check_target(config.target, config.target_scaling, "preparation: target_scaling")
+
+
+def _check_further_sources(config: PreparationConfig) -> None:
+    """What several contrasts of a source must be, and what they cannot be prepared with."""
+    names = [config.sequence(domain) for domain in config.domains]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ConfigError(
+            f"preparation: '{twice[0]}' is named twice among source, further_sources and target; "
+            "name each sequence once"
+        )
+    if len(config.contrasts) > MOST_CONTRASTS:
+        raise ConfigError(
+            f"preparation: source and further_sources are {len(config.contrasts)} sequences, and "
+            f"{MOST_CONTRASTS} are the most; take fewer"
+        )
+    if config.pairing != "paired":
+        raise ConfigError(
+            f"preparation: pairing is '{config.pairing}', and several contrasts of a source need "
+            "the target of every subject; set it to 'paired', or leave further_sources out"
+        )
+    if config.registration != NONE:
+        raise ConfigError(
+            f"preparation: registration '{config.registration}' lays the target alone over the "
+            "source, and several contrasts of a source must lie on one grid with it; set it to "
+            f"'{NONE}' and bring registered scans in, or leave further_sources out"
+        )

@@ -16,6 +16,7 @@ from partitions.preparation.configuration import PreparationConfig
 from partitions.preparation.inputs import used_files
 
 _BYTES_PER_PIXEL = 6  # source 2, target 2, mask 1, lesion 1
+_BYTES_PER_FURTHER_SOURCE = 2
 
 
 def write_failure(
@@ -50,4 +51,5 @@ def needed_bytes(root: Path, records: Sequence[SubjectRecord], config: Preparati
     scans = (root / next(iter(used_files(record, config).values())) for record in records)
     slices: int = sum(max(load(scan).shape) for scan in scans)
     rows, columns = config.size
-    return 2 * slices * rows * columns * _BYTES_PER_PIXEL
+    further = _BYTES_PER_FURTHER_SOURCE * len(config.further_sources)
+    return 2 * slices * rows * columns * (_BYTES_PER_PIXEL + further)

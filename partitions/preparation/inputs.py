@@ -11,7 +11,7 @@ from partitions.check.rules.data_sets import HeldScan
 from partitions.check.scans import SubjectScans, open_scans, paths_of, shown_path
 from partitions.check.subject import header_findings
 from partitions.manifest import SPLITS, SiteManifest, SubjectRecord
-from partitions.preparation.configuration import DOMAINS, NONE, PreparationConfig
+from partitions.preparation.configuration import NONE, PreparationConfig
 
 FORMAT_VERSION = 4
 """Raise it when the stored arrays change meaning, or when scans are read or refused by other rules;
@@ -25,13 +25,13 @@ ONE_GRID_RULES = ("other-grid", "nearly-one-grid")
 
 
 def domains_of(record: SubjectRecord, config: PreparationConfig) -> tuple[str, ...]:
-    """The domains (``source``, ``target``) in which a subject has a scan."""
-    return tuple(domain for domain in DOMAINS if config.sequence(domain) in record.files)
+    """The domains (``source``, further ones of the source, ``target``) of a subject's scans."""
+    return tuple(domain for domain in config.domains if config.sequence(domain) in record.files)
 
 
-def sequences_of(config: PreparationConfig) -> tuple[str, str]:
-    """The sequences preparation reads, source first."""
-    return config.source, config.target
+def sequences_of(config: PreparationConfig) -> tuple[str, ...]:
+    """The sequences preparation reads, those of the source first."""
+    return tuple(map(config.sequence, config.domains))
 
 
 def used_files(record: SubjectRecord, config: PreparationConfig) -> dict[str, str]:
@@ -127,16 +127,24 @@ def fingerprint(
 def _is_usable(record: SubjectRecord, config: PreparationConfig) -> bool:
     found = domains_of(record, config)
     one_is_enough = config.pairing == "unpaired" and record.split == "train"
-    return bool(found) if one_is_enough else found == DOMAINS
+    # Of several contrasts of the source any one will do.
+    return bool(found) if one_is_enough else "target" in found and len(found) > 1
 
 
 def _lacking(record: SubjectRecord, config: PreparationConfig) -> list[str]:
-    return [name for name in map(config.sequence, DOMAINS) if name not in record.files]
+    """The sequences for whose lack a subject is left out."""
+    sources = list(config.contrasts.values())
+    has_source = any(name in record.files for name in sources)
+    needed = [*([] if has_source else sources), config.target]
+    return [name for name in needed if name not in record.files]
 
 
 def _nobody(manifest: SiteManifest, config: PreparationConfig) -> str:
     known = sorted({name for record in manifest.subjects for name in record.files})
     what = f"both '{config.source}' and '{config.target}'"
+    if config.further_sources:
+        one = ", ".join(f"'{name}'" for name in config.contrasts.values())
+        what = f"'{config.target}' and one of {one}"
     if config.pairing == "unpaired":
         what += ", and no training subject has one of them"
     return (

@@ -22,7 +22,8 @@ def mask_of(
 ) -> tuple[NDArray[np.bool_], str]:
     """The mask file, else the foreground of the source alone: a new patient has no target.
 
-    Training subjects without a source have theirs from the target, the only scan there is.
+    Of several contrasts of the source it is that of the first that the subject has. Training
+    subjects without a source have theirs from the target, the only scan there is.
 
     Args:
         voxels: the subject's scans, on one grid.
@@ -38,7 +39,7 @@ def mask_of(
     given = voxels.scans.get(MASK)
     if given is not None:
         return given.scan.values.inside(given.volume.data), MASK_FILE
-    domain = "source" if "source" in volumes else "target"
+    domain = next(domain for domain in config.domains if domain in volumes)
     return foreground_in(volumes[domain], domain, config)
 
 

@@ -36,6 +36,7 @@ class PreparedSubject:
         metadata: age, sex, manufacturer ... as the manifest gives them.
         geometry: where the slices lie in the scan; None for slices that were cut from none.
         scales: the scale of each domain, by which its intensities have a unit again.
+        contrasts: the sequences of the source that were acquired, where preparation reads several.
     """
 
     subject: str
@@ -46,6 +47,7 @@ class PreparedSubject:
     domains: tuple[str, ...] = DOMAINS
     geometry: SliceGeometry | None = None
     scales: Mapping[str, Scale] = field(default_factory=dict)
+    contrasts: tuple[str, ...] = ()
 
     @property
     def patient(self) -> str:
@@ -66,12 +68,18 @@ class PreparedSplit:
 
     Attributes:
         source: uint16 (slices, rows, columns); a value / 65535 is the intensity in [0, 1]. Zeros
-            for subjects without a source scan, see ``PreparedSubject.domains``.
+            for subjects without a source scan, see ``PreparedSubject.domains``. Of several
+            contrasts it is the first that the subject has: to look at, and for all that needs one
+            image; what a generator is shown is read by `contrasts_at`.
         target: as ``source``.
         mask: uint8, 0 or 1, the same shape.
         lesion: as ``mask``, 0 for subjects without a lesion mask; None when no subject has one.
         subjects: in the order of the slices, without gaps.
         pair: the sequences that source and target are, as the manifest names them.
+        contrasts: the sequences that the source is, in the order of a generator's channels; empty
+            where it is one.
+        further: as ``source``, an array for each of ``contrasts`` but the first; zeros where a
+            subject lacks it.
     """
 
     source: NDArray[np.uint16]
@@ -80,6 +88,24 @@ class PreparedSplit:
     lesion: NDArray[np.uint8] | None
     subjects: tuple[PreparedSubject, ...]
     pair: tuple[str, str] = ("", "")
+    contrasts: tuple[str, ...] = ()
+    further: tuple[NDArray[np.uint16], ...] = ()
+
+    def present(self, subject: PreparedSubject) -> NDArray[np.bool_]:
+        """Which of the contrasts a subject has, (contrasts,)."""
+        return np.array([name in subject.contrasts for name in self.contrasts])
+
+    def contrasts_at(self, where: int | slice, subject: PreparedSubject) -> NDArray[np.uint16]:
+        """All contrasts of some slices of one subject: (contrasts, ...); zeros where one lacks.
+
+        Args:
+            where: which slices, counted from the split's first.
+            subject: whose they are.
+        """
+        first = self.source[where]
+        if self.contrasts[0] not in subject.contrasts:
+            first = np.zeros_like(first)  # the array holds another contrast in its place
+        return np.stack([first, *(array[where] for array in self.further)])
 
     def slices_with(self, domains: Collection[str]) -> NDArray[np.intp]:
         """The slices of the subjects that have all of these domains, in rising order."""
@@ -133,7 +159,17 @@ class PreparedSite:
         lesion = arrays.get("lesion")
         source, target = arrays["source"], arrays["target"]
         pair = (self.config.source, self.config.target)
-        return PreparedSplit(source, target, arrays["mask"], lesion, subjects, pair)
+        named = self.config.contrasts
+        return PreparedSplit(
+            source,
+            target,
+            arrays["mask"],
+            lesion,
+            subjects,
+            pair,
+            tuple(named.values()) if len(named) > 1 else (),
+            tuple(arrays[domain] for domain in named if domain != "source"),
+        )
 
 
 def open_prepared(folder: Path) -> PreparedSite:
@@ -188,6 +224,7 @@ def _subject_from(entry: Mapping[str, Any]) -> PreparedSubject:
         domains=tuple(entry["domains"]),
         geometry=geometry_from(entry["geometry"], entry["slices"]),
         scales={domain: Scale(**values) for domain, values in entry["scales"].items()},
+        contrasts=tuple(entry.get("contrasts", ())),
     )
 
 

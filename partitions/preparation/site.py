@@ -71,6 +71,8 @@ def prepare_site(
             if not (folder / RECORD_NAME).is_file():
                 facts = _facts(manifest, config, content_hash, skipped)
                 _log_skipped(manifest.site, skipped)
+                if config.further_sources:
+                    _log_unheld(manifest.site, records, config)
                 _prepare(records, manifest.root, config, folder, facts, progress)
     except OSError as error:
         raise write_failure(error, cache, manifest.root, records, config) from error
@@ -107,6 +109,14 @@ def _log_skipped(site: str, skipped: Mapping[str, list[str]]) -> None:
         logger.warning(
             "%s: subject '%s' has no %s; left out", site, subject, " and no ".join(names)
         )
+
+
+def _log_unheld(site: str, records: Iterable[SubjectRecord], config: PreparationConfig) -> None:
+    """Say which of several contrasts of the source nobody has; a name may be misspelt."""
+    held = {name for record in records for name in record.files}
+    for name in config.contrasts.values():
+        if name not in held:
+            logger.warning("%s: no subject has %s; it is missing for all of them", site, name)
 
 
 def _lock(path: Path) -> FileLock:
@@ -168,6 +178,7 @@ def _prepare(
             [subject for subject in subjects if subject.record.split == name],
             folder / name,
             config.size,
+            list(config.contrasts)[1:],
         )
         for name in SPLITS
     }

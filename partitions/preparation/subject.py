@@ -51,7 +51,7 @@ def prepare_subject(record: SubjectRecord, root: Path, config: PreparationConfig
         mask, foreground = mask_of(voxels, laid.volumes, config)
         shown = laid.shown(mask)
         # A new patient's source is seen as a whole, so the source's values are judged likewise.
-        inside = {"source": mask, "target": shown}
+        inside = {name: shown if name == "target" else mask for name in domains}
         volumes, bias = evened(laid.volumes, inside, config)
         scales = {name: volume_scale(volumes[name], inside[name], name, config) for name in domains}
         masks = {MASK_NAME: shown}
@@ -67,6 +67,10 @@ def prepare_subject(record: SubjectRecord, root: Path, config: PreparationConfig
             config,
             f"subject '{record.subject}'",
         )
+    read = [name for name in domains if name != "target"]
+    if read:  # a picture of the source, and its scale, are those of the first contrast there is
+        cut.images["source"], scales["source"] = cut.images[read[0]], scales[read[0]]
+    several = len(config.contrasts) > 1
     return SubjectSlices(
         source=cut.images.get("source"),
         target=cut.images.get("target"),
@@ -83,6 +87,8 @@ def prepare_subject(record: SubjectRecord, root: Path, config: PreparationConfig
             digests=dict(voxels.digests),
             steps=laid.steps | bias,
         ),
+        further={name: cut.images[name] for name in read if name != "source"},
+        contrasts=tuple(map(config.sequence, read)) if several else (),
     )
 
 

@@ -53,7 +53,7 @@ class SubjectSlices:
 
     Attributes:
         source: 16-bit levels; divided by 65535 the intensity in [0, 1]. None when the subject has
-            no such scan.
+            no such scan; of several contrasts the first that the subject has.
         target: as ``source``.
         mask: 0 or 1.
         lesion: 0 or 1, or None when the subject has no lesion mask.
@@ -61,6 +61,8 @@ class SubjectSlices:
         scales: the scale of each domain that the subject has.
         spacing: pixel height, pixel width and slice distance in mm, or None when unknown.
         facts: what else is worth knowing.
+        further: the contrasts of the source beside the first, by domain, as far as they are there.
+        contrasts: the sequences of the source that are there, where preparation reads several.
     """
 
     source: NDArray[np.uint16] | None
@@ -71,6 +73,8 @@ class SubjectSlices:
     scales: dict[str, Scale]
     spacing: tuple[float, float, float] | None
     facts: SubjectFacts
+    further: dict[str, NDArray[np.uint16]] = field(default_factory=dict)
+    contrasts: tuple[str, ...] = ()
 
     @property
     def domains(self) -> tuple[str, ...]:
@@ -94,6 +98,7 @@ class SubjectFile:
         """Write the slices; the file appears complete or not at all."""
         known = {name: getattr(slices, name) for name in ("source", "target", "mask", "lesion")}
         arrays = {name: array for name, array in known.items() if array is not None}
+        arrays |= slices.further
         facts = {
             "kept": slices.geometry.kept,
             "geometry": slices.geometry.to_json(),
@@ -101,6 +106,8 @@ class SubjectFile:
             "spacing": slices.spacing,
             "domains": slices.domains,
             "facts": asdict(slices.facts),
+            "further": list(slices.further),
+            "contrasts": slices.contrasts,
         }
         with replacing(self.path) as temporary, temporary.open("wb") as stream:
             np.savez(stream, facts=np.array(json.dumps(facts)), **arrays)
@@ -114,7 +121,7 @@ class SubjectFile:
             return None
 
     def read_array(self, name: str) -> NDArray[Any] | None:
-        """Read ``source``, ``target``, ``mask`` or ``lesion`` alone; None if it is not there.
+        """Read one array, such as ``source`` or ``mask``, alone; None if it is not there.
 
         Raises:
             OSError: or another of `DAMAGE`: the file is damaged.
@@ -138,6 +145,8 @@ class SubjectFile:
                     scales={name: Scale(**values) for name, values in facts["scales"].items()},
                     spacing=_three(facts["spacing"]),
                     facts=_facts_from(facts["facts"]),
+                    further={name: arrays[name] for name in facts.get("further", ())},
+                    contrasts=tuple(facts.get("contrasts", ())),
                 )
         except DAMAGE:
             return None

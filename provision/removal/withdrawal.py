@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from app_custom.participant.site_configuration import (
     state_folder,
 )
 from app_custom.participant.used_data import Use, UsedData
+from app_custom.study.task import STUDY_FILE
 from fedi2i.errors import ConfigError
 from fedi2i.typed_config import choose
 from partitions.layouts.table_rows import remove_rows, rows_of
@@ -35,12 +37,14 @@ class Place:
         caches: folders in which its prepared slices lie.
         state: the site's state folder; None without a kit.
         kit: the kit or workspace; None without one.
+        studies: the site's folder for studies; None where it takes part in none.
     """
 
     folder: Path
     caches: tuple[Path, ...]
     state: Path | None = None
     kit: Path | None = None
+    studies: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,7 @@ class Withdrawal:
         states: state folders of runs that were trained with the patient.
         models: models at the site that were trained with the patient.
         logs: log files of the kit that name the patient.
+        studies: folders of studies on the data that the patient was part of.
         rows: table to the lines that go.
     """
 
@@ -64,6 +69,7 @@ class Withdrawal:
     models: tuple[Path, ...]
     logs: tuple[Path, ...]
     rows: dict[Path, tuple[int, ...]]
+    studies: tuple[Path, ...] = ()
 
 
 def places_of(kit: Path, site: str | None, dataset: str | None) -> Iterator[Place]:
@@ -93,7 +99,9 @@ def _place(kit: Path, config: SiteConfig, path: str, site: str | None) -> Place:
     folder = path_for_site(path, site or "")
     cache = path_for_site(config.cache, site or "") if config.cache else folder / "prepared"
     state = state_folder(config, site or "", kit.resolve())
-    return Place(folder, (cache,), state, kit)
+    own = config.studies.folder
+    studies = path_for_site(own, site or "") if own else None
+    return Place(folder, (cache,), state, kit, studies)
 
 
 def only_plan(places: Sequence[Place], patient: str, tables: Sequence[Path]) -> Withdrawal:
@@ -151,6 +159,7 @@ def plan_of(place: Place, patient: str, tables: Sequence[Path]) -> Withdrawal:
         models=tuple(path for path in models if path.is_file()),
         logs=tuple(_naming(place.kit, holding.names)) if place.kit else (),
         rows={path: rows_of(path, holding.names, site) for path in tables},
+        studies=tuple(_studies(place.studies, site, {use.content_hash for use, _ in uses})),
     )
 
 
@@ -169,6 +178,18 @@ def carry_out(plan: Withdrawal, with_scans: bool) -> None:
     for path, numbers in plan.rows.items():
         if numbers:
             remove_rows(path, numbers)
+
+
+def _studies(folder: Path | None, site: str, used: Collection[str]) -> Iterator[Path]:
+    """The folders of studies on data with one of these hashes; one that cannot be read counts."""
+    for path in sorted(folder.glob(f"*/{STUDY_FILE}")) if folder else ():
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))["design"]["manifests"][site]
+        except (OSError, ValueError, KeyError, TypeError):
+            yield path.parent
+            continue
+        if found in used:
+            yield path.parent
 
 
 def _naming(kit: Path, names: frozenset[str]) -> Iterator[Path]:

@@ -12,11 +12,11 @@ from fedi2i.files import replacing
 from report.document.csv_table import as_csv
 from report.document.figure_file import COMPUTED, figure_files
 from report.document.latex_table import as_latex
-from report.document.records import Document, plain
+from report.document.records import Document, Items, Paragraph, plain
 
 FOLDER = Path("report")
 TABLES, FIGURES = FOLDER / "tables", FOLDER / "figures"
-CONTENTS = FOLDER / "contents.txt"
+CONTENTS, FINDINGS = FOLDER / "contents.txt", FOLDER / "findings.txt"
 SUFFIXES = {TABLES: (".csv", ".tex"), FIGURES: (".png", ".svg")}
 
 
@@ -34,7 +34,7 @@ class Page:
 
 
 def page_files(page: Page, document: Document) -> dict[Path, bytes]:
-    """Every table as CSV and LaTeX, every figure as PNG and SVG, and the list of them.
+    """Tables as CSV and LaTeX, figures as PNG and SVG, the list of them, and what was found.
 
     Args:
         page: what to take them from.
@@ -43,7 +43,10 @@ def page_files(page: Page, document: Document) -> dict[Path, bytes]:
     Returns:
         Path from the run's folder to content; nothing is written.
     """
-    files: dict[Path, bytes] = {CONTENTS: _contents(document, page.computed).encode()}
+    files: dict[Path, bytes] = {
+        CONTENTS: _contents(document, page.computed).encode(),
+        FINDINGS: _findings(document, page.computed).encode(),
+    }
     for name, table in document.tables.items():
         files[TABLES / f"{name}.csv"] = as_csv(table).encode()
         files[TABLES / f"{name}.tex"] = as_latex(table, page.computed).encode()
@@ -56,11 +59,24 @@ def page_files(page: Page, document: Document) -> dict[Path, bytes]:
 def _contents(document: Document, computed: bool) -> str:
     """What is in the folder, a line each, with the captions that CSV has no place for."""
     lines = [f"{document.title}: tables and figures of report.html"]
-    lines += [f"{COMPUTED}: the images are computed."] if computed else []
+    lines += _computed_line(computed)
     captions = {f"tables/{name}": table.caption for name, table in document.tables.items()}
     captions |= {f"figures/{name}": block.caption for name, block in document.figures.items()}
     lines += [f"{name}: {plain(caption)}" for name, caption in captions.items()]
     return "\n".join(lines) + "\n"
+
+
+def _findings(document: Document, computed: bool) -> str:
+    """What the page's head says was found, and the sentences of its section of findings."""
+    blocks = [block for part in document.parts for block in part.blocks]
+    said = [b.text for b in blocks if isinstance(b, Paragraph) and "summary" in b.kind.split()]
+    lists = [b for part in document.parts if part.kind == "findings" for b in part.blocks]
+    said += [entry for block in lists if isinstance(block, Items) for entry in block.entries]
+    return "\n".join([document.title, *_computed_line(computed), *map(plain, said)]) + "\n"
+
+
+def _computed_line(computed: bool) -> list[str]:
+    return [f"{COMPUTED}: the images are computed."] if computed else []
 
 
 def write_files(folder: Path, files: Mapping[Path, bytes]) -> None:

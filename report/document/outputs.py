@@ -14,9 +14,11 @@ from report.numbers.over_seeds.levels import LevelsAnalysis
 from report.numbers.over_seeds.study import StudyAnalysis
 from report.page.manuscript import manuscript_section
 from report.page.render import render_page
+from report.page.studies.federated import render_federated
 from report.page.studies.levels import render_levels
 from report.page.studies.matching import render_matching
 from report.page.studies.study import render_study
+from report.run.federated import FederatedStudy
 from report.run.matching import MatchingStudy
 
 PAGE, PDF = Path("report.html"), Path("report.pdf")
@@ -67,6 +69,16 @@ def levels_outputs(analysis: LevelsAnalysis) -> dict[Path, bytes]:
     with drawn_figures() as drawn:
         html = render_levels(analysis)
     return {PAGE: html.encode(), **page_files(Page(drawn, computed), read_document(html))}
+
+
+def federated_outputs(study: FederatedStudy) -> dict[Path, bytes]:
+    """The page of a study that ran in a federation, and its tables; nothing is written.
+
+    Returns:
+        Path from the study's folder to content.
+    """
+    html = render_federated(study)
+    return {PAGE: html.encode(), **page_files(Page({}, computed=False), read_document(html))}
 
 
 def matching_outputs(study: MatchingStudy) -> dict[Path, bytes]:

@@ -77,6 +77,9 @@ def preparation(about: RunDescription) -> Iterator[Sentence]:
         return setting(about.experiment, f"data.preparation.{key}")
 
     source, target, size = said("source"), said("target"), said("size")
+    further = said("further_sources")
+    if isinstance(further, (list, tuple)):
+        source = f"{listed([str(source), *further])}, as far as a patient has them,"
     if source and target:
         pairs = {"paired": ", by pairs of one patient", "unpaired": ", without pairs"}
         yield Sentence(
@@ -126,6 +129,11 @@ def model(about: RunDescription) -> Iterator[Sentence]:
         parts.append(f"weight of the feature matching {weight}")
     ending = f" ({'; '.join(parts)})" if parts else ""
     yield Sentence(f"The model was {name}{ending}", works)
+    if dropped := said("contrast_dropout"):
+        yield Sentence(
+            "A training slice of several contrasts lost some of them with the probability "
+            f"{numbers_text(dropped, '')}, drawn evenly among all smaller sets but the empty one"
+        )
     if neighbours := said("neighbours"):
         yield Sentence(
             "Beside each slice the generator was shown the source's neighbouring slices, "

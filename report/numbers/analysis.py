@@ -26,7 +26,8 @@ from report.numbers.statistics import PairedTests, compare, distinct_rows
 from report.numbers.strategy_effects import StrategyEffects, strategy_effects
 from report.run.records import Run
 
-TESTED = ("psnr", "ssim", "ms_ssim", "mae", "mae_hu", "rmse_hu", "nrmse", "lesion_mae")
+TISSUES = ("mae_air_hu", "mae_soft_hu", "mae_bone_hu")
+TESTED = ("psnr", "ssim", "ms_ssim", "mae", "mae_hu", "rmse_hu", "nrmse", "lesion_mae", *TISSUES)
 """The metrics that are tested whatever the primary outcome; its own metric always is."""
 
 

@@ -13,7 +13,7 @@ import pytest
 from fedi2i.errors import DataError
 from partitions.processes import in_order, side_by_side
 
-# The work is a function of Python's own library where it can be: a fresh process imports it at once.
+# The work is a function of Python's own library where it can be: a fresh process imports it fast.
 
 
 def test_one_worker_does_the_work_in_this_process() -> None:

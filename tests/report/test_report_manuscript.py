@@ -118,6 +118,18 @@ def test_the_methods_name_whatever_changes_the_training(
         assert words in unescape(said), words
 
 
+def test_the_methods_name_all_contrasts_of_the_source_and_their_dropout(
+    write_study: WriteStudy, about: dict[str, Any]
+) -> None:
+    preparation = {**EXPERIMENT["data"]["preparation"], "further_sources": ["flair"]}
+    data = {**EXPERIMENT["data"], "preparation": preparation}
+    model = {**EXPERIMENT["model"], "contrast_dropout": 0.3}
+    about["experiment"] = {**EXPERIMENT, "data": data, "model": model}
+    said = _methods(write_study())
+    assert "from t1 and flair, as far as a patient has them, to t2, by pairs of one" in said
+    assert "A training slice of several contrasts lost some of them with the prob" in said
+
+
 def test_the_methods_of_an_honest_whole_study_speak_of_no_plan(
     write_study: WriteStudy, about: dict[str, Any]
 ) -> None:

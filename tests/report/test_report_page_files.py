@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import io
 import re
 from collections.abc import Callable, Mapping
@@ -15,9 +16,9 @@ from PIL import Image
 from report.__main__ import main
 from report.document.csv_table import as_csv
 from report.document.elements import parse_page
-from report.document.files import FIGURES, TABLES, write_files
+from report.document.files import FIGURES, FINDINGS, TABLES, write_files
 from report.document.latex_table import as_latex, escaped
-from report.document.outputs import run_outputs, study_outputs
+from report.document.outputs import PAGE, run_outputs, study_outputs
 from report.document.reading import read_document
 from report.document.records import Table, plain
 from report.numbers.analysis import analyse
@@ -40,8 +41,8 @@ def outputs(analysis: StudyAnalysis) -> Outputs:
 
 
 def _table(inside: str, caption: str = "<b>Table 1a. X</b> · y") -> Table:
-    html = f"<main><h1>t</h1><table><caption>{caption}</caption>{inside}</table></main>"
-    (table,) = read_document(html).tables.values()
+    page = f"<main><h1>t</h1><table><caption>{caption}</caption>{inside}</table></main>"
+    (table,) = read_document(page).tables.values()
     return table
 
 
@@ -212,13 +213,23 @@ def test_what_is_computed_is_called_so_in_every_table_and_figure_and_what_is_not
     acquired = study_outputs(analyse_study(read_study(folder)), None)
     said = b"Computed data, not acquired"
     for path, content in outputs.items():
-        if path.suffix == ".tex" or path.name == "contents.txt":
+        if path.suffix == ".tex" or path.name in ("contents.txt", "findings.txt"):
             assert said in content
             assert b"omputed" not in acquired[path]
         if path.suffix == ".png":
             marked, plain_one = (Image.open(io.BytesIO(o[path])) for o in (outputs, acquired))
             assert marked.size[0] == plain_one.size[0]
             assert marked.size[1] > plain_one.size[1]
+
+
+def test_the_findings_are_the_sentences_of_the_page_and_nothing_else(outputs: Outputs) -> None:
+    title, computed, *found = outputs[FINDINGS].decode().splitlines()
+    page = html.unescape(outputs[PAGE].decode())
+    body = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", page))
+    assert title in body and computed.startswith("Computed data, not acquired")
+    assert len(found) >= 5 and all(sentence in body for sentence in found)
+    assert any("the 95 % intervals of the primary outcome reach" in line for line in found)
+    assert not any("ready to paste" in line for line in found)
 
 
 def test_files_are_the_same_each_time(outputs: Outputs, analysis: StudyAnalysis) -> None:

@@ -19,6 +19,7 @@ from lightning_modules.configuration import ExperimentConfig, experiment_from
 from lightning_modules.contrasts import refuse_conditional
 from lightning_modules.model_networks import shared_networks
 from lightning_modules.privacy.patient_settings import check_experiment
+from lightning_modules.source_contrasts import refuse_several_contrasts
 from lightning_modules.strategies.catalogue import StrategyConfig
 from partitions.preparation import PreparedSite
 
@@ -140,6 +141,7 @@ def read_run(run: Path, changes: Mapping[str, Any]) -> tuple[ExperimentConfig, P
         experiment = experiment_from(merged(values, changes), str(path))
         privacy = PrivacyConfig()
     refuse_conditional(experiment, str(path), "these attacks ask a generator of one pair")
+    refuse_several_contrasts(experiment, str(path), "these attacks seek one image of the source")
     return experiment, privacy
 
 

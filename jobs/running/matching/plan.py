@@ -25,6 +25,7 @@ from lightning_modules.configuration import ExperimentConfig, experiment_values
 from lightning_modules.contrasts import refuse_conditional
 from lightning_modules.matching.merging.merges import MERGES
 from lightning_modules.networks.configuration import MOST_CHANNELS
+from lightning_modules.source_contrasts import refuse_several_contrasts
 
 KIND = "matching"
 INDEPENDENT, SHARED = "independent", "shared"
@@ -327,6 +328,7 @@ def _check_job(study: MatchingStudy, where: str) -> None:
             "nobody can measure along a path; take pix2pix or regression"
         )
     refuse_conditional(job.experiment, where, "this study merges generators of one pair")
+    refuse_several_contrasts(job.experiment, where, "this study merges generators of one pair")
     if "seed" in config.settings or "strategy" in config.settings:
         raise ConfigError(f"{where}: settings name a seed or a strategy; this study has its own")
     if len(job.federation.sites) < 2:

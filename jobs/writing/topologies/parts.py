@@ -159,14 +159,19 @@ def watch_and_curves() -> list[Config]:
 
 
 def final_evaluation(job: FederatedExperiment, locator: str = "final_model_locator") -> Config:
-    """The workflow that has every site validate a model, by default the final one."""
+    """The workflow that has every site validate a model, by default the final one.
+
+    A site that also trains its own arm then takes as long as all its rounds.
+    """
+    alone = job.study is not None and job.study.local
+    stretches = job.experiment.training.rounds + 1 if alone else 1
     return component(
         EVALUATION,
         "nvflare.app_common.workflows.global_model_eval.GlobalModelEval",
         task_check_period=0.1,
         model_locator_id=locator,
         validation_task_name="validate",
-        validation_timeout=job.federation.round_timeout,
+        validation_timeout=job.federation.round_timeout * stretches,
         # It sends out a copy of the final model, which would go into every result bundle.
         cleanup_models=True,
     )
@@ -188,6 +193,7 @@ def learner(
         release=__version__,
         **({"only_evaluates": True} if job.only_evaluates else {}),
         **({"stragglers": dict(stragglers)} if stragglers else {}),
+        **({"study": as_dict(job.study)} if job.study else {}),
     )
 
 

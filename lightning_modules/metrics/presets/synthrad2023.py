@@ -13,6 +13,7 @@ from dataclasses import replace
 from lightning_modules.metrics import psnr, ssim
 from lightning_modules.metrics.interface import ImagePair
 from lightning_modules.metrics.presets.interface import HOUNSFIELD, MAE_HU, Preset, by_name
+from lightning_modules.metrics.tissues.mae import TISSUE_FACTS, TISSUE_MAE
 
 LOW, HIGH = -1024.0, 3000.0
 _SIDE = 7
@@ -51,7 +52,10 @@ PRESET = Preset(
     name="synthrad2023",
     unit=HOUNSFIELD,
     metrics=by_name(
-        MAE_HU, replace(psnr.METRIC, measure=_psnr), replace(ssim.METRIC, measure=_ssim)
+        MAE_HU,
+        replace(psnr.METRIC, measure=_psnr),
+        replace(ssim.METRIC, measure=_ssim),
+        *TISSUE_MAE,
     ),
     facts={
         "data_range": HIGH - LOW,
@@ -61,6 +65,7 @@ PRESET = Preset(
             "3-D on the scan's own grid; SSIM with a uniform window of 7 voxels, sample "
             "covariance, three voxels cut off at each side"
         ),
+        "tissues": TISSUE_FACTS,
         "grid": "the scan's own",
         "aggregation": "one value per patient",
     },

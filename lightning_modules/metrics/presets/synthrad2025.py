@@ -13,6 +13,7 @@ from typing import Any
 from lightning_modules.metrics import psnr
 from lightning_modules.metrics.interface import ImagePair, Metric
 from lightning_modules.metrics.presets.interface import HOUNSFIELD, MAE_HU, Preset, by_name
+from lightning_modules.metrics.tissues.mae import TISSUE_FACTS, TISSUE_MAE
 
 LOW, HIGH = -1024.0, 3071.0
 WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
@@ -123,7 +124,7 @@ MS_SSIM = Metric(
 PRESET = Preset(
     name="synthrad2025",
     unit=HOUNSFIELD,
-    metrics=by_name(MAE_HU, replace(psnr.METRIC, measure=_psnr), MS_SSIM),
+    metrics=by_name(MAE_HU, replace(psnr.METRIC, measure=_psnr), MS_SSIM, *TISSUE_MAE),
     facts={
         "data_range": HIGH - LOW,
         "clip": [LOW, HIGH],
@@ -132,6 +133,7 @@ PRESET = Preset(
             "3-D on the scan's own grid; MS-SSIM over five scales with a uniform window of 7 "
             "voxels, padded to 97 voxels, luminance at every scale"
         ),
+        "tissues": TISSUE_FACTS,
         "grid": "the scan's own",
         "aggregation": "one value per patient",
     },

@@ -103,7 +103,9 @@ def shifted(
     """The images of a subject as its site's shift leaves them; unchanged where it has none.
 
     Args:
-        images: ``source`` and ``target`` or one of them, in [0, 1], shape (x, y, z).
+        images: ``source`` and ``target`` or one of them, in [0, 1], shape (x, y, z); further
+            contrasts of the source are shifted as it is, with draws of their own but for the
+            place of a misregistration.
         mask: the head or brain, the same shape; it is not moved.
         edges: voxel edges in mm.
         record: whose images these are; its metadata say the shift.
@@ -122,16 +124,18 @@ def shifted(
     check_values(shift, where)
     found = {}
     for name, image in images.items():
+        domain = "target" if name == "target" else "source"
         for kind, change in _CHANGES.items():
             severity = getattr(shift, kind)
             moves = kind == "misregistration"
-            if severity and (name == "source" if moves else shift.on in ("both", name)):
+            if severity and (domain == "source" if moves else shift.on in ("both", domain)):
                 if kind == "dose" and scales[name].unit != HOUNSFIELD:
                     raise ConfigError(
                         f"{where}.dose is of a CT, and the {name} is not scaled in HU; set "
-                        f"{name}_scaling to a window in HU, or restrict the shift by 'on'"
+                        f"{domain}_scaling to a window in HU, or restrict the shift by 'on'"
                     )
-                place = _Place(mask, edges, scales[name], *_draws(shift.seed, record, kind, name))
+                draws = _draws(shift.seed, record, kind, domain if moves else name)
+                place = _Place(mask, edges, scales[name], *draws)
                 image = np.clip(change(image, severity, place), 0.0, 1.0).astype(np.float32)
         found[name] = image
     return found

@@ -12,6 +12,7 @@ from fedi2i.errors import DataError
 from partitions.check.scans import LESION, MASK, ScanVoxels, SubjectVoxels, open_scans
 from partitions.manifest import SubjectRecord
 from partitions.preparation.configuration import PreparationConfig
+from partitions.preparation.inputs import sequences_of
 from partitions.preparation.masks import mask_of
 from partitions.preparation.subject import in_unit
 from partitions.scans.volume import DamagedScanError, read_volume
@@ -31,12 +32,12 @@ class StoredTarget:
 
 
 def stored_target(record: SubjectRecord, root: Path, config: PreparationConfig) -> StoredTarget:
-    """Read a subject's target and mask again; without a mask file the source, too.
+    """Read a subject's target and mask again; without a mask file the source's scans, too.
 
     Raises:
         DataError: a scan has become unreadable since it was prepared.
     """
-    sequences = [config.target] if record.mask else [config.source, config.target]
+    sequences = [config.target] if record.mask else sequences_of(config)
     subject = open_scans(record, root, sequences)
     read = {}
     for name, scan in subject.scans.items():
@@ -50,7 +51,7 @@ def stored_target(record: SubjectRecord, root: Path, config: PreparationConfig) 
                 "prepared, so check the disk"
             ) from damage
     voxels = SubjectVoxels(record, read, {})
-    domains = {config.target: "target", config.source: "source"}
+    domains = {config.sequence(domain): domain for domain in config.domains}
     volumes = {
         domains[name]: in_unit(one.volume, domains[name], config, record.metadata)
         for name, one in read.items()

@@ -17,6 +17,8 @@ from app_custom.gates.shared_metrics import (
     impossible_metrics,
     shared_metrics,
 )
+from app_custom.gates.study_numbers import MODELS as MODELS_TOLD
+from app_custom.gates.study_numbers import NUMBERS
 from lightning_modules.metrics.presets.catalogue import PRESETS, SENDABLE
 from lightning_modules.model_networks import MODELS
 
@@ -42,6 +44,9 @@ def test_no_listed_name_points_to_single_patients() -> None:
         "source",
         "time",
         "privacy",
+        "test",
+        "test_personal",
+        "test_local",
     }
 
 
@@ -74,7 +79,8 @@ def test_the_losses_of_every_model_may_leave() -> None:
 def test_a_new_metric_leaves_if_it_is_shared_and_nothing_else_changes(shared: bool) -> None:
     new = dataclasses.replace(SENDABLE["ssim"], name="lpips", shared=shared)
     names = set(bounds_of_what_may_leave({**SENDABLE, "lpips": new}))
-    added = {"val/lpips", "personal/lpips"} if shared else set()
+    of_studies = {f"{model}/lpips/{number}" for model in MODELS_TOLD for number in NUMBERS}
+    added = {"val/lpips", "personal/lpips", *of_studies} if shared else set()
     assert names == SHARED_METRICS | added
 
 

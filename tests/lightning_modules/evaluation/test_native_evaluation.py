@@ -115,7 +115,11 @@ def test_the_error_is_that_of_the_stored_scans_in_hu(tmp_path: Path, hardware: H
     assert found["source", "psnr"] == pytest.approx(expected, abs=1e-4)
     # A network that copies knows nothing of the two windows: its 1 means 3071 HU.
     assert found["copy", "mae_hu"] > 2 * found["source", "mae_hu"]
-    assert set(found.index.get_level_values("metric")) == {"mae_hu", "psnr", "ssim"}
+    tissues = {"mae_air_hu", "mae_soft_hu", "mae_bone_hu"}
+    assert set(found.index.get_level_values("metric")) == {"mae_hu", "psnr", "ssim", *tissues}
+    bone = inside & (scans["ct"] >= 200)
+    expected = np.abs(predicted - scans["ct"])[bone].mean()
+    assert found["source", "mae_bone_hu"] == pytest.approx(expected, abs=1e-3)
 
 
 def test_figures_on_prepared_slices_have_a_name_of_their_own(

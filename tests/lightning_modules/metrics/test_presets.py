@@ -81,6 +81,33 @@ def test_the_hand_made_cases_of_synthrad(case: int) -> None:
     assert newer["ms_ssim"] == pytest.approx(multi_scale, abs=1e-9)
 
 
+@pytest.mark.parametrize("preset", ["synthrad2023", "synthrad2025-prepared"])
+def test_errors_in_air_soft_tissue_and_bone_are_those_where_the_target_shows_them(
+    preset: str,
+) -> None:
+    target, prediction, mask = _random((12, 11, 13), 4)
+    target[3, 4, 5:8] = (-200.0, 199.9, 200.0)  # a border belongs to the upper tissue
+    mask[3, 4, 5:8] = True
+    measured = PRESETS[preset].measure(_pair(target, prediction, mask))
+    error = np.abs(prediction - target)
+    regions = {
+        "air": mask & (target < -200),
+        "soft": mask & (target >= -200) & (target < 200),
+        "bone": mask & (target >= 200),
+    }
+    for tissue, region in regions.items():
+        expected = error[region].sum() / region.sum()
+        assert measured[f"mae_{tissue}_hu"] == pytest.approx(expected, rel=1e-12), tissue
+    shares = [measured[f"mae_{tissue}_hu"] * region.sum() for tissue, region in regions.items()]
+    assert sum(shares) / mask.sum() == pytest.approx(measured["mae_hu"], rel=1e-12)
+
+
+def test_a_body_without_bone_has_no_error_in_bone() -> None:
+    target, prediction, mask = _random((12, 11, 13), 5)
+    measured = PRESETS["synthrad2025"].measure(_pair(target.clip(max=100.0), prediction, mask))
+    assert np.isnan(measured["mae_bone_hu"]) and measured["mae_soft_hu"] > 0
+
+
 def _random(shape: tuple[int, int, int], seed: int) -> tuple[Volume, Volume, NDArray[np.bool_]]:
     rng = np.random.default_rng(seed)
     target = rng.normal(0, 600, shape)

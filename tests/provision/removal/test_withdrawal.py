@@ -179,6 +179,25 @@ def test_the_jobs_that_used_the_patient_are_named_and_what_cannot_be_undone(
     assert "personal_model.pt, a model of a run that trained" in shown
 
 
+def test_studies_on_data_with_the_patient_are_named_and_others_are_not(
+    hospital: Hospital, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hospital.train("11111111-aaaa")
+    own, hashes = hospital.kit / "local" / "fedi2i.yaml", (hospital.prepared.content_hash, "other")
+    for number, found in enumerate(hashes):
+        folder = hospital.kit / "studies" / "north" / f"study-{number}"
+        folder.mkdir(parents=True)
+        written = {"design": {"manifests": {"north": found}}}
+        (folder / "study.json").write_text(json.dumps(written), encoding="utf-8")
+    text = own.read_text(encoding="utf-8")
+    where = f"studies:\n  folder: {hospital.kit}/studies/{{site}}\n"
+    own.write_text(f"{text}{where}", encoding="utf-8")
+    assert hospital.withdraw(VERA, "--dry-run") == 0
+    shown = capsys.readouterr().out
+    assert "study-0, rows, pictures and models of a study on data that" in shown
+    assert "study-1" not in shown
+
+
 def test_a_withdrawal_again_is_harmless_and_finishes_what_an_interruption_left(
     hospital: Hospital, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,1 @@
+"""Errors inside single tissues of a CT."""
