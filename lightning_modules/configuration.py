@@ -23,7 +23,7 @@ from lightning_modules.data.source_view import check_patch
 from lightning_modules.metrics.presets.catalogue import DEFAULT, PREPARED, PRESETS, needs_scans
 from lightning_modules.metrics.presets.interface import HOUNSFIELD
 from lightning_modules.model_configuration import ModelConfig
-from lightning_modules.model_networks import MODELS, shared_networks
+from lightning_modules.model_networks import shared_networks
 from lightning_modules.networks.configuration import (
     check_levels,
 )
@@ -37,6 +37,14 @@ OPTIMIZERS = ("adam", "sgd")
 OPTIMIZER_STATES = ("reset", "keep")
 PRECISIONS = ("auto", "fp32", "bf16")
 SCHEDULES = ("constant", "linear", "cosine")
+OF_OUR_OPTIMIZERS = (
+    "learning_rate_generator",
+    "learning_rate_discriminator",
+    "beta1",
+    "beta2",
+    "optimizer",
+)
+"""Settings of training that say nothing of a module of a lab's own: it has its own optimizers."""
 
 
 @dataclass(frozen=True)
@@ -191,6 +199,7 @@ def experiment_from(values: Mapping[str, Any], where: str) -> ExperimentConfig:
         raise ConfigError(f"{where}: 'strategy' holds keys of its own, not {chosen!r}")
     experiment = replace(experiment, strategy=strategy_from(chosen, where))
     check_values(experiment, where)
+    experiment.model.check_module(where)
     _check_sharing(experiment, where)
     _check_model(experiment, where)
     check_contrasts(experiment, where)
@@ -213,12 +222,16 @@ def read_experiment(path: Path, overrides: Mapping[str, Any] | None = None) -> E
 
 def experiment_values(experiment: ExperimentConfig) -> dict[str, Any]:
     """The experiment as plain values, all spelled out; settings that are not set are left out."""
-    return {**as_dict(experiment), "strategy": strategy_values(experiment.strategy)}
+    values = {**as_dict(experiment), "strategy": strategy_values(experiment.strategy)}
+    if experiment.model.module.is_own:
+        training = values["training"].items()
+        values["training"] = {k: value for k, value in training if k not in OF_OUR_OPTIMIZERS}
+    return values
 
 
 def _check_sharing(experiment: ExperimentConfig, where: str) -> None:
     try:
-        shared_networks(experiment.model.name, experiment.sharing)
+        shared_networks(experiment.model.described, experiment.sharing)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
 
@@ -226,7 +239,9 @@ def _check_sharing(experiment: ExperimentConfig, where: str) -> None:
 def _check_model(experiment: ExperimentConfig, where: str) -> None:
     """What no single key is wrong about, but some of them together."""
     model = experiment.model
-    if MODELS[model.name].paired and experiment.data.preparation.pairing != "paired":
+    if model.module.is_own:
+        _check_own_optimizers(experiment.training, model.module.kind, where)
+    if model.described.paired and experiment.data.preparation.pairing != "paired":
         raise ConfigError(
             f"{where}: model '{model.name}' trains on pairs of slices, but "
             f"data.preparation.pairing is '{experiment.data.preparation.pairing}'; set it to "
@@ -234,7 +249,7 @@ def _check_model(experiment: ExperimentConfig, where: str) -> None:
         )
     if model.lambda_features:
         _check_features(model, where)
-    if model.neighbours and not MODELS[model.name].paired:
+    if model.neighbours and not model.described.paired:
         raise ConfigError(
             f"{where}: model.neighbours is {model.neighbours}, but '{model.name}' brings a "
             "translation back to its source, and a translated slice has no translated neighbours; "
@@ -251,8 +266,19 @@ def _check_model(experiment: ExperimentConfig, where: str) -> None:
             "patch there is nothing to show; set rotation, translation and scaling to 0 beside "
             "model.patch"
         )
-    if not MODELS[model.name].paired and model.lambda_identity:
+    if not model.described.paired and model.lambda_identity:
         _check_recoloured_identity(experiment, where)
+
+
+def _check_own_optimizers(training: TrainingConfig, module: str, where: str) -> None:
+    unset = TrainingConfig()
+    for key in OF_OUR_OPTIMIZERS:
+        if getattr(training, key) != getattr(unset, key):
+            raise ConfigError(
+                f"{where}: training.{key} says nothing of a module of your own, whose "
+                f"configure_optimizers() makes the optimizers; tell '{module}' under "
+                "model.module.args"
+            )
 
 
 def _check_features(model: ModelConfig, where: str) -> None:
@@ -318,6 +344,9 @@ def _check_native_grid(experiment: ExperimentConfig, where: str) -> None:
 
 def _check_size(experiment: ExperimentConfig, where: str) -> None:
     generator, discriminator = experiment.model.generator, experiment.model.discriminator
+    if experiment.model.module.is_own:
+        check_patch(experiment.model.view, experiment.data.preparation.size, where)
+        return
     check_levels(generator, where)
     discriminator.check_own("discriminator", where)
     view, prepared = experiment.model.view, experiment.data.preparation.size

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from fedi2i.errors import ConfigError
 from fedi2i.site_names import check_site_names
 from fedi2i.typed_config import nearest, record_from
-from lightning_modules.model_networks import MODELS
 
 if TYPE_CHECKING:
     from lightning_modules.configuration import ExperimentConfig
@@ -47,7 +46,7 @@ def check_contrasts(experiment: ExperimentConfig, where: str) -> None:
         ConfigError: naming the key, what is wrong and what to do.
     """
     model = experiment.model
-    if not MODELS[model.name].conditional:
+    if not model.described.conditional:
         _refuse_without_codes(experiment, where)
         return
     _check_names(model.contrasts, where)
@@ -83,7 +82,7 @@ def refuse_conditional(experiment: ExperimentConfig, where: str, reason: str) ->
     Raises:
         ConfigError: the model is told by codes which contrasts it translates.
     """
-    if MODELS[experiment.model.name].conditional:
+    if experiment.model.described.conditional:
         raise ConfigError(
             f"{where}: model '{experiment.model.name}' translates between several contrasts, and "
             f"{reason}; take 'pix2pix' or 'regression'"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from fedi2i.errors import ConfigError
@@ -10,6 +11,9 @@ from fedi2i.typed_config import nearest
 from partitions.preparation.configuration import DOMAINS
 
 ROLES = ("generator", "discriminator")
+OWN = "own"
+"""The model whose Lightning module is a class of a lab's own; see ``own_model``."""
+_NAME = re.compile(rf"({'|'.join(ROLES)})(_[a-z0-9]+)*")
 
 
 @dataclass(frozen=True)
@@ -102,12 +106,39 @@ MODELS: dict[str, ModelNetworks] = {
 }
 
 
+def is_network_name(name: str) -> bool:
+    """Whether a network of some model may be called so: its role, and words behind it."""
+    return _NAME.fullmatch(name) is not None
+
+
 def role_of(network: str) -> str:
-    """The role of a network of any model; a name has one role in all models."""
-    return next(model.roles[network] for model in MODELS.values() if network in model.roles)
+    """The role of a network of any model: the first word of its name."""
+    return network.partition("_")[0]
 
 
-def trained_networks(model: str, domains: Collection[str]) -> tuple[str, ...]:
+def own_model(networks: Sequence[str]) -> ModelNetworks:
+    """What a model of a lab's own is made of.
+
+    Args:
+        networks: the names of its networks, see ``is_network_name``; the first one translates.
+    """
+    return ModelNetworks(
+        {name: role_of(name) for name in networks},
+        translator=networks[0],
+        paired=True,
+        losses=tuple(dict.fromkeys(loss for model in MODELS.values() for loss in model.losses)),
+        module="",
+        no_patient_noise="what a step of a module of your own makes of a patient is its own code, "
+        "and nobody here can clip one patient's part of it",
+    )
+
+
+def described(model: ModelNetworks | str) -> ModelNetworks:
+    """What a model is made of, given that or the name of one of ``MODELS``."""
+    return MODELS[model] if isinstance(model, str) else model
+
+
+def trained_networks(model: ModelNetworks | str, domains: Collection[str]) -> tuple[str, ...]:
     """The networks that a site can train with training slices of some domains.
 
     A discriminator learns from real slices of its own domain and from translations of real slices
@@ -115,40 +146,41 @@ def trained_networks(model: str, domains: Collection[str]) -> tuple[str, ...]:
     generators take part in the cycle that starts from the domain a site has.
 
     Args:
-        model: name of the model.
+        model: the model, or its name.
         domains: ``source``, ``target`` or both; none trains nothing.
     """
-    described = MODELS[model]
+    networks = described(model)
     if set(DOMAINS) <= set(domains):
-        return described.names
-    if described.paired or not domains:
+        return networks.names
+    if networks.paired or not domains:
         return ()
-    return tuple(name for name, role in described.roles.items() if role == "generator")
+    return tuple(name for name, role in networks.roles.items() if role == "generator")
 
 
-def shared_networks(model: str, sharing: str) -> tuple[str, ...]:
+def shared_networks(model: ModelNetworks | str, sharing: str) -> tuple[str, ...]:
     """The networks that a sharing scope names, in the model's order.
 
     Args:
-        model: name of the model.
+        model: the model, or its name.
         sharing: roles or network names joined by ``+``, e.g. ``generator+discriminator``; a role
             stands for all networks of that role.
 
     Raises:
         ConfigError: the model has no such network or role, or its translator is not shared.
     """
-    described = MODELS[model]
+    networks = described(model)
     words = sharing.split("+")
-    known = {*described.roles, *described.roles.values()}
+    known = {*networks.roles, *networks.roles.values()}
     for word in words:
         if word not in known:
+            name = next((name for name, one in MODELS.items() if one is networks), OWN)
             raise ConfigError(
-                f"sharing '{sharing}': model '{model}' has no '{word}'; {nearest(word, known)}"
+                f"sharing '{sharing}': model '{name}' has no '{word}'; {nearest(word, known)}"
             )
-    shared = tuple(name for name, role in described.roles.items() if name in words or role in words)
-    if described.translator not in shared:
+    shared = tuple(name for name, role in networks.roles.items() if name in words or role in words)
+    if networks.translator not in shared:
         raise ConfigError(
-            f"sharing '{sharing}' leaves out '{described.translator}', which translates; "
+            f"sharing '{sharing}' leaves out '{networks.translator}', which translates; "
             "without it there is no global model to speak of"
         )
     return shared

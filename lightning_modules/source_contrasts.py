@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fedi2i.errors import ConfigError, DataError
-from lightning_modules.model_networks import MODELS
 from partitions.manifest import SiteManifest
 from partitions.preparation.configuration import PreparationConfig
 
@@ -46,7 +45,7 @@ def check_source_contrasts(experiment: ExperimentConfig, where: str) -> None:
             )
         return
     several = f"{where}: data.preparation.further_sources gives the source several contrasts, and"
-    if not MODELS[model.name].paired or MODELS[model.name].conditional:
+    if not model.described.paired or model.described.conditional:
         raise ConfigError(
             f"{several} '{model.name}' translates from one contrast that it also translates to; "
             "take 'pix2pix' or 'regression'"

@@ -27,7 +27,6 @@ from app_custom.server.outgoing_model import StrategyModelGenerator
 from lightning_modules.combining.updates import Weights
 from lightning_modules.configuration import ExperimentConfig, experiment_values
 from lightning_modules.data.slices import TrainingSlices
-from lightning_modules.model_networks import MODELS
 from lightning_modules.sharing.local_parts import sharing_scope
 from lightning_modules.sharing.shared_networks import SharedNetworks
 from lightning_modules.strategies.catalogue import strategy_values
@@ -78,7 +77,7 @@ class InProcessFederation:
         self.aggregator = Aggregator(
             strategy_values(experiment.strategy),
             min_sites,
-            partial_networks=not MODELS[experiment.model.name].paired,
+            partial_networks=not experiment.model.described.paired,
             sites_keep_optimizers=experiment.training.optimizer_state == "keep",
         )
         components = {

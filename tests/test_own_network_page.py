@@ -19,8 +19,9 @@ SHOWN = {"mine": "MyGenerator", "attention": "AttentionUnet", "swin": "SwinUNETR
 
 
 def test_the_class_of_the_page_is_the_one_that_is_tested() -> None:
-    (shown,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    assert shown == (LAB / "my_lab" / "nets.py").read_text(encoding="utf-8")
+    shown = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    files = ("nets.py", "modules.py")
+    assert shown == [(LAB / "my_lab" / name).read_text(encoding="utf-8") for name in files]
 
 
 @pytest.mark.parametrize(
@@ -56,6 +57,22 @@ def test_its_commands_print_the_figures_of_its_table(
     assert "memory: training takes about" in printed
     count = statistics.partition(":")[0]
     assert (f"; {count} layers keep running statistics" in printed) == (count != "0")
+
+
+def test_the_commands_for_a_module_print_what_the_page_shows(
+    tmp_path: Path,
+    allow_own: Allow,  # for the package alone: the page's own command allows the class
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("module.yaml").write_text(dict(EXPERIMENTS)["module.yaml"])
+    (commands,) = re.findall(r"```\n(fedi2i provision allow my_lab.modules.*?)```", PAGE, re.DOTALL)
+    (shown,) = re.findall(r"begins with\n\n```\n(.*?)```", PAGE, re.DOTALL)
+    for line in commands.splitlines():
+        assert main(line.split()[1:]) == 0
+    assert shown in capsys.readouterr().out
+    assert (tmp_path / "my_jobs" / "module" / "meta.json").is_file()
 
 
 def test_a_job_of_it_is_written(allow_own: Allow, tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ from torch import Tensor
 from fedi2i.errors import DataError, UserError
 from fedi2i.files import PRIVATE_FILE
 from lightning_modules.configuration import ExperimentConfig
-from lightning_modules.model_networks import MODELS
 from lightning_modules.translation.model_card import TrainingRecord, card_of, training_record
 from lightning_modules.translation.model_file import (
     SUFFIX,
@@ -97,7 +96,7 @@ class KeptModels:
     def _write(
         self, chosen: str, model: Mapping[str, Tensor], rounds: int, metrics: Mapping[str, float]
     ) -> Path:
-        translator = MODELS[self._experiment.model.name].translator
+        translator = self._experiment.model.described.translator
         own = self._prepared.config
         weights = translator_weights(model, translator, self._experiment.model, own)
         if weights is None:

@@ -101,7 +101,9 @@ def open_session(
     steps = participation.steps(site, experiment.training.steps)
     _check_job(config.limits, with_steps(experiment, steps), fl_ctx)
     prepared, held = _prepared_data(experiment, config, site)
-    check_data(config.limits, experiment.model.name, prepared.split("train"), prepared.split("val"))
+    check_data(
+        config.limits, experiment.model.described, prepared.split("train"), prepared.split("val")
+    )
     hardware = choose_hardware(experiment.training.precision, _threads(config, fl_ctx))
     state = state_folder(config, site, workspace_folder(fl_ctx)) / site
     run = f"{run_name}-{kept_by(experiment, fl_ctx, noise)}"

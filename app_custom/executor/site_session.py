@@ -43,7 +43,6 @@ from lightning_modules.evaluation.validation import (
     translate_patient,
 )
 from lightning_modules.metrics.presets.catalogue import on_prepared_slices
-from lightning_modules.model_networks import MODELS
 from lightning_modules.networks.building import build_translator
 from lightning_modules.networks.modulation import for_site
 from lightning_modules.sharing.tensor_file import write_tensors
@@ -100,7 +99,7 @@ class SiteSession:
         self._picture: np.ndarray | None = None
         preset = on_prepared_slices(experiment.preset)
         self._preset = preset if every_metric else preset.in_rounds
-        self._translator = MODELS[experiment.model.name].translator
+        self._translator = experiment.model.described.translator
         self._generator = build_translator(experiment.model)
 
     def train(

@@ -30,7 +30,7 @@ from app_custom.privacy.secure_sum.key_exchange import MASKED, exchange_fault
 from fedi2i.errors import ConfigError
 from fedi2i.typed_config import choose
 from lightning_modules.combining.known_samples import MOST_SAMPLES
-from lightning_modules.model_networks import MODELS
+from lightning_modules.model_networks import MODELS, is_network_name
 from lightning_modules.sharing.scope import SharingScope
 
 _PARTS = frozenset({ReservedHeaderKey.HEADERS, "DXO"})
@@ -87,7 +87,8 @@ class AllowedUpdate(Filter):
         known = [name for model in MODELS.values() for name in model.roles]
         # A text in place of a list would be read letter by letter and let nothing out.
         for name in [networks] if isinstance(networks, str) else networks:
-            choose(name, known, "AllowedUpdate: networks")
+            if not is_network_name(str(name)):
+                choose(name, known, "AllowedUpdate: networks")
         if any(isinstance(names, str) for names in (networks, local, arrays)):
             raise ConfigError("AllowedUpdate: networks, local and arrays are lists of names")
         self._scope = SharingScope(tuple(networks), tuple(local))

@@ -17,7 +17,7 @@ from enum import StrEnum
 from fedi2i.errors import UserError
 from fedi2i.typed_config import number, switch
 from lightning_modules.configuration import ExperimentConfig
-from lightning_modules.model_networks import MODELS
+from lightning_modules.model_networks import ModelNetworks, described
 from partitions.preparation import PreparedSplit
 from partitions.preparation.configuration import DOMAINS
 
@@ -250,7 +250,10 @@ def check_readable(limits: JobLimits, encrypted: bool, masked: bool) -> None:
 
 
 def check_data(
-    limits: JobLimits, model: str, training: PreparedSplit, validation: PreparedSplit
+    limits: JobLimits,
+    model: ModelNetworks | str,
+    training: PreparedSplit,
+    validation: PreparedSplit,
 ) -> None:
     """Refuse to train on, or to measure, too few patients or slices.
 
@@ -260,14 +263,15 @@ def check_data(
 
     Args:
         limits: the participant's.
-        model: name of the model.
+        model: the model, or its name.
         training: the prepared slices to train on.
         validation: the prepared slices to measure on.
 
     Raises:
         JobRefusedError: naming the limit.
     """
-    groups = (DOMAINS,) if MODELS[model].paired else tuple((domain,) for domain in DOMAINS)
+    paired = described(model).paired
+    groups = (DOMAINS,) if paired else tuple((domain,) for domain in DOMAINS)
     for domains in groups:
         held = slices_of_patients(training, domains)
         if held:

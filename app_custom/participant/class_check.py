@@ -110,9 +110,9 @@ def _refused_network(configs: list[dict[str, Any]]) -> str:
 
 
 def _own_networks(element: Any) -> Iterator[str]:
-    """Find the classes of networks in a model's settings: a ``kind`` that is a dotted path."""
+    """Find the classes in a model's settings: a ``kind`` that is a dotted path."""
     if isinstance(element, dict):
-        for role in ROLES:
+        for role in (*ROLES, "module"):
             network = element.get(role)
             kind = network.get("kind") if isinstance(network, dict) else None
             if isinstance(kind, str) and "." in kind:

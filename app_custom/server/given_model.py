@@ -15,7 +15,6 @@ from torch import Tensor
 from app_custom.server.model_files import mapped_model
 from fedi2i.errors import ConfigError, UserError
 from lightning_modules.configuration import ExperimentConfig, experiment_from
-from lightning_modules.model_networks import MODELS
 from lightning_modules.networks.building import build_networks
 from lightning_modules.sharing.tensor_file import read_model_state
 from lightning_modules.translation.model_file import SUFFIX, read_model
@@ -65,11 +64,11 @@ def given_translator(path: Path, experiment: ExperimentConfig) -> dict[str, Tens
         ConfigError: it is a model of another task.
         DataError: the file is missing, damaged or holds another model.
     """
-    prefix = f"{MODELS[experiment.model.name].translator}."
+    prefix = f"{experiment.model.described.translator}."
     if path.suffix == SUFFIX:
         model = read_model(path)
         _check_task(path, model.card.preparation, experiment.data.preparation)
-        if model.card.network.generator != experiment.model.generator:
+        if model.card.network.generator != experiment.model.of_pair:
             raise ConfigError(f"{path}: has another generator than the job describes")
         return {prefix + key: value for key, value in model.weights.items()}
     drawn = build_networks(experiment.model, experiment.seed).state_dict()

@@ -26,7 +26,6 @@ from app_custom.participant.site_configuration import (
 from app_custom.server.global_metrics import GlobalMetrics
 from fedi2i.errors import UserError
 from lightning_modules.configuration import experiment_from
-from lightning_modules.model_networks import MODELS
 from lightning_modules.privacy.encrypted_model import is_encrypted
 from lightning_modules.sharing.tensor_file import read_tensors, write_tensors
 from lightning_modules.translation.model_card import card_of, training_record
@@ -149,7 +148,7 @@ class TranslationModels(Widget):
         return found
 
     def _translator(self, state: Mapping[str, torch.Tensor]) -> Weights | None:
-        translator = MODELS[self._experiment.model.name].translator
+        translator = self._experiment.model.described.translator
         preparation = self._experiment.data.preparation
         return translator_weights(state, translator, self._experiment.model, preparation)
 

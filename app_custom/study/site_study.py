@@ -36,7 +36,6 @@ from lightning_modules.evaluation.results import (
 )
 from lightning_modules.evaluation.summaries import summaries
 from lightning_modules.evaluation.validation import load_translator
-from lightning_modules.model_networks import MODELS
 from lightning_modules.networks.building import build_translator
 from lightning_modules.training.hardware import Hardware
 from lightning_modules.training.learner import Report
@@ -172,7 +171,7 @@ class SiteStudy:
     def _generator(self, state: Mapping[str, Tensor]) -> nn.Module:
         model = self._experiment.model
         generator = build_translator(model)
-        load_translator(generator, state, MODELS[model.name].translator)
+        load_translator(generator, state, model.described.translator)
         return generator
 
     def _compose(self) -> None:

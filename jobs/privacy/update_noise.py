@@ -13,7 +13,7 @@ from jobs.privacy.interface import (
     refuse_exceeded_budget,
     refuse_independent_start,
 )
-from lightning_modules.model_networks import MODELS, shared_networks
+from lightning_modules.model_networks import shared_networks
 from lightning_modules.privacy.accountant import Release, epsilon
 
 if TYPE_CHECKING:
@@ -51,18 +51,18 @@ class UpdateNoise:
 
 def releases(settings: UpdateNoise, experiment: ExperimentConfig, rounds: int) -> list[Release]:
     """Of a site: every shared network is a release of its own in every round."""
-    networks = shared_networks(experiment.model.name, experiment.sharing)
+    networks = shared_networks(experiment.model.described, experiment.sharing)
     return [Release(settings.noise_multiplier, SENSITIVITY, count=rounds * len(networks))]
 
 
 def clipping(settings: UpdateNoise, experiment: ExperimentConfig) -> dict[str, float]:
     """The clipping norm of every shared network."""
-    roles = MODELS[experiment.model.name].roles
+    roles = experiment.model.described.roles
     norms = {
         "generator": settings.clipping_generator,
         "discriminator": settings.clipping_discriminator,
     }
-    networks = shared_networks(experiment.model.name, experiment.sharing)
+    networks = shared_networks(experiment.model.described, experiment.sharing)
     return {name: norms[roles[name]] for name in networks}
 
 

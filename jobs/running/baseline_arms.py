@@ -16,7 +16,6 @@ from jobs.running.federated_arm import FedAvgVariant, FederatedArm
 from jobs.writing.federation import FederatedExperiment
 from jobs.writing.job_folder import run_name
 from lightning_modules.configuration import experiment_from, experiment_values
-from lightning_modules.model_networks import MODELS
 
 CENTRALISED = "centralised"
 ENSEMBLE = "ensemble"
@@ -126,10 +125,12 @@ def regression_arm(
     """The arm ``regression``; seed, generator's first weights, slices and steps are FedAvg's.
 
     Returns:
-        None for an experiment whose model has no discriminator to leave out, or trains without
-        pairs, which an L1 term needs.
+        None for an experiment whose model has no discriminator to leave out, trains without pairs,
+        which an L1 term needs, or is a lab's own.
     """
-    described = MODELS[job.experiment.model.name]
+    described = job.experiment.model.described
+    if job.experiment.model.module.is_own:
+        return None
     if not described.paired or "discriminator" not in described.roles.values():
         return None
     values = experiment_values(job.experiment)

@@ -28,7 +28,6 @@ from lightning_modules.configuration import ExperimentConfig
 from lightning_modules.data.slices import TrainingSlices
 from lightning_modules.evaluation.validation import load_translator, validate
 from lightning_modules.metrics.presets.catalogue import on_prepared_slices
-from lightning_modules.model_networks import MODELS
 from lightning_modules.networks.building import build_networks, build_translator
 from lightning_modules.networks.modulation import for_site
 from lightning_modules.strategies.interface import STAR, ServerRule, ServerView
@@ -154,7 +153,7 @@ class PlainLoop:
         config = self._experiment.model
         prepared = self._prepared[site]
         generator = build_translator(config)
-        load_translator(generator, model, MODELS[config.name].translator)
+        load_translator(generator, model, config.described.translator)
         generator = for_site(generator, prepared)
         patients = prepared.split("val")
         return validate(generator, patients, self._hardware, self._preset, config.view)

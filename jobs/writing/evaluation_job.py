@@ -13,7 +13,6 @@ from jobs.writing.federation import FederatedExperiment
 from jobs.writing.topologies import parts
 from jobs.writing.topologies.parts import ServerSide, SiteSide, component
 from lightning_modules.configuration import experiment_from, experiment_values
-from lightning_modules.model_networks import MODELS
 from lightning_modules.training.participation import EVERYBODY
 
 EVALUATE = "evaluate"
@@ -24,7 +23,7 @@ def evaluation_of(job: FederatedExperiment) -> FederatedExperiment:
     """What is left of a federated experiment when nothing is trained: all sites, one network."""
     values = experiment_values(job.experiment)
     values["strategy"] = {"name": "fedavg"}
-    values["sharing"] = MODELS[job.experiment.model.name].translator
+    values["sharing"] = job.experiment.model.described.translator
     federation = replace(
         job.federation,
         sites=(*job.federation.sites, *job.federation.unseen),

@@ -49,6 +49,6 @@ def rounds_of_a_pass(experiment: ExperimentConfig) -> int:
     from lightning_modules.networks.building import build_networks
 
     networks = build_networks(experiment.model, experiment.seed)
-    shared = shared_networks(experiment.model.name, experiment.sharing)
+    shared = shared_networks(experiment.model.described, experiment.sharing)
     size = experiment.data.preparation.size
     return count(network_groups(networks, experiment.model, shared, size))

@@ -12,7 +12,7 @@ from lightning_modules.data.augmentation import AUGMENTATION, Augmenter, step_ra
 from lightning_modules.data.contrast_draws import ContrastDraws, swapped
 from lightning_modules.data.contrast_dropout import DROPOUT, emptied, kept_contrasts
 from lightning_modules.data.slices import Batch, TrainingSlices
-from lightning_modules.model_networks import MODELS
+from lightning_modules.model_networks import ModelNetworks, described
 from lightning_modules.seeding import derive_seed
 from partitions.preparation.configuration import DOMAINS
 
@@ -25,7 +25,7 @@ class BatchSource:
     domain that a site does not have is absent from its batches.
 
     Args:
-        model: name of the model.
+        model: the model, or its name.
         slices: the training slices.
         seed: the experiment's seed.
         arm: name of the learner.
@@ -39,7 +39,7 @@ class BatchSource:
 
     def __init__(
         self,
-        model: str,
+        model: ModelNetworks | str,
         slices: TrainingSlices,
         seed: int,
         arm: str,
@@ -48,7 +48,7 @@ class BatchSource:
         contrasts: ContrastDraws | None = None,
         contrast_dropout: float = 0.0,
     ) -> None:
-        paired = MODELS[model].paired
+        paired = described(model).paired
         groups = (DOMAINS,) if paired else tuple((domain,) for domain in DOMAINS)
         drawn = [slices.of(domains) for domains in groups]
         self._drawn = [found for found in drawn if len(found)]

@@ -29,7 +29,6 @@ from lightning_modules.evaluation.validation import (
 from lightning_modules.metrics.presets.catalogue import DEFAULT, PRESETS
 from lightning_modules.metrics.presets.interface import Preset
 from lightning_modules.model_configuration import ModelConfig
-from lightning_modules.model_networks import MODELS
 from lightning_modules.networks.building import build_translator
 from lightning_modules.networks.modulation import for_site
 from lightning_modules.sharing.tensor_file import read_tensors
@@ -58,7 +57,7 @@ def read_generator(model: ModelConfig, path: Path) -> nn.Module:
         "damaged, or not a model of this experiment; train this arm again or give the experiment "
         "it was trained with"
     )
-    translator = MODELS[model.name].translator
+    translator = model.described.translator
     read_tensors(
         path, refusal, lambda content: load_translator(generator, content["model"], translator)
     )

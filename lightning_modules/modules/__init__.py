@@ -5,8 +5,6 @@ from __future__ import annotations
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING
 
-from lightning_modules.model_networks import MODELS
-
 if TYPE_CHECKING:
     import pytorch_lightning as pl
 
@@ -29,7 +27,11 @@ def build_module(
         seed: of the initial weights.
         patient_noise: has it train with patient-level differential privacy.
     """
-    build = resolve_name(MODELS[model.name].module)
+    if model.module.is_own:  # whoever asks for noise of patients has refused it
+        from lightning_modules.modules.own_module import trainable_module
+
+        return trainable_module(model.module, seed)
+    build = resolve_name(model.described.module)
     module: pl.LightningModule = build(model, training, seed)
     if patient_noise is None:
         return module

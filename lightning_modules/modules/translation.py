@@ -11,7 +11,6 @@ from torch.optim import Optimizer
 from lightning_modules.configuration import TrainingConfig
 from lightning_modules.data.slices import Batch
 from lightning_modules.model_configuration import ModelConfig
-from lightning_modules.model_networks import MODELS
 from lightning_modules.modules.optimization import network_optimizers
 from lightning_modules.networks.building import build_networks
 
@@ -32,7 +31,7 @@ class TranslationModule(pl.LightningModule):
     def __init__(self, model: ModelConfig, training: TrainingConfig, seed: int) -> None:
         super().__init__()
         self.automatic_optimization = False
-        self._networks = MODELS[model.name]
+        self._networks = model.described
         self._training_config = training
         for name, network in build_networks(model, seed).items():
             self.add_module(name, network)

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from fedi2i.errors import ConfigError
 from lightning_modules.model_configuration import ModelConfig
-from lightning_modules.model_networks import MODELS
 from lightning_modules.networks.discriminator import PatchGAN, SlicePatchGAN
 from lightning_modules.networks.generators.catalogue import build_generator
 from lightning_modules.networks.initialisation import initialise
 from lightning_modules.networks.modulation import ConditionalGenerator
+from lightning_modules.networks.own_module import networks_of, own_module, seeded_module
 from lightning_modules.networks.own_network import WithoutMemory, own_network
 from lightning_modules.seeding import derive_seed
 
@@ -24,7 +24,10 @@ MOST_PARAMETERS = 1_000_000_000
 def parameter_count(config: ModelConfig) -> int:
     """The number of parameters of all networks of a model; no memory is taken for them."""
     with torch.random.fork_rng(devices=[]), WithoutMemory():
-        networks = [_build(config, role) for role in MODELS[config.name].roles.values()]
+        if config.module.is_own:
+            networks = [*networks_of(own_module(config.module), config.module).values()]
+        else:
+            networks = [_build(config, role) for role in config.described.roles.values()]
     return sum(value.numel() for network in networks for value in network.parameters())
 
 
@@ -33,7 +36,8 @@ def build_networks(config: ModelConfig, seed: int) -> nn.ModuleDict:
 
     Each network has a stream of its own, so that changing one leaves the others' weights alone.
     The global random state is left as it was. A network of a lab's own keeps the weights that its
-    constructor draws from that stream: what it zeroes or scales on purpose stays so.
+    constructor draws from that stream: what it zeroes or scales on purpose stays so. Those of a
+    module of a lab's own have one stream together.
 
     Raises:
         ConfigError: the model is larger than any machine of a federation should be asked to hold.
@@ -44,9 +48,11 @@ def build_networks(config: ModelConfig, seed: int) -> nn.ModuleDict:
             f"the model has {parameters:,} parameters, and {MOST_PARAMETERS:,} is the most; take "
             "fewer channels"
         )
+    if config.module.is_own:
+        return networks_of(seeded_module(config.module, seed), config.module)
     networks = {
         name: _seeded(config, role, derive_seed(seed, "initial weights", name))
-        for name, role in MODELS[config.name].roles.items()
+        for name, role in config.described.roles.items()
     }
     return nn.ModuleDict(networks)
 
@@ -67,7 +73,7 @@ def example_inputs(
         size = (4 * 2**halvings,) * 2
     sides = config.view.sides(size)
     shown, one = torch.zeros(1, config.view.channels, *sides), torch.zeros(1, 1, *sides)
-    if MODELS[config.name].roles[network] == "generator":
+    if config.described.roles[network] == "generator":
         code = torch.zeros(1, dtype=torch.long)
         return (shown, code, code) if config.contrasts else (shown,)
     return (shown, one) if _judges_pairs(config) else (one,)
@@ -76,11 +82,12 @@ def example_inputs(
 def build_translator(config: ModelConfig) -> nn.Module:
     """The network of a model that translates, with weights that nobody has seeded.
 
-    Of a conditional model it is the whole generator, see ``modulation.for_pair``.
+    Of a conditional model it is the whole generator, see ``modulation.for_pair``; of a module of a
+    lab's own the part of it that translates.
     """
     if config.contrasts:
         return ConditionalGenerator(config.generator, config.contrasts, config.view)
-    return build_generator(config.generator, config.view)
+    return build_generator(config.of_pair, config.view)
 
 
 def _seeded(config: ModelConfig, role: str, seed: int) -> nn.Module:
@@ -104,4 +111,4 @@ def _build(config: ModelConfig, role: str) -> nn.Module:
 
 
 def _judges_pairs(config: ModelConfig) -> bool:
-    return MODELS[config.name].paired
+    return config.described.paired

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from fedi2i.errors import ConfigError
 from fedi2i.typed_config import LEFT_OUT_WHILE_UNSET, number, word
+from lightning_modules.model_networks import ROLES, is_network_name, role_of
 from lightning_modules.networks.generators.catalogue import GENERATORS
 from partitions.own_code import is_dotted
 
@@ -104,6 +105,7 @@ class GeneratorConfig(NetworkConfig):
         args: the arguments of that class.
         output: of a network of one's own: ``tanh`` is put behind it, or its output is taken
             ``as_is`` and must lie in [-1, 1].
+        part: where that class is a Lightning module, which of its networks translates.
     """
 
     kind: str = word("unet", *GENERATORS, or_path=True)
@@ -115,7 +117,8 @@ class GeneratorConfig(NetworkConfig):
     path: str = ""
     args: dict[str, Any] | None = field(default=None, metadata=LEFT_OUT_WHILE_UNSET)
     output: str = word("tanh", *OUTPUTS, left_out=True)
-    _OF_OWN_ALONE: ClassVar[tuple[str, ...]] = ("args", "output")
+    part: str = field(default="", metadata=LEFT_OUT_WHILE_UNSET)
+    _OF_OWN_ALONE: ClassVar[tuple[str, ...]] = ("args", "output", "part")
 
     @property
     def of_pair(self) -> GeneratorConfig:
@@ -136,6 +139,50 @@ class DiscriminatorConfig(NetworkConfig):
     kind: str = word(PATCHGAN, PATCHGAN, or_path=True, left_out=True)
     path: str = ""
     args: dict[str, Any] | None = field(default=None, metadata=LEFT_OUT_WHILE_UNSET)
+
+
+@dataclass(frozen=True)
+class ModuleConfig(NetworkConfig):
+    """A Lightning module of a lab's own, with its networks and its optimizers.
+
+    Attributes:
+        kind: the dotted path of the class; empty where the module is one of this project's.
+        path: the same; see ``NetworkConfig``.
+        args: the arguments of that class.
+        networks: the attributes that hold its networks, each a role and words behind it, such as
+            ``generator`` or ``discriminator_coarse``; the first one translates.
+    """
+
+    kind: str = ""
+    path: str = ""
+    args: dict[str, Any] | None = field(default=None, metadata=LEFT_OUT_WHILE_UNSET)
+    networks: tuple[str, ...] = ("generator",)
+    _OF_OWN_ALONE: ClassVar[tuple[str, ...]] = ("args", "networks")
+
+    def check_module(self, where: str) -> None:
+        """Refuse a path that is none, and names that no network may have.
+
+        Raises:
+            ConfigError: naming the key and what to do.
+        """
+        if not is_dotted(self.kind):
+            raise ConfigError(
+                f"{where}: model.module.path is '{self.kind}', which is no dotted path of a class; "
+                "write it like my_lab.modules.MyTranslation"
+            )
+        for name in self.networks:
+            if not is_network_name(name):
+                raise ConfigError(
+                    f"{where}: model.module.networks names '{name}'; a name begins with the "
+                    f"network's role, {' or '.join(ROLES)}, as in 'generator_coarse'"
+                )
+        if len(set(self.networks)) < len(self.networks):
+            raise ConfigError(f"{where}: model.module.networks names one twice; name each once")
+        if not self.networks or role_of(self.networks[0]) != "generator":
+            raise ConfigError(
+                f"{where}: model.module.networks is {list(self.networks)}; the first one is the "
+                "generator that translates"
+            )
 
 
 def check_levels(generator: GeneratorConfig, where: str) -> None:

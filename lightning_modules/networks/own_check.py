@@ -8,7 +8,7 @@ network that will be trained: layers such as spectral normalisation change in ev
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from fedi2i.errors import ConfigError
 from lightning_modules.configuration import ExperimentConfig
-from lightning_modules.model_networks import MODELS
+from lightning_modules.model_networks import shared_networks
 from lightning_modules.networks.building import build_networks, example_inputs
 from lightning_modules.networks.configuration import NetworkConfig
 from lightning_modules.networks.own_network import (
@@ -29,6 +29,8 @@ from lightning_modules.networks.own_network import (
 _SLICES = 2
 """Enough for batch normalisation, which needs more than one value per channel."""
 _BYTES = 4  # of a number, as it is sent
+_BOUND = "leave out model.generator.output, so that tanh follows it"
+_BOUND_PART = "let the network that translates end with tanh"
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Offer:
         network: its name in the model.
         kind: its class, or the kind of this project's.
         inputs: shapes of what it was given.
-        output: shape of what it gave.
+        output: shape of what it gave, or None where that was no one tensor.
         parameters: numbers that are trained.
         megabytes: what one update of it is when it is sent, buffers included.
         unused: parameters that no gradient reaches, which are sent for nothing.
@@ -49,7 +51,7 @@ class Offer:
     network: str
     kind: str
     inputs: tuple[torch.Size, ...]
-    output: torch.Size
+    output: torch.Size | None
     parameters: int
     megabytes: float
     unused: tuple[str, ...]
@@ -58,11 +60,10 @@ class Offer:
     @property
     def text(self) -> str:
         """All of it in words."""
-        given = " and ".join(_shape(one) for one in self.inputs)
-        words = [
-            f"{given} becomes {_shape(self.output)}",
-            f"{self.parameters:,} parameters, {self.megabytes:.2f} MB per update",
-        ]
+        words = [f"{self.parameters:,} parameters, {self.megabytes:.2f} MB per update"]
+        if self.output is not None:
+            given = " and ".join(_shape(one) for one in self.inputs)
+            words.insert(0, f"{given} becomes {_shape(self.output)}")
         if self.statistics:
             words.append(
                 f"{len(self.statistics)} layers keep running statistics, such as "
@@ -85,16 +86,21 @@ def check_own_networks(experiment: ExperimentConfig) -> None:
         ConfigError: naming the class, what it lacks and what to do.
     """
     model = experiment.model
-    own = [name for name, role in MODELS[model.name].roles.items() if _config(model, role).is_own]
+    rule = experiment.strategy.record.server
+    if model.module.is_own:
+        offers(experiment)
+        if rule is not None and rule.matches_channels:
+            _check_traceable(experiment, shared_networks(model.described, experiment.sharing))
+        return
+    own = [name for name, role in model.described.roles.items() if _config(model, role).is_own]
     if not own:
         return
     offers(experiment, own)
-    rule = experiment.strategy.record.server
     if rule is not None and rule.matches_channels:
         _check_traceable(experiment, own)
 
 
-def _check_traceable(experiment: ExperimentConfig, names: list[str]) -> None:
+def _check_traceable(experiment: ExperimentConfig, names: Sequence[str]) -> None:
     # Imported here, as most strategies trace nothing.
     from lightning_modules.matching.network_groups import network_groups
     from lightning_modules.matching.tracing import UntraceableNetworkError
@@ -105,10 +111,12 @@ def _check_traceable(experiment: ExperimentConfig, names: list[str]) -> None:
         try:
             network_groups(built, model, [name], size)
         except UntraceableNetworkError as error:
-            kind = _config(model, MODELS[model.name].roles[name]).kind
+            own: NetworkConfig = model.module
+            if not own.is_own:
+                own = _config(model, model.described.roles[name])
             raise ConfigError(
-                f"'{kind}' does not let '{experiment.strategy.name}' see which channels belong "
-                f"together: {error}"
+                f"'{own.kind}' does not let '{experiment.strategy.name}' see which channels belong "
+                f"together in '{name}': {error}"
             ) from error
 
 
@@ -122,15 +130,20 @@ def offers(experiment: ExperimentConfig, names: list[str] | None = None) -> tupl
     Raises:
         ConfigError: see ``check_own_networks``.
     """
-    model, roles = experiment.model, MODELS[experiment.model.name].roles
+    model, roles = experiment.model, experiment.model.described.roles
+    if model.module.is_own:
+        # Imported here, as it imports this one, and Lightning is slow to load.
+        from lightning_modules.modules.own_module_check import module_offers
+
+        return module_offers(experiment)
     first, second = (build_networks(model, experiment.seed) for _ in range(2))
     found = []
     for name in names or list(roles):
         config = _config(model, roles[name])
-        _check_repeatable(config.kind, first[name].state_dict(), second[name].state_dict())
-        _check_names(config.kind, first[name])
-        inputs = _noise(example_inputs(model, name, experiment.data.preparation.size))
-        found.append(_tried(name, config, roles[name], first[name], inputs))
+        check_repeatable(config.kind, first[name].state_dict(), second[name].state_dict())
+        check_names(config.kind, first[name])
+        inputs = noise(example_inputs(model, name, experiment.data.preparation.size))
+        found.append(tried(name, config, roles[name], first[name], inputs))
     return tuple(found)
 
 
@@ -139,7 +152,7 @@ def _config(model: object, role: str) -> NetworkConfig:
     return config
 
 
-def _noise(like: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+def noise(like: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """Slices over the whole range, the same in every process; codes stay as they are."""
     random = torch.Generator().manual_seed(0)
     return tuple(
@@ -150,7 +163,8 @@ def _noise(like: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     )
 
 
-def _check_repeatable(kind: str, one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> None:
+def check_repeatable(kind: str, one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> None:
+    """Refuse first weights that do not hang on the seed alone."""
     if one.keys() == other.keys():
         differing = [key for key in one if not torch.equal(one[key], other[key])]
         if not differing:
@@ -165,7 +179,7 @@ def _check_repeatable(kind: str, one: Mapping[str, Tensor], other: Mapping[str, 
     )
 
 
-def _check_names(kind: str, network: nn.Module) -> None:
+def check_names(kind: str, network: nn.Module) -> None:
     """Refuse a tensor under two names, which would be sent, clipped and noised twice."""
     first: dict[tuple[int, torch.Size], str] = {}
     for key, value in network.state_dict(keep_vars=True).items():
@@ -179,32 +193,53 @@ def _check_names(kind: str, network: nn.Module) -> None:
             )
 
 
-def _tried(
+def tried(
     name: str, config: NetworkConfig, role: str, network: nn.Module, inputs: tuple[Tensor, ...]
 ) -> Offer:
     """Run a copy in both modes, and backwards in training mode."""
-    tried = copy.deepcopy(network)
-    keys = set(tried.state_dict())
+    copied = copy.deepcopy(network)
+    keys = set(copied.state_dict())
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         for training in (False, True):
-            output = _output(config.kind, tried.train(training), inputs)
+            output = _output(config.kind, copied.train(training), inputs)
             _check_output(config, role, output, inputs)
-            if set(tried.state_dict()) != keys:
+            if set(copied.state_dict()) != keys:
                 raise ConfigError(
                     f"'{config.kind}' makes parameters in its forward method, which no received "
                     "model could fill; make them in its constructor"
                 )
         output.square().sum().backward()  # type: ignore[no-untyped-call]
-    state = network.state_dict()
+    shapes = (tuple(one.shape for one in inputs), output.shape)
+    unused = tuple(key for key, value in copied.named_parameters() if value.grad is None)
+    return offer_of(name, config.kind, network, shapes, unused)
+
+
+def offer_of(
+    name: str,
+    kind: str,
+    network: nn.Module,
+    shapes: tuple[tuple[torch.Size, ...], torch.Size] | None,
+    unused: tuple[str, ...],
+) -> Offer:
+    """What a network offers; see ``Offer``.
+
+    Args:
+        name: its name in the model.
+        kind: its class.
+        network: the network.
+        shapes: of what it was given and of what it gave, where that is known.
+        unused: parameters that no gradient reaches.
+    """
+    inputs, output = shapes or ((), None)
     return Offer(
         name,
-        config.kind,
-        tuple(one.shape for one in inputs),
-        output.shape,
+        kind,
+        inputs,
+        output,
         sum(value.numel() for value in network.parameters()),
-        sum(value.numel() for value in state.values()) * _BYTES / 1e6,
-        tuple(key for key, value in tried.named_parameters() if value.grad is None),
+        sum(value.numel() for value in network.state_dict().values()) * _BYTES / 1e6,
+        unused,
         running_statistics(network),
     )
 
@@ -266,7 +301,7 @@ def _check_range(config: NetworkConfig, output: Tensor) -> None:
     if max(-low, high) > 1:
         raise ConfigError(
             f"'{config.kind}' gives values from {low:.3g} to {high:.3g}, and slices lie in "
-            "[-1, 1]; leave out model.generator.output, so that tanh follows it"
+            f"[-1, 1]; {_BOUND_PART if getattr(config, 'part', '') else _BOUND}"
         )
 
 

@@ -97,7 +97,27 @@ def own_generator(config: GeneratorConfig) -> nn.Module:
     Raises:
         ConfigError: see ``own_network``.
     """
-    return OwnGenerator(own_network(config), config.kind, config.output == "tanh")
+    network, with_tanh = own_network(config), config.output == "tanh"
+    if config.part:
+        network = part_of(network, config.part, config.kind)
+        if not with_tanh:  # as it stands in its module, under the same keys
+            return network
+    return OwnGenerator(network, config.kind, with_tanh)
+
+
+def part_of(module: nn.Module, name: str, path: str) -> nn.Module:
+    """One network of a module of a lab's own.
+
+    Raises:
+        ConfigError: it has no such network.
+    """
+    found = getattr(module, name, None)
+    if not isinstance(found, nn.Module) or not list(found.parameters()):
+        raise ConfigError(
+            f"'{path}' has no network with parameters as its attribute '{name}', which the "
+            "settings name; correct one of them"
+        )
+    return found
 
 
 def own_network(config: NetworkConfig) -> nn.Module:

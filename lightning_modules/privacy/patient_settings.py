@@ -90,7 +90,7 @@ def check_experiment(experiment: ExperimentConfig, where: str) -> None:
     Raises:
         ConfigError: naming the setting and the remedy.
     """
-    reason = MODELS[experiment.model.name].no_patient_noise
+    reason = experiment.model.described.no_patient_noise
     if reason:
         raise ConfigError(
             f"{where}: model '{experiment.model.name}' does not admit patient-level differential "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lightning_modules.configuration import ExperimentConfig
-from lightning_modules.model_networks import MODELS, shared_networks
+from lightning_modules.model_networks import shared_networks
 from lightning_modules.sharing.scope import SharingScope
 from lightning_modules.strategies.interface import LocalInputs
 
@@ -22,7 +22,7 @@ def sharing_scope(
         experiment: the experiment.
         networks: its networks, where they are at hand; else they are built.
     """
-    names = shared_networks(experiment.model.name, experiment.sharing)
+    names = shared_networks(experiment.model.described, experiment.sharing)
     strategy = experiment.strategy
     local_parts = strategy.record.site.local_parts
     if local_parts is None:
@@ -31,5 +31,5 @@ def sharing_scope(
     from lightning_modules.networks.building import build_networks
 
     built = networks or build_networks(experiment.model, experiment.seed)
-    roles = MODELS[experiment.model.name].roles
+    roles = experiment.model.described.roles
     return SharingScope(names, local_parts(LocalInputs(built, names, roles, strategy.settings)))

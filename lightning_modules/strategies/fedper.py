@@ -31,7 +31,7 @@ def decoders(inputs: LocalInputs) -> tuple[str, ...]:
     return tuple(
         f"{name}.{path}"
         for name, generator in shared_generators(inputs, "fedper").items()
-        for path in _others(generator, generator.encoder_modules())
+        for path in _others(generator, encoder_of(name, generator))
     )
 
 
@@ -51,6 +51,22 @@ def shared_generators(inputs: LocalInputs, strategy: str) -> dict[str, Any]:
             f"strategy '{strategy}': no generator is shared, so no part of one can stay"
         )
     return {name: inputs.networks[name] for name in names}
+
+
+def encoder_of(name: str, generator: Any) -> tuple[str, ...]:
+    """Paths of the modules of a generator that encode.
+
+    Raises:
+        ConfigError: it does not say which.
+    """
+    if not hasattr(generator, "encoder_modules"):
+        raise ConfigError(
+            f"'{name}', a {type(generator).__name__}, does not say which of its modules encode, "
+            "and FedPer and LG-FedAvg share one part of a generator; give it a method "
+            "encoder_modules(), or take another strategy"
+        )
+    paths: tuple[str, ...] = generator.encoder_modules()
+    return paths
 
 
 def _others(network: nn.Module, known: tuple[str, ...]) -> list[str]:

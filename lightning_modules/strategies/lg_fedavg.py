@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lightning_modules.strategies.fedavg import WeightedMean
-from lightning_modules.strategies.fedper import shared_generators
+from lightning_modules.strategies.fedper import encoder_of, shared_generators
 from lightning_modules.strategies.interface import (
     YES,
     LocalInputs,
@@ -26,7 +26,7 @@ def encoders(inputs: LocalInputs) -> tuple[str, ...]:
     return tuple(
         f"{name}.{path}"
         for name, generator in shared_generators(inputs, "lg_fedavg").items()
-        for path in generator.encoder_modules()
+        for path in encoder_of(name, generator)
     )
 
 

@@ -23,7 +23,7 @@ from lightning_modules.data.batches import BatchSource
 from lightning_modules.data.contrast_draws import ContrastDraws
 from lightning_modules.data.patients import Draws, PatientDraws
 from lightning_modules.data.slices import Batch, TrainingSlices
-from lightning_modules.model_networks import MODELS, trained_networks
+from lightning_modules.model_networks import trained_networks
 from lightning_modules.modules import build_module
 from lightning_modules.networks.building import build_networks
 from lightning_modules.networks.own_check import check_own_networks
@@ -131,14 +131,14 @@ class Learner:
         self._experiment = experiment
         self._strategy = experiment.strategy
         self._site_rule = experiment.strategy.record.site
-        self._networks = MODELS[experiment.model.name]
+        self._networks = experiment.model.described
         self._arm = arm
         self._slices = slices = slices.seen_as(experiment.model.view)
         self._patient_noise = patient_noise
         self._steps = steps or experiment.training.steps
         self._augmenter = augmenter_of(experiment.training, experiment.data.preparation)
         self._source = BatchSource(
-            experiment.model.name,
+            experiment.model.described,
             slices,
             experiment.seed,
             arm,
@@ -147,7 +147,7 @@ class Learner:
             self._contrast_draws(),
             experiment.model.contrast_dropout,
         )
-        self.trained = trained_networks(experiment.model.name, self._source.domains)
+        self.trained = trained_networks(experiment.model.described, self._source.domains)
         self._hardware = hardware
         self._store = store
         self._built = build_networks(experiment.model, experiment.seed)
@@ -215,6 +215,7 @@ class Learner:
         received = extras or {}
         kept = self._kept(round_number, accepted_round)
         self._check_memory(kept, accepted_round)
+        self._renew_own_module()
         memory: State = kept.state.get("strategy", {})
         term = self._gradient_term(memory, received)
         self._module.load_state_dict(self._starts.weights(state, kept, round_number, received))
@@ -329,6 +330,7 @@ class Learner:
         if personal_term is None:
             return None
         received = self._starts.full_state(state, kept)
+        self._renew_own_module()
         self._module.load_state_dict(kept.state.get("personal") or received)
         term = personal_term(self._strategy.settings, received)
         optimizers = kept.state.get("personal_optimizers")
@@ -358,6 +360,14 @@ class Learner:
 
     def _fresh_state(self, seed: int) -> State:
         return _on_cpu(build_networks(self._experiment.model, seed).state_dict())
+
+    def _renew_own_module(self) -> None:
+        """Train with a new module of a lab's own: what the last one kept does not outlive its fit.
+
+        Results would hang on what this process did before, and pictures of patients might stay.
+        """
+        if self._experiment.model.module.is_own:
+            self.__dict__.pop("_module", None)
 
     @cached_property
     def _module(self) -> pl.LightningModule:

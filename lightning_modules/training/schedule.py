@@ -13,6 +13,7 @@ from typing import Any
 import pytorch_lightning as pl
 
 from lightning_modules.configuration import TrainingConfig
+from lightning_modules.modules.own_module import RATE
 
 
 def _linear(progress: float) -> float:
@@ -82,4 +83,6 @@ class ScheduledRates(pl.Callback):
         rates = self._training.rates()
         for optimizer in trainer.optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = factor * rates[self._roles[group["name"]]]
+                own = group.get(RATE)  # of a module of a lab's own
+                rate = rates[self._roles[group["name"]]] if own is None else own
+                group["lr"] = factor * rate

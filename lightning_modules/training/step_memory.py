@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.optim import SGD, Optimizer
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -16,7 +17,6 @@ from fedi2i.digest import digest
 from lightning_modules.configuration import ExperimentConfig, experiment_values
 from lightning_modules.data.contrast_draws import SOURCE_CODE, TARGET_CODE, THIRD_CODE
 from lightning_modules.data.slices import Batch
-from lightning_modules.model_networks import MODELS
 from lightning_modules.networks.own_network import WithoutMemory
 from partitions.preparation.configuration import DOMAINS
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     import pytorch_lightning as pl
 
 _TRIED_SLICES = 2
-_NUMBERS = {"adam": 2, "sgd": 0}
-"""What an optimizer keeps of every parameter."""
+_MOMENTS = 2
+"""Numbers that an optimizer keeps of every parameter, unless it is SGD without momentum."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ def _counted(experiment: ExperimentConfig, module: Any, slices: int) -> StepMemo
     for optimizer in optimizers:  # what one takes is known, and its steps are slow without values
         optimizer.step = lambda: None
     # Without a trainer the module would ask Lightning for both.
-    module.optimizers = lambda: optimizers
+    module.optimizers = lambda: optimizers if len(optimizers) > 1 else optimizers[0]
     module.manual_backward = lambda loss: loss.backward()
     parameters = [value for value in module.parameters() if value.requires_grad]
     here = [*module.parameters(), *module.buffers()]
@@ -158,22 +158,34 @@ def _counted(experiment: ExperimentConfig, module: Any, slices: int) -> StepMemo
         for value in parameters:  # they are there from the second step on
             value.grad = torch.zeros_like(value)
         device = here[0].device
-        module.take_steps(_batch(experiment, slices, device))
+        batch = _batch(experiment, slices, device)
+        if experiment.model.module.is_own:
+            module.training_step(batch, 0)
+        else:
+            module.take_steps(batch)
     gradients = _bytes(parameters)
-    moments = _NUMBERS[experiment.training.optimizer] * gradients
+    moments = sum(_kept(optimizer) for optimizer in optimizers)
     return StepMemory(slices, _bytes(here), gradients, moments, max(0, count.peak - gradients))
+
+
+def _kept(optimizer: Optimizer) -> int:
+    """The bytes that an optimizer keeps between steps."""
+    if isinstance(optimizer, SGD) and not optimizer.defaults["momentum"]:
+        return 0
+    trained = (p for group in optimizer.param_groups for p in group["params"] if p.requires_grad)
+    return _MOMENTS * _bytes(trained)
 
 
 def _batch(experiment: ExperimentConfig, slices: int, device: torch.device) -> Batch:
     """What a step is given, all zeros: slices, or patches, and codes where the model reads them."""
     model = experiment.model
     size = trained_size(experiment)
-    channels = model.view.channels if MODELS[model.name].paired else 1
+    channels = model.view.channels if model.described.paired else 1
     batch = {
         name: torch.zeros((slices, channels if name == "source" else 1, *size), device=device)
         for name in DOMAINS
     }
-    if MODELS[model.name].conditional:
+    if model.described.conditional:
         none = torch.zeros(slices, dtype=torch.int64, device=device)
         batch |= {SOURCE_CODE: none, TARGET_CODE: none, THIRD_CODE: none}
     return batch

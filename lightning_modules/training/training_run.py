@@ -16,7 +16,6 @@ from lightning_modules.configuration import ExperimentConfig, experiment_values
 from lightning_modules.data.slices import TrainingSlices
 from lightning_modules.evaluation.validation import load_translator, validate
 from lightning_modules.metrics.presets.catalogue import on_prepared_slices
-from lightning_modules.model_networks import MODELS
 from lightning_modules.networks.building import build_translator
 from lightning_modules.networks.modulation import for_site
 from lightning_modules.sharing.tensor_file import read_tensors, write_tensors
@@ -92,7 +91,7 @@ def train_arm(
     slices = TrainingSlices([site.split("train") for site in arm.sites])
     store = LocalStateStore(out / "state")
     learner = Learner(experiment, arm.name, slices, hardware, store, steps=arm.steps)
-    _warn_of_untrained(arm, learner, MODELS[experiment.model.name].names)
+    _warn_of_untrained(arm, learner, experiment.model.described.names)
     fingerprint = _fingerprint(experiment, arm)
     first_round, state, rows, earlier = _resume(out, fingerprint, learner)
     if arm.start and not first_round:
@@ -155,7 +154,7 @@ def _with_last(
 
 
 def _translator_of(experiment: ExperimentConfig, state: State) -> Weights:
-    prefix = f"{MODELS[experiment.model.name].translator}."
+    prefix = f"{experiment.model.described.translator}."
     weights = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
     return weights_of_pair(weights, experiment.model, experiment.data.preparation)
 
@@ -177,7 +176,7 @@ class _Validation:
     def __init__(self, experiment: ExperimentConfig, arm: Arm, hardware: Hardware) -> None:
         self._view = experiment.model.view
         self._generator = build_translator(experiment.model)
-        self._translator = MODELS[experiment.model.name].translator
+        self._translator = experiment.model.described.translator
         self._sites = sorted(arm.sites, key=lambda site: site.site)
         self._hardware = hardware
         self._preset = on_prepared_slices(experiment.preset).in_rounds

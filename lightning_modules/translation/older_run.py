@@ -10,7 +10,6 @@ from fedi2i.errors import DataError
 from fedi2i.metric_files import read_metrics
 from lightning_modules.configuration import ExperimentConfig
 from lightning_modules.data.slices import TrainingSlices
-from lightning_modules.model_networks import MODELS
 from lightning_modules.sharing.tensor_file import read_tensors
 from lightning_modules.translation.model_card import card_of, training_record
 from lightning_modules.translation.model_file import ModelFile, translator_weights
@@ -39,7 +38,7 @@ def model_of_run(
     state = read_tensors(
         path, "damaged, or no model of a run", lambda content: dict(content["model"])
     )
-    translator = MODELS[experiment.model.name].translator
+    translator = experiment.model.described.translator
     weights = translator_weights(state, translator, experiment.model, experiment.data.preparation)
     if weights is None:
         raise DataError(

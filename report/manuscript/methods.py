@@ -114,6 +114,8 @@ def model(about: RunDescription) -> Iterator[Sentence]:
         return
     works = (MODELS[str(name)],) if name in MODELS else ()
     parts = []
+    if said("module.kind"):
+        parts.append(f"Lightning module {said('module.kind')}, with optimizers of its own")
     if said("generator.kind"):
         channels = said("generator.channels")
         width = f" with {numbers_text(channels, ', ')} channels" if channels else ""

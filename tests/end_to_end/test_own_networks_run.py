@@ -80,3 +80,33 @@ def test_a_job_of_it_learns_and_leaves_a_model_that_is_read_where_it_is_allowed(
     monkeypatch.setenv("FEDI2I_OWN_CODE", str(tmp_path / "nothing.yaml"))
     with pytest.raises(ConfigError, match="is not on this machine's list"):
         read_model(model)
+
+
+def test_a_job_of_a_whole_module_learns_and_leaves_a_model_of_the_network_that_translates(
+    allow_own: Callable[[str], None],
+    tiny_cohort: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """``tests/jobs/test_own_network_jobs.py`` builds such a job in one process, and
+    ``tests/strategies/test_own_module.py`` trains it.
+    """
+    path = "my_lab.modules.MyTranslation"
+    allow_own(path)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(LAB), os.environ.get("PYTHONPATH", "")]))
+    networks = ["generator", "discriminator"]
+    experiment = {
+        "data": {"dataset": "tiny", "preparation": {"size": [32, 32], "spacing": 1.5}},
+        "model": {"name": "own", "module": {"path": path, "networks": networks}},
+        "training": {"rounds": 2, "steps": 20},
+    }
+    file = tmp_path / "module.yaml"
+    federation = {"sites": ["east", "south"]}
+    file.write_text(yaml.safe_dump({"federation": federation, "experiment": experiment}))
+    job = export(tmp_path / "module", strategy="scaffold", experiment=file)
+    run = simulate(job, prepared_workspace(tmp_path / "workspace", tiny_cohort), "-t", "2")
+    assert run.exit_code == 0, run.output[-3000:]
+    assert run.metrics["all", 2, "val/psnr"] > run.metrics["all", 0, "val/psnr"] + 1.0
+    found = read_model(run.run_folder / "app_server" / "FL_global_model.safetensors")
+    assert found.card.network.generator.part == "generator"
+    assert type(build_network(found.card, found.weights)).__name__ == "Bounded"

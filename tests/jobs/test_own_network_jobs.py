@@ -17,6 +17,7 @@ from app_custom.participant.class_check import ClassCheck
 from fedi2i.cli.program import main
 
 MINE = "my_lab.nets.MyGenerator"
+MODULE = "my_lab.modules.MyTranslation"
 Allow = Callable[[str], None]
 
 
@@ -98,6 +99,63 @@ def test_no_other_callable_gets_in_as_a_network_or_as_its_argument(
             settings["generator"] = {**hidden, "args": {"command": "exit 1"}}
         path.write_text(json.dumps(content))
         assert "os.system" in ClassCheck().validate(str(job / "app_site"))[0]
+
+
+def export_module(folder: Path, mechanism: str = "none") -> int:
+    """Write the job ``module`` of a whole Lightning module; gives the exit code."""
+    file = folder / "module.yaml"
+    file.write_text(
+        "federation: {sites: [north, east, south]}\n"
+        f"privacy: {{mechanism: {mechanism}}}\n"
+        "experiment:\n"
+        "  data: {dataset: tiny, preparation: {size: [32, 32], spacing: 1.5}}\n"
+        "  model:\n"
+        "    name: own\n"
+        f"    module: {{path: {MODULE}, networks: [generator, discriminator]}}\n"
+        "  training: {rounds: 1, steps: 1}\n"
+    )
+    arguments = ["--experiment", str(file), "--out", str(folder / "module")]
+    return main(["jobs", "export", "fedavg", *arguments])
+
+
+@pytest.mark.parametrize("mechanism", ["update_noise", "secure_sum", "encryption"])
+def test_mechanisms_that_act_on_updates_take_a_whole_module(
+    allow_own: Allow, tmp_path: Path, mechanism: str
+) -> None:
+    allow_own(MODULE)
+    assert export_module(tmp_path, mechanism) == 0
+
+
+def test_noise_by_patient_is_refused_for_a_whole_module(
+    allow_own: Allow, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    allow_own(MODULE)
+    assert export_module(tmp_path, "patient_noise") == 2
+    assert "nobody here can clip one patient's part of it" in capsys.readouterr().err
+    assert not (tmp_path / "module").exists()
+
+
+def test_a_whole_module_is_built_where_its_class_is_allowed_and_refused_elsewhere(
+    allow_own: Allow,
+    workspace: Path,
+    listed: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    allow_own(MODULE)
+    assert export_module(tmp_path) == 0
+    job = tmp_path / "module"
+    for config in (SERVER_CONFIG, SITE_CONFIG):
+        named = set(class_paths(json.loads((job / config).read_text())))
+        assert named <= set(ALLOWED_CLASSES)
+    for app in ("app_server", "app_site"):
+        assert ClassCheck().validate(str(job / app)) == ("", {})
+    model = build_server(job, workspace).runner_config.components["persistor"].model
+    assert {key.partition(".")[0] for key in model.state_dict()} == {"generator", "discriminator"}
+    assert build_site(job, workspace) is not None
+    monkeypatch.setenv("FEDI2I_OWN_CODE", str(tmp_path / "nothing.yaml"))
+    for app in ("app_server", "app_site"):
+        assert MODULE in ClassCheck().validate(str(job / app))[0]
 
 
 def test_a_network_that_offers_less_leaves_no_job_behind(

@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 
 from fedi2i.errors import ConfigError
-from lightning_modules.model_networks import MODELS, role_of, shared_networks, trained_networks
+from lightning_modules.model_networks import (
+    MODELS,
+    own_model,
+    role_of,
+    shared_networks,
+    trained_networks,
+)
 
 BOTH = ("source", "target")
 CYCLEGAN = ("generator_ab", "generator_ba", "discriminator_a", "discriminator_b")
@@ -63,3 +69,13 @@ def test_a_network_s_name_has_one_role_in_all_models() -> None:
     assert len({name for name, _ in roles}) == len(roles)
     assert role_of("discriminator_a") == "discriminator"
     assert role_of("generator") == "generator"
+
+
+def test_a_model_of_a_lab_s_own_has_the_roles_that_its_networks_names_begin_with() -> None:
+    model = own_model(["generator", "generator_coarse", "discriminator_b"])
+    assert model.translator == "generator"
+    assert shared_networks(model, "generator") == ("generator", "generator_coarse")
+    assert shared_networks(model, "generator+discriminator") == model.names
+    assert trained_networks(model, BOTH) == model.names
+    with pytest.raises(ConfigError, match="model 'own' has no 'critic'"):
+        shared_networks(model, "critic")

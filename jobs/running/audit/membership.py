@@ -20,7 +20,6 @@ from lightning_modules.evaluation.validation import (
     translate,
     translate_patient,
 )
-from lightning_modules.model_networks import MODELS
 from lightning_modules.networks.building import build_networks
 from lightning_modules.privacy.attacks.membership import (
     discriminator_score,
@@ -96,7 +95,7 @@ class ModelPiece:
 
     def _scores(self, networks: nn.ModuleDict, patient: Patient) -> dict[str, float]:
         """What the attacks, and the table of qualities, need of one scan."""
-        hardware, described = hardware_of(self.experiment), MODELS[self.experiment.model.name]
+        hardware, described = hardware_of(self.experiment), self.experiment.model.described
         view = self.experiment.model.view
         translated = translate_patient(networks[described.translator], patient, hardware, view)
         quality = patient_metrics(translated, patient)

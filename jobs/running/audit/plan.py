@@ -17,7 +17,7 @@ from jobs.running.audit.training import acts_in_training
 from jobs.writing.federation import read_federated_experiment
 from lightning_modules.configuration import ExperimentConfig, experiment_from
 from lightning_modules.contrasts import refuse_conditional
-from lightning_modules.model_networks import MODELS, shared_networks
+from lightning_modules.model_networks import shared_networks
 from lightning_modules.privacy.patient_settings import check_experiment
 from lightning_modules.source_contrasts import refuse_several_contrasts
 from lightning_modules.strategies.catalogue import StrategyConfig
@@ -97,7 +97,7 @@ class AuditPlan:
     @property
     def shared(self) -> tuple[str, ...]:
         """The networks that whoever has the model has."""
-        return shared_networks(self.experiment.model.name, self.experiment.sharing)
+        return shared_networks(self.experiment.model.described, self.experiment.sharing)
 
     @property
     def not_inverted(self) -> str:
@@ -107,7 +107,7 @@ class AuditPlan:
         gradients that nobody sends, and their failure would look like safety.
         """
         model = self.experiment.model
-        if not MODELS[model.name].paired:
+        if not model.described.paired:
             return "its slices are unpaired, and these attacks need pairs"
         if model.neighbours:
             return "it is shown neighbouring slices, and these attacks seek one source slice"
@@ -207,13 +207,18 @@ def make_plan(
 
     Raises:
         ConfigError: no such site, it has too few patients to be divided, a mechanism that acts in
-            training does not admit the run's model, or it is a model of volumes.
+            training does not admit the run's model, or it is a model of volumes or a lab's own.
     """
     experiment, mechanisms = settings
     if experiment.model.patch:
         raise ConfigError(
             f"model.patch is {list(experiment.model.patch)}, and the attacks of this audit know "
             "models of slices alone; audit the run's model of slices, without model.patch"
+        )
+    if experiment.model.module.is_own:
+        raise ConfigError(
+            f"'{experiment.model.module.kind}' is a module of your own, and the attacks of this "
+            "audit know the steps and losses of this project's models; audit one of ours"
         )
     for mechanism in mechanisms:
         if acts_in_training(mechanism.privacy):

@@ -24,7 +24,6 @@ from jobs.writing.federation import FederatedExperiment, read_federated_experime
 from lightning_modules.configuration import ExperimentConfig, experiment_values
 from lightning_modules.contrasts import refuse_conditional
 from lightning_modules.matching.merging.merges import MERGES
-from lightning_modules.model_networks import MODELS
 from lightning_modules.networks.configuration import MOST_CHANNELS
 from lightning_modules.source_contrasts import refuse_several_contrasts
 
@@ -206,7 +205,7 @@ class MatchingStudy:
         return replace(
             experiment,
             seed=seed,
-            sharing="+".join(MODELS[model.name].names),
+            sharing="+".join(model.described.names),
             model=replace(model, generator=replace(model.generator, channels=channels)),
             training=replace(training, optimizer_state="reset", precision="fp32"),
         )
@@ -322,7 +321,7 @@ def _check_start(name: str, steps: int, where: str) -> None:
 
 def _check_job(study: MatchingStudy, where: str) -> None:
     job, config = study.job, study.config
-    described = MODELS[job.experiment.model.name]
+    described = job.experiment.model.described
     if not described.paired:
         raise ConfigError(
             f"{where}: model '{job.experiment.model.name}' trains without pairs, whose error "
@@ -334,10 +333,10 @@ def _check_job(study: MatchingStudy, where: str) -> None:
         raise ConfigError(f"{where}: settings name a seed or a strategy; this study has its own")
     if len(job.federation.sites) < 2:
         raise ConfigError(f"{where}: the experiment names one site; models of two or more differ")
-    if job.experiment.model.generator.is_own:
+    if job.experiment.model.of_pair.is_own:
         raise ConfigError(
             f"{where}: this study trains generators of several widths, and what makes "
-            f"'{job.experiment.model.generator.kind}' wider nobody can say; take one of ours"
+            f"'{job.experiment.model.of_pair.kind}' wider nobody can say; take one of ours"
         )
     if job.experiment.model.patch:
         raise ConfigError(

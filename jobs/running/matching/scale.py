@@ -20,7 +20,6 @@ from lightning_modules.matching.merging.activations import load_state
 from lightning_modules.matching.network_groups import network_groups
 from lightning_modules.matching.permutations import State
 from lightning_modules.metrics.interface import image_pair
-from lightning_modules.model_networks import MODELS
 from lightning_modules.networks.building import build_networks
 from lightning_modules.networks.generators.catalogue import build_generator
 from partitions.preparation.configuration import DOMAINS
@@ -66,7 +65,7 @@ class Scale:
         }
         self._patients[UNSEEN] = [p for site in unseen for p in patients(site.split(TEST))]
         self.splits = tuple(split for split, found in self._patients.items() if found)
-        self.translator = MODELS[self._config.name].translator
+        self.translator = self._config.described.translator
         networks = build_networks(self._config, experiment.seed)
         size = experiment.data.preparation.size
         named = network_groups(networks, self._config, [self.translator], size)

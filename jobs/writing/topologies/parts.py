@@ -11,7 +11,6 @@ from fedi2i.typed_config import as_dict
 from jobs.privacy.catalogue import arriving, description, leaving
 from jobs.writing.federation import FederatedExperiment
 from lightning_modules.configuration import experiment_values
-from lightning_modules.model_networks import MODELS
 from lightning_modules.sharing.local_parts import sharing_scope
 from lightning_modules.strategies.catalogue import strategy_values
 
@@ -70,7 +69,7 @@ def persistor(job: FederatedExperiment) -> Config:
 
 def may_leave_out_networks(job: FederatedExperiment) -> bool:
     """Whether a site may have nothing to train some networks of the model on."""
-    return not MODELS[job.experiment.model.name].paired
+    return not job.experiment.model.described.paired
 
 
 def aggregator(job: FederatedExperiment) -> Config:

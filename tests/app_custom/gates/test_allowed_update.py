@@ -299,3 +299,14 @@ def test_nvflare_sends_an_ordinary_answer_as_it_is(monkeypatch: pytest.MonkeyPat
     sent = sent_by_nvflare(answer, monkeypatch)
     assert sent.get_return_code() == ReturnCode.OK
     np.testing.assert_equal(sent["DXO"], train_answer()["DXO"])
+
+
+def test_a_network_of_a_lab_s_own_module_leaves_where_both_lists_name_it() -> None:
+    """A site's own list names those of our models, until somebody there adds another."""
+    weights = {"generator_coarse.layer.weight": np.ones(2, np.float32)}
+    answer = DXO(DataKind.WEIGHTS, data=weights).to_shareable()
+    assert checked(answer, ("generator", "generator_coarse")) is answer
+    with pytest.raises(UpdateNotAllowedError, match="outside the sharing scope"):
+        checked(answer, BOTH)
+    with pytest.raises(ConfigError, match="unknown value 'critic'"):
+        AllowedUpdate(["critic"])

@@ -57,6 +57,37 @@ def test_it_computes_the_same_where_its_class_is_allowed(
         assert torch.equal(build_network(found.card, found.weights)(source), expected)
 
 
+def test_a_module_s_translating_network_computes_the_same_where_its_class_is_allowed(
+    make_experiment: MakeExperiment,
+    allow_own: Allow,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = "my_lab.modules.MyTranslation"
+    allow_own(path)
+    unset = {
+        "generator": {"channels": [16, 32, 64, 128]},
+        "discriminator": {"channels": 16, "layers": 3},
+    }
+    networks = ["generator", "discriminator"]
+    module = {"path": path, "args": {"channels": 2}, "networks": networks}
+    experiment = make_experiment(model={"name": "own", "module": module, **unset})
+    built = build_networks(experiment.model, 1)["generator"].eval()
+    card = card_of(experiment, training_record(experiment, "tiny", [], "final", 1))
+    model = ModelFile(card, built.state_dict())
+    written = write_model(tmp_path / "model.safetensors", model)
+    found = read_model(written)
+    assert found.card.network.path == path
+    assert found.card.network.digest == package_digest("my_lab")
+    assert found.card.network.generator.part == "generator"
+    source = torch.rand(2, 1, 32, 32)
+    with torch.inference_mode():
+        assert torch.equal(build_network(found.card, found.weights)(source), built(source))
+    monkeypatch.setenv("FEDI2I_OWN_CODE", str(tmp_path / "nothing.yaml"))
+    with pytest.raises(ConfigError, match="is not on this machine's list"):
+        read_card(written)
+
+
 def test_elsewhere_nothing_of_it_is_imported(
     written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
