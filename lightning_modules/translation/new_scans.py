@@ -144,7 +144,16 @@ def read_scan(path: Path, sequence: str, largest: bool = False) -> NewScan:
     Raises:
         DataError: it cannot be used, in a sentence that names it.
     """
-    return _read_series(path, largest) if path.is_dir() else _read_file(path, sequence)
+    if path.is_dir():
+        return _read_series(path, largest)
+    if _is_dicom(path):
+        raise DataError(f"{path}: is one file of a DICOM series; name the folder of the series")
+    return _read_file(path, sequence)
+
+
+def _is_dicom(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return stream.read(132)[128:] == b"DICM"
 
 
 @in_silence()

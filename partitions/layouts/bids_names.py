@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,7 +94,15 @@ def _sidecar(scan: Path) -> dict[str, Any]:
         return {}
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
-        return {name: content[key] for key, name in _SIDECAR.items() if content.get(key)}
-    except (OSError, ValueError, AttributeError) as error:
+        known = {name: content.get(key) for key, name in _SIDECAR.items()}
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
         logger.warning("%s: cannot be read as JSON (%s) and is passed over", path, error)
         return {}
+    return {name: value for name, value in known.items() if _is_plain(value)}
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value says something and can stand in a manifest: a text or a finite number."""
+    if isinstance(value, int | float):
+        return bool(value) and math.isfinite(value)
+    return isinstance(value, str) and bool(value)

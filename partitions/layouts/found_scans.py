@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from fedi2i.errors import DataError
 from partitions.manifest import PATIENT_ID, SiteManifest, SubjectRecord, with_grouped_age
 from partitions.site_folders import TO_BE_DRAWN, path_from, write_site_folders
 
 logger = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -128,6 +132,27 @@ def at_one_site(scans: Iterable[FoundScan]) -> tuple[tuple[FoundScan, ...], tupl
         kept += [scan for scan in found if scan.site == site]
         moved += [scan.subject for scan in found if scan.site != site]
     return tuple(kept), tuple(moved)
+
+
+def usable(
+    items: Iterable[Item], convert: Callable[[Item], Result]
+) -> tuple[list[Result], list[str]]:
+    """Convert the scans of one patient after the other; what is wrong with one ends nothing.
+
+    Args:
+        items: what the scans are made from.
+        convert: makes them; raises ``DataError`` before it writes anything.
+
+    Returns:
+        What was made, and a sentence for each item that cannot be used.
+    """
+    made, problems = [], []
+    for item in items:
+        try:
+            made.append(convert(item))
+        except DataError as problem:
+            problems.append(f"left out: {problem}")
+    return made, problems
 
 
 def say(problems: Iterable[str]) -> None:

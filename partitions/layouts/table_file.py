@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import logging
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -91,6 +92,25 @@ def read_table_file(path: Path, names: Mapping[str, str]) -> Table:
 def without_missing(text: str) -> str:
     """The text of a cell, "" if it stands for a missing value."""
     return "" if text.lower() in MISSING else text
+
+
+def finite(text: str, what: str) -> float:
+    """The number in a cell.
+
+    Args:
+        text: of the cell.
+        what: the file, row, column and text, for the message.
+
+    Raises:
+        DataError: it is no number, or not a finite one: JSON has no word for others.
+    """
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise DataError(f"{what} is not a number; correct the cell, or write n/a")
+    return number
 
 
 def column_name(cell: str, names: Mapping[str, str]) -> str:

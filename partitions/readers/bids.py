@@ -18,7 +18,7 @@ from fedi2i.typed_config import nearest
 from partitions.layouts.bids_names import BidsName, best_of, parse_name, sidecar_metadata
 from partitions.layouts.folder_walk import files_below, source_folder
 from partitions.layouts.found_scans import Found, FoundScan, Recognised, some_of, write_found
-from partitions.layouts.table_file import Table, read_table_file, without_missing
+from partitions.layouts.table_file import Table, finite, read_table_file, without_missing
 from partitions.manifest import AGE, OLDEST, SiteManifest
 from partitions.readers import Reader
 
@@ -154,12 +154,7 @@ def _value(where: str, name: str, text: str) -> Any:
         return OLDEST
     if name not in (AGE, "field_strength"):
         return text
-    try:
-        return float(text.replace(",", "."))
-    except ValueError as error:
-        raise DataError(
-            f"{where}: {name} '{text}' is not a number; correct the cell, or write n/a"
-        ) from error
+    return finite(text.replace(",", "."), f"{where}: {name} '{text}'")
 
 
 def _plain(name: str) -> str:

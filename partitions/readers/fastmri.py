@@ -19,6 +19,7 @@ from xml.etree import ElementTree
 
 import nibabel
 import numpy as np
+from numpy.typing import NDArray
 
 from fedi2i.errors import DataError
 from fedi2i.files import replacing
@@ -31,9 +32,10 @@ from partitions.layouts.found_scans import (
     record_of,
     say,
     some_of,
+    usable,
 )
 from partitions.layouts.hdf5_files import opened
-from partitions.manifest import SiteManifest
+from partitions.manifest import SiteManifest, SubjectRecord
 from partitions.readers import Reader
 from partitions.site_folders import write_site_folders
 from partitions.withdrawn_patients import is_withdrawn
@@ -133,20 +135,28 @@ def import_fastmri(source: Path, out: Path, seed: int) -> tuple[SiteManifest, ..
     """Convert the reconstructions and write one manifest per field strength.
 
     Raises:
-        DataError: nothing can be used, or a file is damaged; no manifest is written then.
+        DataError: nothing can be used; no manifest is written then. A person with a damaged file is
+            named and left out.
     """
     found = find_fastmri(source)
-    say(found.problems)
-    records = []
-    for scan in found.scans:
-        gone = is_withdrawn(out / scan.site, scan.patient)
-        files = {}
-        for name, path in scan.files.items():
-            files[name] = out / scan.site / scan.subject / f"{name}.nii.gz"
-            if not gone:
-                _convert(read_info(path), files[name])
-        records.append(record_of(replace(scan, files=files), out))
+    records, damaged = usable(found.scans, lambda scan: _import_person(scan, out))
+    problems = [*found.problems, *damaged]
+    say(problems)
+    if not records:
+        reason = problems[0] if problems else "no file has a known name"
+        raise DataError(f"{source}: no person can be used; {reason}")
     return write_site_folders(out, DATASET, records, seed)
+
+
+def _import_person(scan: FoundScan, out: Path) -> SubjectRecord:
+    """Read all contrasts of a person, then write them: all are there, or none."""
+    infos = {name: read_info(path) for name, path in scan.files.items()}
+    volumes = {name: _read(info.path) for name, info in infos.items()}
+    files = {name: out / scan.site / scan.subject / f"{name}.nii.gz" for name in infos}
+    if not is_withdrawn(out / scan.site, scan.patient):
+        for name, info in infos.items():
+            _write(volumes[name], info, files[name])
+    return record_of(replace(scan, files=files), out)
 
 
 def recognise(folder: Path) -> Recognised | None:
@@ -208,17 +218,21 @@ def _scan(scans: Mapping[str, ScanInfo]) -> FoundScan:
     )
 
 
-def _convert(info: ScanInfo, path: Path) -> None:
-    """Write the images of one file; one slice after the other is read.
+def _read(path: Path) -> NDArray[np.float32]:
+    """The images of one file, axes (columns, rows, slices).
 
-    The header of the volume says that the patient's orientation is not known.
+    Raises:
+        DataError: a block of them is damaged, or they are no stack of pictures.
     """
-    with opened(info.path) as file:
+    with opened(path) as file:
         images = file[IMAGES]
-        count, rows, columns = images.shape
-        volume = np.empty((columns, rows, count), dtype=np.float32)
-        for number in range(count):
-            volume[..., number] = np.asarray(images[number], dtype=np.float32).T
+        if len(images.shape) != 3:
+            raise DataError(f"{path}: '{IMAGES}' has shape {images.shape}, no (slices, rows, cols)")
+        return np.asarray(images[()], dtype=np.float32).transpose(2, 1, 0)
+
+
+def _write(volume: NDArray[np.float32], info: ScanInfo, path: Path) -> None:
+    """Write a volume whose header says that the patient's orientation is not known."""
     image: Any = nibabel.Nifti1Image(volume, np.diag([*info.edges, 1.0]))
     image.header.set_xyzt_units("mm", "unknown")
     image.set_sform(None, code=0)

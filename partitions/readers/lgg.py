@@ -8,7 +8,6 @@ doi:10.1016/j.compbiomed.2019.05.002. Scans: TCIA, collection TCGA-LGG.
 from __future__ import annotations
 
 import argparse
-import csv
 import logging
 import re
 from dataclasses import dataclass
@@ -20,8 +19,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fedi2i.errors import DataError
-from partitions.layouts.found_scans import Found, FoundScan, Recognised
+from partitions.layouts.found_scans import Found, FoundScan, Recognised, say, usable
 from partitions.layouts.stacks import write_stack
+from partitions.layouts.table_file import Row, read_table_file, without_missing
 from partitions.manifest import (
     PATIENT_ID,
     UNKNOWN_VOXEL_SIZE,
@@ -39,6 +39,7 @@ SEQUENCES = ("t1", "flair", "t1gd")
 """Channel order of the TIFF files: T1 before contrast, FLAIR, T1 after gadolinium."""
 
 _FOLDER = re.compile(r"(TCGA_([A-Z0-9]{2})_[A-Z0-9]+)_\d{8}")
+_PATIENT = "patient"
 _COLUMNS = {"age_at_initial_pathologic": "age", "gender": "gender_code"}
 
 
@@ -99,31 +100,38 @@ def import_lgg(source: Path, out: Path, seed: int) -> tuple[SiteManifest, ...]:
         seed: of the split by patient within each site.
 
     Raises:
-        DataError: the folder is missing, has another layout, or a slice is damaged; no manifest
-            is written then.
+        DataError: the folder is missing, has another layout, or no patient can be used; no manifest
+            is written then. A patient with a damaged slice is named and left out.
     """
-    folders = find_patients(source)
+    folders, problems = find_patients(source)
     patients = read_patients(source / "data.csv")
-    records = [_import_subject(folder, out / folder.site, patients) for folder in folders]
+    records, damaged = usable(
+        folders, lambda folder: _import_subject(folder, out / folder.site, patients)
+    )
+    problems += damaged
+    say(problems)
+    if not records:
+        raise DataError(f"{source}: no patient can be used; {problems[0]}")
     return write_site_folders(out, DATASET, records, seed)
 
 
-def find_patients(source: Path) -> tuple[PatientFolder, ...]:
-    """The patient folders, ordered by site and name.
+def find_patients(source: Path) -> tuple[list[PatientFolder], list[str]]:
+    """The patient folders, ordered by site and name, and what is wrong with others.
 
     Raises:
-        DataError: the folder is missing, holds no patient, or a slice lacks its mask.
+        DataError: the folder is missing, or holds no patient.
     """
     if not source.is_dir():
         raise DataError(f"{source}: no such data folder; give the folder 'kaggle_3m'")
     matches = [(path, _FOLDER.fullmatch(path.name)) for path in source.iterdir() if path.is_dir()]
-    found = [_patient_folder(path, match) for path, match in matches if match]
-    if not found:
+    named = sorted(((path, match) for path, match in matches if match), key=lambda one: one[0])
+    found, problems = usable(named, lambda one: _patient_folder(*one))
+    if not named:
         raise DataError(
             f"{source}: no folder named like 'TCGA_CS_4942_19970222' in it; give the folder "
             "'kaggle_3m'"
         )
-    return tuple(sorted(found, key=lambda folder: (folder.site, folder.subject)))
+    return sorted(found, key=lambda folder: (folder.site, folder.subject)), problems
 
 
 def read_stack(folder: PatientFolder) -> Stack:
@@ -159,27 +167,27 @@ def read_patients(path: Path) -> dict[str, dict[str, Any]]:
     if not path.is_file():
         logger.warning("%s is not there: patients come without age and gender", path.name)
         return {}
-    with path.open(encoding="utf-8-sig", newline="") as stream:
-        reader = csv.DictReader(stream)
-        absent = {"Patient", *_COLUMNS} - set(reader.fieldnames or ())
-        if absent:
-            raise DataError(
-                f"{path}: no column {', '.join(sorted(absent))}; use the file of the kaggle_3m "
-                "release, or remove it to import without age and gender"
-            )
-        return {row["Patient"]: _metadata(row, path, reader.line_num) for row in reader}
+    table = read_table_file(path, {})
+    absent = {_PATIENT, *_COLUMNS} - set(table.columns)
+    if absent:
+        raise DataError(
+            f"{path}: no column {', '.join(sorted(absent))}; use the file of the kaggle_3m "
+            "release, or remove it to import without age and gender"
+        )
+    return {row.cells[_PATIENT]: _metadata(row, path) for row in table.rows}
 
 
 def recognise(folder: Path) -> Recognised | None:
     """What a folder in this layout holds; all slices are read, as copies show in them only."""
     if not any(_FOLDER.fullmatch(path.name) for path in folder.iterdir()):
         return None
-    scans, problems = [], []
-    for found in find_patients(folder):
+    scans = []
+    folders, problems = find_patients(folder)
+    for found in folders:
         try:
             missing = read_stack(found).missing_sequences()
         except DataError as error:
-            problems.append(str(error))
+            problems.append(f"left out: {error}")
             continue
         files = {name: found.path for name in SEQUENCES if name not in missing}
         scans.append(FoundScan(found.subject, found.patient, found.site, files))
@@ -255,16 +263,16 @@ def _read(path: Path, channels: int) -> NDArray[np.uint8]:
     return array
 
 
-def _metadata(row: dict[str, str], path: Path, line: int) -> dict[str, Any]:
+def _metadata(row: Row, path: Path) -> dict[str, Any]:
     found = {}
     for column, name in _COLUMNS.items():
-        text = (row[column] or "").strip()
+        text = without_missing(row.cells[column])
         if text:
             try:
                 found[name] = int(float(text))
-            except ValueError as error:
+            except (ValueError, OverflowError) as error:
                 raise DataError(
-                    f"{path}: row {line}: {column} '{text}' is not a number; correct the cell"
+                    f"{path}: row {row.number}: {column} '{text}' is not a number; correct the cell"
                 ) from error
     return with_grouped_age(found)
 

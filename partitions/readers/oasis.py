@@ -26,7 +26,7 @@ from partitions.layouts.found_scans import (
     some_of,
     write_found,
 )
-from partitions.layouts.table_file import read_table_file, without_missing
+from partitions.layouts.table_file import finite, read_table_file, without_missing
 from partitions.manifest import AGE, SiteManifest
 from partitions.readers import Reader
 
@@ -136,10 +136,7 @@ def _scan(
 
 
 def _number(where: str, name: str, text: str) -> float:
-    try:
-        return float(text.upper().removesuffix("T").strip())
-    except ValueError as error:
-        raise DataError(f"{where}: {name} '{text}' is not a number; correct the cell") from error
+    return finite(text.upper().removesuffix("T").strip(), f"{where}: {name} '{text}'")
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:

@@ -295,6 +295,18 @@ def test_a_series_of_another_modality_and_a_computed_one_are_named(
     assert "was itself made by a program" in caplog.text
 
 
+def test_a_single_file_of_a_series_is_refused_with_what_to_name(
+    make_model: MakeModel, tmp_path: Path
+) -> None:
+    _source(tmp_path / "mr")
+    path = min((tmp_path / "mr").iterdir())
+    translator = Translator(read_model(make_model()))
+    _, refused = translate_scans([path], translator, Wish(tmp_path / "out"), progress=False)
+    assert refused == {
+        path: f"{path}: is one file of a DICOM series; name the folder of the series"
+    }
+
+
 def test_a_folder_of_two_series_is_refused_unless_one_is_told(
     make_model: MakeModel, tmp_path: Path
 ) -> None:

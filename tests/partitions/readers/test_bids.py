@@ -110,9 +110,10 @@ def test_a_site_that_would_lead_out_of_the_folder_is_refused(tree: Path, tmp_pat
 def test_columns_that_are_not_there_and_persons_twice_are_refused(tree: Path) -> None:
     with pytest.raises(ConfigError, match=r"--site-column centre: .* no such column"):
         find_bids(tree, "x", "centre")
-    (tree / "participants.tsv").write_text("participant_id\tage\nsub-01\told\n")
-    with pytest.raises(DataError, match="row 2: age 'old' is not a number"):
-        find_bids(tree, "x")
+    for age in ("old", "inf", "1e999"):
+        (tree / "participants.tsv").write_text(f"participant_id\tage\nsub-01\t{age}\n")
+        with pytest.raises(DataError, match=f"row 2: age '{age}' is not a number"):
+            find_bids(tree, "x")
     (tree / "participants.tsv").write_text("participant_id\nsub-01\n01\n")
     with pytest.raises(DataError, match="row 3: 'sub-01' stands there twice"):
         find_bids(tree, "x")

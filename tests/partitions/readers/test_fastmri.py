@@ -86,6 +86,25 @@ def test_a_damaged_file_is_named_and_the_others_go_on(files: Path) -> None:
     assert any("6000004.h5: is damaged or no HDF5 file" in said for said in found.problems)
 
 
+def test_a_person_with_a_damaged_block_is_left_out_and_nothing_of_them_is_written(
+    files: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The header of the file is whole, so that only reading the images tells."""
+    path = files / "multicoil_train/file_brain_AXT2_201_6000002.h5"
+    with h5py.File(path, "a") as file:
+        images = np.asarray(file["reconstruction_rss"])
+        del file["reconstruction_rss"]
+        file.create_dataset("reconstruction_rss", data=images, chunks=(1, 20, 18), fletcher32=True)
+        place = file["reconstruction_rss"].id.get_chunk_info(1)
+    content = bytearray(path.read_bytes())
+    content[place.byte_offset + 40] ^= 0xFF
+    path.write_bytes(content)
+    (manifest,) = import_fastmri(files, tmp_path / "out", seed=1)
+    assert [record.subject for record in manifest.subjects] == ["b2"]
+    assert "left out: " in caplog.text and "6000002.h5: is damaged" in caplog.text
+    assert not (tmp_path / "out/3T").exists()
+
+
 def test_a_person_s_code_that_is_a_path_is_refused(files: Path, tmp_path: Path) -> None:
     write_file(files / "multicoil_val", "AXT1", 6000007, "../../../elsewhere", 3.0)
     found = find_fastmri(files)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel
@@ -96,34 +98,57 @@ def test_a_channel_that_repeats_flair_is_a_missing_sequence(source: Path, tmp_pa
     assert not (tmp_path / "out/CS/TCGA_CS_0001_19990101/t1gd.nii.gz").exists()
 
 
-def test_a_truncated_slice_is_named_and_no_manifest_is_written(
-    source: Path, tmp_path: Path
-) -> None:
-    path = source / "TCGA_HT_0002_19990101/TCGA_HT_0002_19990101_7.tif"
+def _truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:60])
-    with pytest.raises(DataError, match=r"19990101_7.tif: damaged or not a TIFF"):
-        import_lgg(source, tmp_path / "out", seed=1)
-    assert not list((tmp_path / "out").rglob("manifest.json"))
 
 
-def test_a_slice_without_mask_is_named(source: Path, tmp_path: Path) -> None:
-    (source / "TCGA_HT_0002_19990101/TCGA_HT_0002_19990101_7_mask.tif").unlink()
-    with pytest.raises(DataError, match=r"19990101_7_mask.tif: no such file"):
-        import_lgg(source, tmp_path / "out", seed=1)
-
-
-def test_a_slice_of_another_shape_is_named(source: Path, tmp_path: Path) -> None:
-    path = source / "TCGA_HT_0002_19990101/TCGA_HT_0002_19990101_7.tif"
+def _shrink(path: Path) -> None:
     Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(path)
-    with pytest.raises(DataError, match=r"19990101_7.tif: has \(4, 4\) pixels"):
-        import_lgg(source, tmp_path / "out", seed=1)
 
 
-def test_a_grey_image_in_the_place_of_three_channels_is_named(source: Path, tmp_path: Path) -> None:
-    path = source / "TCGA_HT_0002_19990101/TCGA_HT_0002_19990101_7.tif"
+def _turn_grey(path: Path) -> None:
     Image.fromarray(np.zeros((6, 5), np.uint8)).save(path)
-    with pytest.raises(DataError, match=r"19990101_7.tif: has 1 channels"):
+
+
+def _take_the_mask_away(path: Path) -> None:
+    path.with_name(f"{path.stem}_mask.tif").unlink()
+
+
+DAMAGE = [
+    (_truncate, "19990101_7.tif: damaged or not a TIFF"),
+    (_shrink, "19990101_7.tif: has (4, 4) pixels"),
+    (_turn_grey, "19990101_7.tif: has 1 channels"),
+    (_take_the_mask_away, "19990101_7_mask.tif: no such file"),
+]
+
+
+@pytest.mark.parametrize(("damage", "sentence"), DAMAGE)
+def test_a_damaged_slice_costs_its_patient_and_nobody_else(
+    source: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    damage: Callable[[Path], None],
+    sentence: str,
+) -> None:
+    damage(source / "TCGA_CS_A003_19990101/TCGA_CS_A003_19990101_7.tif")
+    manifests = import_lgg(source, tmp_path / "out", seed=1)
+    assert [[record.patient for record in one.subjects] for one in manifests] == [
+        ["TCGA_CS_0001"],
+        ["TCGA_HT_0002"],
+    ]
+    assert "left out: " in caplog.text and sentence in caplog.text
+    assert not (tmp_path / "out/CS/TCGA_CS_A003_19990101").exists()
+
+
+@pytest.mark.parametrize(("damage", "sentence"), DAMAGE)
+def test_where_every_patient_is_damaged_nothing_is_written(
+    source: Path, tmp_path: Path, damage: Callable[[Path], None], sentence: str
+) -> None:
+    for folder in source.glob("TCGA_*"):
+        damage(folder / f"{folder.name}_7.tif")
+    with pytest.raises(DataError, match=f"no patient can be used.*{re.escape(sentence)}"):
         import_lgg(source, tmp_path / "out", seed=1)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_table_with_other_columns_or_a_wrong_age_is_refused(source: Path, tmp_path: Path) -> None:
@@ -132,6 +157,12 @@ def test_a_table_with_other_columns_or_a_wrong_age_is_refused(source: Path, tmp_
         import_lgg(source, tmp_path / "out", seed=1)
     (source / "data.csv").write_text("Patient,gender,age_at_initial_pathologic\nX,1,old\n")
     with pytest.raises(DataError, match=r"data.csv: row 2: age_at_initial_pathologic 'old'"):
+        import_lgg(source, tmp_path / "out", seed=1)
+    (source / "data.csv").write_text("Patient,gender,age_at_initial_pathologic\nX,1,1e999\n")
+    with pytest.raises(DataError, match="'1e999' is not a number"):
+        import_lgg(source, tmp_path / "out", seed=1)
+    (source / "data.csv").write_bytes(b"Patient,gender,age_at_initial_pathologic\nX\x81,1,2\n")
+    with pytest.raises(DataError, match="is neither UTF-8"):
         import_lgg(source, tmp_path / "out", seed=1)
 
 

@@ -75,6 +75,17 @@ def test_the_bids_tree_of_the_archive_is_the_same_data_set(tmp_path: Path) -> No
     assert (scan.subject, set(scan.files)) == ("OAS30001_MR_d0129", {"t1", "t2"})
 
 
+@pytest.mark.parametrize("strength", ["NaN", "Infinity", "[3]", '{"T": 3}', '""', "[" * 9999])
+def test_a_field_strength_that_is_no_finite_number_is_unknown(
+    tmp_path: Path, strength: str
+) -> None:
+    write_session(tmp_path, "OAS30001", "d0129", 3.0)
+    for path in tmp_path.rglob("*.json"):
+        path.write_text(f'{{"MagneticFieldStrength": {strength}}}')
+    (scan,) = find_oasis(tmp_path).scans
+    assert (scan.site, scan.metadata) == (UNKNOWN_SITE, {})
+
+
 def test_another_table_is_refused(archive: Path, tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("a,b\n1,2\n")
     with pytest.raises(DataError, match="no column 'Label'"):
