@@ -13,6 +13,7 @@ from itertools import groupby
 from pathlib import Path
 
 from fedi2i.errors import DataError
+from fedi2i.files import real_path
 from fedi2i.site_names import check_site_names
 from partitions.check.manifests import check_partition
 from partitions.manifest import FILE_NAME, Origin, SiteManifest, SubjectRecord, write_manifest
@@ -133,9 +134,9 @@ def path_from(folder: Path, scan: Path) -> str:
 
     The path is relative; absolute only where another drive leaves no choice.
     """
-    target = scan.parent.resolve() / scan.name
+    target = real_path(scan.parent) / scan.name
     try:
-        return Path(os.path.relpath(target, folder.resolve())).as_posix()
+        return Path(os.path.relpath(target, real_path(folder))).as_posix()
     except ValueError:
         return target.as_posix()
 

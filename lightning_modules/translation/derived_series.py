@@ -125,7 +125,7 @@ def write_series(
     try:
         with in_silence():  # a patient's values are copied as they are, valid or not
             for number, dataset in enumerate(_datasets(headers, stored, scale, made), 1):
-                dataset.save_as(temporary / f"{number:05d}.dcm", enforce_file_format=True)
+                _save(dataset, temporary / f"{number:05d}.dcm", folder)
             _check(temporary, headers, values)
         temporary.chmod(0o755)
         temporary.rename(folder)
@@ -153,6 +153,18 @@ def check_source(path: Path, headers: Sequence[Dataset]) -> None:
             f"{path}: has no {' and no '.join(missing)}, without which no DICOM series can be "
             "added to its study; give --nifti"
         )
+
+
+def _save(dataset: Dataset, path: Path, folder: Path) -> None:
+    try:
+        dataset.save_as(path, enforce_file_format=True)
+    except OSError:
+        raise
+    except Exception as error:  # pydicom's errors about damage have no class in common
+        raise DataError(
+            f"{folder}: not written, as the source's header holds a damaged value where the new "
+            "series needs it; give --nifti"
+        ) from error
 
 
 def stored_values(values: NDArray[np.float32], scale: Scale) -> NDArray[np.uint16]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from fedi2i.errors import DataError
-from fedi2i.files import write_text
+from fedi2i.files import real_path, write_text
 from fedi2i.typed_config import as_dict
 from partitions.check.finding import refuse
 from partitions.check.manifests import manifest_findings
@@ -73,9 +73,9 @@ def read_sources(paths: Sequence[Path], out: Path) -> tuple[SiteManifest, ...]:
             the folders.
     """
     roots = [path.parent if path.name == FILE_NAME else path for path in paths]
-    goal = out.resolve()
+    goal = real_path(out)
     for root in roots:
-        folder = root.resolve()
+        folder = real_path(root)
         if goal.is_relative_to(folder) or folder.is_relative_to(goal):
             raise DataError(
                 f"--out {out}: the folders there would mix with those of {root}; name a folder "

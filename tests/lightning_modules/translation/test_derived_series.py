@@ -295,6 +295,18 @@ def test_a_series_of_another_modality_and_a_computed_one_are_named(
     assert "was itself made by a program" in caplog.text
 
 
+def test_a_damaged_value_that_the_new_series_would_repeat_is_one_sentence(
+    make_model: MakeModel, tmp_path: Path
+) -> None:
+    element = b"\x18\x00\x50\x00DS\x04\x00"  # SliceThickness, four bytes
+    for path in write_series(tmp_path / "mr", head("MR").astype(float), lps("oblique"), "MR"):
+        before, _, after = path.read_bytes().partition(element)
+        path.write_bytes(before + element + b"\xff" * 4 + after[4:])
+    sentence = _refused(make_model(), tmp_path / "mr", tmp_path / "out")
+    assert "header holds a damaged value" in sentence
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["translated.json"]
+
+
 def test_a_single_file_of_a_series_is_refused_with_what_to_name(
     make_model: MakeModel, tmp_path: Path
 ) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from fedi2i.errors import DataError, UserError
+from partitions.__main__ import main
 from partitions.manifest import SiteManifest, read_manifest, split_counts
 from partitions.preparation import PreparationConfig, prepare_site
 from partitions.readers.csv import import_csv
@@ -152,6 +153,17 @@ def test_a_table_that_cannot_be_used_is_refused(
     with pytest.raises(DataError) as caught:
         _import(_table(scans, *rows, header=header))
     assert sentence in str(caught.value)
+
+
+def test_a_folder_of_results_that_is_a_link_in_circles_is_one_sentence(
+    scans: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = _table(scans, "S0,A,p0_t1.nii.gz,p0_t2.nii.gz", header="subject,site,t1,t2")
+    circle = scans / "circle"
+    circle.symlink_to(circle)
+    given = ["csv", "--table", str(table), "--dataset", "d", "--out", str(circle)]
+    assert main(given) == 2
+    assert "error: " in capsys.readouterr().err
 
 
 def test_a_missing_table_and_one_in_another_encoding_are_refused(tmp_path: Path) -> None:
