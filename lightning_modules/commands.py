@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import sys
 from collections.abc import Collection
 from pathlib import Path
 from typing import Protocol
@@ -13,9 +14,9 @@ from fedi2i.errors import ConfigError
 from fedi2i.typed_config import choose
 from lightning_modules.configuration import ExperimentConfig, read_experiment
 from lightning_modules.evaluation.baselines import UNTRAINED_ARMS
-from lightning_modules.source_contrasts import refuse_unheld
-from partitions.manifest import read_manifest
-from partitions.preparation import PreparedSite, prepare_site
+from lightning_modules.source_contrasts import refuse_unheld, unheld
+from partitions.manifest import SiteManifest, read_manifest
+from partitions.preparation import PreparationConfig, PreparedSite, prepare_site
 
 # What results.csv and slices.npz hold besides the arms.
 _RESERVED = (*UNTRAINED_ARMS, "target", "mask", "lesion")
@@ -115,7 +116,7 @@ def add_evaluate(commands: Commands) -> None:
         "tells their error",
     )
     _add_experiment(parser)
-    _add_work(parser)
+    _add_work(parser, "torch threads, and processes that measure beside them")
     parser.set_defaults(run=evaluate_command)
 
 
@@ -137,12 +138,24 @@ def train_command(options: TrainOptions) -> None:
     from lightning_modules.training.hardware import choose_hardware
     from lightning_modules.training.training_run import Arm, train_arm
 
-    refuse_unheld(experiment.data.preparation, map(read_manifest, options.data))
+    _look_for_contrasts(experiment.data.preparation, [read_manifest(one) for one in options.data])
     sites = _sites(experiment, options.data)
     hardware = choose_hardware(experiment.training.precision, options.threads)
     steps = experiment.training.steps * len(sites)
     arm = Arm(options.arm or _arm_name(sites), sites, steps, options.start)
     print(f"wrote {train_arm(experiment, arm, hardware, options.out)}")
+
+
+def _look_for_contrasts(preparation: PreparationConfig, sites: list[SiteManifest]) -> None:
+    """Refuse a contrast that no patient has; one site alone may lack what others have."""
+    if len(sites) > 1:
+        refuse_unheld(preparation, sites)
+    for name in unheld(preparation, sites):
+        print(
+            f"warning: no training patient of site '{sites[0].site}' has the contrast '{name}' "
+            "beside the target; its channel stays empty",
+            file=sys.stderr,
+        )
 
 
 def evaluate_command(options: EvaluateOptions) -> None:
@@ -255,9 +268,9 @@ def _add_experiment(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--experiment", type=Path, required=True, help="YAML file")
 
 
-def _add_work(parser: argparse.ArgumentParser) -> None:
+def _add_work(parser: argparse.ArgumentParser, threads: str = "torch threads") -> None:
     parser.add_argument(
         "--data", type=Path, action="append", required=True, help="a site's folder; may be repeated"
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for results")
-    parser.add_argument("--threads", type=int, default=1, help="torch threads; by default 1")
+    parser.add_argument("--threads", type=int, default=1, help=f"{threads}; by default 1")

@@ -87,8 +87,27 @@ def refuse_unheld(preparation: PreparationConfig, manifests: Iterable[SiteManife
     Raises:
         DataError: naming the contrast.
     """
+    missing = unheld(preparation, manifests)
+    if missing:
+        raise DataError(
+            f"data.preparation names '{missing[0]}' as a contrast of the source, and no training "
+            f"patient of any site has it beside '{preparation.target}'; correct its name, or "
+            "leave it out"
+        )
+
+
+def unheld(preparation: PreparationConfig, manifests: Iterable[SiteManifest]) -> list[str]:
+    """Those of several contrasts of the source that no patient has to train on.
+
+    Args:
+        preparation: of the experiment.
+        manifests: of the sites that train.
+
+    Returns:
+        Their names in the order of the key; none where the source is one contrast.
+    """
     if not preparation.further_sources:
-        return
+        return []
     held = {
         name
         for manifest in manifests
@@ -96,10 +115,4 @@ def refuse_unheld(preparation: PreparationConfig, manifests: Iterable[SiteManife
         if record.split == "train" and preparation.target in record.files
         for name in record.files
     }
-    for name in preparation.contrasts.values():
-        if name not in held:
-            raise DataError(
-                f"data.preparation names '{name}' as a contrast of the source, and no training "
-                f"patient of any site has it beside '{preparation.target}'; correct its name, or "
-                "leave it out"
-            )
+    return [name for name in preparation.contrasts.values() if name not in held]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import multiprocessing
+import os
 import subprocess
 import sys
 import time
@@ -28,6 +29,7 @@ import pytest
 import scale
 import soak
 import strategy_callback
+import study_runner
 import torch
 import upsampling
 import volumes
@@ -150,6 +152,16 @@ def test_time_and_bytes_per_round_leave_out_the_first_round_and_the_sites_sum(
     with (tmp_path / "metrics.csv").open("w", newline="", encoding="utf-8") as stream:
         csv.writer(stream).writerows([("site", "round", "metric", "value"), *rows])
     assert scale._megabytes(tmp_path / "metrics.csv") == 3.0
+
+
+def test_the_study_runner_s_own_time_is_what_no_process_covers(tmp_path: Path) -> None:
+    # Two processes beside each other, one inside another, and two seconds of nobody.
+    assert study_runner.covered([(0.0, 4.0), (2.0, 6.0), (3.0, 5.0), (8.0, 9.0)]) == 7.0
+    file = tmp_path / "seed-7" / "finished" / "fedavg.json"
+    file.parent.mkdir(parents=True)
+    file.write_text('{"seconds": 40.0}')
+    os.utime(file, (1000.0, 1000.0))
+    assert study_runner.read(tmp_path) == [study_runner.Ran("seed-7", "fedavg", 960.0, 1000.0)]
 
 
 def test_growth_is_the_slope_of_the_second_half() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 
@@ -103,47 +104,80 @@ def evaluate(
     Returns:
         The path of ``results.csv``.
     """
-    pictures: dict[str, np.ndarray] = {}
-    held: dict[tuple[str, str], tuple[str, ...]] = {}
-    evaluated, measured_by = list(sites), PRESETS[preset]
+    evaluated = list(sites)
     baselines = baselines_of(evaluated, unseen)
-
-    def translated() -> Iterator[Translated]:
-        for site in evaluated:
-            translating = {arm: for_site(generator, site) for arm, generator in generators.items()}
-            for patient in measured_patients(site, split, unseen):
-                if patient.held:
-                    held[site.site, patient.subject] = patient.held
-                predictions = baselines[site.site].predictions(patient) | {
-                    arm: translate_patient(generator, patient, hardware, view)
-                    for arm, generator in translating.items()
-                }
-                for name, members in (ensembles or {}).items():
-                    outputs = torch.stack([predictions[one] for one in members])
-                    predictions[name] = outputs.mean(dim=0)
-                pictures.update(_pictures(site.site, patient, predictions, measured_by))
-                if distributions is not None:
-                    distributions.add(site.site, patient, predictions)
-                yield Translated(
-                    site.site, patient, predictions, site.manifest, site.config, preset
-                )
-
+    arms = _Arms(generators, ensembles or {}, hardware, view, preset, distributions)
+    translated = (
+        arms.of_patient(site, patient, translating, baselines[site.site].predictions(patient))
+        for site in evaluated
+        for translating in (arms.at(site),)
+        for patient in measured_patients(site, split, unseen)
+    )
     rows: list[Row] = [
         (arm, site, split, subject, preset, name, metrics[name])
-        for site, subject, found in in_order(measured, translated(), hardware.threads)
+        for site, subject, found in in_order(measured, translated, hardware.threads)
         for arm, metrics in found.items()
         for name in sorted(metrics)
     ]
     followed = followed_baselines(evaluated, baselines, unseen, preset)
     write_csv(out / BASELINES_FILE, ("arm", *METRIC_COLUMNS), followed)
     write_csv(out / RESULTS_FILE, COLUMNS, rows)
-    write_by_contrasts(out, rows, held)
+    write_by_contrasts(out, rows, arms.held)
     with replacing(out / SLICES_FILE) as temporary:
-        np.savez_compressed(temporary, **pictures)  # type: ignore[arg-type]
+        np.savez_compressed(temporary, **arms.pictures)  # type: ignore[arg-type]
     (out / DISTRIBUTIONS_FILE).unlink(missing_ok=True)  # of an earlier evaluation
     if distributions is not None:
         distributions.write(out)
     return out / RESULTS_FILE
+
+
+@dataclass(frozen=True)
+class _Arms:
+    """Translates every patient once, and keeps what pages show of them.
+
+    Attributes:
+        generators: by arm.
+        ensembles: by arm the arms whose outputs it averages.
+        hardware: where.
+        view: what generators are shown of the source.
+        preset: by its name, what measures patients and through which window they are seen.
+        distributions: hears of every patient, if there is any.
+        pictures: of the patients so far, by name.
+        held: of the patients so far who may lack contrasts, which they have.
+    """
+
+    generators: Mapping[str, nn.Module]
+    ensembles: Mapping[str, Sequence[str]]
+    hardware: Hardware
+    view: SourceView
+    preset: str
+    distributions: Distributions | None
+    pictures: dict[str, np.ndarray] = field(default_factory=dict)
+    held: dict[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
+
+    def at(self, site: PreparedSite) -> dict[str, nn.Module]:
+        """What translates at a site."""
+        return {arm: for_site(generator, site) for arm, generator in self.generators.items()}
+
+    def of_patient(
+        self,
+        site: PreparedSite,
+        patient: Patient,
+        translating: Mapping[str, nn.Module],
+        untrained: Mapping[str, torch.Tensor],
+    ) -> Translated:
+        """All arms' predictions of a patient, behind those that need no network."""
+        predictions = dict(untrained)
+        for arm, generator in translating.items():
+            predictions[arm] = translate_patient(generator, patient, self.hardware, self.view)
+        for arm, members in self.ensembles.items():
+            predictions[arm] = torch.stack([predictions[one] for one in members]).mean(dim=0)
+        if patient.held:
+            self.held[site.site, patient.subject] = patient.held
+        self.pictures.update(_pictures(site.site, patient, predictions, PRESETS[self.preset]))
+        if self.distributions is not None:
+            self.distributions.add(site.site, patient, predictions)
+        return Translated(site.site, patient, predictions, site.manifest, site.config, self.preset)
 
 
 def measured_patients(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -209,9 +210,24 @@ def test_training_without_a_federation_refuses_it_likewise(
 ) -> None:
     file = tmp_path / "experiment.yaml"
     file.write_text("data: {preparation: {further_sources: [pd]}}")
-    words = ["--experiment", str(file), "--data", str(cohort / "north"), "--out", str(tmp_path)]
-    assert main(["train", *words]) == 2
+    both = ["--data", str(cohort / "north"), "--data", str(cohort / "east")]
+    assert main(["train", "--experiment", str(file), *both, "--out", str(tmp_path)]) == 2
     assert "data.preparation names 'pd' as a contrast" in capsys.readouterr().err
+
+
+def test_one_site_alone_trains_without_the_contrast_that_it_lacks_and_says_so(
+    cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "experiment.yaml"
+    few = {**VALUES["training"], "rounds": 1, "steps": 2}
+    file.write_text(json.dumps(merged(VALUES, {"training": few})))
+    out = tmp_path / "local-north"
+    words = ["--experiment", str(file), "--data", str(cohort / "north"), "--out", str(out)]
+    assert main(["train", *words]) == 0
+    said = capsys.readouterr().err
+    assert "no training patient of site 'north' has the contrast 'flair'" in said
+    assert "'t1'" not in said
+    assert (out / "model.pt").is_file()
 
 
 def test_patient_level_privacy_is_refused() -> None:

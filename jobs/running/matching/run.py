@@ -25,6 +25,7 @@ from jobs.running.matching.plan import INDEPENDENT, Cell, MatchingStudy, Start
 from jobs.running.matching.rounds import round_rows
 from jobs.running.matching.training import Data, Training, train, trainings_of
 from jobs.running.prepared_data import prepared_manifests, refuse_nobody_in
+from jobs.running.studies.begun import begun_record
 from partitions.processes import side_by_side
 
 RECORD_FILE = "matching.json"
@@ -187,7 +188,9 @@ def _begin(study: MatchingStudy, data: Path, out: Path) -> tuple[MatchingStudy, 
     path = out / RECORD_FILE
     created, seeds = datetime.now(UTC).isoformat(timespec="seconds"), study.config.seeds
     if path.exists():
-        created, begun = _begun(path, design)
+        why = "its models cannot be put beside others"
+        known = begun_record(path, design, {"seeds": _seeds}, why)
+        created, begun = str(known["created"]), _seeds(known["seeds"])
         # What has been run stays part of the study: nobody chooses among its seeds afterwards.
         seeds = (*begun, *(seed for seed in seeds if seed not in begun))
     computed = all(manifest.computed for manifest in manifests)
@@ -196,17 +199,5 @@ def _begin(study: MatchingStudy, data: Path, out: Path) -> tuple[MatchingStudy, 
     return replace(study, config=replace(study.config, seeds=seeds)), opened
 
 
-def _begun(path: Path, design: dict[str, Any]) -> tuple[str, tuple[int, ...]]:
-    """When an earlier call began this study, and its seeds. Nothing but these may change."""
-    try:
-        found = dict(json.loads(path.read_text(encoding="utf-8")))
-        differing = [key for key in design if found["design"][key] != design[key]]
-        created, seeds = str(found["created"]), tuple(int(seed) for seed in found["seeds"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: damaged ({error}); run the study into a new folder") from error
-    if differing:
-        raise ConfigError(
-            f"{path}: this folder holds a study with another {', '.join(differing)}; its models "
-            "cannot be put beside others: take a new folder"
-        )
-    return created, seeds
+def _seeds(value: Iterable[object]) -> tuple[int, ...]:
+    return tuple(int(str(seed)) for seed in value)

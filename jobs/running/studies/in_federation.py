@@ -27,6 +27,7 @@ from fedi2i.typed_config import as_dict
 from jobs.privacy.catalogue import PRIVACY_JOBS, base_job, privacy_values
 from jobs.running.comparison_checks import REFERENCE
 from jobs.running.spent_epsilon import RUN_FILE, STUDY_FILE
+from jobs.running.studies.begun import begun_record
 from jobs.running.studies.study import Study
 from jobs.writing.export import export_job
 from jobs.writing.federation import FederatedExperiment, with_strategy
@@ -246,7 +247,9 @@ def _begin(study: Study, out: Path) -> tuple[list[int], dict[str, Any]]:
     }
     design = json.loads(json.dumps(design))
     path = out / FEDERATED_FILE
-    begun = _begun(path, design) if path.exists() else {}
+    begun: dict[str, Any] = {}
+    if path.exists():
+        begun = begun_record(path, design, {"seeds": list}, "jobs of the two cannot be compared")
     seeds = list(dict.fromkeys([*begun.get("seeds", []), *config.seeds]))
     preset = PRESETS[job.experiment.preset]
     record = {
@@ -261,22 +264,6 @@ def _begin(study: Study, out: Path) -> tuple[list[int], dict[str, Any]]:
     }
     write_text(path, json.dumps(record, indent=1) + "\n")
     return seeds, design
-
-
-def _begun(path: Path, design: dict[str, Any]) -> dict[str, Any]:
-    """What an earlier call wrote. More seeds may join; nothing else about the study may change."""
-    try:
-        found = dict(json.loads(path.read_text(encoding="utf-8")))
-        differing = [key for key in design if found["design"].get(key) != design[key]]
-        list(found["seeds"]), str(found["created"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: damaged ({error}); run the study into a new folder") from error
-    if differing:
-        raise ConfigError(
-            f"{path}: this folder holds a study with another {', '.join(differing)}; jobs of the "
-            "two cannot be compared: take a new folder"
-        )
-    return found
 
 
 def _labels(strategies: Sequence[str]) -> dict[str, str]:

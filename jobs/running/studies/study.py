@@ -34,6 +34,7 @@ from jobs.running.launching.resources import Resources
 from jobs.running.prepared_data import prepared_manifests
 from jobs.running.run_record import PrimaryOutcome
 from jobs.running.spent_epsilon import RUN_FILE, STUDY_FILE
+from jobs.running.studies.begun import begun_record
 from jobs.writing.federation import (
     FederatedExperiment,
     read_federated_experiment,
@@ -314,27 +315,12 @@ def _begin(study: Study, data: Path, out: Path) -> tuple[list[int], dict[str, An
     written = json.dumps(study.design({site.site: site.content_hash() for site in sites}))
     design: dict[str, Any] = json.loads(written)
     path = out / STUDY_FILE
-    begun = _begun(path, design) if path.exists() else {}
+    begun: dict[str, Any] = {}
+    if path.exists():
+        begun = begun_record(path, design, {"folders": dict}, "runs of the two cannot be compared")
     # What has been run stays part of the study: nobody chooses among its seeds afterwards.
     folders = {**begun.get("folders", {}), **{str(s): seed_folder(s) for s in study.config.seeds}}
     created = begun.get("created", datetime.now(UTC).isoformat(timespec="seconds"))
     record = {"created": created, "design": design, "folders": folders}
     write_text(path, json.dumps(record, indent=1) + "\n")
     return [int(seed) for seed in folders], design
-
-
-def _begun(path: Path, design: dict[str, Any]) -> dict[str, Any]:
-    """What an earlier call wrote. More seeds may join a study; nothing else about it may change."""
-    try:
-        found = dict(json.loads(path.read_text(encoding="utf-8")))
-        keys = [*design, *(key for key in found["design"] if key not in design)]
-        differing = [key for key in keys if found["design"].get(key) != design.get(key)]
-        dict(found["folders"]), str(found["created"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: damaged ({error}); run the study into a new folder") from error
-    if differing:
-        raise ConfigError(
-            f"{path}: this folder holds a study with another {', '.join(differing)}; runs of the "
-            "two cannot be compared: take a new folder"
-        )
-    return found
